@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+# Third-party packages, all from Debian 12 (cmake/packages.txt says what each one is for).
+# Imported targets are SYSTEM for whoever links them: their headers never trip our warnings.
+
+find_package(Threads REQUIRED)
+find_package(absl REQUIRED)                        # absl::status absl::statusor absl::strings …
+find_package(FlatBuffers REQUIRED CONFIG)          # flatbuffers::flatbuffers
+find_package(mimalloc REQUIRED CONFIG)             # mimalloc
+find_package(CLI11 REQUIRED CONFIG)                # CLI11::CLI11
+find_package(spdlog REQUIRED CONFIG)               # spdlog::spdlog
+find_package(nlohmann_json REQUIRED CONFIG)        # nlohmann_json::nlohmann_json
+
+if(BUILD_TESTING)
+  find_package(GTest REQUIRED CONFIG)              # GTest::gtest GTest::gmock GTest::gmock_main
+  find_package(benchmark REQUIRED CONFIG)          # benchmark::benchmark
+endif()
+
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(seccomp REQUIRED IMPORTED_TARGET libseccomp)   # PkgConfig::seccomp
+pkg_check_modules(capng REQUIRED IMPORTED_TARGET libcap-ng)      # PkgConfig::capng
+pkg_check_modules(yara REQUIRED IMPORTED_TARGET yara)            # PkgConfig::yara
+
+find_program(FLATC_PROGRAM flatc REQUIRED)

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+# How this tree declares its targets. Include paths start at the root: #include "ipc/channel.h".
+
+include(GoogleTest)
+
+function(bulkhead_configure_target target scope)
+  target_include_directories(${target} ${scope} $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>)
+endfunction()
+
+# bulkhead_library(NAME [SOURCES file...] [LIBS lib...] [PRIVATE_LIBS lib...])
+# A static library; one of headers alone when it has no sources. LIBS are those its headers use.
+function(bulkhead_library name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;LIBS;PRIVATE_LIBS")
+  bulkhead_reject_unparsed(${name})
+  if(NOT arg_SOURCES)
+    add_library(${name} INTERFACE)
+    bulkhead_configure_target(${name} INTERFACE)
+    target_link_libraries(${name} INTERFACE ${arg_LIBS} ${arg_PRIVATE_LIBS})
+    return()
+  endif()
+  add_library(${name} STATIC ${arg_SOURCES})
+  bulkhead_configure_target(${name} PUBLIC)
+  target_link_libraries(${name} PUBLIC ${arg_LIBS}
+                        PRIVATE ${arg_PRIVATE_LIBS} $<BUILD_INTERFACE:bulkhead_options>)
+endfunction()
+
+# bulkhead_executable(NAME SOURCES file... [LIBS lib...] [OUTPUT name])
+# A program in <build>/bin. OUTPUT is its file name when that is not the target's.
+function(bulkhead_executable name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "OUTPUT" "SOURCES;LIBS")
+  bulkhead_reject_unparsed(${name})
+  add_executable(${name} ${arg_SOURCES})
+  bulkhead_configure_target(${name} PRIVATE)
+  target_link_libraries(${name} PRIVATE ${arg_LIBS} bulkhead_options)
+  if(arg_OUTPUT)
+    set_target_properties(${name} PROPERTIES OUTPUT_NAME ${arg_OUTPUT})
+  endif()
+endfunction()
+
+# bulkhead_driver(NAME SOURCES file... [LIBS lib...])
+# A driver image, <build>/drivers/NAME.so. It links host/sdk's headers and nothing else of ours.
+function(bulkhead_driver name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;LIBS")
+  bulkhead_reject_unparsed(${name})
+  add_library(bulkhead_driver_${name} MODULE ${arg_SOURCES})
+  target_link_libraries(bulkhead_driver_${name} PRIVATE ${arg_LIBS} bulkhead_options)
+  set_target_properties(bulkhead_driver_${name} PROPERTIES
+    PREFIX "" OUTPUT_NAME ${name} LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/drivers
+    C_VISIBILITY_PRESET hidden CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+endfunction()
+
+# bulkhead_test(NAME SOURCES file... [LIBS lib...] [LABELS label...] [TIMEOUT seconds]
+#               [DEPENDS target...] [ENVIRONMENT NAME=value...] [SERIAL])
+# A GoogleTest program, each of its tests known to ctest on its own. LABELS: unit (the default),
+# integration, storm. DEPENDS names programs that the test starts. SERIAL keeps other tests away
+# while one of these runs (for what takes all CPUs or a resource of the whole machine).
+function(bulkhead_test name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "SERIAL" "TIMEOUT"
+                        "SOURCES;LIBS;LABELS;DEPENDS;ENVIRONMENT")
+  bulkhead_reject_unparsed(${name})
+  if(NOT BUILD_TESTING OR BULKHEAD_FUZZ)
+    return()
+  endif()
+  if(NOT arg_LABELS)
+    set(arg_LABELS unit)
+  endif()
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 60)
+  endif()
+  add_executable(${name} ${arg_SOURCES})
+  bulkhead_configure_target(${name} PRIVATE)
+  target_link_libraries(${name} PRIVATE ${arg_LIBS} bulkhead_options GTest::gmock_main)
+  set_target_properties(${name} PROPERTIES
+    RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin/tests)
+  if(arg_DEPENDS)
+    add_dependencies(${name} ${arg_DEPENDS})
+  endif()
+  # gtest_discover_tests passes properties on as one flat list: lists inside need their own escape.
+  string(REPLACE ";" "\\;" labels "${arg_LABELS}")
+  set(properties LABELS "${labels}" TIMEOUT ${arg_TIMEOUT})
+  if(arg_ENVIRONMENT)
+    string(REPLACE ";" "\\;" environment "${arg_ENVIRONMENT}")
+    list(APPEND properties ENVIRONMENT "${environment}")
+  endif()
+  if(arg_SERIAL)
+    list(APPEND properties RUN_SERIAL ON)
+  endif()
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
+                       TEST_PREFIX "${name}." PROPERTIES ${properties})
+endfunction()
+
+# bulkhead_fuzzer(NAME SOURCES file... [LIBS lib...])
+# A libFuzzer target (LLVMFuzzerTestOneInput), in the preset fuzz only. Its seeds stand in
+# tests/fuzz/corpus/NAME; what it finds of its own goes to the build folder.
+function(bulkhead_fuzzer name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;LIBS")
+  bulkhead_reject_unparsed(${name})
+  if(NOT BULKHEAD_FUZZ)
+    return()
+  endif()
+  add_executable(${name} ${arg_SOURCES})
+  bulkhead_configure_target(${name} PRIVATE)
+  target_link_libraries(${name} PRIVATE ${arg_LIBS} bulkhead_options)
+  target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  set_target_properties(${name} PROPERTIES
+    RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin/fuzz)
+  add_dependencies(fuzzers ${name})
+
+  set(found ${PROJECT_BINARY_DIR}/corpus/${name})
+  set(artifacts ${PROJECT_BINARY_DIR}/findings/${name})
+  file(MAKE_DIRECTORY ${found} ${artifacts})
+  set(seeds ${PROJECT_SOURCE_DIR}/tests/fuzz/corpus/${name})
+  if(NOT EXISTS ${seeds})
+    set(seeds)
+  endif()
+  math(EXPR timeout "${BULKHEAD_FUZZ_SECONDS} + 60")
+  add_test(NAME fuzz.${name}
+           COMMAND ${name} -max_total_time=${BULKHEAD_FUZZ_SECONDS} -timeout=10
+                   -print_final_stats=1 -artifact_prefix=${artifacts}/ ${found} ${seeds})
+  set_tests_properties(fuzz.${name} PROPERTIES LABELS fuzz TIMEOUT ${timeout})
+endfunction()
+
+# bulkhead_flatbuffers(NAME SCHEMAS file.fbs...)
+# A headers-only library: each file.fbs becomes file_generated.h, included by its path from the
+# root (ipc/schema/control.fbs -> "ipc/schema/control_generated.h"). Generated headers are SYSTEM.
+function(bulkhead_flatbuffers name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SCHEMAS")
+  bulkhead_reject_unparsed(${name})
+  set(headers)
+  foreach(schema IN LISTS arg_SCHEMAS)
+    get_filename_component(stem ${schema} NAME_WE)
+    set(header ${CMAKE_CURRENT_BINARY_DIR}/${stem}_generated.h)
+    add_custom_command(
+      OUTPUT ${header}
+      COMMAND ${FLATC_PROGRAM} --cpp --cpp-std c++17 --scoped-enums
+              -I ${PROJECT_SOURCE_DIR} -o ${CMAKE_CURRENT_BINARY_DIR}
+              ${CMAKE_CURRENT_SOURCE_DIR}/${schema}
+      DEPENDS ${arg_SCHEMAS}
+      COMMENT "flatc ${schema}"
+      VERBATIM)
+    list(APPEND headers ${header})
+  endforeach()
+  add_custom_target(${name}_generate DEPENDS ${headers})
+  add_library(${name} INTERFACE)
+  add_dependencies(${name} ${name}_generate)
+  target_include_directories(${name} SYSTEM INTERFACE $<BUILD_INTERFACE:${PROJECT_BINARY_DIR}>)
+  target_link_libraries(${name} INTERFACE flatbuffers::flatbuffers)
+endfunction()
+
+# A misspelt keyword is an error, not a source file that nobody compiles.
+macro(bulkhead_reject_unparsed name)
+  if(arg_UNPARSED_ARGUMENTS)
+    message(FATAL_ERROR "${name}: unknown arguments: ${arg_UNPARSED_ARGUMENTS}")
+  endif()
+endmacro()
+
+if(BULKHEAD_FUZZ)
+  add_custom_target(fuzzers)
+endif()

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * The few atomic operations that shared memory needs, one spelling for the kernel, C11 and C++.
+ * They are the compiler's builtins, which both compilers implement inline for words of up to eight
+ * bytes and need no library for.
+ */
+#ifndef BULKHEAD_IPC_ABI_ATOMICS_H_
+#define BULKHEAD_IPC_ABI_ATOMICS_H_
+
+#include "ipc/abi/types.h"
+
+#define bh_load_relaxed(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+#define bh_load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+#define bh_store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+#define bh_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+#define bh_add_fetch(p, v) __atomic_add_fetch((p), (v), __ATOMIC_SEQ_CST)
+#define bh_sub_fetch(p, v) __atomic_sub_fetch((p), (v), __ATOMIC_SEQ_CST)
+#define bh_exchange(p, v) __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST)
+/* Strong; *expected_p gets what was found. */
+#define bh_compare_exchange(p, expected_p, v) \
+	__atomic_compare_exchange_n((p), (expected_p), (v), 0, __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE)
+
+/*
+ * The fence of every "announce, fence, look again". ThreadSanitizer does not model fences, but the
+ * accesses around this one are atomic, so it has nothing to miss.
+ */
+#define bh_fence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
+
+static inline void bh_cpu_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield" ::: "memory");
+#endif
+}
+
+#endif /* BULKHEAD_IPC_ABI_ATOMICS_H_ */

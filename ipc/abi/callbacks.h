@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Callback ids, their classes, and the argument and reply structs that travel inside a call line.
+ *
+ * An id's high byte is its class, so that a policy table can be indexed without a search. Ids are
+ * never reused. The classes without ids below are reserved for what comes later; a shim answers an
+ * id that the driver did not register for without asking it.
+ */
+#ifndef BULKHEAD_IPC_ABI_CALLBACKS_H_
+#define BULKHEAD_IPC_ABI_CALLBACKS_H_
+
+#include "ipc/abi/types.h"
+
+enum bh_class {
+	BH_CLASS_NONE = 0,
+	BH_CLASS_FILE = 1,
+	BH_CLASS_PROCESS = 2,
+	BH_CLASS_MODULE = 3,
+	BH_CLASS_BLOCK = 4,
+	BH_CLASS_CHARACTER = 5,
+	BH_CLASS_NETWORK = 6,
+	BH_CLASS_INPUT = 7,
+	BH_CLASS_COUNT = 8,
+};
+
+enum bh_callback {
+	BH_CALLBACK_FILE_OPEN = 0x0101,   /* a file is about to be opened; deciding */
+	BH_CALLBACK_FILE_EXEC = 0x0102,   /* a file is about to be opened for execution; deciding */
+	BH_CALLBACK_FILE_ACCESS = 0x0103, /* a file is about to be read; deciding */
+};
+
+/* How a call may be repeated after the host that had it is gone. */
+enum bh_reissue {
+	BH_REISSUE_FREELY = 0,     /* deciding calls and idempotent I/O */
+	BH_REISSUE_IF_UNBEGUN = 1, /* must not run twice */
+};
+
+static inline uint32_t bh_callback_class(uint32_t callback)
+{
+	uint32_t klass = callback >> 8;
+
+	return klass < BH_CLASS_COUNT ? klass : (uint32_t)BH_CLASS_NONE;
+}
+
+static inline int bh_callback_known(uint32_t callback)
+{
+	return callback >= BH_CALLBACK_FILE_OPEN && callback <= BH_CALLBACK_FILE_ACCESS;
+}
+
+/* Bit of a callback in the set that a driver registers for; 0 for an id that is not known. */
+static inline uint64_t bh_callback_bit(uint32_t callback)
+{
+	return bh_callback_known(callback) ? 1ull << (callback - BH_CALLBACK_FILE_OPEN) : 0;
+}
+
+/* Bytes of arguments, and of reply, that travel in the line that also carries the ticket. */
+#define BH_INLINE_BYTES 48
+
+/*
+ * Arguments of file_open, file_exec and file_access. Written by the shim, read by the host.
+ * The path, when there is one, is the call's payload (not terminated, a courtesy: the verdict is
+ * about the object, invariant 9). The object is (device, inode, change).
+ */
+struct bh_file_args {
+	uint32_t pid;        /* thread group id of the caller, in the shim's pid namespace */
+	uint32_t uid;        /* effective user id of the caller; UINT32_MAX when not known */
+	uint64_t device;     /* st_dev of the object */
+	uint64_t inode;      /* st_ino of the object */
+	uint64_t change;     /* differs whenever the object's content may (change time, ns) */
+	uint64_t size;       /* bytes in the object when the call was made */
+	uint32_t gid;        /* effective group id; UINT32_MAX when not known */
+	uint32_t open_flags; /* O_* as the shim knows them; 0 when not known */
+};
+BH_ASSERT_SIZE(struct bh_file_args, BH_INLINE_BYTES);
+BH_ASSERT_OFFSET(struct bh_file_args, open_flags, 44);
+BH_ASSERT_TRIVIAL(struct bh_file_args);
+
+enum bh_verdict {
+	BH_VERDICT_ALLOW = 1, /* 0 is no verdict: a zeroed reply must not read as permission */
+	BH_VERDICT_DENY = 2,
+};
+
+enum bh_cacheability {
+	BH_CACHE_NOT = 0,    /* ask again next time */
+	BH_CACHE_OBJECT = 1, /* holds until the object changes, or the content or driver does */
+};
+
+/* Reply to a deciding call. Written by the host, validated by the shim. */
+struct bh_verdict_reply {
+	uint32_t verdict;      /* enum bh_verdict */
+	uint32_t cacheability; /* enum bh_cacheability */
+};
+BH_ASSERT_SIZE(struct bh_verdict_reply, 8);
+BH_ASSERT_TRIVIAL(struct bh_verdict_reply);
+
+#endif /* BULKHEAD_IPC_ABI_CALLBACKS_H_ */

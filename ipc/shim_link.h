@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// ShimLink: what a supervisor says to a shim, wherever that shim is: in the same process (embedded),
+// in a small process of its own (fanotify) or in the kernel (module). The supervisor knows no other
+// way to a shim.
+//
+// Channels are numbered by the shim, from 0, in the order of AddChannel; a channel lives as long as
+// its shim. Every function may be called from any thread and waits at most for a round trip to the
+// shim, bounded by a second. Errors: Unavailable when the shim is gone (a takeover may follow: the
+// observer is told), NotFound for a channel or generation that does not exist.
+#ifndef BULKHEAD_IPC_SHIM_LINK_H_
+#define BULKHEAD_IPC_SHIM_LINK_H_
+
+#include <sys/types.h>
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "ipc/abi/channel.h"
+#include "ipc/unique_fd.h"
+
+namespace bulkhead {
+
+using ChannelId = uint32_t;
+
+// How a generation ended, as its parent saw it. Same values as enum bh_end and wire.EndCause.
+enum class EndCause : uint8_t { kStopped = 0, kCrashed = 1, kHung = 2, kKilled = 3, kHostile = 4 };
+
+// Why a call got no answer, and what the operator wants then. Same values as enum bh_reason and
+// enum bh_action; shim/embedded asserts it.
+enum class NoAnswer : uint8_t { kAbsent = 0, kCrashed = 1, kHung = 2, kFull = 3, kPoison = 4 };
+inline constexpr size_t kNoAnswerCount = 5;
+enum class Action : uint8_t { kAllow = 1, kDeny = 2, kHold = 3, kCached = 4 };
+
+struct PolicyRule {
+  Action action = Action::kHold;
+  Action fallback = Action::kAllow;  // kAllow or kDeny
+};
+
+// By callback class (enum bh_class), then by NoAnswer. Default: hold through absence, crash, hang and
+// a full queue until the deadline, then allow; deny poison.
+struct Policy {
+  std::array<std::array<PolicyRule, kNoAnswerCount>, BH_CLASS_COUNT> rules;
+  Policy();
+};
+
+struct ChannelSpec {
+  std::string driver;
+  uint32_t altitude = 1000;
+  bh_geometry geometry = {};
+  Policy policy;
+  uint32_t spin_ns = 20'000;
+  uint32_t cache_entries = 4096;
+};
+
+// What a host needs to map a channel; duplicates, owned by the receiver.
+struct ChannelDescriptors {
+  UniqueFd call_region;   // can only be mapped read-only
+  UniqueFd reply_region;
+};
+
+struct ChannelStatistics {
+  uint64_t calls = 0, answered = 0, cached = 0, reissued = 0, overdue = 0, late = 0, violations = 0,
+           poisoned = 0, cancelled = 0, denied = 0, generations = 0;
+  std::array<uint64_t, kNoAnswerCount> by_policy = {};
+  uint32_t in_flight = 0;
+  uint32_t generation = 0;
+};
+
+class ShimLink {
+ public:
+  // Told of what the shim sees. Called from a thread of the shim's, or of the link's; must not wait
+  // and must not call back into the link.
+  class Observer {
+   public:
+    virtual ~Observer() = default;
+    // A call that the host of `generation` had reached its deadline: the host hangs.
+    virtual void OnOverdue(ChannelId channel, uint32_t generation, uint64_t call_id) = 0;
+    // The host broke the protocol; `violation` is enum bh_violation. The channel is detached already.
+    virtual void OnViolation(ChannelId channel, uint32_t generation, uint32_t violation) = 0;
+    virtual void OnPoison(ChannelId channel, uint32_t generation, uint64_t call_id) = 0;
+    // The shim itself was replaced by its standby; the link has told the new one what serves.
+    virtual void OnTakeover(uint32_t incarnation, uint32_t adopted_calls) = 0;
+    // The shim is gone and nothing took over: channels have to be made again.
+    virtual void OnShimLost() = 0;
+  };
+
+  virtual ~ShimLink() = default;
+  virtual void SetObserver(Observer* observer) = 0;  // nullptr: nobody; not owned
+
+  virtual absl::StatusOr<ChannelId> AddChannel(const ChannelSpec& spec) = 0;
+  virtual absl::StatusOr<ChannelDescriptors> Descriptors(ChannelId channel) = 0;
+
+  // The host of `generation` has started and serves. `descriptor_socket` is the shim's end of this
+  // generation's socket for files.
+  virtual absl::Status BeginGeneration(ChannelId channel, uint32_t generation, uint64_t callbacks,
+                                       uint64_t descriptor_callbacks, uint64_t content_version,
+                                       UniqueFd descriptor_socket) = 0;
+  // The host is dead and reaped. NotFound when that generation does not serve.
+  virtual absl::Status EndGeneration(ChannelId channel, uint32_t generation, EndCause cause) = 0;
+  virtual absl::Status SetState(ChannelId channel, bool quarantined, bool draining) = 0;
+  virtual absl::Status SetPolicy(ChannelId channel, const Policy& policy) = 0;
+  virtual absl::StatusOr<ChannelStatistics> Statistics(ChannelId channel) = 0;
+
+  // Accesses by this process cause no calls (invariant 4). Exclude before it runs its first
+  // instruction of its own; include after it was reaped, before its id can come back.
+  virtual absl::Status Exclude(pid_t pid) = 0;
+  virtual absl::Status Include(pid_t pid) = 0;
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_IPC_SHIM_LINK_H_

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * The shim's core: what it knows about every call, and the one place that decides about it.
+ *
+ *   shim        an ordered stack of channels; a call visits them by altitude, the first denial wins
+ *   channel     one driver's shared memory and the shim's private truth about it
+ *   call        one callback that waits for an answer; it ends exactly once, by its deadline
+ *   step        looks at a call, moves it as far as it can go, and says what to wait for
+ *
+ * Freestanding C11: no libc, no allocation after set-up, everything else comes in through
+ * struct bh_platform. The same sources build into the user-mode library and the kernel module.
+ *
+ * Invariants:
+ *   1. bh_call_step() never waits, and ends every call whose deadline has passed.
+ *   2. Nothing in the reply region is believed before it was copied to private memory and checked.
+ *   3. Geometry, tickets, states, payload ownership and deadlines are private to the shim.
+ *   4. A slot whose call ended without its answer is not used again before the host has answered
+ *      the old ticket or its generation has ended.
+ *
+ * Threads: any number of callers, each stepping its own calls, beside any number of threads that
+ * call bh_channel_*(). One call is stepped by one thread at a time.
+ */
+#ifndef BULKHEAD_SHIM_CORE_BULKHEAD_CORE_H_
+#define BULKHEAD_SHIM_CORE_BULKHEAD_CORE_H_
+
+#include "ipc/abi/channel.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define BH_CHANNELS_MAX 8u /* drivers that one call can visit */
+#define BH_NO_DEADLINE UINT64_MAX
+
+struct bh_channel;
+struct bh_call;
+
+/* Why a call got no answer from its driver. The operator chooses the action for each. */
+enum bh_reason {
+	BH_REASON_ABSENT = 0,  /* no host serves: not started, stopped, declined, driver quarantined */
+	BH_REASON_CRASHED = 1, /* the host died with it and no other was there by the deadline */
+	BH_REASON_HUNG = 2,    /* the host had it and did not answer by the deadline */
+	BH_REASON_FULL = 3,    /* no slot, no payload room or no descriptor room by the deadline */
+	BH_REASON_POISON = 4,  /* the call is quarantined: it killed its budget of hosts */
+	BH_REASON_COUNT = 5,
+};
+
+enum bh_action {
+	BH_ACTION_ALLOW = 1,
+	BH_ACTION_DENY = 2,
+	BH_ACTION_HOLD = 3,   /* wait until the deadline, then the rule's fallback */
+	BH_ACTION_CACHED = 4, /* the last verdict known for the object, else the fallback */
+};
+
+struct bh_rule {
+	uint8_t action;   /* enum bh_action */
+	uint8_t fallback; /* BH_ACTION_ALLOW or BH_ACTION_DENY */
+};
+
+struct bh_policy {
+	struct bh_rule rule[BH_CLASS_COUNT][BH_REASON_COUNT];
+};
+
+/* Hold through absence, crash, hang and a full queue, then allow; deny poison. */
+void bh_policy_default(struct bh_policy *policy);
+/* 0, or -1 when a rule has a value that is not one of the above. */
+int bh_policy_check(const struct bh_policy *policy);
+
+/* How a generation ended, as its parent saw it. Only crashes and hangs are held against calls. */
+enum bh_end {
+	BH_END_STOPPED = 0, /* asked to; it had drained */
+	BH_END_CRASHED = 1, /* a signal of its own making, or a non-zero exit */
+	BH_END_HUNG = 2,    /* killed by its supervisor for missing a deadline or its heartbeat */
+	BH_END_KILLED = 3,  /* killed from outside: an operator, the OOM killer */
+	BH_END_HOSTILE = 4, /* killed for a violation of the protocol */
+};
+
+/* What the shim wants its supervisor to know. Raised in a caller's context. */
+enum bh_event {
+	BH_EVENT_OVERDUE = 1,   /* a call that the host had reached its deadline */
+	BH_EVENT_VIOLATION = 2, /* a reply that breaks the protocol; detail is enum bh_violation */
+	BH_EVENT_POISON = 3,    /* a call was quarantined */
+};
+
+enum bh_violation {
+	BH_VIOLATION_NONE = 0,
+	BH_VIOLATION_STATUS = 1,        /* a status that is no enum bh_reply_status */
+	BH_VIOLATION_REPLY_BYTES = 2,   /* more inline bytes than a line holds, or not what the callback has */
+	BH_VIOLATION_VERDICT = 3,       /* a verdict that is no enum bh_verdict */
+	BH_VIOLATION_CACHEABILITY = 4,  /* no enum bh_cacheability */
+	BH_VIOLATION_PAYLOAD_BYTES = 5, /* more than the room that was lent */
+	BH_VIOLATION_BELL = 6,          /* the caller was woken again and again without an answer */
+};
+
+/* The world below. Functions may be called from any thread; none may call back into the core. */
+struct bh_platform {
+	void *context;
+	uint64_t (*now_ns)(void *context); /* monotonic */
+	/*
+	 * Sleep until *word != expected, a wake, until_ns, or a spurious reason. 0, or -1 when the
+	 * caller is being killed and must not wait any longer. `word` is a bell in the reply region
+	 * (shared) or a private word of the core.
+	 */
+	int (*wait)(void *context, uint32_t *word, uint32_t expected, int shared, uint64_t until_ns);
+	void (*wake)(void *context, uint32_t *word, int shared, int waiters);
+	/*
+	 * Send `descriptor` ahead of a ticket to the host of the channel's present generation. Must not
+	 * wait. 0, -1 when there is no room now, -2 when it can never be sent.
+	 */
+	int (*send_descriptor)(void *context, void *channel_cookie, uint32_t slot, uint64_t ticket,
+			       int descriptor);
+	void (*event)(void *context, void *channel_cookie, uint32_t event, uint32_t detail,
+		      uint32_t generation, uint64_t call_id);
+	/* Index of the CPU that runs the caller, for the choice of a lane. */
+	uint32_t (*cpu)(void *context);
+};
+
+struct bh_channel_config {
+	struct bh_geometry geometry;
+	struct bh_policy policy;
+	uint64_t callbacks;       /* bits of bh_callback_bit(): others pass without a call */
+	uint64_t descriptor_callbacks; /* bits: calls that carry the file to the host */
+	uint32_t altitude;        /* higher is asked first */
+	uint32_t poison_crashes;  /* hosts a call may crash or hang before it is poison; default 2 */
+	uint32_t poison_kills;    /* the same for hosts killed from outside; default 16 */
+	uint32_t spin_ns;         /* ceiling of the adaptive spin budget; 0 never spins */
+	uint32_t cache_entries;   /* verdict cache, a power of two; 0 is off */
+	uint32_t adopt;           /* not 0: the call region was in use by a shim that died */
+	void *cookie;             /* handed to the platform */
+};
+
+void bh_channel_config_default(struct bh_channel_config *config);
+
+/* Bytes of private, zeroed, 64-byte aligned memory that the channel needs. 0: config is not valid. */
+size_t bh_channel_private_bytes(const struct bh_channel_config *config);
+
+/*
+ * Lays a channel over its two regions (sizes: bh_call_region_bytes(), bh_reply_region_bytes()) and
+ * its private memory; writes the header. With config.adopt, slots whose last ticket was not answered
+ * stay abandoned until it is, and their payload stays lent. NULL when the config is not valid.
+ * All memory is the caller's and must outlive the channel.
+ */
+struct bh_channel *bh_channel_init(void *private_memory, const struct bh_channel_config *config,
+				   const struct bh_platform *platform, void *call_region,
+				   void *reply_region);
+
+/* A host serves as `generation` (not 0, greater than any before) from here on. */
+int bh_channel_begin_generation(struct bh_channel *channel, uint32_t generation);
+
+/*
+ * The host of `generation` is dead (its parent has reaped it) or detached for good. Answers that it
+ * stored before stay valid. Calls that it had begun are charged by `end`, then reissued to the next
+ * generation by class. -1 when that generation does not serve.
+ */
+int bh_channel_end_generation(struct bh_channel *channel, uint32_t generation, uint32_t end);
+
+/* No host will come until further notice (crash loop, operator): "hold" no longer holds. */
+void bh_channel_set_quarantined(struct bh_channel *channel, int quarantined);
+/* No new calls reach the host; calls in flight go on. For an orderly stop. */
+void bh_channel_set_draining(struct bh_channel *channel, int draining);
+int bh_channel_set_policy(struct bh_channel *channel, const struct bh_policy *policy);
+/* Driver or content changed: cached verdicts of other versions no longer hold. */
+void bh_channel_set_content_version(struct bh_channel *channel, uint64_t version);
+/* Calls that a host has and has not answered. */
+uint32_t bh_channel_in_flight(struct bh_channel *channel);
+
+struct bh_statistics {
+	uint64_t calls;       /* started on this channel */
+	uint64_t answered;    /* ended with the driver's answer */
+	uint64_t cached;      /* ended by the verdict cache */
+	uint64_t by_policy[BH_REASON_COUNT];
+	uint64_t reissued;
+	uint64_t overdue;     /* calls that a host had at their deadline */
+	uint64_t late;        /* answers that came after their call had ended */
+	uint64_t violations;
+	uint64_t poisoned;
+	uint64_t cancelled;   /* the caller was killed */
+	uint64_t denied;
+	uint64_t generations;
+	uint32_t in_flight;
+	uint32_t generation;  /* that serves now; 0 when none does */
+};
+void bh_channel_statistics(struct bh_channel *channel, struct bh_statistics *statistics);
+
+/* The stack of channels that a call visits. Add and remove only while no call is in flight. */
+struct bh_shim {
+	const struct bh_platform *platform;
+	uint32_t channel_count;
+	struct bh_channel *channels[BH_CHANNELS_MAX]; /* by altitude, highest first */
+};
+void bh_shim_init(struct bh_shim *shim, const struct bh_platform *platform);
+int bh_shim_add(struct bh_shim *shim, struct bh_channel *channel); /* -1 when full */
+
+/* How a call ended. */
+enum bh_outcome {
+	BH_OUTCOME_PENDING = 0,
+	BH_OUTCOME_ANSWERED = 1,  /* by the last driver that was asked, or the one that denied */
+	BH_OUTCOME_CACHED = 2,    /* by the cache of that driver */
+	BH_OUTCOME_POLICY = 3,    /* by policy; `reason` says for what */
+	BH_OUTCOME_UNASKED = 4,   /* no driver registered for it */
+	BH_OUTCOME_CANCELLED = 5, /* the caller was killed while it waited */
+	BH_OUTCOME_UNKNOWN = 6,   /* must not run twice, was begun, and its host died */
+};
+
+/*
+ * One call. The caller owns the memory and keeps it until the call has ended; payload and descriptor
+ * stay the caller's too (copied or duplicated as needed). Zero it, fill the input, start it.
+ */
+struct bh_call {
+	/* input */
+	uint32_t callback;
+	uint32_t args_bytes;
+	uint8_t args[BH_INLINE_BYTES];
+	const void *payload; /* private memory, or NULL */
+	size_t payload_bytes;
+	size_t reply_capacity; /* room for an answer beyond the line; 0 for deciding calls */
+	void *reply_payload;   /* where that answer is copied: reply_capacity bytes, or NULL */
+	int descriptor;        /* the file, or -1 */
+	uint32_t reissue;      /* enum bh_reissue */
+	uint64_t deadline_ns;  /* monotonic */
+	uint64_t call_id;      /* 0: the core numbers it */
+
+	/* output, valid once outcome is not BH_OUTCOME_PENDING */
+	uint32_t outcome; /* enum bh_outcome */
+	uint32_t reason;  /* enum bh_reason, when by policy */
+	uint32_t verdict; /* enum bh_verdict, for deciding calls always one of them */
+	uint32_t reply_bytes;
+	uint8_t reply[BH_INLINE_BYTES];
+	size_t reply_payload_bytes;
+	uint32_t issues; /* times it was given to a host */
+	uint64_t ended_ns;
+
+	/* the core's */
+	struct bh_shim *shim;
+	struct bh_channel *channel;
+	uint32_t position;
+	uint32_t state;
+	uint32_t slot;
+	uint32_t crashes;
+	uint32_t kills;
+	uint32_t spurious_wakes;
+	uint32_t last_reason;
+	uint32_t began;
+	uint64_t ticket;
+	uint64_t pool_first;
+	uint32_t pool_chunks;
+	uint32_t reply_pool_chunks;
+	uint64_t reply_pool_first;
+	uint64_t started_ns;
+	struct bh_call *next; /* the caller's while the call is pending: e.g. a list of parked calls */
+};
+
+/* What to wait for before the next step. */
+struct bh_wait {
+	uint32_t *word;    /* sleep while *word == expected; NULL when the call has ended */
+	uint32_t expected;
+	int shared;        /* the word is in the reply region */
+	uint64_t until_ns; /* and never longer than this */
+	const uint64_t *spin_word; /* changes when the answer is there: poll it first; or NULL */
+	uint64_t spin_value;       /* the value of it that means: step now */
+	const uint32_t *spin_epoch; /* leave off spinning when it is no longer spin_epoch_value */
+	uint32_t spin_epoch_value;
+};
+
+/* Begins a call on a shim; it is pending or has ended. */
+void bh_call_start(struct bh_shim *shim, struct bh_call *call);
+/* Moves it as far as it goes now. Not 0 when it has ended; else *wait is filled. */
+int bh_call_step(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait);
+/*
+ * Announces that the caller will sleep on wait->word, and looks again (the lost-wakeup check). Not 0:
+ * do not sleep, step. After the sleep call bh_call_awake().
+ */
+int bh_call_will_sleep(struct bh_call *call, const struct bh_wait *wait);
+void bh_call_awake(struct bh_call *call);
+/* The caller can't wait any longer: end it now, by BH_OUTCOME_CANCELLED. */
+void bh_call_cancel(struct bh_call *call, uint64_t now_ns);
+/* Start, spin within the adaptive budget, sleep and step until it has ended. */
+void bh_call_run(struct bh_shim *shim, struct bh_call *call);
+/* The same for a call already started, but returns 0 when it is still pending at until_ns. */
+int bh_call_run_until(struct bh_call *call, uint64_t until_ns);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* BULKHEAD_SHIM_CORE_BULKHEAD_CORE_H_ */

@@ -37,16 +37,22 @@ function(bulkhead_executable name)
   endif()
 endfunction()
 
-# bulkhead_driver(NAME SOURCES file... [LIBS lib...])
-# A driver image, <build>/drivers/NAME.so. It links host/sdk's headers and nothing else of ours.
+# bulkhead_driver(NAME SOURCES file... [LIBS lib...] [FILES file...])
+# A driver folder as the host expects it: <build>/drivers/NAME/NAME.so, and FILES (manifest, content)
+# beside it under the names they have here. It links bulkhead_sdk and nothing else of ours.
 function(bulkhead_driver name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;LIBS")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;LIBS;FILES")
   bulkhead_reject_unparsed(${name})
-  add_library(bulkhead_driver_${name} MODULE ${arg_SOURCES})
-  target_link_libraries(bulkhead_driver_${name} PRIVATE ${arg_LIBS} bulkhead_options)
-  set_target_properties(bulkhead_driver_${name} PROPERTIES
-    PREFIX "" OUTPUT_NAME ${name} LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/drivers
+  set(folder ${PROJECT_BINARY_DIR}/drivers/${name})
+  set(target bulkhead_driver_${name})
+  add_library(${target} MODULE ${arg_SOURCES})
+  target_link_libraries(${target} PRIVATE bulkhead_sdk ${arg_LIBS} bulkhead_options)
+  set_target_properties(${target} PROPERTIES
+    PREFIX "" OUTPUT_NAME ${name} LIBRARY_OUTPUT_DIRECTORY ${folder}
     C_VISIBILITY_PRESET hidden CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+  foreach(file IN LISTS arg_FILES)
+    configure_file(${file} ${folder}/${file} COPYONLY)
+  endforeach()
 endfunction()
 
 # bulkhead_test(NAME SOURCES file... [LIBS lib...] [LABELS label...] [TIMEOUT seconds]

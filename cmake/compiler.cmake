@@ -34,7 +34,7 @@ add_library(bulkhead_options INTERFACE)
 target_compile_options(bulkhead_options INTERFACE
   -fno-omit-frame-pointer
   -Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Wcast-qual -Wformat=2
-  -Wimplicit-fallthrough -Wundef -Wvla
+  -Wimplicit-fallthrough -Wundef -Wvla -Wno-missing-field-initializers
   $<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes -Wmissing-prototypes>
   $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor -Woverloaded-virtual>
   $<$<BOOL:${BULKHEAD_WERROR}>:-Werror>)

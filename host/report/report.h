@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef BULKHEAD_HOST_REPORT_REPORT_H_
+#define BULKHEAD_HOST_REPORT_REPORT_H_
+
+#include <absl/status/status.h>
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <ostream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace bulkhead {
+
+// The one report format. Every command that shows a figure builds a Report, prints it as a table,
+// writes it where --json says, and exits with its ExitCode():
+//
+//   {"schema": 1,
+//    "command": "bench ipc",
+//    "figures": [{"name": "rtt_p50", "value": 118.0, "unit": "ns",
+//                 "limit": 150.0, "relation": "<=", "pass": true}, ...],
+//    ...details}
+//
+// A figure without a limit is for information: its limit and relation are null, and it passes.
+// A value that is not a finite number was not measured: it is written as null, and never passes.
+//
+// Not thread-safe: one thread builds and writes a report.
+class Report {
+ public:
+  enum class Relation { kAtMost, kAtLeast };
+
+  struct Figure {
+    std::string name;
+    double value = 0;
+    std::string unit;
+    std::optional<double> limit;
+    Relation relation = Relation::kAtMost;
+
+    bool pass() const;
+  };
+
+  explicit Report(std::string_view command);
+
+  // REQUIRES: `limit` is a finite number.
+  void AddFigure(std::string_view name, double value, std::string_view unit, double limit,
+                 Relation relation);
+  void AddInfo(std::string_view name, double value, std::string_view unit);
+
+  // Puts `value` beside the figures under `key`; a later value replaces an earlier one.
+  // REQUIRES: `key` is not "schema", "command" or "figures".
+  void SetDetail(std::string_view key, nlohmann::json value);
+
+  const std::vector<Figure>& figures() const { return figures_; }
+
+  // Every figure passed. A report without figures has shown nothing, and is not ok.
+  bool ok() const;
+  int ExitCode() const { return ok() ? 0 : 1; }
+
+  nlohmann::ordered_json ToJson() const;
+  void PrintTable(std::ostream& out) const;
+
+  // Replaces the file at `path` as a whole: on an error, what stood there before still does, and
+  // nothing else is left behind. A path to something that is no regular file (/dev/stdout, a pipe)
+  // is written in place.
+  absl::Status WriteJson(const std::string& path) const;
+
+ private:
+  const std::string command_;
+  std::vector<Figure> figures_;
+  nlohmann::ordered_json details_;
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_HOST_REPORT_REPORT_H_

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// ShimLink: what a supervisor says to a shim, wherever that shim is: in the same process (embedded),
-// in a small process of its own (fanotify) or in the kernel (module). The supervisor knows no other
-// way to a shim.
+// ShimLink: what a supervisor says to a shim, wherever that shim is: in the same process
+// (embedded), in a small process of its own (fanotify) or in the kernel (module). The supervisor
+// knows no other way to a shim.
 //
 // Channels are numbered by the shim, from 0, in the order of AddChannel; a channel lives as long as
 // its shim. Every function may be called from any thread and waits at most for a round trip to the
@@ -41,8 +41,8 @@ struct PolicyRule {
   Action fallback = Action::kAllow;  // kAllow or kDeny
 };
 
-// By callback class (enum bh_class), then by NoAnswer. Default: hold through absence, crash, hang and
-// a full queue until the deadline, then allow; deny poison.
+// By callback class (enum bh_class), then by NoAnswer. Default: hold through absence, crash, hang
+// and a full queue until the deadline, then allow; deny poison.
 struct Policy {
   std::array<std::array<PolicyRule, kNoAnswerCount>, BH_CLASS_COUNT> rules;
   Policy();
@@ -59,7 +59,7 @@ struct ChannelSpec {
 
 // What a host needs to map a channel; duplicates, owned by the receiver.
 struct ChannelDescriptors {
-  UniqueFd call_region;   // can only be mapped read-only
+  UniqueFd call_region;  // can only be mapped read-only
   UniqueFd reply_region;
 };
 
@@ -80,7 +80,8 @@ class ShimLink {
     virtual ~Observer() = default;
     // A call that the host of `generation` had reached its deadline: the host hangs.
     virtual void OnOverdue(ChannelId channel, uint32_t generation, uint64_t call_id) = 0;
-    // The host broke the protocol; `violation` is enum bh_violation. The channel is detached already.
+    // The host broke the protocol; `violation` is enum bh_violation. The channel is detached
+    // already.
     virtual void OnViolation(ChannelId channel, uint32_t generation, uint32_t violation) = 0;
     virtual void OnPoison(ChannelId channel, uint32_t generation, uint64_t call_id) = 0;
     // The shim itself was replaced by its standby; the link has told the new one what serves.

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// ControlSocket: control messages (ipc/schema/control.fbs) over a Unix seqpacket socket, one a
+// datagram, with descriptors beside it.
+//
+// The peer is not trusted. A message is copied to private memory, its framing, identifier, version
+// and every offset are verified, and only then anybody reads it. Each way in which a peer can get
+// it wrong is an InvalidArgument of its own text; descriptors that came with a bad message are
+// closed. Build messages with ipc/control.h.
+//
+// Errors of both directions:
+//   Unavailable        the peer closed its end (or died)
+//   DeadlineExceeded   until_ns passed; nothing was sent or received
+//   InvalidArgument    the peer's message is not valid; the socket can still be used, but a peer
+//   that
+//                      sends such a thing is broken or hostile
+//
+// Threads: one may send while another receives. Two senders need a lock of their own only when the
+// order of their messages matters.
+#ifndef BULKHEAD_IPC_CONTROL_SOCKET_H_
+#define BULKHEAD_IPC_CONTROL_SOCKET_H_
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "ipc/control.h"
+#include "ipc/monotonic.h"
+#include "ipc/unique_fd.h"
+
+namespace bulkhead {
+
+inline constexpr size_t kControlDescriptorsMax = 8;
+
+// A verified message and what came with it.
+class ControlMessage {
+ public:
+  // `bytes` have passed VerifyEnvelope.
+  ControlMessage(std::vector<uint8_t> bytes, std::vector<UniqueFd> descriptors);
+
+  const wire::Envelope& envelope() const;
+  wire::Message type() const { return envelope().message_type(); }
+  // The message as a T, or null when it is another one: `if (auto* ping =
+  // message.as<wire::Ping>())`.
+  template <typename T>
+  const T* as() const {
+    return type() == wire::MessageTraits<T>::enum_value
+               ? static_cast<const T*>(envelope().message())
+               : nullptr;
+  }
+  const char* name() const { return wire::EnumNameMessage(type()); }
+
+  // InvalidArgument, with the message's name, unless exactly `count` descriptors came along.
+  absl::Status ExpectDescriptors(size_t count) const;
+  size_t descriptor_count() const { return descriptors_.size(); }
+  // REQUIRES: index < descriptor_count(). Each can be taken once.
+  UniqueFd TakeDescriptor(size_t index);
+
+ private:
+  std::vector<uint8_t> bytes_;
+  std::vector<UniqueFd> descriptors_;
+};
+
+// Who is at the other end, as the kernel knows it since connect or socketpair.
+struct PeerCredentials {
+  pid_t pid = -1;
+  uid_t uid = static_cast<uid_t>(-1);
+  gid_t gid = static_cast<gid_t>(-1);
+};
+
+class ControlSocket {
+ public:
+  ControlSocket() = default;  // not connected
+  // Takes over a connected seqpacket socket (e.g. one that was inherited).
+  explicit ControlSocket(UniqueFd socket) : socket_(std::move(socket)) {}
+
+  static absl::StatusOr<std::pair<ControlSocket, ControlSocket>> Pair();
+  // NotFound when nobody listens there.
+  static absl::StatusOr<ControlSocket> Connect(const std::string& path);
+
+  // Sends one message with up to kControlDescriptorsMax descriptors, which stay the caller's.
+  // Waits for room until until_ns.
+  absl::Status Send(const ControlBuffer& message, absl::Span<const int> descriptors,
+                    uint64_t until_ns);
+  // The same with a bound of a second.
+  absl::Status Send(const ControlBuffer& message, absl::Span<const int> descriptors = {});
+
+  // Waits for one message. until_ns 0 only looks.
+  absl::StatusOr<ControlMessage> Receive(uint64_t until_ns);
+
+  absl::StatusOr<PeerCredentials> Peer() const;
+
+  bool connected() const { return socket_.valid(); }
+  int fd() const { return socket_.get(); }  // for poll: readable when a message or the end is there
+  UniqueFd Release() { return std::move(socket_); }
+  void Close() { socket_.reset(); }
+
+ private:
+  UniqueFd socket_;
+};
+
+// A socket that others connect to, with a path in the file system that only its user can reach.
+class ControlListener {
+ public:
+  ControlListener() = default;
+  ControlListener(ControlListener&& other) noexcept;
+  ControlListener& operator=(ControlListener&& other) noexcept;
+  ~ControlListener();  // removes the path
+
+  // AlreadyExists when somebody listens there; a path that a dead one left behind is replaced.
+  static absl::StatusOr<ControlListener> Listen(const std::string& path);
+  // DeadlineExceeded when nobody came. until_ns 0 only looks.
+  absl::StatusOr<ControlSocket> Accept(uint64_t until_ns);
+
+  int fd() const { return socket_.get(); }
+  const std::string& path() const { return path_; }
+
+ private:
+  ControlListener(UniqueFd socket, std::string path);
+  UniqueFd socket_;
+  std::string path_;
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_IPC_CONTROL_SOCKET_H_

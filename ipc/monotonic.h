@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The one clock of deadlines: CLOCK_MONOTONIC in nanoseconds, the same for every process of the
+// machine, so that a deadline can cross a process boundary as a number.
+#ifndef BULKHEAD_IPC_MONOTONIC_H_
+#define BULKHEAD_IPC_MONOTONIC_H_
+
+#include <time.h>
+
+#include <cstdint>
+
+namespace bulkhead {
+
+inline constexpr uint64_t kNanosecondsPerMillisecond = 1'000'000;
+inline constexpr uint64_t kNanosecondsPerSecond = 1'000'000'000;
+
+// For waits that something else bounds (a stop, a peer's death). Absolute times saturate here.
+inline constexpr uint64_t kForeverNs = UINT64_MAX;
+
+inline uint64_t MonotonicNowNs() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * kNanosecondsPerSecond +
+         static_cast<uint64_t>(now.tv_nsec);
+}
+
+// The absolute time `span_ns` from now.
+inline uint64_t MonotonicAfterNs(uint64_t span_ns) {
+  const uint64_t now_ns = MonotonicNowNs();
+  return span_ns > kForeverNs - now_ns ? kForeverNs : now_ns + span_ns;
+}
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_IPC_MONOTONIC_H_

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+
+fuzz_help() {
+  cat <<'TEXT'
+Usage: ./dev fuzz [TARGET] [--seconds N] [-j N]
+
+Builds the preset fuzz and runs TARGET, or every target, for N seconds each (60). Seeds stand in
+tests/fuzz/corpus/TARGET; what is found goes to build/fuzz/findings/TARGET, and
+build/fuzz/bin/fuzz/TARGET FILE plays one finding again.
+TEXT
+}
+
+fuzz_main() {
+  local target= seconds=60 jobs
+  jobs=$(jobs_default)
+  while [[ $# -gt 0 ]]; do
+    case $1 in
+      --seconds) require_number --seconds "${2:-}" && seconds=$2 && shift 2 ;;
+      -j) require_number -j "${2:-}" && jobs=$2 && shift 2 ;;
+      -*) die "fuzz: unknown option '$1'; ./dev fuzz --help" ;;
+      *) target=$1 && shift ;;
+    esac
+  done
+  run_setup
+  build_preset fuzz "$jobs" -DBULKHEAD_FUZZ_SECONDS="$seconds"
+  if [[ -n $target && ! -x build/fuzz/bin/fuzz/$target ]]; then
+    die "there is no fuzz target '$target'; there are: $(ls build/fuzz/bin/fuzz 2>/dev/null | xargs)"
+  fi
+  if ! ctest --preset fuzz --parallel "$jobs" --verbose ${target:+-R "^fuzz\\.$target\$"}; then
+    find build/fuzz/findings -type f -printf 'finding: %p\n'
+    return 1
+  fi
+}

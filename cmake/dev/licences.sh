@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+# Every source file names its licence at its top: Apache-2.0, and both licences where the same
+# source also builds into the kernel module.
+
+check_licences() {
+  local file wanted bad=0
+  while IFS= read -r -d '' file; do
+    case $file in
+      ipc/abi/*.[ch] | shim/core/*.[ch]) wanted='GPL-2.0-only OR Apache-2.0' ;;
+      shim/module/*.[ch]) wanted='GPL-2.0-only' ;;
+      *) wanted='Apache-2.0' ;;
+    esac
+    if ! head -n 3 "$file" | sed -n 's|.*SPDX-License-Identifier: *||; s| *\*/$||; T; p' |
+      grep -qxF "$wanted"; then
+      echo "$file: the first lines must have: SPDX-License-Identifier: $wanted"
+      bad=1
+    fi
+  done < <(source_files c h cc hpp S fbs sh py cmake; find . -name build -prune -o \
+    -name CMakeLists.txt -printf '%P\0'; printf 'dev\0.ci/run\0')
+  return "$bad"
+}

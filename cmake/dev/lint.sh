@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+
+lint_help() {
+  cat <<'TEXT'
+Usage: ./dev lint [FILE...]
+
+Checks licence lines and shell syntax, then runs clang-tidy 14 (warnings are errors) over the
+given files, or all of our sources that the preset release compiles.
+TEXT
+}
+
+lint_main() {
+  run_setup
+  source cmake/dev/licences.sh
+  local failed=0 script
+  check_licences || failed=1
+  for script in dev .ci/run cmake/dev/*.sh; do
+    bash -n "$script" || failed=1
+  done
+
+  say "building release: clang-tidy needs the generated headers"
+  build_preset release "$(jobs_default)" || exit 1
+  local files=("$@")
+  if [[ $# -eq 0 ]]; then
+    mapfile -t files < <(python3 cmake/dev/compiled_sources.py build/release/compile_commands.json)
+  fi
+  say "clang-tidy over ${#files[@]} files"
+  # gcc's options that clang does not know are no finding.
+  printf '%s\0' "${files[@]}" |
+    xargs -0 -r -n 1 -P "$(jobs_default)" clang-tidy-14 -p build/release --quiet \
+      --warnings-as-errors='*' --extra-arg=-Wno-unknown-warning-option || failed=1
+  return "$failed"
+}

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Adds up a test run: one table, what failed, what was skipped and why, the totals as last line.
+
+Usage: summary.py RESULTS_FOLDER PRESET...   (test.sh describes the folder)
+"""
+import collections
+import os
+import re
+import sys
+import xml.etree.ElementTree as ElementTree
+
+Outcome = collections.namedtuple("Outcome", "group name state detail")  # passed, failed, skipped
+
+
+def skip_reason(output):
+    """GTEST_SKIP's message, or what a script printed after SKIP on a line of its own."""
+    gtest = re.search(r"^\S+:\d+: Skipped\n(.*?)^\[  SKIPPED \]", output, re.DOTALL | re.MULTILINE)
+    if gtest and gtest.group(1).strip():
+        return " ".join(gtest.group(1).split())
+    script = re.findall(r"^SKIP(?:PED)?\b[:\s]*(.+)$", output, re.MULTILINE)
+    return script[-1].strip() if script else "gave no reason"
+
+
+def read_junit(preset, path):
+    for case in ElementTree.parse(path).getroot().iter("testcase"):
+        name, status = case.get("name"), case.get("status")
+        output = case.findtext("system-out") or ""
+        skipped = case.find("skipped")
+        message = skipped.get("message", "") if skipped is not None else ""
+        if status == "run":
+            yield Outcome(preset, name, "passed", "")
+        elif status == "disabled":
+            yield Outcome(preset, name, "skipped", "switched off in the source (DISABLED)")
+        elif message.startswith("SKIP_"):
+            yield Outcome(preset, name, "skipped", skip_reason(output))
+        else:  # Failed, or could not even be started: ctest calls that "notrun" too.
+            failure = case.find("failure")
+            detail = failure.get("message", "") if failure is not None else message
+            yield Outcome(preset, name, "failed", detail or status)
+
+
+def read_tsv(path):
+    with open(path, encoding="utf-8") as file:
+        return [line.rstrip("\n").split("\t") for line in file]
+
+
+def read_outcomes(folder, presets):
+    checks = read_tsv(os.path.join(folder, "checks.tsv"))
+    outcomes = [Outcome("checks", name, state, detail) for state, name, detail in checks]
+    ctest_codes = dict(read_tsv(os.path.join(folder, "ctest-failed.tsv")))
+    for preset in presets:
+        path = os.path.join(folder, preset + ".xml")
+        tests = []
+        try:
+            if os.path.exists(path):
+                tests = list(read_junit(preset, path))
+        except ElementTree.ParseError as error:
+            tests = [Outcome(preset, "ctest's report", "failed", f"cannot be read: {error}")]
+        if preset in ctest_codes and not any(test.state == "failed" for test in tests):
+            detail = f"exit code {ctest_codes[preset]} though no test failed" if tests else "no tests"
+            tests.append(Outcome(preset, "ctest", "failed", detail))
+        outcomes += tests
+    if not any(outcome.group != "checks" for outcome in outcomes):
+        outcomes.append(Outcome("checks", "tests", "failed", "no test ran"))
+    return outcomes
+
+
+def main():
+    folder, presets = sys.argv[1], sys.argv[2:]
+    outcomes = read_outcomes(folder, presets)
+
+    print()
+    print(f"{'':10}{'passed':>8}{'failed':>8}{'skipped':>8}")
+    for group in ["checks"] + presets:
+        count = collections.Counter(o.state for o in outcomes if o.group == group)
+        print(f"{group:10}{count['passed']:8}{count['failed']:8}{count['skipped']:8}")
+    for state in ("skipped", "failed"):
+        for outcome in outcomes:
+            if outcome.state == state:
+                print(f"{state.upper()} {outcome.group} {outcome.name}: {outcome.detail}")
+    print()
+    count = collections.Counter(o.state for o in outcomes)
+    print(f"{count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped")
+    sys.exit(1 if count["failed"] else 0)
+
+
+main()

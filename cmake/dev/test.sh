@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+# Every step leaves its outcome in the folder $results: ctest's junit files (PRESET.xml), and lines
+# of checks.tsv (passed|failed, name, detail) for what is no ctest test. summary.py adds it all up.
+
+test_help() {
+  cat <<'TEXT'
+Usage: ./dev test [--preset P]... [--filter REGEX] [--fuzz-seconds N] [-j N]
+
+Checks formatting and licence lines, builds release, asan, tsan and the fuzz targets, runs all
+tests in each (storms in release only) and looks for what they left behind. Prints what failed and
+what was skipped, with reasons; the last line reads: N passed, N failed, N skipped.
+
+  --preset P        only this preset; may be given more than once
+  --filter REGEX    only tests whose name matches
+  --fuzz-seconds N  how long each fuzz target runs (60)
+  -j N              parallel jobs (the number of CPUs)
+TEXT
+}
+
+check_passed() { printf 'passed\t%s\t\n' "$1" >>"$results/checks.tsv"; }
+check_failed() { printf 'failed\t%s\t%s\n' "$1" "$2" >>"$results/checks.tsv"; }
+
+# run_check NAME ADVICE COMMAND...
+run_check() {
+  local name=$1 advice=$2
+  shift 2
+  say "$name"
+  if ("$@"); then check_passed "$name"; else check_failed "$name" "$advice"; fi
+}
+
+# run_preset PRESET JOBS FUZZ_SECONDS [CTEST ARGUMENTS]
+run_preset() {
+  local preset=$1 jobs=$2 fuzz_seconds=$3 code=0 wrapper=()
+  shift 3
+  say "$preset: build"
+  if ! build_preset "$preset" "$jobs" -DBULKHEAD_FUZZ_SECONDS="$fuzz_seconds"; then
+    check_failed "build $preset" "the build failed, so none of its tests ran"
+    return
+  fi
+  check_passed "build $preset"
+  # clang 14's ThreadSanitizer cannot lay out its shadow under more than 28 bits of randomisation.
+  if [[ $preset == tsan && $(</proc/sys/vm/mmap_rnd_bits) -gt 28 ]] 2>/dev/null &&
+    setarch --addr-no-randomize true 2>/dev/null; then
+    wrapper=(setarch --addr-no-randomize)
+  fi
+  say "$preset: test"
+  TMPDIR=$scratch TEST_TMPDIR=$scratch BULKHEAD_TEST_RUN=$run_id "${wrapper[@]}" ctest --preset "$preset" \
+    --parallel "$jobs" --output-junit "$results/$preset.xml" \
+    --test-output-size-passed 100000 --test-output-size-failed 1000000 "$@" || code=$?
+  [[ $code -eq 0 ]] || printf '%s\t%s\n' "$preset" "$code" >>"$results/ctest-failed.tsv"
+}
+
+test_main() {
+  local presets=() filter=() fuzz_seconds=60 jobs
+  jobs=$(jobs_default)
+  while [[ $# -gt 0 ]]; do
+    case $1 in
+      --preset) require_preset "${2:-}" && presets+=("$2") && shift 2 ;;
+      --filter) [[ -n ${2:-} ]] || die "--filter needs a regular expression"
+                filter=(-R "$2" --no-tests=ignore) && shift 2 ;;
+      --fuzz-seconds) require_number "$1" "${2:-}" && fuzz_seconds=$2 && shift 2 ;;
+      -j) require_number -j "${2:-}" && jobs=$2 && shift 2 ;;
+      *) die "test: unknown argument '$1'; ./dev test --help" ;;
+    esac
+  done
+  [[ ${#presets[@]} -gt 0 ]] || presets=(release asan tsan fuzz)
+
+  run_setup
+  source cmake/dev/format.sh
+  source cmake/dev/licences.sh
+  source cmake/dev/leftovers.sh
+
+  # Short: paths of Unix sockets in it have to fit into 108 bytes.
+  run_folder=$(mktemp -d /tmp/bh-test.XXXXXX)
+  results=$run_folder/results
+  scratch=$run_folder/tmp
+  run_id=${run_folder##*.}
+  mkdir "$results" "$scratch"
+  touch "$results/checks.tsv" "$results/ctest-failed.tsv"
+  trap 'rm -rf "$run_folder"' EXIT
+  leftovers_snapshot "$run_folder/before"
+
+  run_check "formatting" "run ./dev format" format_main --check
+  run_check "licence lines" "see above" check_licences
+  local preset
+  for preset in "${presets[@]}"; do
+    run_preset "$preset" "$jobs" "$fuzz_seconds" "${filter[@]}"
+  done
+  leftovers_check "$run_folder/before"
+
+  python3 cmake/dev/summary.py "$results" "${presets[@]}"
+}

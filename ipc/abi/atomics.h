@@ -9,12 +9,16 @@
 
 #include "ipc/abi/types.h"
 
+/* In one total order with the read-modify-writes below: the look of "announce, then look". */
+#define bh_load(p) __atomic_load_n((p), __ATOMIC_SEQ_CST)
 #define bh_load_relaxed(p) __atomic_load_n((p), __ATOMIC_RELAXED)
 #define bh_load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
 #define bh_store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
 #define bh_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
 #define bh_add_fetch(p, v) __atomic_add_fetch((p), (v), __ATOMIC_SEQ_CST)
 #define bh_sub_fetch(p, v) __atomic_sub_fetch((p), (v), __ATOMIC_SEQ_CST)
+#define bh_fetch_or(p, v) __atomic_fetch_or((p), (v), __ATOMIC_SEQ_CST)
+#define bh_add_relaxed(p, v) __atomic_fetch_add((p), (v), __ATOMIC_RELAXED)
 #define bh_exchange(p, v) __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST)
 /* Strong; *expected_p gets what was found. */
 #define bh_compare_exchange(p, expected_p, v) \
@@ -25,6 +29,8 @@
  * accesses around this one are atomic, so it has nothing to miss.
  */
 #define bh_fence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
+/* Loads before it stay before what comes after it: the end of a read under a sequence count. */
+#define bh_fence_acquire() __atomic_thread_fence(__ATOMIC_ACQUIRE)
 
 static inline void bh_cpu_relax(void)
 {

@@ -50,17 +50,17 @@ static inline uint32_t bh_ticket_generation(uint64_t ticket)
 
 /* First bytes of the call region. Written once by the shim, before the host gets the region. */
 struct bh_channel_header {
-	uint64_t magic;           /* BH_CHANNEL_MAGIC */
-	uint32_t abi_version;     /* BH_ABI_VERSION */
-	uint32_t lanes;           /* 1 .. BH_LANES_MAX */
-	uint32_t slots_per_lane;  /* 1 .. BH_SLOTS_PER_LANE_MAX */
-	uint32_t call_chunks;     /* chunks in the call pool, 0 .. BH_POOL_CHUNKS_MAX */
-	uint32_t reply_chunks;    /* chunks in the reply pool, 0 .. BH_POOL_CHUNKS_MAX */
-	uint32_t reserved_flags;  /* 0 */
-	uint64_t call_bytes;      /* whole call region */
-	uint64_t reply_bytes;     /* whole reply region */
-	uint64_t notify_offset;   /* 0: this version has no notification ring */
-	uint64_t notify_bytes;    /* 0 */
+	uint64_t magic;          /* BH_CHANNEL_MAGIC */
+	uint32_t abi_version;    /* BH_ABI_VERSION */
+	uint32_t lanes;          /* 1 .. BH_LANES_MAX */
+	uint32_t slots_per_lane; /* 1 .. BH_SLOTS_PER_LANE_MAX */
+	uint32_t call_chunks;    /* chunks in the call pool, 0 .. BH_POOL_CHUNKS_MAX */
+	uint32_t reply_chunks;   /* chunks in the reply pool, 0 .. BH_POOL_CHUNKS_MAX */
+	uint32_t reserved_flags; /* 0 */
+	uint64_t call_bytes;     /* whole call region */
+	uint64_t reply_bytes;    /* whole reply region */
+	uint64_t notify_offset;  /* 0: this version has no notification ring */
+	uint64_t notify_bytes;   /* 0 */
 };
 BH_ASSERT_SIZE(struct bh_channel_header, 64);
 BH_ASSERT_TRIVIAL(struct bh_channel_header);
@@ -78,10 +78,10 @@ enum bh_call_flags {
  */
 struct bh_call_slot {
 	/* line 0: shim writes, host reads */
-	uint64_t ticket;   /* stored last, with release */
-	uint16_t callback; /* enum bh_callback */
+	uint64_t ticket;     /* stored last, with release */
+	uint16_t callback;   /* enum bh_callback */
 	uint16_t args_bytes; /* 0 .. BH_INLINE_BYTES */
-	uint16_t flags;    /* enum bh_call_flags */
+	uint16_t flags;      /* enum bh_call_flags */
 	uint16_t reserved0;
 	uint8_t args[BH_INLINE_BYTES];
 	/* line 1: shim writes, host reads */
@@ -89,13 +89,14 @@ struct bh_call_slot {
 	uint64_t deadline_ns;    /* CLOCK_MONOTONIC */
 	uint64_t payload_offset; /* bytes from the start of the call pool */
 	uint64_t payload_bytes;
-	uint64_t reply_offset;   /* bytes from the start of the reply pool: room lent for an answer */
+	uint64_t reply_offset; /* bytes from the start of the reply pool: room lent for an answer */
 	uint64_t reply_capacity; /* bytes of it; 0: answer inline only */
 	uint32_t attempt;        /* 0 for the first issue */
 	uint32_t reserved1;
 	uint64_t reserved2;
 	/* line 2: shim writes, host reads */
-	uint32_t caller_sleeps; /* not 0: after the reply, add 1 to the reply slot's bell and wake it */
+	uint32_t caller_sleeps; /* not 0: after the reply, add 1 to the reply slot's bell and wake
+				   it */
 	uint32_t reserved3[15];
 	/* line 3 */
 	uint32_t reserved4[16];

@@ -18,15 +18,16 @@
 #ifdef __cplusplus
 #include <type_traits>
 #define BH_STATIC_ASSERT(condition, text) static_assert(condition, text)
-#define BH_ASSERT_TRIVIAL(type)                                                          \
-	static_assert(std::is_trivial_v<type> && std::is_standard_layout_v<type>, #type \
-		      " crosses a trust boundary: it must be plain bytes")
+#define BH_ASSERT_TRIVIAL(type) \
+	static_assert(std::is_trivial_v<type> && std::is_standard_layout_v<type>, \
+		      #type " crosses a trust boundary: it must be plain bytes")
 #else
 #define BH_STATIC_ASSERT(condition, text) _Static_assert(condition, text)
 #define BH_ASSERT_TRIVIAL(type) BH_STATIC_ASSERT(sizeof(type) > 0, #type " must be complete")
 #endif
 
-#define BH_ASSERT_SIZE(type, size) BH_STATIC_ASSERT(sizeof(type) == (size), #type " changed its size")
+#define BH_ASSERT_SIZE(type, size) \
+	BH_STATIC_ASSERT(sizeof(type) == (size), #type " changed its size")
 #define BH_ASSERT_OFFSET(type, field, offset) \
 	BH_STATIC_ASSERT(offsetof(type, field) == (offset), #type "." #field " moved")
 

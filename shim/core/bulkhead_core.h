@@ -30,14 +30,15 @@ extern "C" {
 #endif
 
 #define BH_CHANNELS_MAX 8u /* drivers that one call can visit */
-#define BH_NO_DEADLINE UINT64_MAX
+#define BH_NO_DEADLINE (~0ull)
 
 struct bh_channel;
 struct bh_call;
 
 /* Why a call got no answer from its driver. The operator chooses the action for each. */
 enum bh_reason {
-	BH_REASON_ABSENT = 0,  /* no host serves: not started, stopped, declined, driver quarantined */
+	BH_REASON_ABSENT = 0,  /* no host serves: not started, stopped, declined, driver quarantined
+				*/
 	BH_REASON_CRASHED = 1, /* the host died with it and no other was there by the deadline */
 	BH_REASON_HUNG = 2,    /* the host had it and did not answer by the deadline */
 	BH_REASON_FULL = 3,    /* no slot, no payload room or no descriptor room by the deadline */
@@ -85,7 +86,8 @@ enum bh_event {
 enum bh_violation {
 	BH_VIOLATION_NONE = 0,
 	BH_VIOLATION_STATUS = 1,        /* a status that is no enum bh_reply_status */
-	BH_VIOLATION_REPLY_BYTES = 2,   /* more inline bytes than a line holds, or not what the callback has */
+	BH_VIOLATION_REPLY_BYTES = 2,   /* more inline bytes than a line holds, or not what the
+					   callback has */
 	BH_VIOLATION_VERDICT = 3,       /* a verdict that is no enum bh_verdict */
 	BH_VIOLATION_CACHEABILITY = 4,  /* no enum bh_cacheability */
 	BH_VIOLATION_PAYLOAD_BYTES = 5, /* more than the room that was lent */
@@ -101,11 +103,12 @@ struct bh_platform {
 	 * caller is being killed and must not wait any longer. `word` is a bell in the reply region
 	 * (shared) or a private word of the core.
 	 */
-	int (*wait)(void *context, uint32_t *word, uint32_t expected, int shared, uint64_t until_ns);
+	int (*wait)(void *context, uint32_t *word, uint32_t expected, int shared,
+		    uint64_t until_ns);
 	void (*wake)(void *context, uint32_t *word, int shared, int waiters);
 	/*
-	 * Send `descriptor` ahead of a ticket to the host of the channel's present generation. Must not
-	 * wait. 0, -1 when there is no room now, -2 when it can never be sent.
+	 * Send `descriptor` ahead of a ticket to the host of the channel's present generation. Must
+	 * not wait. 0, -1 when there is no room now, -2 when it can never be sent.
 	 */
 	int (*send_descriptor)(void *context, void *channel_cookie, uint32_t slot, uint64_t ticket,
 			       int descriptor);
@@ -118,33 +121,39 @@ struct bh_platform {
 struct bh_channel_config {
 	struct bh_geometry geometry;
 	struct bh_policy policy;
-	uint64_t callbacks;       /* bits of bh_callback_bit(): others pass without a call */
+	uint64_t callbacks;            /* bits of bh_callback_bit(): others pass without a call */
 	uint64_t descriptor_callbacks; /* bits: calls that carry the file to the host */
-	uint32_t altitude;        /* higher is asked first */
-	uint32_t poison_crashes;  /* hosts a call may crash or hang before it is poison; default 2 */
-	uint32_t poison_kills;    /* the same for hosts killed from outside; default 16 */
-	uint32_t spin_ns;         /* ceiling of the adaptive spin budget; 0 never spins */
-	uint32_t cache_entries;   /* verdict cache, a power of two; 0 is off */
-	uint32_t adopt;           /* not 0: the call region was in use by a shim that died */
-	void *cookie;             /* handed to the platform */
+	uint32_t altitude;             /* higher is asked first */
+	uint32_t poison_crashes; /* hosts a call may crash or hang before it is poison; default 2 */
+	uint32_t poison_kills;   /* the same for hosts killed from outside; default 16 */
+	uint32_t spin_ns;        /* ceiling of the adaptive spin budget; 0 never spins */
+	uint32_t cache_entries;  /* verdict cache, a power of two; 0 is off */
+	uint32_t adopt;          /* not 0: the call region was in use by a shim that died */
+	void *cookie;            /* handed to the platform */
 };
 
 void bh_channel_config_default(struct bh_channel_config *config);
 
-/* Bytes of private, zeroed, 64-byte aligned memory that the channel needs. 0: config is not valid. */
+/* Bytes of private, zeroed, 64-byte aligned memory that the channel needs. 0: config is not valid.
+ */
 size_t bh_channel_private_bytes(const struct bh_channel_config *config);
 
 /*
  * Lays a channel over its two regions (sizes: bh_call_region_bytes(), bh_reply_region_bytes()) and
- * its private memory; writes the header. With config.adopt, slots whose last ticket was not answered
- * stay abandoned until it is, and their payload stays lent. NULL when the config is not valid.
- * All memory is the caller's and must outlive the channel.
+ * its private memory; writes the header. With config.adopt, slots whose last ticket was not
+ * answered stay abandoned until it is, and their payload stays lent. NULL when the config is not
+ * valid. All memory is the caller's and must outlive the channel.
  */
 struct bh_channel *bh_channel_init(void *private_memory, const struct bh_channel_config *config,
 				   const struct bh_platform *platform, void *call_region,
 				   void *reply_region);
 
-/* A host serves as `generation` (not 0, greater than any before) from here on. */
+/*
+ * A host serves as `generation` (not 0, greater than any before) from here on; the one before it
+ * ends with this if it has not. Draining and quarantine are over. -1 when the number is not
+ * greater; right after a take-over, the generation that served then may begin again, and keeps its
+ * calls.
+ */
 int bh_channel_begin_generation(struct bh_channel *channel, uint32_t generation);
 
 /*
@@ -159,26 +168,33 @@ void bh_channel_set_quarantined(struct bh_channel *channel, int quarantined);
 /* No new calls reach the host; calls in flight go on. For an orderly stop. */
 void bh_channel_set_draining(struct bh_channel *channel, int draining);
 int bh_channel_set_policy(struct bh_channel *channel, const struct bh_policy *policy);
+/*
+ * What the driver registered for, as its host reported when it started: bits of bh_callback_bit().
+ * Before bh_channel_begin_generation(); calls in flight keep what they began with.
+ */
+void bh_channel_set_callbacks(struct bh_channel *channel, uint64_t callbacks,
+			      uint64_t descriptor_callbacks);
 /* Driver or content changed: cached verdicts of other versions no longer hold. */
 void bh_channel_set_content_version(struct bh_channel *channel, uint64_t version);
 /* Calls that a host has and has not answered. */
 uint32_t bh_channel_in_flight(struct bh_channel *channel);
 
 struct bh_statistics {
-	uint64_t calls;       /* started on this channel */
-	uint64_t answered;    /* ended with the driver's answer */
-	uint64_t cached;      /* ended by the verdict cache */
+	uint64_t calls;    /* started on this channel */
+	uint64_t answered; /* ended with the driver's answer */
+	uint64_t cached;   /* ended by the verdict cache */
 	uint64_t by_policy[BH_REASON_COUNT];
 	uint64_t reissued;
-	uint64_t overdue;     /* calls that a host had at their deadline */
-	uint64_t late;        /* answers that came after their call had ended */
+	uint64_t overdue; /* calls that a host had at their deadline */
+	uint64_t late;    /* answers that came after their call had ended */
 	uint64_t violations;
 	uint64_t poisoned;
-	uint64_t cancelled;   /* the caller was killed */
+	uint64_t cancelled; /* the caller was killed */
+	uint64_t unknown;   /* begun by a host that died, and must not run twice */
 	uint64_t denied;
 	uint64_t generations;
 	uint32_t in_flight;
-	uint32_t generation;  /* that serves now; 0 when none does */
+	uint32_t generation; /* that serves now; 0 when none does */
 };
 void bh_channel_statistics(struct bh_channel *channel, struct bh_statistics *statistics);
 
@@ -203,8 +219,9 @@ enum bh_outcome {
 };
 
 /*
- * One call. The caller owns the memory and keeps it until the call has ended; payload and descriptor
- * stay the caller's too (copied or duplicated as needed). Zero it, fill the input, start it.
+ * One call. The caller owns the memory and keeps it until the call has ended; payload and
+ * descriptor stay the caller's too (copied or duplicated as needed). Zero it, fill the input, start
+ * it.
  */
 struct bh_call {
 	/* input */
@@ -218,7 +235,8 @@ struct bh_call {
 	int descriptor;        /* the file, or -1 */
 	uint32_t reissue;      /* enum bh_reissue */
 	uint64_t deadline_ns;  /* monotonic */
-	uint64_t call_id;      /* 0: the core numbers it */
+	uint64_t call_id;      /* 0: the core numbers it when a host first gets it */
+	uint64_t started_ns;   /* the time, when the caller has just looked; 0: the core looks */
 
 	/* output, valid once outcome is not BH_OUTCOME_PENDING */
 	uint32_t outcome; /* enum bh_outcome */
@@ -232,32 +250,39 @@ struct bh_call {
 
 	/* the core's */
 	struct bh_shim *shim;
-	struct bh_channel *channel;
-	uint32_t position;
-	uint32_t state;
+	struct bh_channel *channel; /* the one that is being asked */
+	uint32_t position;          /* of that channel in the stack */
+	uint32_t state;             /* enum bh_call_state */
+	uint32_t visit_outcome;     /* how the last channel that was asked ended it */
+	uint32_t lane;
 	uint32_t slot;
-	uint32_t crashes;
-	uint32_t kills;
+	uint32_t attempts; /* issues on this channel */
+	uint32_t crashes;  /* hosts of this channel that it may have crashed */
+	uint32_t kills;    /* hosts of this channel that were killed while they had it */
 	uint32_t spurious_wakes;
-	uint32_t last_reason;
-	uint32_t began;
+	uint32_t bell;       /* what the bell read when the caller went to sleep */
+	uint8_t counted;     /* in this channel's statistics */
+	uint8_t announced;   /* as one that waits for room */
+	uint8_t sleeping;    /* as one that sleeps on its reply */
+	uint8_t looks;       /* at this issue, up to 2: then a second worker is woken for it */
+	uint8_t suspect;     /* in the queue of those that are issued one at a time */
+	uint8_t bell_broken; /* the host abuses the bell: never sleep on it again */
 	uint64_t ticket;
-	uint64_t pool_first;
-	uint32_t pool_chunks;
-	uint32_t reply_pool_chunks;
-	uint64_t reply_pool_first;
-	uint64_t started_ns;
-	struct bh_call *next; /* the caller's while the call is pending: e.g. a list of parked calls */
+	uint64_t content_version; /* that the answer will be about */
+	struct bh_call *suspect_previous;
+	struct bh_call *suspect_next;
+	struct bh_call
+		*next; /* the caller's while the call is pending: e.g. a list of parked calls */
 };
 
 /* What to wait for before the next step. */
 struct bh_wait {
-	uint32_t *word;    /* sleep while *word == expected; NULL when the call has ended */
+	uint32_t *word; /* sleep while *word == expected; NULL when the call has ended */
 	uint32_t expected;
-	int shared;        /* the word is in the reply region */
-	uint64_t until_ns; /* and never longer than this */
-	const uint64_t *spin_word; /* changes when the answer is there: poll it first; or NULL */
-	uint64_t spin_value;       /* the value of it that means: step now */
+	int shared;                 /* the word is in the reply region */
+	uint64_t until_ns;          /* and never longer than this */
+	const uint64_t *spin_word;  /* changes when the answer is there: poll it first; or NULL */
+	uint64_t spin_value;        /* the value of it that means: step now */
 	const uint32_t *spin_epoch; /* leave off spinning when it is no longer spin_epoch_value */
 	uint32_t spin_epoch_value;
 };
@@ -267,8 +292,8 @@ void bh_call_start(struct bh_shim *shim, struct bh_call *call);
 /* Moves it as far as it goes now. Not 0 when it has ended; else *wait is filled. */
 int bh_call_step(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait);
 /*
- * Announces that the caller will sleep on wait->word, and looks again (the lost-wakeup check). Not 0:
- * do not sleep, step. After the sleep call bh_call_awake().
+ * Announces that the caller will sleep on wait->word, and looks again (the lost-wakeup check). Not
+ * 0: do not sleep, step. After the sleep call bh_call_awake().
  */
 int bh_call_will_sleep(struct bh_call *call, const struct bh_wait *wait);
 void bh_call_awake(struct bh_call *call);

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * The lock of the paths that are rare: generations come and go, suspects queue. It is held for a
+ * bounded number of loads and stores, never across a call into the platform.
+ */
+#ifndef BULKHEAD_SHIM_CORE_BH_LOCK_H_
+#define BULKHEAD_SHIM_CORE_BH_LOCK_H_
+
+#include "ipc/abi/atomics.h"
+
+#ifdef __KERNEL__
+#include <linux/spinlock.h>
+
+struct bh_lock {
+	spinlock_t spin;
+};
+
+static inline void bh_lock_init(struct bh_lock *lock)
+{
+	spin_lock_init(&lock->spin);
+}
+
+static inline void bh_lock_take(struct bh_lock *lock)
+{
+	spin_lock(&lock->spin);
+}
+
+static inline void bh_lock_drop(struct bh_lock *lock)
+{
+	spin_unlock(&lock->spin);
+}
+#else
+struct bh_lock {
+	uint32_t taken;
+};
+
+static inline void bh_lock_init(struct bh_lock *lock)
+{
+	lock->taken = 0;
+}
+
+static inline void bh_lock_take(struct bh_lock *lock)
+{
+	while (bh_exchange(&lock->taken, 1u))
+		while (bh_load_relaxed(&lock->taken))
+			bh_cpu_relax();
+}
+
+static inline void bh_lock_drop(struct bh_lock *lock)
+{
+	bh_store_release(&lock->taken, 0u);
+}
+#endif
+
+#endif /* BULKHEAD_SHIM_CORE_BH_LOCK_H_ */

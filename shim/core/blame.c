@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+/*
+ * Which calls a dead host had begun, and what that means for each. The record is the host's own:
+ * a host that lies there can only harm its own driver's calls.
+ */
+#include "shim/core/internal.h"
+
+static int begun(const uint64_t *in_hand, uint64_t ticket)
+{
+	uint32_t worker;
+
+	for (worker = 0; worker < BH_WORKERS_MAX; worker++)
+		if (in_hand[worker] == ticket)
+			return 1;
+	return 0;
+}
+
+void bh_blame(struct bh_channel *channel, uint32_t generation, uint32_t end)
+{
+	const struct bh_worker_line *line;
+	uint64_t in_hand[BH_WORKERS_MAX];
+	uint64_t ticket;
+	uint32_t worker, slot;
+
+	for (worker = 0; worker < BH_WORKERS_MAX; worker++) {
+		line = (const void *)(channel->reply_region + bh_worker_line_offset(worker));
+		in_hand[worker] = bh_load_acquire(&line->ticket);
+	}
+	for (slot = 0; slot < channel->slot_count; slot++) {
+		ticket = bh_load(&channel->slots[slot].ticket);
+		/* An answer that was stored needs no blame: its caller will find it. */
+		if (bh_ticket_generation(ticket) == generation &&
+		    bh_load_acquire(&bh_reply_slot(channel, slot)->ticket) != ticket &&
+		    begun(in_hand, ticket))
+			bh_store_relaxed(&channel->slots[slot].fate, end | BH_FATE_BEGUN);
+	}
+}
+
+enum bh_charge bh_charge_call(struct bh_call *call, uint32_t fate)
+{
+	struct bh_channel *channel = call->channel;
+
+	if (!(fate & BH_FATE_BEGUN))
+		return BH_CHARGE_REISSUE;
+	switch (fate & 0xff) {
+	case BH_END_CRASHED:
+	case BH_END_HUNG:
+	case BH_END_HOSTILE:
+		call->crashes++;
+		break;
+	case BH_END_KILLED:
+		call->kills++;
+		break;
+	default:
+		break;
+	}
+	if (call->reissue != BH_REISSUE_FREELY)
+		return BH_CHARGE_UNKNOWN;
+	if (call->crashes >= channel->poison_crashes || call->kills >= channel->poison_kills)
+		return BH_CHARGE_POISON;
+	if (call->crashes)
+		bh_suspect_join(call);
+	return BH_CHARGE_REISSUE;
+}

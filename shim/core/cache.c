@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+/*
+ * Verdicts that their driver declared to hold until the object, the content or the driver changes.
+ *
+ * Sets of four, each under a sequence count: odd while somebody writes. Nobody waits: a reader that
+ * meets a writer takes it as not known, a writer that meets another drops its verdict.
+ */
+#include "shim/core/internal.h"
+
+#define WAYS 4u
+
+struct entry {
+	uint64_t device;
+	uint64_t inode;
+	uint64_t change;
+	uint64_t version;
+	uint64_t tag; /* callback << 8 | enum bh_verdict; 0: empty */
+};
+
+struct bh_cache_set {
+	uint32_t sequence;
+	uint32_t hand; /* the next to be replaced */
+	struct entry entry[WAYS];
+} BH_LINE_ALIGNED;
+
+static uint32_t set_count(uint32_t entries)
+{
+	return entries > WAYS ? entries / WAYS : 1;
+}
+
+size_t bh_cache_bytes(uint32_t entries)
+{
+	return entries ? set_count(entries) * sizeof(struct bh_cache_set) : 0;
+}
+
+void bh_cache_init(struct bh_cache *cache, void *memory, uint32_t entries)
+{
+	cache->sets = entries ? memory : NULL;
+	cache->set_mask = entries ? set_count(entries) - 1 : 0;
+}
+
+/* What the verdict is about; -1 when the arguments do not say. */
+static int key_of(const struct bh_call *call, struct entry *key)
+{
+	struct bh_file_args args;
+
+	if (bh_callback_class(call->callback) != BH_CLASS_FILE || call->args_bytes != sizeof(args))
+		return -1;
+	bh_copy(&args, call->args, sizeof(args));
+	key->device = args.device;
+	key->inode = args.inode;
+	key->change = args.change;
+	key->tag = (uint64_t)call->callback << 8;
+	return 0;
+}
+
+/* By object and callback, not by change: a file that changes replaces its own entry. */
+static struct bh_cache_set *set_of(const struct bh_cache *cache, const struct entry *key)
+{
+	uint64_t hash = (key->inode ^ (key->tag << 32) ^ (key->device * 0xff51afd7ed558ccdull)) *
+			0x9e3779b97f4a7c15ull;
+
+	return &cache->sets[(uint32_t)(hash >> 32) & cache->set_mask];
+}
+
+static int same_object(const struct entry *entry, const struct entry *key)
+{
+	return (bh_load_relaxed(&entry->tag) & ~0xffull) == key->tag &&
+	       bh_load_relaxed(&entry->inode) == key->inode &&
+	       bh_load_relaxed(&entry->device) == key->device;
+}
+
+uint32_t bh_cache_find(const struct bh_cache *cache, const struct bh_call *call, uint64_t version,
+		       int any_version)
+{
+	const struct bh_cache_set *set;
+	struct entry key;
+	uint32_t way, sequence, verdict = 0;
+
+	if (!cache->sets || key_of(call, &key))
+		return 0;
+	set = set_of(cache, &key);
+	sequence = bh_load_acquire(&set->sequence);
+	if (sequence & 1)
+		return 0;
+	for (way = 0; way < WAYS; way++) {
+		const struct entry *entry = &set->entry[way];
+
+		if (same_object(entry, &key) && bh_load_relaxed(&entry->change) == key.change &&
+		    (any_version || bh_load_relaxed(&entry->version) == version)) {
+			verdict = (uint32_t)bh_load_relaxed(&entry->tag) & 0xff;
+			break;
+		}
+	}
+	/* The loads above come before this one: what was read is of one piece. */
+	bh_fence_acquire();
+	return bh_load_relaxed(&set->sequence) == sequence ? verdict : 0;
+}
+
+void bh_cache_store(struct bh_cache *cache, const struct bh_call *call, uint64_t version,
+		    uint32_t verdict)
+{
+	struct bh_cache_set *set;
+	struct entry key, *entry = NULL;
+	uint32_t way, sequence;
+
+	if (!cache->sets || key_of(call, &key))
+		return;
+	set = set_of(cache, &key);
+	sequence = bh_load_relaxed(&set->sequence);
+	if ((sequence & 1) || !bh_compare_exchange(&set->sequence, &sequence, sequence + 1))
+		return;
+	for (way = 0; way < WAYS && !entry; way++)
+		if (same_object(&set->entry[way], &key))
+			entry = &set->entry[way];
+	for (way = 0; way < WAYS && !entry; way++)
+		if (!set->entry[way].tag)
+			entry = &set->entry[way];
+	if (!entry)
+		entry = &set->entry[set->hand++ % WAYS];
+	/* Readers that see any of the stores below must see the odd count. */
+	bh_fence();
+	bh_store_relaxed(&entry->device, key.device);
+	bh_store_relaxed(&entry->inode, key.inode);
+	bh_store_relaxed(&entry->change, key.change);
+	bh_store_relaxed(&entry->version, version);
+	bh_store_relaxed(&entry->tag, key.tag | verdict);
+	bh_store_release(&set->sequence, sequence + 2);
+}

@@ -1,0 +1,536 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+/*
+ * The life of a call, and the one function that moves it. States are named for what is waited for.
+ *
+ *              next channel of the stack, none denied yet
+ *        +-----------------------------------------------------------+
+ *        v                                                           |
+ *      START --> NEED_HOST --> NEED_SLOT --> ISSUED -- allowed ------+
+ *        |        |   ^  ^        |  |         |
+ *        |        |   |  +--------+  |         |-- host gone: reissue --> NEED_HOST
+ *        |        |   |  no host     |         |-- reply breaks the protocol --> NEED_HOST
+ *        |        |                  |         |
+ *        +--------+------------------+---------+--> ENDED
+ *      asked all  policy    policy, deadline   denied, deadline, poison, must not run twice;
+ *                                              and from each state: cancelled
+ *
+ * A verdict by policy or from the cache counts like the driver's: allow goes on to the next
+ * channel.
+ */
+#include "shim/core/internal.h"
+#include "shim/core/reply.h"
+
+/*
+ * More moves than any call makes in one step unless generations come and go meanwhile; then it
+ * returns and is stepped again.
+ */
+#define MOVES_MAX 128u
+/* Nobody tells when an abandoned slot or a descriptor socket has room again: look this often. */
+#define ROOM_POLL_NS 1000000u
+/* Wakes without an answer that are taken for stale; then sleeps are slices; then it is abuse. */
+#define SPURIOUS_PATIENCE 8u
+#define SPURIOUS_SLICE_NS 100000u
+#define SPURIOUS_SLICE_MAX_NS 1000000u
+#define SPURIOUS_MAX 128u
+
+void bh_call_start(struct bh_shim *shim, struct bh_call *call)
+{
+	call->shim = shim;
+	call->channel = NULL;
+	call->position = 0;
+	call->state = BH_CALL_START;
+	call->visit_outcome = BH_OUTCOME_UNASKED;
+	call->outcome = BH_OUTCOME_PENDING;
+	call->reason = 0;
+	call->verdict = BH_VERDICT_ALLOW;
+	call->reply_bytes = 0;
+	call->reply_payload_bytes = 0;
+	call->issues = 0;
+	call->ended_ns = 0;
+	call->announced = 0;
+	call->sleeping = 0;
+	call->suspect = 0;
+	if (call->args_bytes > BH_INLINE_BYTES)
+		call->args_bytes = BH_INLINE_BYTES;
+}
+
+/* ---- Leaving a channel ---- */
+
+static void count_visit(struct bh_call *call)
+{
+	if (call->counted)
+		return;
+	call->counted = 1;
+	bh_count(call->channel, call->lane, BH_COUNT_CALLS);
+}
+
+static void stop_waiting_for_room(struct bh_call *call)
+{
+	if (!call->announced)
+		return;
+	call->announced = 0;
+	bh_sub_fetch(&call->channel->room_waiters, 1u);
+}
+
+static void finish(struct bh_call *call, uint32_t outcome, uint64_t now_ns)
+{
+	call->state = BH_CALL_ENDED;
+	call->ended_ns = now_ns;
+	call->outcome = outcome;
+}
+
+static void end_visit(struct bh_call *call, uint32_t outcome, uint32_t verdict, uint64_t now_ns)
+{
+	stop_waiting_for_room(call);
+	bh_suspect_leave(call);
+	call->verdict = verdict;
+	call->visit_outcome = outcome;
+	if (verdict == BH_VERDICT_ALLOW && outcome != BH_OUTCOME_UNKNOWN) {
+		call->position++;
+		call->state = BH_CALL_START;
+	} else {
+		finish(call, outcome, now_ns);
+	}
+}
+
+static void end_by_verdict(struct bh_call *call, uint32_t outcome, uint32_t verdict,
+			   uint64_t now_ns)
+{
+	if (verdict == BH_VERDICT_DENY)
+		bh_count(call->channel, call->lane, BH_COUNT_DENIED);
+	end_visit(call, outcome, verdict, now_ns);
+}
+
+/* Not 0: the call has left the channel. 0: the policy is to hold, and there is something to hold
+ * for. */
+static int end_by_policy(struct bh_call *call, uint32_t reason, int final, uint64_t now_ns)
+{
+	uint32_t verdict = bh_policy_decide(call->channel, call, reason, final);
+
+	count_visit(call);
+	if (!verdict)
+		return 0;
+	bh_count(call->channel, call->lane, BH_COUNT_BY_POLICY + reason);
+	call->reason = reason;
+	end_by_verdict(call, BH_OUTCOME_POLICY, verdict, now_ns);
+	return 1;
+}
+
+/* ---- START ---- */
+
+static void start_visit(struct bh_call *call, uint64_t now_ns)
+{
+	struct bh_shim *shim = call->shim;
+	uint64_t bit = bh_callback_bit(call->callback);
+	struct bh_channel *channel;
+	uint32_t verdict;
+
+	while (call->position < shim->channel_count &&
+	       !(shim->channels[call->position]->callbacks & bit))
+		call->position++;
+	if (call->position >= shim->channel_count) {
+		finish(call, call->visit_outcome, now_ns);
+		return;
+	}
+	channel = shim->channels[call->position];
+	call->channel = channel;
+	call->lane = channel->platform->cpu(channel->platform->context) % channel->geometry.lanes;
+	call->attempts = 0;
+	call->crashes = 0;
+	call->kills = 0;
+	call->counted = 0;
+	call->reason = 0;
+	call->state = BH_CALL_NEED_HOST;
+	verdict = bh_cache_find(&channel->cache, call, bh_load_relaxed(&channel->content_version),
+				0);
+	if (verdict) {
+		bh_count(channel, call->lane, BH_COUNT_CACHED);
+		end_by_verdict(call, BH_OUTCOME_CACHED, verdict, now_ns);
+	}
+}
+
+/* ---- Waiting ---- */
+
+static void wait_private(struct bh_call *call, struct bh_wait *wait, uint32_t *word,
+			 uint32_t expected, uint64_t until_ns)
+{
+	wait->word = word;
+	wait->expected = expected;
+	wait->shared = 0;
+	wait->until_ns = bh_min_u64(call->deadline_ns, until_ns);
+	wait->spin_word = NULL;
+	wait->spin_value = 0;
+	wait->spin_epoch = NULL;
+	wait->spin_epoch_value = 0;
+}
+
+/* Each of the three below: not 0 when the call has moved; else *wait is filled. */
+
+static int seek_host(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait)
+{
+	struct bh_channel *channel = call->channel;
+	uint32_t epoch = bh_load(&channel->epoch); /* before looking at what it announces */
+	uint32_t serving = bh_load(&channel->serving);
+	int past = now_ns >= call->deadline_ns;
+	uint32_t reason;
+	int final;
+
+	if (serving && !past) {
+		call->state = BH_CALL_NEED_SLOT;
+		return 1;
+	}
+	final = past;
+	reason = bh_load_relaxed(&channel->unserved_reason);
+	if (serving) {
+		reason = BH_REASON_FULL; /* there was a host, but no time left to ask it */
+	} else if (bh_load_relaxed(&channel->quarantined)) {
+		reason = BH_REASON_ABSENT;
+		final = 1;
+	}
+	if (end_by_policy(call, reason, final, now_ns))
+		return 1;
+	wait_private(call, wait, &channel->epoch, epoch, BH_NO_DEADLINE);
+	return 0;
+}
+
+static int hold_for_room(struct bh_call *call, uint32_t reason, int must_poll, uint32_t freed,
+			 uint64_t now_ns, struct bh_wait *wait)
+{
+	struct bh_channel *channel = call->channel;
+	uint64_t until_ns = BH_NO_DEADLINE;
+
+	if (end_by_policy(call, reason, 0, now_ns))
+		return 1;
+	if (must_poll || bh_load_relaxed(&channel->abandoned_count))
+		until_ns = now_ns + ROOM_POLL_NS;
+	wait_private(call, wait, &channel->freed, freed, until_ns);
+	return 0;
+}
+
+static int seek_slot(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait)
+{
+	struct bh_channel *channel = call->channel;
+	uint32_t freed = bh_load(&channel->freed); /* before looking at what it announces */
+	uint32_t generation = bh_load(&channel->serving);
+
+	if (now_ns >= call->deadline_ns)
+		return end_by_policy(call, call->suspect ? BH_REASON_CRASHED : BH_REASON_FULL, 1,
+				     now_ns);
+	if (!generation) {
+		stop_waiting_for_room(call);
+		call->state = BH_CALL_NEED_HOST;
+		return 1;
+	}
+	if (call->suspect && !bh_suspect_turn(call))
+		return hold_for_room(call, BH_REASON_CRASHED, 0, freed, now_ns, wait);
+	switch (bh_issue(call, generation)) {
+	case BH_ISSUE_DONE:
+		stop_waiting_for_room(call);
+		call->state = BH_CALL_ISSUED;
+		return 1;
+	case BH_ISSUE_NO_HOST:
+		stop_waiting_for_room(call);
+		call->state = BH_CALL_NEED_HOST;
+		return 1;
+	case BH_ISSUE_NEVER_FITS:
+		return end_by_policy(call, BH_REASON_FULL, 1, now_ns);
+	case BH_ISSUE_NO_DESCRIPTOR:
+		return end_by_policy(call, BH_REASON_ABSENT, 1, now_ns);
+	case BH_ISSUE_NO_DESCRIPTOR_ROOM:
+		return hold_for_room(call, BH_REASON_FULL, 1, freed, now_ns, wait);
+	case BH_ISSUE_NO_ROOM:
+	default:
+		return hold_for_room(call, BH_REASON_FULL, 0, freed, now_ns, wait);
+	}
+}
+
+/* ---- ISSUED ---- */
+
+static int answered(const struct bh_call *call)
+{
+	return bh_load_acquire(&bh_reply_slot(call->channel, call->slot)->ticket) == call->ticket;
+}
+
+static void abandon(struct bh_call *call, int violated)
+{
+	/* First the queue of suspects must know: a slot that comes back lets the next one go. */
+	bh_suspect_abandoned(call);
+	bh_slot_abandon(call->channel, call->slot, call->ticket, violated);
+}
+
+/* It was begun or not, and its host is gone. The slot has been given back or abandoned. */
+static void charge(struct bh_call *call, uint32_t fate, uint64_t now_ns)
+{
+	struct bh_channel *channel = call->channel;
+	uint32_t reason;
+
+	switch (bh_charge_call(call, fate)) {
+	case BH_CHARGE_POISON:
+		bh_count(channel, call->lane, BH_COUNT_POISONED);
+		bh_channel_event(channel, BH_EVENT_POISON, call->crashes, call);
+		end_by_policy(call, BH_REASON_POISON, 1, now_ns);
+		break;
+	case BH_CHARGE_UNKNOWN:
+		reason = (fate & 0xff) == BH_END_HUNG ? BH_REASON_HUNG : BH_REASON_CRASHED;
+		bh_count(channel, call->lane, BH_COUNT_UNKNOWN);
+		end_visit(call, BH_OUTCOME_UNKNOWN,
+			  bh_policy_fallback(channel, call->callback, reason), now_ns);
+		break;
+	case BH_CHARGE_REISSUE:
+	default:
+		call->state = BH_CALL_NEED_HOST;
+		break;
+	}
+}
+
+static void violated(struct bh_call *call, uint32_t violation, uint64_t now_ns)
+{
+	struct bh_channel *channel = call->channel;
+
+	bh_count(channel, call->lane, BH_COUNT_VIOLATIONS);
+	bh_channel_event(channel, BH_EVENT_VIOLATION, violation, call);
+	bh_channel_detach(channel, bh_ticket_generation(call->ticket));
+	abandon(call, 1);
+	/* No need to ask the worker lines: it is this call that the host had and answered wrongly.
+	 */
+	charge(call, BH_END_HOSTILE | BH_FATE_BEGUN, now_ns);
+}
+
+static void take_payload(struct bh_call *call, const struct bh_reply_copy *copy)
+{
+	struct bh_channel *channel = call->channel;
+	const struct bh_slot *s = &channel->slots[call->slot];
+
+	call->reply_payload_bytes = copy->payload_bytes;
+	if (!call->reply_payload || !copy->payload_bytes)
+		return;
+	bh_copy(call->reply_payload,
+		channel->reply_region + bh_reply_pool_offset(&channel->geometry) +
+			(size_t)s->reply_first * BH_POOL_CHUNK_BYTES,
+		copy->payload_bytes);
+}
+
+static void take_answer(struct bh_call *call, uint64_t now_ns)
+{
+	struct bh_channel *channel = call->channel;
+	struct bh_slot *s = &channel->slots[call->slot];
+	struct bh_reply_facts facts;
+	struct bh_verdict_reply verdict;
+	struct bh_reply_copy copy;
+	uint32_t violation;
+
+	facts.callback = call->callback;
+	facts.reply_capacity = call->reply_capacity;
+	bh_reply_copy_once(bh_reply_slot(channel, call->slot), &facts, &copy);
+	violation = bh_reply_validate(&copy, &facts);
+	if (violation != BH_VIOLATION_NONE) {
+		violated(call, violation, now_ns);
+		return;
+	}
+	if (copy.status == BH_REPLY_DECLINED) {
+		bh_slot_release(channel, call->slot);
+		end_by_policy(call, BH_REASON_ABSENT, 1, now_ns);
+		return;
+	}
+	verdict = bh_reply_verdict(&copy);
+	call->reply_bytes = copy.reply_bytes;
+	bh_copy(call->reply, copy.reply, BH_INLINE_BYTES);
+	take_payload(call, &copy);
+	bh_count_owned(&s->answered);
+	if (verdict.verdict == BH_VERDICT_DENY)
+		bh_count_owned(&s->denied);
+	bh_slot_release(channel, call->slot);
+	if (verdict.cacheability == BH_CACHE_OBJECT)
+		bh_cache_store(&channel->cache, call, call->content_version, verdict.verdict);
+	end_visit(call, BH_OUTCOME_ANSWERED, verdict.verdict, now_ns);
+}
+
+static void lose_host(struct bh_call *call, uint64_t now_ns)
+{
+	struct bh_slot *s = &call->channel->slots[call->slot];
+	uint32_t fate = bh_load_relaxed(&s->fate);
+
+	bh_slot_release(call->channel, call->slot);
+	charge(call, fate, now_ns);
+}
+
+static void overdue(struct bh_call *call, uint64_t now_ns)
+{
+	struct bh_channel *channel = call->channel;
+
+	bh_count(channel, call->lane, BH_COUNT_OVERDUE);
+	bh_channel_event(channel, BH_EVENT_OVERDUE, 0, call);
+	abandon(call, 0);
+	end_by_policy(call, BH_REASON_HUNG, 1, now_ns);
+}
+
+/* A host that rings without answering gets fewer and longer sleeps for it, then its end. */
+static void wait_despite_bell(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait,
+			      uint32_t epoch)
+{
+	struct bh_channel *channel = call->channel;
+	uint64_t slice_ns = SPURIOUS_SLICE_MAX_NS;
+
+	if (call->spurious_wakes > SPURIOUS_MAX && !call->bell_broken) {
+		call->bell_broken = 1;
+		bh_count(channel, call->lane, BH_COUNT_VIOLATIONS);
+		bh_channel_event(channel, BH_EVENT_VIOLATION, BH_VIOLATION_BELL, call);
+		bh_channel_detach(channel, bh_ticket_generation(call->ticket));
+		epoch = bh_load(&channel->epoch);
+	}
+	if (!call->bell_broken)
+		slice_ns = bh_min_u64(SPURIOUS_SLICE_NS *
+					      (uint64_t)(call->spurious_wakes - SPURIOUS_PATIENCE),
+				      SPURIOUS_SLICE_MAX_NS);
+	wait_private(call, wait, &channel->epoch, epoch, now_ns + slice_ns);
+}
+
+/*
+ * A busy home worker must not delay a call while others sleep. The first look comes right after the
+ * issue; whoever looks a second time, or is about to sleep, has waited.
+ */
+static void nudge(struct bh_call *call)
+{
+	if (call->looks < 2 && ++call->looks == 2)
+		bh_wake_another(call->channel, call);
+}
+
+static int seek_answer(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait)
+{
+	struct bh_channel *channel = call->channel;
+	struct bh_reply_slot *reply = bh_reply_slot(channel, call->slot);
+	uint32_t epoch = bh_load_acquire(&channel->epoch);
+	uint32_t bell = bh_load_relaxed(&reply->bell);
+	int gone = 0;
+
+	/* An answer that is there counts, whatever the clock says and whoever has died since. */
+	if (!answered(call)) {
+		gone = bh_generation_ended(channel, call->ticket);
+		if (!gone || !answered(call)) {
+			if (gone) {
+				lose_host(call, now_ns);
+				return 1;
+			}
+			if (now_ns >= call->deadline_ns) {
+				overdue(call, now_ns);
+				return 1;
+			}
+			nudge(call);
+			if (call->spurious_wakes > SPURIOUS_PATIENCE) {
+				wait_despite_bell(call, now_ns, wait, epoch);
+				return 0;
+			}
+			wait->word = &reply->bell;
+			wait->expected = bell;
+			wait->shared = 1;
+			wait->until_ns = call->deadline_ns;
+			wait->spin_word = &reply->ticket;
+			wait->spin_value = call->ticket;
+			wait->spin_epoch = &channel->epoch;
+			wait->spin_epoch_value = epoch;
+			return 0;
+		}
+	}
+	take_answer(call, now_ns);
+	return 1;
+}
+
+/* ---- The transition function ---- */
+
+int bh_call_step(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait)
+{
+	uint32_t moves;
+	int moved = 1;
+
+	bh_call_awake(call);
+	for (moves = 0; moves < MOVES_MAX && moved; moves++) {
+		switch (call->state) {
+		case BH_CALL_START:
+			start_visit(call, now_ns);
+			break;
+		case BH_CALL_NEED_HOST:
+			moved = seek_host(call, now_ns, wait);
+			break;
+		case BH_CALL_NEED_SLOT:
+			moved = seek_slot(call, now_ns, wait);
+			break;
+		case BH_CALL_ISSUED:
+			moved = seek_answer(call, now_ns, wait);
+			break;
+		default:
+			wait_private(call, wait, NULL, 0, 0);
+			return 1;
+		}
+	}
+	if (moved) /* the world changes faster than we look: come back at once */
+		wait_private(call, wait, &call->channel->epoch, bh_load(&call->channel->epoch) - 1,
+			     now_ns);
+	return 0;
+}
+
+void bh_call_cancel(struct bh_call *call, uint64_t now_ns)
+{
+	if (call->state == BH_CALL_ENDED)
+		return;
+	bh_call_awake(call);
+	if (call->channel && call->state != BH_CALL_START) {
+		if (call->state == BH_CALL_ISSUED)
+			abandon(call, 0);
+		count_visit(call);
+		bh_count(call->channel, call->lane, BH_COUNT_CANCELLED);
+		stop_waiting_for_room(call);
+		bh_suspect_leave(call);
+	}
+	call->verdict = BH_VERDICT_DENY;
+	call->reason = 0;
+	finish(call, BH_OUTCOME_CANCELLED, now_ns);
+}
+
+/* ---- Before and after a sleep ---- */
+
+static int will_sleep_for_room(struct bh_call *call, const struct bh_wait *wait)
+{
+	/*
+	 * Announce, then try again: whoever frees something after the announcement changes `freed`,
+	 * so a second visit here may sleep. The announcement lasts until the call leaves the state.
+	 */
+	if (!call->announced) {
+		call->announced = 1;
+		bh_add_fetch(&call->channel->room_waiters, 1u);
+		return 1;
+	}
+	return bh_load(wait->word) != wait->expected;
+}
+
+int bh_call_will_sleep(struct bh_call *call, const struct bh_wait *wait)
+{
+	struct bh_channel *channel = call->channel;
+
+	if (call->state == BH_CALL_NEED_SLOT)
+		return will_sleep_for_room(call, wait);
+	if (call->state != BH_CALL_ISSUED)
+		return call->state != BH_CALL_NEED_HOST || bh_load(wait->word) != wait->expected;
+
+	nudge(call);
+	call->bell = bh_load_relaxed(&bh_reply_slot(channel, call->slot)->bell);
+	call->sleeping = 1;
+	bh_store_relaxed(&bh_call_slot(channel, call->slot)->caller_sleeps, 1u);
+	/* The host stores its answer, fences, and looks at caller_sleeps: one of us sees the other.
+	 */
+	bh_fence();
+	return answered(call) || bh_generation_ended(channel, call->ticket) ||
+	       bh_load_relaxed(wait->word) != wait->expected;
+}
+
+void bh_call_awake(struct bh_call *call)
+{
+	struct bh_channel *channel = call->channel;
+
+	if (!call->sleeping)
+		return;
+	call->sleeping = 0;
+	bh_store_relaxed(&bh_call_slot(channel, call->slot)->caller_sleeps, 0u);
+	if (bh_load_relaxed(&bh_reply_slot(channel, call->slot)->bell) != call->bell &&
+	    !answered(call) && !bh_generation_ended(channel, call->ticket))
+		call->spurious_wakes++;
+}

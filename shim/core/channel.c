@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+/* One driver's channel: its memory, and who serves it. */
+#include "shim/core/internal.h"
+
+void bh_channel_config_default(struct bh_channel_config *config)
+{
+	bh_zero(config, sizeof(*config));
+	config->geometry.lanes = 2;
+	config->geometry.slots_per_lane = 16;
+	config->geometry.call_chunks = 64;
+	bh_policy_default(&config->policy);
+	config->poison_crashes = 2;
+	config->poison_kills = 16;
+	config->spin_ns = 20000;
+	config->cache_entries = 1024;
+}
+
+/* Where things are in the private memory. */
+struct layout {
+	size_t lanes;
+	size_t slots;
+	size_t call_pool;
+	size_t reply_pool;
+	size_t cache;
+	size_t bytes;
+};
+
+static size_t place(struct layout *layout, size_t bytes)
+{
+	size_t at = layout->bytes;
+
+	layout->bytes = (at + bytes + BH_CACHE_LINE - 1) & ~(size_t)(BH_CACHE_LINE - 1);
+	return at;
+}
+
+static int lay_out(const struct bh_channel_config *config, struct layout *layout)
+{
+	const struct bh_geometry *geometry = &config->geometry;
+
+	if (!bh_geometry_valid(geometry) || bh_policy_check(&config->policy) ||
+	    (config->cache_entries & (config->cache_entries - 1)) || !config->poison_crashes ||
+	    !config->poison_kills)
+		return -1;
+	layout->bytes = 0;
+	place(layout, sizeof(struct bh_channel));
+	layout->lanes = place(layout, geometry->lanes * sizeof(struct bh_lane));
+	layout->slots = place(layout, bh_slot_count(geometry) * sizeof(struct bh_slot));
+	layout->call_pool = place(layout, bh_pool_words(geometry->call_chunks) * sizeof(uint64_t));
+	layout->reply_pool = place(layout,
+				   bh_pool_words(geometry->reply_chunks) * sizeof(uint64_t));
+	layout->cache = place(layout, bh_cache_bytes(config->cache_entries));
+	return 0;
+}
+
+size_t bh_channel_private_bytes(const struct bh_channel_config *config)
+{
+	struct layout layout;
+
+	return lay_out(config, &layout) ? 0 : layout.bytes;
+}
+
+static void write_header(struct bh_channel *channel)
+{
+	struct bh_channel_header *header = (void *)channel->call_region;
+
+	bh_zero(header, sizeof(*header));
+	header->magic = BH_CHANNEL_MAGIC;
+	header->abi_version = BH_ABI_VERSION;
+	header->lanes = channel->geometry.lanes;
+	header->slots_per_lane = channel->geometry.slots_per_lane;
+	header->call_chunks = channel->geometry.call_chunks;
+	header->reply_chunks = channel->geometry.reply_chunks;
+	header->call_bytes = bh_call_region_bytes(&channel->geometry);
+	header->reply_bytes = bh_reply_region_bytes(&channel->geometry);
+}
+
+static void store_policy(struct bh_channel *channel, const struct bh_policy *policy)
+{
+	const struct bh_rule *rule;
+	uint32_t klass, reason;
+
+	for (klass = 0; klass < BH_CLASS_COUNT; klass++) {
+		for (reason = 0; reason < BH_REASON_COUNT; reason++) {
+			rule = &policy->rule[klass][reason];
+			bh_store_relaxed(&channel->rule[klass][reason],
+					 (uint16_t)(rule->action | rule->fallback << 8));
+		}
+	}
+}
+
+struct bh_channel *bh_channel_init(void *private_memory, const struct bh_channel_config *config,
+				   const struct bh_platform *platform, void *call_region,
+				   void *reply_region)
+{
+	struct bh_channel *channel = private_memory;
+	uint8_t *memory = private_memory;
+	struct layout layout;
+	uint32_t lane;
+
+	if (!private_memory || !platform || !call_region || !reply_region ||
+	    lay_out(config, &layout))
+		return NULL;
+	channel->platform = platform;
+	channel->call_region = call_region;
+	channel->reply_region = reply_region;
+	channel->lanes = (void *)(memory + layout.lanes);
+	channel->slots = (void *)(memory + layout.slots);
+	channel->geometry = config->geometry;
+	channel->slot_count = bh_slot_count(&config->geometry);
+	channel->altitude = config->altitude;
+	channel->callbacks = config->callbacks;
+	channel->descriptor_callbacks = config->descriptor_callbacks;
+	channel->poison_crashes = config->poison_crashes;
+	channel->poison_kills = config->poison_kills;
+	channel->spin_ns = config->spin_ns;
+	channel->cookie = config->cookie;
+	bh_pool_init(&channel->call_pool, (void *)(memory + layout.call_pool),
+		     config->geometry.call_chunks);
+	bh_pool_init(&channel->reply_pool, (void *)(memory + layout.reply_pool),
+		     config->geometry.reply_chunks);
+	bh_cache_init(&channel->cache, memory + layout.cache, config->cache_entries);
+	bh_lock_init(&channel->lock);
+	store_policy(channel, &config->policy);
+	for (lane = 0; lane < config->geometry.lanes; lane++) {
+		channel->lanes[lane].free = ~0ull >> (64 - config->geometry.slots_per_lane);
+		channel->lanes[lane].spin_ns = config->spin_ns;
+	}
+	write_header(channel);
+	if (config->adopt)
+		bh_channel_adopt(channel);
+	return channel;
+}
+
+void bh_channel_changed(struct bh_channel *channel)
+{
+	const struct bh_platform *platform = channel->platform;
+
+	bh_add_fetch(&channel->epoch, 1u);
+	bh_add_fetch(&channel->freed, 1u);
+	platform->wake(platform->context, &channel->epoch, 0, BH_WAKE_ALL);
+	platform->wake(platform->context, &channel->freed, 0, BH_WAKE_ALL);
+}
+
+void bh_channel_event(struct bh_channel *channel, uint32_t event, uint32_t detail,
+		      const struct bh_call *call)
+{
+	channel->platform->event(channel->platform->context, channel->cookie, event, detail,
+				 bh_ticket_generation(call->ticket), call->call_id);
+}
+
+/* REQUIRES: the lock. */
+static void update_serving(struct bh_channel *channel)
+{
+	uint32_t serving = channel->detached || channel->draining ? 0 : channel->current;
+
+	bh_exchange(&channel->serving, serving);
+}
+
+static uint32_t reason_after(uint32_t end)
+{
+	switch (end) {
+	case BH_END_STOPPED:
+		return BH_REASON_ABSENT;
+	case BH_END_HUNG:
+		return BH_REASON_HUNG;
+	default:
+		return BH_REASON_CRASHED;
+	}
+}
+
+/* REQUIRES: the lock, and a current generation. */
+static void end_current(struct bh_channel *channel, uint32_t end)
+{
+	uint32_t generation = channel->current;
+
+	channel->current = 0;
+	/* First nobody issues to it, then the calls that it has get their fates, then they may
+	 * look. */
+	update_serving(channel);
+	bh_blame(channel, generation, end);
+	bh_exchange(&channel->ended, generation);
+	bh_store_relaxed(&channel->unserved_reason, reason_after(end));
+}
+
+int bh_channel_end_generation(struct bh_channel *channel, uint32_t generation, uint32_t end)
+{
+	bh_lock_take(&channel->lock);
+	if (!generation || channel->current != generation) {
+		bh_lock_drop(&channel->lock);
+		return -1;
+	}
+	end_current(channel, end);
+	bh_lock_drop(&channel->lock);
+
+	bh_slots_reclaim(channel);
+	bh_ring_bells(channel, generation);
+	bh_channel_changed(channel);
+	return 0;
+}
+
+int bh_channel_begin_generation(struct bh_channel *channel, uint32_t generation)
+{
+	uint32_t previous;
+
+	bh_lock_take(&channel->lock);
+	if (!generation || generation < channel->highest ||
+	    (generation == channel->highest && !channel->adopted)) {
+		bh_lock_drop(&channel->lock);
+		return -1;
+	}
+	previous = channel->current;
+	if (previous)
+		end_current(channel, channel->detached ? BH_END_HOSTILE : BH_END_STOPPED);
+	/* Whatever an adopted channel's slots wait for of other generations will not come. */
+	bh_exchange(&channel->ended, generation - 1);
+	channel->highest = generation;
+	channel->current = generation;
+	channel->adopted = 0;
+	channel->detached = 0;
+	channel->draining = 0;
+	channel->generations++;
+	bh_store_relaxed(&channel->workers_known, 0u);
+	bh_store_relaxed(&channel->quarantined, 0u);
+	bh_store_relaxed(&channel->unserved_reason, (uint32_t)BH_REASON_ABSENT);
+	update_serving(channel);
+	bh_lock_drop(&channel->lock);
+
+	bh_slots_reclaim(channel);
+	if (previous)
+		bh_ring_bells(channel, previous);
+	bh_channel_changed(channel);
+	return 0;
+}
+
+void bh_channel_detach(struct bh_channel *channel, uint32_t generation)
+{
+	bh_lock_take(&channel->lock);
+	if (channel->current == generation) {
+		channel->detached = 1;
+		bh_store_relaxed(&channel->unserved_reason, (uint32_t)BH_REASON_CRASHED);
+		update_serving(channel);
+	}
+	bh_lock_drop(&channel->lock);
+	bh_channel_changed(channel);
+}
+
+void bh_channel_set_quarantined(struct bh_channel *channel, int quarantined)
+{
+	bh_store_relaxed(&channel->quarantined, quarantined ? 1u : 0u);
+	bh_channel_changed(channel);
+}
+
+void bh_channel_set_draining(struct bh_channel *channel, int draining)
+{
+	bh_lock_take(&channel->lock);
+	channel->draining = draining ? 1u : 0u;
+	update_serving(channel);
+	bh_lock_drop(&channel->lock);
+	bh_channel_changed(channel);
+}
+
+int bh_channel_set_policy(struct bh_channel *channel, const struct bh_policy *policy)
+{
+	if (bh_policy_check(policy))
+		return -1;
+	store_policy(channel, policy);
+	bh_channel_changed(channel);
+	return 0;
+}
+
+void bh_channel_set_content_version(struct bh_channel *channel, uint64_t version)
+{
+	bh_store_relaxed(&channel->content_version, version);
+}
+
+void bh_shim_init(struct bh_shim *shim, const struct bh_platform *platform)
+{
+	bh_zero(shim, sizeof(*shim));
+	shim->platform = platform;
+}
+
+int bh_shim_add(struct bh_shim *shim, struct bh_channel *channel)
+{
+	uint32_t at = shim->channel_count;
+
+	if (at == BH_CHANNELS_MAX)
+		return -1;
+	for (; at && shim->channels[at - 1]->altitude < channel->altitude; at--)
+		shim->channels[at] = shim->channels[at - 1];
+	shim->channels[at] = channel;
+	shim->channel_count++;
+	return 0;
+}

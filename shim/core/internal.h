@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * The core's private truth, and what its files owe each other. Nothing here is shared with a host.
+ *
+ * How the parts meet without a lock on a call's path:
+ *
+ *   issue against the end of a generation   A caller stores its ticket in bh_slot.ticket, then
+ * looks at bh_channel.serving; whoever ends a generation clears `serving`, then looks at the
+ * tickets. All four are sequentially consistent, so at least one sees the other: either the call is
+ *     found and gets its fate, or it backs out before the host could see it.
+ *   abandon against the end of a generation   The same, with bh_slot.abandoned and `ended`.
+ *   room against those who wait for it   Whoever frees a slot, chunks or the suspects' seat does
+ * so, then looks at room_waiters; a waiter counts itself there, then tries again before it sleeps.
+ */
+#ifndef BULKHEAD_SHIM_CORE_INTERNAL_H_
+#define BULKHEAD_SHIM_CORE_INTERNAL_H_
+
+#include "ipc/abi/atomics.h"
+#include "shim/core/bh_lock.h"
+#include "shim/core/bh_platform.h"
+#include "shim/core/bulkhead_core.h"
+
+#define BH_SLOT_NONE 0xffffffffu
+#define BH_CHUNK_NONE 0xffffffffu
+#define BH_WAKE_ALL 0x7fffffff
+
+/* Where a call is, named for what it waits for. The diagram is in call.c. */
+enum bh_call_state {
+	BH_CALL_START = 0,
+	BH_CALL_NEED_HOST = 1,
+	BH_CALL_NEED_SLOT = 2,
+	BH_CALL_ISSUED = 3,
+	BH_CALL_ENDED = 4,
+};
+
+/* What happened to an unanswered issue whose generation ended: the fate's low byte is enum bh_end.
+ */
+#define BH_FATE_BEGUN 0x100u
+#define BH_FATE_VIOLATED 0x200u /* not to be used again before the generation has ended */
+
+/*
+ * One slot. Whoever took its bit out of the lane's free set owns it, and is the only writer, except
+ * for `fate` (whoever ends a generation) and `abandoned` (whoever exchanges it for 0 owns the
+ * slot).
+ */
+struct bh_slot {
+	uint64_t ticket;    /* of the issue in flight; 0: none */
+	uint64_t abandoned; /* ticket of an issue whose call ended without its answer; 0: none */
+	uint32_t count;     /* low half of the last ticket */
+	uint32_t fate;
+	uint16_t call_first, call_chunks; /* payload lent to the host */
+	uint16_t reply_first, reply_chunks;
+	/* statistics of the common case, without an atomic add */
+	uint64_t calls;
+	uint64_t answered;
+	uint64_t denied;
+	uint64_t late;
+} BH_LINE_ALIGNED;
+BH_ASSERT_SIZE(struct bh_slot, BH_CACHE_LINE);
+
+enum bh_counter {
+	BH_COUNT_CALLS, /* those that no slot counted, without the cached ones */
+	BH_COUNT_CACHED,
+	BH_COUNT_REISSUED,
+	BH_COUNT_OVERDUE,
+	BH_COUNT_VIOLATIONS,
+	BH_COUNT_CANCELLED,
+	BH_COUNT_UNKNOWN,
+	BH_COUNT_DENIED,
+	BH_COUNT_POISONED,
+	BH_COUNT_BY_POLICY, /* and one for each reason */
+	BH_COUNT_END = BH_COUNT_BY_POLICY + BH_REASON_COUNT,
+};
+
+/* Callers of one CPU. */
+struct bh_lane {
+	uint64_t free;         /* a bit for each slot; CAS */
+	uint32_t spin_ns;      /* present spin budget */
+	uint32_t spin_skipped; /* calls since the budget was 0 */
+	uint64_t counter[BH_COUNT_END] BH_LINE_ALIGNED;
+} BH_LINE_ALIGNED;
+
+/* Free chunks of one pool, a bit for each. Lock-free. */
+struct bh_pool {
+	uint32_t chunks;
+	uint32_t words;
+	uint64_t *free;
+};
+
+struct bh_cache_set;
+struct bh_cache {
+	struct bh_cache_set *sets; /* NULL: off */
+	uint32_t set_mask;
+};
+
+struct bh_channel {
+	/* written at set-up */
+	const struct bh_platform *platform;
+	uint8_t *call_region;
+	uint8_t *reply_region;
+	struct bh_lane *lanes;
+	struct bh_slot *slots;
+	struct bh_geometry geometry;
+	uint32_t slot_count;
+	uint32_t altitude;
+	uint64_t callbacks;
+	uint64_t descriptor_callbacks;
+	uint32_t poison_crashes;
+	uint32_t poison_kills;
+	uint32_t spin_ns;
+	void *cookie;
+	struct bh_pool call_pool;
+	struct bh_pool reply_pool;
+	struct bh_cache cache;
+
+	/* read by every call, written when something changes */
+	uint32_t serving BH_LINE_ALIGNED; /* generation that new issues go to; 0: none */
+	uint32_t ended;           /* tickets of this generation and older will not be answered */
+	uint32_t epoch;           /* private futex word: changes when a waiter should look again */
+	uint32_t unserved_reason; /* enum bh_reason while nobody serves */
+	uint32_t quarantined;
+	uint32_t
+		workers_known; /* one more than the highest worker of this generation seen asleep */
+	uint64_t content_version;
+	uint16_t rule[BH_CLASS_COUNT][BH_REASON_COUNT]; /* action, fallback << 8 */
+
+	/* written by those who wait for room, or free it for them */
+	uint32_t freed BH_LINE_ALIGNED; /* private futex word */
+	uint32_t room_waiters;
+	uint32_t abandoned_count;
+
+	/* under the lock */
+	struct bh_lock lock BH_LINE_ALIGNED;
+	uint32_t current; /* generation that has begun and not ended; 0: none */
+	uint32_t highest; /* generation that ever was */
+	uint32_t adopted; /* nothing has begun since the take-over: `highest` may begin again */
+	uint32_t detached;
+	uint32_t draining;
+	uint64_t generations;
+	struct bh_call *suspect_first;
+	struct bh_call *suspect_last;
+	uint32_t suspect_slot;   /* of a suspect that ended while a host had it */
+	uint64_t suspect_ticket; /* 0: none */
+};
+
+static inline struct bh_call_slot *bh_call_slot(const struct bh_channel *channel, uint32_t slot)
+{
+	return (struct bh_call_slot *)(void *)(channel->call_region + bh_call_slot_offset(slot));
+}
+
+static inline struct bh_reply_slot *bh_reply_slot(const struct bh_channel *channel, uint32_t slot)
+{
+	return (struct bh_reply_slot *)(void *)(channel->reply_region + bh_reply_slot_offset(slot));
+}
+
+static inline int bh_generation_ended(struct bh_channel *channel, uint64_t ticket)
+{
+	return bh_ticket_generation(ticket) <= bh_load(&channel->ended);
+}
+
+static inline void bh_count(struct bh_channel *channel, uint32_t lane, uint32_t counter)
+{
+	bh_add_relaxed(&channel->lanes[lane].counter[counter], 1u);
+}
+
+/* For counters that only the owner of a slot writes and others read. */
+static inline void bh_count_owned(uint64_t *counter)
+{
+	bh_store_relaxed(counter, bh_load_relaxed(counter) + 1);
+}
+
+/* channel.c */
+/* Whoever waits for a host or for room looks again. Call without the lock. */
+void bh_channel_changed(struct bh_channel *channel);
+/* The host of this generation broke the protocol: it gets no more calls. */
+void bh_channel_detach(struct bh_channel *channel, uint32_t generation);
+void bh_channel_event(struct bh_channel *channel, uint32_t event, uint32_t detail,
+		      const struct bh_call *call);
+
+/* adopt.c */
+void bh_channel_adopt(struct bh_channel *channel);
+
+/* slots.c */
+/* A slot of the lane, or of another; BH_SLOT_NONE when all are in use. */
+uint32_t bh_slot_acquire(struct bh_channel *channel, uint32_t lane);
+/* REQUIRES: the caller owns the slot, and the host has answered or can't. */
+void bh_slot_release(struct bh_channel *channel, uint32_t slot);
+/* Gives a slot up whose host may still answer; it comes back when that has, or its generation
+ * ended. */
+void bh_slot_abandon(struct bh_channel *channel, uint32_t slot, uint64_t ticket, int violated);
+/* Not 0: the slot is abandoned no more. */
+int bh_slot_reclaim(struct bh_channel *channel, uint32_t slot, uint64_t ticket);
+void bh_slots_reclaim(struct bh_channel *channel);
+/* Something that others may wait for has become free. */
+void bh_room_freed(struct bh_channel *channel);
+
+/* pool.c */
+void bh_pool_init(struct bh_pool *pool, uint64_t *words, uint32_t chunks);
+static inline uint32_t bh_pool_words(uint32_t chunks)
+{
+	return (chunks + 63) / 64;
+}
+/* First of `chunks` neighbours, searched from the lane's own part on; BH_CHUNK_NONE when there are
+ * none. */
+uint32_t bh_pool_acquire(struct bh_pool *pool, uint32_t chunks, uint32_t lane, uint32_t lanes);
+/* Takes these very chunks, for a take-over. -1 when one is not free or not there. */
+int bh_pool_claim(struct bh_pool *pool, uint64_t first, uint64_t chunks);
+void bh_pool_release(struct bh_pool *pool, uint32_t first, uint32_t chunks);
+/* Whether it would fit into an empty pool. */
+int bh_pool_fits(const struct bh_pool *pool, uint64_t chunks);
+
+/* policy.c */
+/* enum bh_verdict, or 0: hold. `final`: there is nothing to hold for. */
+uint32_t bh_policy_decide(struct bh_channel *channel, const struct bh_call *call, uint32_t reason,
+			  int final);
+/* The verdict when there is neither an answer nor anything to wait for. */
+uint32_t bh_policy_fallback(struct bh_channel *channel, uint32_t callback, uint32_t reason);
+
+/* cache.c */
+size_t bh_cache_bytes(uint32_t entries);
+void bh_cache_init(struct bh_cache *cache, void *memory, uint32_t entries);
+/* enum bh_verdict, or 0: not known. `any_version`: verdicts of other content will do. */
+uint32_t bh_cache_find(const struct bh_cache *cache, const struct bh_call *call, uint64_t version,
+		       int any_version);
+void bh_cache_store(struct bh_cache *cache, const struct bh_call *call, uint64_t version,
+		    uint32_t verdict);
+
+/* issue.c */
+enum bh_issue_result {
+	BH_ISSUE_DONE,
+	BH_ISSUE_NO_ROOM,            /* slot or payload */
+	BH_ISSUE_NO_DESCRIPTOR_ROOM, /* nobody will tell when there is */
+	BH_ISSUE_NEVER_FITS,
+	BH_ISSUE_NO_DESCRIPTOR, /* it can't be sent, ever */
+	BH_ISSUE_NO_HOST,       /* the generation ended meanwhile */
+};
+enum bh_issue_result bh_issue(struct bh_call *call, uint32_t generation);
+
+/* wake.c */
+void bh_wake_home(struct bh_channel *channel, uint32_t lane);
+/* A worker beside the home worker, unless some worker has the call in hand. */
+void bh_wake_another(struct bh_channel *channel, const struct bh_call *call);
+/* Makes the sleeping callers of this generation look again. */
+void bh_ring_bells(struct bh_channel *channel, uint32_t generation);
+
+/* blame.c */
+/* Writes the fate of each unanswered issue of this generation. */
+void bh_blame(struct bh_channel *channel, uint32_t generation, uint32_t end);
+enum bh_charge {
+	BH_CHARGE_REISSUE,
+	BH_CHARGE_UNKNOWN, /* must not run twice */
+	BH_CHARGE_POISON,
+};
+/* Charges a call with its fate and says what becomes of it. */
+enum bh_charge bh_charge_call(struct bh_call *call, uint32_t fate);
+
+/* suspects.c */
+void bh_suspect_join(struct bh_call *call);
+void bh_suspect_leave(struct bh_call *call);
+/* Whether this suspect may be issued now. */
+int bh_suspect_turn(struct bh_call *call);
+/* A suspect ended while the host had it: nobody's turn before the host is done with it. */
+void bh_suspect_abandoned(struct bh_call *call);
+
+#endif /* BULKHEAD_SHIM_CORE_INTERNAL_H_ */

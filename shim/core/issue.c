@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+/* Giving a call to a host: a slot, room for payloads, the lines, the ticket, the wake. */
+#include "shim/core/internal.h"
+
+static uint64_t chunks_for(uint64_t bytes)
+{
+	return bytes / BH_POOL_CHUNK_BYTES + (bytes % BH_POOL_CHUNK_BYTES != 0);
+}
+
+/* Lends room in both pools to the slot. */
+static enum bh_issue_result lend(struct bh_call *call, struct bh_slot *s)
+{
+	struct bh_channel *channel = call->channel;
+	uint64_t call_chunks = call->payload ? chunks_for(call->payload_bytes) : 0;
+	uint64_t reply_chunks = chunks_for(call->reply_capacity);
+	uint32_t first;
+
+	if (!bh_pool_fits(&channel->call_pool, call_chunks) ||
+	    !bh_pool_fits(&channel->reply_pool, reply_chunks))
+		return BH_ISSUE_NEVER_FITS;
+	if (call_chunks) {
+		first = bh_pool_acquire(&channel->call_pool, (uint32_t)call_chunks, call->lane,
+					channel->geometry.lanes);
+		if (first == BH_CHUNK_NONE)
+			return BH_ISSUE_NO_ROOM;
+		s->call_first = (uint16_t)first;
+		s->call_chunks = (uint16_t)call_chunks;
+	}
+	if (reply_chunks) {
+		first = bh_pool_acquire(&channel->reply_pool, (uint32_t)reply_chunks, call->lane,
+					channel->geometry.lanes);
+		if (first == BH_CHUNK_NONE)
+			return BH_ISSUE_NO_ROOM; /* the slot gives back what it has */
+		s->reply_first = (uint16_t)first;
+		s->reply_chunks = (uint16_t)reply_chunks;
+	}
+	return BH_ISSUE_DONE;
+}
+
+/* A number that stays with the call: position, generation, count and slot of its first issue. */
+static uint64_t number(const struct bh_call *call, uint32_t slot, uint64_t ticket)
+{
+	return ((uint64_t)call->position << 61) |
+	       ((uint64_t)(bh_ticket_generation(ticket) & 0x1ffff) << 44) |
+	       ((ticket & 0xffffffffull) << 12) | slot;
+}
+
+static void fill(struct bh_call *call, const struct bh_slot *s, struct bh_call_slot *shared,
+		 int with_descriptor)
+{
+	struct bh_channel *channel = call->channel;
+	uint32_t flags = 0;
+
+	if (with_descriptor)
+		flags |= BH_CALL_HAS_DESCRIPTOR;
+	if (call->attempts)
+		flags |= BH_CALL_REISSUED;
+	shared->call_id = call->call_id;
+	shared->deadline_ns = call->deadline_ns;
+	shared->payload_offset = 0;
+	shared->payload_bytes = 0;
+	if (s->call_chunks) {
+		flags |= BH_CALL_HAS_PAYLOAD;
+		shared->payload_offset = (uint64_t)s->call_first * BH_POOL_CHUNK_BYTES;
+		shared->payload_bytes = call->payload_bytes;
+		bh_copy(channel->call_region + bh_call_pool_offset(&channel->geometry) +
+				shared->payload_offset,
+			call->payload, call->payload_bytes);
+	}
+	shared->reply_offset = (uint64_t)s->reply_first * BH_POOL_CHUNK_BYTES;
+	shared->reply_capacity = s->reply_chunks ? call->reply_capacity : 0;
+	shared->attempt = call->attempts;
+	if (bh_load_relaxed(&shared->caller_sleeps))
+		bh_store_relaxed(&shared->caller_sleeps, 0u);
+	shared->callback = (uint16_t)call->callback;
+	shared->args_bytes = (uint16_t)call->args_bytes;
+	shared->flags = (uint16_t)flags;
+	bh_copy(shared->args, call->args, BH_INLINE_BYTES);
+}
+
+/*
+ * SUBTLE: the generation may end here and the next begin. The note then goes to a host that knows
+ * no such ticket and drops it, and the call is found by its fate and issued again with another.
+ */
+static int send_descriptor(struct bh_call *call, uint32_t slot, uint64_t ticket)
+{
+	const struct bh_platform *platform = call->channel->platform;
+
+	return platform->send_descriptor(platform->context, call->channel->cookie, slot, ticket,
+					 call->descriptor);
+}
+
+enum bh_issue_result bh_issue(struct bh_call *call, uint32_t generation)
+{
+	struct bh_channel *channel = call->channel;
+	uint32_t slot = bh_slot_acquire(channel, call->lane);
+	int with_descriptor = call->descriptor >= 0 &&
+			      (channel->descriptor_callbacks & bh_callback_bit(call->callback));
+	enum bh_issue_result result;
+	struct bh_call_slot *shared;
+	struct bh_slot *s;
+	uint64_t ticket;
+	int sent = 0;
+
+	if (slot == BH_SLOT_NONE)
+		return BH_ISSUE_NO_ROOM;
+	s = &channel->slots[slot];
+	bh_store_relaxed(&s->fate, 0u);
+	result = lend(call, s);
+	if (result != BH_ISSUE_DONE)
+		goto give_back;
+
+	ticket = bh_ticket_make(generation, ++s->count);
+	bh_exchange(&s->ticket, ticket);
+	result = BH_ISSUE_NO_HOST;
+	if (bh_load(&channel->serving) != generation)
+		goto give_back;
+
+	if (!call->call_id)
+		call->call_id = number(call, slot, ticket);
+	shared = bh_call_slot(channel, slot);
+	fill(call, s, shared, with_descriptor);
+	if (with_descriptor)
+		sent = send_descriptor(call, slot, ticket);
+	if (sent) {
+		result = sent == -1 ? BH_ISSUE_NO_DESCRIPTOR_ROOM : BH_ISSUE_NO_DESCRIPTOR;
+		goto give_back;
+	}
+	call->content_version = bh_load_relaxed(&channel->content_version);
+	call->slot = slot;
+	call->ticket = ticket;
+	if (!call->counted) {
+		call->counted = 1;
+		bh_count_owned(&s->calls);
+	}
+
+	bh_store_release(&shared->ticket, ticket);
+	/* A worker announces that it sleeps, fences, and looks at the slots: one of us sees the
+	 * other. */
+	bh_fence();
+	bh_wake_home(channel, slot / channel->geometry.slots_per_lane);
+
+	if (call->attempts)
+		bh_count(channel, call->lane, BH_COUNT_REISSUED);
+	call->attempts++;
+	call->issues++;
+	call->looks = 0;
+	call->spurious_wakes = 0;
+	call->bell_broken = 0;
+	return BH_ISSUE_DONE;
+
+give_back:
+	bh_slot_release(channel, slot);
+	return result;
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+/*
+ * Which slots are free. The lowest free slot of the caller's lane is taken, so that a lane with one
+ * caller uses one slot, whose lines stay hot on both sides.
+ */
+#include "shim/core/internal.h"
+
+static uint32_t acquire_in_lane(struct bh_channel *channel, uint32_t lane)
+{
+	uint64_t *free = &channel->lanes[lane].free;
+	uint64_t found = bh_load(free);
+
+	while (found)
+		if (bh_compare_exchange(free, &found, found & (found - 1)))
+			return lane * channel->geometry.slots_per_lane +
+			       (uint32_t)__builtin_ctzll(found);
+	return BH_SLOT_NONE;
+}
+
+static uint32_t acquire_anywhere(struct bh_channel *channel, uint32_t lane)
+{
+	uint32_t i, slot;
+
+	for (i = 0; i < channel->geometry.lanes; i++) {
+		slot = acquire_in_lane(channel, lane);
+		if (slot != BH_SLOT_NONE)
+			return slot;
+		if (++lane == channel->geometry.lanes)
+			lane = 0;
+	}
+	return BH_SLOT_NONE;
+}
+
+uint32_t bh_slot_acquire(struct bh_channel *channel, uint32_t lane)
+{
+	uint32_t slot = acquire_anywhere(channel, lane);
+
+	if (slot == BH_SLOT_NONE && bh_load_relaxed(&channel->abandoned_count)) {
+		bh_slots_reclaim(channel);
+		slot = acquire_anywhere(channel, lane);
+	}
+	return slot;
+}
+
+void bh_room_freed(struct bh_channel *channel)
+{
+	if (!bh_load(&channel->room_waiters))
+		return;
+	bh_add_fetch(&channel->freed, 1u);
+	channel->platform->wake(channel->platform->context, &channel->freed, 0, BH_WAKE_ALL);
+}
+
+static void give_back(struct bh_channel *channel, uint32_t slot)
+{
+	struct bh_slot *s = &channel->slots[slot];
+	uint32_t lane = slot / channel->geometry.slots_per_lane;
+	uint32_t bit = slot % channel->geometry.slots_per_lane;
+
+	if (s->call_chunks) {
+		bh_pool_release(&channel->call_pool, s->call_first, s->call_chunks);
+		s->call_chunks = 0;
+	}
+	if (s->reply_chunks) {
+		bh_pool_release(&channel->reply_pool, s->reply_first, s->reply_chunks);
+		s->reply_chunks = 0;
+	}
+	bh_fetch_or(&channel->lanes[lane].free, 1ull << bit);
+	bh_room_freed(channel);
+}
+
+void bh_slot_release(struct bh_channel *channel, uint32_t slot)
+{
+	bh_store_relaxed(&channel->slots[slot].ticket, BH_TICKET_NONE);
+	give_back(channel, slot);
+}
+
+int bh_slot_reclaim(struct bh_channel *channel, uint32_t slot, uint64_t ticket)
+{
+	struct bh_slot *s = &channel->slots[slot];
+	uint64_t expected = ticket;
+	int late = bh_load_acquire(&bh_reply_slot(channel, slot)->ticket) == ticket;
+
+	if (!bh_generation_ended(channel, ticket) &&
+	    (!late || (bh_load_relaxed(&s->fate) & BH_FATE_VIOLATED)))
+		return bh_load(&s->abandoned) != ticket;
+	/* A ticket never repeats in a slot, so nobody can have used the slot in between. */
+	if (bh_compare_exchange(&s->abandoned, &expected, BH_TICKET_NONE)) {
+		if (late && !(bh_load_relaxed(&s->fate) & BH_FATE_VIOLATED))
+			bh_count_owned(&s->late);
+		bh_sub_fetch(&channel->abandoned_count, 1u);
+		give_back(channel, slot);
+	}
+	return 1;
+}
+
+void bh_slots_reclaim(struct bh_channel *channel)
+{
+	uint64_t ticket;
+	uint32_t slot;
+
+	for (slot = 0; slot < channel->slot_count; slot++) {
+		ticket = bh_load(&channel->slots[slot].abandoned);
+		if (ticket != BH_TICKET_NONE)
+			bh_slot_reclaim(channel, slot, ticket);
+	}
+}
+
+void bh_slot_abandon(struct bh_channel *channel, uint32_t slot, uint64_t ticket, int violated)
+{
+	struct bh_slot *s = &channel->slots[slot];
+
+	bh_store_relaxed(&s->fate, violated ? BH_FATE_VIOLATED : 0u);
+	bh_store_relaxed(&s->ticket, BH_TICKET_NONE);
+	bh_add_fetch(&channel->abandoned_count, 1u);
+	bh_exchange(&s->abandoned, ticket);
+	/* Its generation may have ended, or its answer come, since the caller looked. */
+	bh_slot_reclaim(channel, slot, ticket);
+}

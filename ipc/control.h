@@ -106,7 +106,7 @@ struct DriverStatusFields {
 struct StatusFields {
   uint32_t pid = 0;
   std::string attachment;
-  std::vector<std::string> guarded;  // cut to 64
+  std::vector<std::string> guarded;  // cut to 16
   uint64_t uptime_ms = 0;
   uint32_t shim_pid = 0;
   uint32_t shim_incarnation = 0;

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ipc/control_socket.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <iterator>
+
+#include "absl/strings/str_cat.h"
+#include "ipc/check.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr int kBacklog = 8;
+
+absl::Status PeerClosed() {
+  return absl::UnavailableError("the peer has closed the control socket");
+}
+
+// Waits for `events` (or the peer's end) until until_ns; false when nothing came.
+bool PollUntil(int fd, short events, uint64_t until_ns) {
+  for (;;) {
+    const uint64_t now_ns = MonotonicNowNs();
+    const uint64_t left_ns = until_ns > now_ns ? until_ns - now_ns : 0;
+    timespec timeout;
+    timeout.tv_sec = static_cast<time_t>(left_ns / kNanosecondsPerSecond);
+    timeout.tv_nsec = static_cast<long>(left_ns % kNanosecondsPerSecond);
+    pollfd entry = {fd, events, 0};
+    const int ready = ppoll(&entry, 1, until_ns == kForeverNs ? nullptr : &timeout, nullptr);
+    if (ready > 0) return true;
+    if (ready == 0 && MonotonicNowNs() >= until_ns) return false;
+    BULKHEAD_CHECK(ready == 0 || errno == EINTR);
+  }
+}
+
+// A peer that sent an empty datagram and one that closed both read as 0 bytes.
+bool PeerHungUp(int fd) {
+  pollfd entry = {fd, POLLRDHUP, 0};
+  return poll(&entry, 1, 0) > 0 && (entry.revents & (POLLRDHUP | POLLHUP)) != 0;
+}
+
+absl::StatusOr<UniqueFd> NewSocket(int flags = 0) {
+  UniqueFd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | flags, 0));
+  if (!socket.valid()) return absl::ErrnoToStatus(errno, "cannot create a socket");
+  return socket;
+}
+
+absl::StatusOr<sockaddr_un> Address(const std::string& path) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  if (path.empty() || path.size() >= sizeof(address.sun_path)) {
+    return absl::InvalidArgumentError(absl::StrCat("socket path \"", path, "\" has ", path.size(),
+                                                   " bytes: must have 1 to ",
+                                                   sizeof(address.sun_path) - 1));
+  }
+  std::memcpy(address.sun_path, path.data(), path.size());
+  return address;
+}
+
+bool ConnectTo(int socket, const sockaddr_un& address) {
+  int result;
+  do {
+    result = connect(socket, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+  } while (result != 0 && errno == EINTR);
+  return result == 0;
+}
+
+// Owns every descriptor that came, whatever else is wrong with the message.
+std::vector<UniqueFd> CollectDescriptors(msghdr& message) {
+  std::vector<UniqueFd> descriptors;
+  for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr;
+       part = CMSG_NXTHDR(&message, part)) {
+    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
+    const size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; ++i) {
+      int fd;
+      std::memcpy(&fd, CMSG_DATA(part) + i * sizeof(int), sizeof(int));
+      descriptors.emplace_back(fd);
+    }
+  }
+  return descriptors;
+}
+
+}  // namespace
+
+ControlMessage::ControlMessage(std::vector<uint8_t> bytes, std::vector<UniqueFd> descriptors)
+    : bytes_(std::move(bytes)), descriptors_(std::move(descriptors)) {}
+
+const wire::Envelope& ControlMessage::envelope() const { return *wire::GetEnvelope(bytes_.data()); }
+
+absl::Status ControlMessage::ExpectDescriptors(size_t count) const {
+  if (descriptors_.size() == count) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(name(), " came with ", descriptors_.size(),
+                                                 " descriptors where ", count, " belong"));
+}
+
+UniqueFd ControlMessage::TakeDescriptor(size_t index) {
+  BULKHEAD_CHECK(index < descriptors_.size());
+  return std::move(descriptors_[index]);
+}
+
+absl::StatusOr<std::pair<ControlSocket, ControlSocket>> ControlSocket::Pair() {
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
+    return absl::ErrnoToStatus(errno, "cannot create a pair of sockets");
+  }
+  return std::make_pair(ControlSocket(UniqueFd(ends[0])), ControlSocket(UniqueFd(ends[1])));
+}
+
+absl::StatusOr<ControlSocket> ControlSocket::Connect(const std::string& path) {
+  auto address = Address(path);
+  if (!address.ok()) return address.status();
+  auto socket = NewSocket();
+  if (!socket.ok()) return socket.status();
+  if (!ConnectTo(socket->get(), *address)) {
+    if (errno == ENOENT || errno == ECONNREFUSED) {
+      return absl::NotFoundError(
+          absl::StrCat("nobody listens on ", path, ": is the service running?"));
+    }
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot connect to ", path));
+  }
+  return ControlSocket(*std::move(socket));
+}
+
+absl::Status ControlSocket::Send(const ControlBuffer& message, absl::Span<const int> descriptors) {
+  return Send(message, descriptors, MonotonicAfterNs(kNanosecondsPerSecond));
+}
+
+absl::Status ControlSocket::Send(const ControlBuffer& message, absl::Span<const int> descriptors,
+                                 uint64_t until_ns) {
+  if (!connected()) return absl::FailedPreconditionError("the control socket is not connected");
+  BULKHEAD_CHECK(message.size() > 0 && message.size() <= kControlBytesMax);
+  BULKHEAD_CHECK(descriptors.size() <= kControlDescriptorsMax);
+
+  iovec data = {const_cast<uint8_t*>(message.data()), message.size()};
+  alignas(cmsghdr) char control[CMSG_SPACE(kControlDescriptorsMax * sizeof(int))] = {};
+  msghdr header = {};
+  header.msg_iov = &data;
+  header.msg_iovlen = 1;
+  if (!descriptors.empty()) {
+    const size_t bytes = descriptors.size() * sizeof(int);
+    header.msg_control = control;
+    header.msg_controllen = CMSG_SPACE(bytes);
+    cmsghdr* part = CMSG_FIRSTHDR(&header);
+    part->cmsg_level = SOL_SOCKET;
+    part->cmsg_type = SCM_RIGHTS;
+    part->cmsg_len = CMSG_LEN(bytes);
+    std::memcpy(CMSG_DATA(part), descriptors.data(), bytes);
+  }
+  for (;;) {
+    if (sendmsg(socket_.get(), &header, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0) {
+      return absl::OkStatus();
+    }
+    switch (errno) {
+      case EINTR:
+        break;
+      case EAGAIN:
+        if (!PollUntil(socket_.get(), POLLOUT, until_ns)) {
+          return absl::DeadlineExceededError("the peer does not read its control socket");
+        }
+        break;
+      case EPIPE:
+      case ECONNRESET:
+      case ENOTCONN:
+        return PeerClosed();
+      default:
+        return absl::ErrnoToStatus(errno, "cannot send a control message");
+    }
+  }
+}
+
+absl::StatusOr<ControlMessage> ControlSocket::Receive(uint64_t until_ns) {
+  if (!connected()) return absl::FailedPreconditionError("the control socket is not connected");
+  std::vector<uint8_t> bytes(kControlBytesMax);
+  // Room for one descriptor more than allowed, so that too many are told from a full table.
+  alignas(cmsghdr) char control[CMSG_SPACE((kControlDescriptorsMax + 1) * sizeof(int))];
+  msghdr header;
+  ssize_t received;
+  for (;;) {
+    iovec data = {bytes.data(), bytes.size()};
+    header = {};
+    header.msg_iov = &data;
+    header.msg_iovlen = 1;
+    header.msg_control = control;
+    header.msg_controllen = sizeof(control);
+    received = recvmsg(socket_.get(), &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (received >= 0) break;
+    if (errno == EINTR) continue;
+    if (errno == ECONNRESET || errno == ENOTCONN) return PeerClosed();
+    if (errno != EAGAIN) return absl::ErrnoToStatus(errno, "cannot receive a control message");
+    if (!PollUntil(socket_.get(), POLLIN, until_ns)) {
+      return absl::DeadlineExceededError("no control message came in time");
+    }
+  }
+
+  std::vector<UniqueFd> descriptors = CollectDescriptors(header);
+  if (received == 0) {
+    if (descriptors.empty() && PeerHungUp(socket_.get())) return PeerClosed();
+    return absl::InvalidArgumentError("control message is empty");
+  }
+  if ((header.msg_flags & MSG_TRUNC) != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("control message is larger than ", kControlBytesMax, " bytes"));
+  }
+  if (descriptors.size() > kControlDescriptorsMax) {
+    return absl::InvalidArgumentError(absl::StrCat("control message came with more than ",
+                                                   kControlDescriptorsMax, " descriptors"));
+  }
+  if ((header.msg_flags & MSG_CTRUNC) != 0) {
+    return absl::InvalidArgumentError(
+        "descriptors of a control message were lost: too many were sent, or the limit of open "
+        "files "
+        "is reached (raise RLIMIT_NOFILE)");
+  }
+  bytes.resize(static_cast<size_t>(received));
+  if (auto status = VerifyEnvelope(bytes); !status.ok()) return status;
+  bytes.shrink_to_fit();
+  return ControlMessage(std::move(bytes), std::move(descriptors));
+}
+
+absl::StatusOr<PeerCredentials> ControlSocket::Peer() const {
+  ucred credentials;
+  socklen_t bytes = sizeof(credentials);
+  if (getsockopt(socket_.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &bytes) != 0) {
+    return absl::ErrnoToStatus(errno, "cannot learn who the peer is");
+  }
+  return PeerCredentials{credentials.pid, credentials.uid, credentials.gid};
+}
+
+ControlListener::ControlListener(UniqueFd socket, std::string path)
+    : socket_(std::move(socket)), path_(std::move(path)) {}
+
+ControlListener::ControlListener(ControlListener&& other) noexcept
+    : socket_(std::move(other.socket_)), path_(std::move(other.path_)) {
+  other.path_.clear();
+}
+
+ControlListener& ControlListener::operator=(ControlListener&& other) noexcept {
+  std::swap(socket_, other.socket_);
+  std::swap(path_, other.path_);
+  return *this;
+}
+
+ControlListener::~ControlListener() {
+  if (socket_.valid()) unlink(path_.c_str());
+}
+
+absl::StatusOr<ControlListener> ControlListener::Listen(const std::string& path) {
+  auto address = Address(path);
+  if (!address.ok()) return address.status();
+  {
+    auto probe = NewSocket();
+    if (!probe.ok()) return probe.status();
+    if (ConnectTo(probe->get(), *address)) {
+      return absl::AlreadyExistsError(absl::StrCat("another service listens on ", path));
+    }
+    struct stat status;
+    if (errno == ECONNREFUSED && lstat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode)) {
+      unlink(path.c_str());
+    }
+  }
+  // Not to be stuck in accept when another thread was faster after the same poll.
+  auto socket = NewSocket(SOCK_NONBLOCK);
+  if (!socket.ok()) return socket.status();
+  // The path's mode is the socket's at the time of bind: nobody else gets in before a chmod.
+  if (fchmod(socket->get(), S_IRUSR | S_IWUSR) != 0 ||
+      bind(socket->get(), reinterpret_cast<const sockaddr*>(&*address), sizeof(*address)) != 0) {
+    if (errno == EADDRINUSE) {
+      return absl::AlreadyExistsError(absl::StrCat(path, " exists already"));
+    }
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot listen on ", path));
+  }
+  ControlListener listener(*std::move(socket), path);
+  if (listen(listener.fd(), kBacklog) != 0) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot listen on ", path));
+  }
+  return listener;
+}
+
+absl::StatusOr<ControlSocket> ControlListener::Accept(uint64_t until_ns) {
+  for (;;) {
+    if (!PollUntil(socket_.get(), POLLIN, until_ns)) {
+      return absl::DeadlineExceededError("nobody connected in time");
+    }
+    UniqueFd connection(accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (connection.valid()) return ControlSocket(std::move(connection));
+    if (errno != EINTR && errno != ECONNABORTED && errno != EAGAIN) {
+      return absl::ErrnoToStatus(errno, "cannot accept a connection");
+    }
+  }
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,434 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ipc/host_port.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "ipc/check.h"
+#include "ipc/descriptor_inbox.h"
+#include "ipc/futex.h"
+#include "ipc/host_view_unsafe.h"
+#include "ipc/shared_memory.h"
+#include "ipc/spin_budget.h"
+
+namespace bulkhead {
+namespace {
+
+// Slots that a spinning worker looks at each time round; the others once in kPollsPerScan.
+constexpr size_t kRecentSlots = 4;
+constexpr uint32_t kPollsPerScan = 8;
+// Between two looks at the clock a spinner needs well below a microsecond. More means that it lost
+// its CPU.
+constexpr uint64_t kPreemptedNs = 100'000;
+constexpr int kCallSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE;
+constexpr int kReplySeals = F_SEAL_SHRINK | F_SEAL_GROW;
+
+bool OnOneCpu() {
+  cpu_set_t set;
+  return sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) == 1;
+}
+
+bool Inside(uint64_t offset, uint64_t bytes, uint64_t pool_bytes) {
+  return offset <= pool_bytes && bytes <= pool_bytes - offset;
+}
+
+// Read through the descriptor, not a mapping: a private copy before anything is believed.
+absl::StatusOr<bh_channel_header> ReadHeader(int fd) {
+  bh_channel_header header;
+  ssize_t bytes;
+  do {
+    bytes = pread(fd, &header, sizeof(header), 0);
+  } while (bytes < 0 && errno == EINTR);
+  if (bytes != static_cast<ssize_t>(sizeof(header))) {
+    return absl::InvalidArgumentError("the call region has no header: it is too short to read");
+  }
+  return header;
+}
+
+absl::StatusOr<bh_geometry> CheckHeader(const bh_channel_header& header) {
+  if (header.magic != BH_CHANNEL_MAGIC) {
+    return absl::InvalidArgumentError("the call region is not a channel: wrong magic number");
+  }
+  if (header.abi_version != BH_ABI_VERSION) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the channel has ABI version ", header.abi_version, ", this host speaks ",
+                     BH_ABI_VERSION, ": install shim and host of one release"));
+  }
+  const bh_geometry geometry = {header.lanes, header.slots_per_lane, header.call_chunks,
+                                header.reply_chunks};
+  if (!bh_geometry_valid(&geometry)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the channel's header has an impossible geometry: ", geometry.lanes,
+                     " lanes, ", geometry.slots_per_lane, " slots, ", geometry.call_chunks, " and ",
+                     geometry.reply_chunks, " chunks"));
+  }
+  if (header.call_bytes != bh_call_region_bytes(&geometry) ||
+      header.reply_bytes != bh_reply_region_bytes(&geometry)) {
+    return absl::InvalidArgumentError(
+        "the channel's header contradicts itself: its region sizes "
+        "are not those of its geometry");
+  }
+  if (header.notify_offset != 0 || header.notify_bytes != 0) {
+    return absl::InvalidArgumentError(
+        "the channel has a notification ring, which this version does not know");
+  }
+  return geometry;
+}
+
+}  // namespace
+
+struct HostPort::State {
+  // One worker's own memory, apart from the others'.
+  struct alignas(BH_CACHE_LINE) Worker {
+    std::array<uint32_t, kRecentSlots> recent = {};  // slots served last, the last first
+    SpinBudget spin{0};
+    std::vector<uint32_t> order;  // all slots, those of the home lanes first
+    // By slot: a ticket that is not this worker's to take (taken, or of another generation). Keeps
+    // scans away from `claims`, which other workers write.
+    std::vector<uint64_t> seen;
+    std::atomic<uint64_t> calls{0}, sleeps{0}, bells{0}, malformed{0};
+  };
+
+  State(HostView mapped, const bh_geometry& shape, UniqueFd descriptor_socket,
+        const HostPortOptions& wanted)
+      : view(std::move(mapped)),
+        geometry(shape),
+        slots(bh_slot_count(&shape)),
+        call_pool_bytes(uint64_t{shape.call_chunks} * BH_POOL_CHUNK_BYTES),
+        reply_pool_bytes(uint64_t{shape.reply_chunks} * BH_POOL_CHUNK_BYTES),
+        options(wanted),
+        claims(slots),
+        reply_payload_bytes(slots),
+        inbox(std::move(descriptor_socket), wanted.generation, slots),
+        workers(wanted.workers) {
+    const uint32_t spin_ns = OnOneCpu() ? 0 : options.spin_ns;
+    for (uint32_t w = 0; w < options.workers; ++w) {
+      Worker& worker = workers[w];
+      worker.spin = SpinBudget(spin_ns);
+      worker.seen.assign(slots, BH_TICKET_NONE);
+      worker.order.reserve(slots);
+      for (uint32_t distance = 0; distance < options.workers; ++distance) {
+        for (uint32_t lane = 0; lane < geometry.lanes; ++lane) {
+          if (lane % options.workers != (w + distance) % options.workers) continue;
+          for (uint32_t i = 0; i < geometry.slots_per_lane; ++i) {
+            worker.order.push_back(lane * geometry.slots_per_lane + i);
+          }
+        }
+      }
+      worker.recent.fill(worker.order[0]);
+    }
+    // What a dead generation left: nobody sleeps and nobody has anything in hand. The shim has read
+    // the worker lines when it ended that generation.
+    for (uint32_t w = 0; w < BH_WORKERS_MAX; ++w) {
+      bh_store_relaxed(view.SleepWord(w), 0u);
+      view.StoreIdle(w, 0);
+    }
+    for (uint32_t slot = 0; slot < slots; ++slot) view.StoreReplyPayloadBytes(slot, 0);
+  }
+
+  bool TryTake(Worker& worker, uint32_t slot, uint64_t* ticket);
+  bool Poll(Worker& worker, uint32_t* slot, uint64_t* ticket);
+  bool Scan(Worker& worker, uint32_t* slot, uint64_t* ticket);
+  bool Spin(Worker& worker, uint64_t started_ns, uint64_t until_ns, uint32_t* slot,
+            uint64_t* ticket);
+  bool Wait(uint32_t w, uint64_t until_ns, uint32_t* slot, uint64_t* ticket);
+  void PassWakeOn(uint32_t from);
+  bool WakeWorker(uint32_t w);
+  bool stopping() const { return stop.load(std::memory_order_relaxed); }
+
+  HostView view;
+  const bh_geometry geometry;
+  const uint32_t slots;
+  const uint64_t call_pool_bytes;
+  const uint64_t reply_pool_bytes;
+  const HostPortOptions options;
+  std::atomic<bool> stop{false};
+  // By slot: the last ticket that a worker claimed.
+  std::vector<std::atomic<uint64_t>> claims;
+  // By slot: what the reply slot's payload_bytes holds, so that its line is written only when that
+  // changes. Touched by whoever has the slot's call; ordered by the slot's tickets.
+  std::vector<std::atomic<uint64_t>> reply_payload_bytes;
+  DescriptorInbox inbox;
+  std::vector<Worker> workers;
+};
+
+// SUBTLE: the claim is read before the ticket. A worker that was held up between the two could
+// otherwise claim a ticket that another worker has answered long since: the exchange succeeds only
+// when nobody claimed anything in this slot after `claimed` was read, and no ticket comes twice.
+bool HostPort::State::TryTake(Worker& worker, uint32_t slot, uint64_t* ticket) {
+  if (view.Ticket(slot) == worker.seen[slot]) return false;
+  uint64_t claimed = claims[slot].load(std::memory_order_acquire);
+  const uint64_t found = view.Ticket(slot);
+  if (found == claimed || bh_ticket_generation(found) != options.generation) {
+    worker.seen[slot] = found;
+    return false;
+  }
+  if (!claims[slot].compare_exchange_strong(claimed, found, std::memory_order_acq_rel)) {
+    return false;
+  }
+  worker.seen[slot] = found;
+  *ticket = found;
+  return true;
+}
+
+bool HostPort::State::Poll(Worker& worker, uint32_t* slot, uint64_t* ticket) {
+  for (const uint32_t candidate : worker.recent) {
+    if (TryTake(worker, candidate, ticket)) {
+      *slot = candidate;
+      return true;
+    }
+  }
+  return false;
+}
+
+bool HostPort::State::Scan(Worker& worker, uint32_t* slot, uint64_t* ticket) {
+  for (const uint32_t candidate : worker.order) {
+    if (TryTake(worker, candidate, ticket)) {
+      *slot = candidate;
+      return true;
+    }
+  }
+  return false;
+}
+
+bool HostPort::State::Spin(Worker& worker, uint64_t started_ns, uint64_t until_ns, uint32_t* slot,
+                           uint64_t* ticket) {
+  const uint64_t spin_until_ns = std::min(until_ns, started_ns + worker.spin.budget_ns());
+  uint64_t last_ns = started_ns;
+  while (last_ns < spin_until_ns && !stopping()) {
+    for (uint32_t i = 0; i < kPollsPerScan; ++i) {
+      if (Poll(worker, slot, ticket)) return true;
+      bh_cpu_relax();
+    }
+    if (Scan(worker, slot, ticket)) return true;
+    const uint64_t now_ns = MonotonicNowNs();
+    if (now_ns - last_ns > kPreemptedNs) {
+      worker.spin.LearnPreempted();
+      return false;
+    }
+    last_ns = now_ns;
+  }
+  return false;
+}
+
+// Not true: nothing came until until_ns, or StopTaking was called.
+bool HostPort::State::Wait(uint32_t w, uint64_t until_ns, uint32_t* slot, uint64_t* ticket) {
+  Worker& worker = workers[w];
+  const uint64_t started_ns = MonotonicNowNs();
+  if (Spin(worker, started_ns, until_ns, slot, ticket)) {
+    worker.spin.Learn(MonotonicNowNs() - started_ns);
+    return true;
+  }
+  uint32_t* word = view.SleepWord(w);
+  FutexResult woken = FutexResult::kLookAgain;
+  while (!stopping()) {
+    // Announce, fence, look again. The shim stores its ticket, fences, and looks for announcements:
+    // either it sees ours, or we see its ticket. StopTaking does the same with its flag.
+    bh_store_relaxed(word, 1u);
+    bh_fence();
+    const bool found = Scan(worker, slot, ticket);
+    if (!found && !stopping() && woken != FutexResult::kTimedOut) {
+      worker.sleeps.fetch_add(1, std::memory_order_relaxed);
+      woken = FutexWait(word, 1, FutexScope::kShared, until_ns);
+      // On the way round the scan pays for the wake-up that the shim may have spent on us.
+      bh_store_relaxed(word, 0u);
+      if (Scan(worker, slot, ticket)) {
+        worker.spin.Learn(MonotonicNowNs() - started_ns);
+        return true;
+      }
+      continue;
+    }
+    // Somebody spent a wake-up on us for a call that came after the one we found: another sleeper
+    // must look for it, or it would wait for our driver.
+    const bool spent = bh_exchange(word, 0u) == 0;
+    if (found) {
+      if (spent) PassWakeOn(w);
+      worker.spin.Learn(MonotonicNowNs() - started_ns);
+      return true;
+    }
+    if (spent && Scan(worker, slot, ticket)) return true;
+    return false;
+  }
+  return false;
+}
+
+bool HostPort::State::WakeWorker(uint32_t w) {
+  uint32_t* word = view.SleepWord(w);
+  if (bh_load_relaxed(word) == 0 || bh_exchange(word, 0u) == 0) return false;
+  FutexWake(word, FutexScope::kShared, kFutexWakeAll);
+  return true;
+}
+
+void HostPort::State::PassWakeOn(uint32_t from) {
+  for (uint32_t w = 0; w < options.workers; ++w) {
+    if (w != from && WakeWorker(w)) return;
+  }
+}
+
+HostPort::HostPort(std::unique_ptr<State> state) : state_(std::move(state)) {}
+HostPort::~HostPort() = default;
+
+absl::StatusOr<std::unique_ptr<HostPort>> HostPort::Attach(UniqueFd call_region,
+                                                           UniqueFd reply_region,
+                                                           UniqueFd descriptor_socket,
+                                                           const HostPortOptions& options) {
+  if (options.generation == 0) {
+    return absl::InvalidArgumentError("generation 0: generations count from 1");
+  }
+  if (options.workers < 1 || options.workers > BH_WORKERS_MAX) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(options.workers, " workers: must be 1 to ", BH_WORKERS_MAX));
+  }
+  auto header = ReadHeader(call_region.get());
+  if (!header.ok()) return header.status();
+  auto geometry = CheckHeader(*header);
+  if (!geometry.ok()) return geometry.status();
+  auto call = SharedMemory::MapChecked(std::move(call_region), bh_call_region_bytes(&*geometry),
+                                       SharedMemory::Access::kReadOnly, kCallSeals);
+  if (!call.ok()) {
+    return absl::Status(call.status().code(),
+                        absl::StrCat("call region: ", call.status().message()));
+  }
+  auto reply = SharedMemory::MapChecked(std::move(reply_region), bh_reply_region_bytes(&*geometry),
+                                        SharedMemory::Access::kReadWrite, kReplySeals);
+  if (!reply.ok()) {
+    return absl::Status(reply.status().code(),
+                        absl::StrCat("reply region: ", reply.status().message()));
+  }
+  auto state = std::make_unique<State>(HostView(*std::move(call), *std::move(reply), *geometry),
+                                       *geometry, std::move(descriptor_socket), options);
+  return std::unique_ptr<HostPort>(new HostPort(std::move(state)));
+}
+
+std::optional<TakenCall> HostPort::Take(uint32_t worker, uint64_t until_ns) {
+  State& state = *state_;
+  BULKHEAD_CHECK(worker < state.options.workers);
+  State::Worker& mine = state.workers[worker];
+  for (;;) {
+    if (state.stopping()) return std::nullopt;
+    TakenCall call;
+    call.worker = worker;
+    if (!state.Poll(mine, &call.slot, &call.ticket) &&
+        !state.Scan(mine, &call.slot, &call.ticket) &&
+        !state.Wait(worker, until_ns, &call.slot, &call.ticket)) {
+      return std::nullopt;
+    }
+    state.view.StoreTaken(worker, call.slot, call.ticket);
+    if (mine.recent[0] != call.slot) {
+      auto found = std::find(mine.recent.begin(), mine.recent.end() - 1, call.slot);
+      std::rotate(mine.recent.begin(), found, found + 1);
+      mine.recent[0] = call.slot;
+    }
+    const CallLine line = state.view.CopyCall(call.slot);
+    call.callback = line.callback;
+    call.args_bytes = line.args_bytes;
+    call.flags = line.flags;
+    call.descriptor_waits = (line.flags & BH_CALL_HAS_DESCRIPTOR) != 0;
+    if (line.args_bytes > BH_INLINE_BYTES) {
+      mine.malformed.fetch_add(1, std::memory_order_relaxed);
+      Decline(call);
+      continue;
+    }
+    std::memcpy(call.args, line.args, sizeof(call.args));
+    if (line.args_bytes < BH_INLINE_BYTES) {
+      std::memset(call.args + line.args_bytes, 0, BH_INLINE_BYTES - line.args_bytes);
+    }
+    return call;
+  }
+}
+
+void HostPort::BeginDriver(const TakenCall& call) {
+  state_->view.StorePhase(call.worker, BH_PHASE_IN_DRIVER);
+}
+
+absl::StatusOr<CallDetails> HostPort::Details(const TakenCall& call) const {
+  const State& state = *state_;
+  const CallSecondLine line = state.view.CopySecondLine(call.slot);
+  CallDetails details;
+  details.call_id = line.call_id;
+  details.deadline_ns = line.deadline_ns;
+  details.attempt = line.attempt;
+  if ((call.flags & BH_CALL_HAS_PAYLOAD) != 0) {
+    if (!Inside(line.payload_offset, line.payload_bytes, state.call_pool_bytes)) {
+      return absl::InvalidArgumentError("the call's payload lies outside the call pool");
+    }
+    details.payload = {state.view.call_pool() + line.payload_offset, line.payload_bytes};
+  }
+  if (line.reply_capacity != 0) {
+    if (!Inside(line.reply_offset, line.reply_capacity, state.reply_pool_bytes)) {
+      return absl::InvalidArgumentError("the room lent for the answer lies outside the reply pool");
+    }
+    details.reply_room = {state.view.reply_pool() + line.reply_offset, line.reply_capacity};
+  }
+  return details;
+}
+
+absl::StatusOr<UniqueFd> HostPort::ReceiveDescriptor(TakenCall& call) {
+  if (!call.descriptor_waits) {
+    return absl::FailedPreconditionError("the call carries no file, or it was received already");
+  }
+  call.descriptor_waits = false;
+  return state_->inbox.Receive(call.slot, call.ticket);
+}
+
+void HostPort::Reply(TakenCall& call, uint32_t status, absl::Span<const uint8_t> reply,
+                     uint64_t reply_payload_bytes) {
+  BULKHEAD_CHECK(reply.size() <= BH_INLINE_BYTES);
+  State& state = *state_;
+  State::Worker& mine = state.workers[call.worker];
+  // A file that nobody wanted is fetched all the same: left in the socket it would take the room of
+  // files to come.
+  if (call.descriptor_waits) (void)ReceiveDescriptor(call);
+
+  state.view.StorePhase(call.worker, BH_PHASE_REPLYING);
+  std::atomic<uint64_t>& stored = state.reply_payload_bytes[call.slot];
+  if (stored.load(std::memory_order_relaxed) != reply_payload_bytes) {
+    stored.store(reply_payload_bytes, std::memory_order_relaxed);
+    state.view.StoreReplyPayloadBytes(call.slot, reply_payload_bytes);
+  }
+  state.view.StoreReply(call.slot, call.ticket, status, reply.data(), reply.size());
+  // The caller announces, fences, and looks for the ticket; we store it, fence, and look for the
+  // announcement. One of the two sees the other.
+  bh_fence();
+  if (state.view.CallerSleeps(call.slot)) {
+    uint32_t* bell = state.view.Bell(call.slot);
+    bh_add_fetch(bell, 1u);
+    FutexWake(bell, FutexScope::kShared, kFutexWakeAll);
+    mine.bells.fetch_add(1, std::memory_order_relaxed);
+  }
+  const uint64_t calls = mine.calls.load(std::memory_order_relaxed) + 1;
+  mine.calls.store(calls, std::memory_order_relaxed);
+  state.view.StoreIdle(call.worker, calls);
+}
+
+void HostPort::StopTaking() {
+  state_->stop.store(true, std::memory_order_relaxed);
+  bh_fence();
+  for (uint32_t w = 0; w < state_->options.workers; ++w) state_->WakeWorker(w);
+}
+
+const bh_geometry& HostPort::geometry() const { return state_->geometry; }
+
+HostPort::Counters HostPort::counters() const {
+  Counters sum;
+  for (const State::Worker& worker : state_->workers) {
+    sum.calls += worker.calls.load(std::memory_order_relaxed);
+    sum.sleeps += worker.sleeps.load(std::memory_order_relaxed);
+    sum.bells += worker.bells.load(std::memory_order_relaxed);
+    sum.malformed += worker.malformed.load(std::memory_order_relaxed);
+  }
+  sum.stray_descriptors = state_->inbox.stray();
+  return sum;
+}
+
+}  // namespace bulkhead

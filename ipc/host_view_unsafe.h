@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// HostView: the two regions of a channel as the host sees them, and every access the host makes to
+// them. Unsafe: indices are the caller's to keep below bh_slot_count() and BH_WORKERS_MAX; what is
+// returned is a private copy, loaded once, and not yet validated.
+//
+// Order matters here, so each function says which it gives. The layout, and who writes which field,
+// stands in ipc/abi/channel.h.
+#ifndef BULKHEAD_IPC_HOST_VIEW_UNSAFE_H_
+#define BULKHEAD_IPC_HOST_VIEW_UNSAFE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+#include "ipc/abi/atomics.h"
+#include "ipc/abi/channel.h"
+#include "ipc/shared_memory.h"
+
+namespace bulkhead {
+
+// Private copies of what the shim wrote.
+struct CallLine {
+  uint16_t callback;
+  uint16_t args_bytes;
+  uint16_t flags;
+  uint64_t args[BH_INLINE_BYTES / 8];
+};
+struct CallSecondLine {
+  uint64_t call_id;
+  uint64_t deadline_ns;
+  uint64_t payload_offset;
+  uint64_t payload_bytes;
+  uint64_t reply_offset;
+  uint64_t reply_capacity;
+  uint32_t attempt;
+};
+
+class HostView {
+ public:
+  HostView() = default;
+  // REQUIRES: the regions have the sizes that the geometry gives.
+  HostView(SharedMemory call, SharedMemory reply, const bh_geometry& geometry)
+      : call_(std::move(call)),
+        reply_(std::move(reply)),
+        call_slots_(call_.data() + bh_call_slot_offset(0)),
+        reply_slots_(reply_.data() + bh_reply_slot_offset(0)),
+        call_pool_(call_.data() + bh_call_pool_offset(&geometry)),
+        reply_pool_(reply_.data() + bh_reply_pool_offset(&geometry)) {}
+
+  // Acquire: what the shim wrote before the ticket is visible to CopyCall afterwards.
+  uint64_t Ticket(uint32_t slot) const { return bh_load_acquire(&call_slot(slot)->ticket); }
+
+  // Atomic loads, so that no compiler may fetch a word twice.
+  CallLine CopyCall(uint32_t slot) const {
+    const bh_call_slot* shared = call_slot(slot);
+    CallLine line;
+    line.callback = bh_load_relaxed(&shared->callback);
+    line.args_bytes = bh_load_relaxed(&shared->args_bytes);
+    line.flags = bh_load_relaxed(&shared->flags);
+    const auto* words = reinterpret_cast<const uint64_t*>(shared->args);
+    for (size_t i = 0; i < BH_INLINE_BYTES / 8; ++i) line.args[i] = bh_load_relaxed(&words[i]);
+    return line;
+  }
+
+  CallSecondLine CopySecondLine(uint32_t slot) const {
+    const bh_call_slot* shared = call_slot(slot);
+    CallSecondLine line;
+    line.call_id = bh_load_relaxed(&shared->call_id);
+    line.deadline_ns = bh_load_relaxed(&shared->deadline_ns);
+    line.payload_offset = bh_load_relaxed(&shared->payload_offset);
+    line.payload_bytes = bh_load_relaxed(&shared->payload_bytes);
+    line.reply_offset = bh_load_relaxed(&shared->reply_offset);
+    line.reply_capacity = bh_load_relaxed(&shared->reply_capacity);
+    line.attempt = bh_load_relaxed(&shared->attempt);
+    return line;
+  }
+
+  const std::byte* call_pool() const { return call_pool_; }
+  std::byte* reply_pool() const { return reply_pool_; }
+
+  bool CallerSleeps(uint32_t slot) const {
+    return bh_load_relaxed(&call_slot(slot)->caller_sleeps) != 0;
+  }
+
+  // Release on the ticket: whoever sees it sees the whole line.
+  void StoreReply(uint32_t slot, uint64_t ticket, uint32_t status, const uint8_t* reply,
+                  size_t reply_bytes) {
+    bh_reply_slot* shared = reply_slot(slot);
+    bh_store_relaxed(&shared->status, status);
+    bh_store_relaxed(&shared->reply_bytes, static_cast<uint16_t>(reply_bytes));
+    if (reply_bytes != 0) std::memcpy(shared->reply, reply, reply_bytes);
+    bh_store_release(&shared->ticket, ticket);
+  }
+  void StoreReplyPayloadBytes(uint32_t slot, uint64_t bytes) {
+    bh_store_relaxed(&reply_slot(slot)->payload_bytes, bytes);
+  }
+  uint32_t* Bell(uint32_t slot) { return &reply_slot(slot)->bell; }
+
+  uint32_t* SleepWord(uint32_t worker) {
+    return &reinterpret_cast<bh_host_line*>(reply_.data())->sleeping[worker];
+  }
+
+  // The ticket last, with release: a line with a ticket names its slot and phase too.
+  void StoreTaken(uint32_t worker, uint32_t slot, uint64_t ticket) {
+    bh_worker_line* line = worker_line(worker);
+    bh_store_relaxed(&line->slot, slot);
+    bh_store_relaxed(&line->phase, static_cast<uint32_t>(BH_PHASE_TAKEN));
+    bh_store_release(&line->ticket, ticket);
+  }
+  void StorePhase(uint32_t worker, bh_phase phase) {
+    bh_store_release(&worker_line(worker)->phase, static_cast<uint32_t>(phase));
+  }
+  void StoreIdle(uint32_t worker, uint64_t calls) {
+    bh_worker_line* line = worker_line(worker);
+    bh_store_release(&line->ticket, static_cast<uint64_t>(BH_TICKET_NONE));
+    bh_store_relaxed(&line->phase, static_cast<uint32_t>(BH_PHASE_IDLE));
+    bh_store_relaxed(&line->calls, calls);
+  }
+
+ private:
+  const bh_call_slot* call_slot(uint32_t slot) const {
+    return reinterpret_cast<const bh_call_slot*>(call_slots_) + slot;
+  }
+  bh_reply_slot* reply_slot(uint32_t slot) const {
+    return reinterpret_cast<bh_reply_slot*>(reply_slots_) + slot;
+  }
+  bh_worker_line* worker_line(uint32_t worker) const {
+    return reinterpret_cast<bh_worker_line*>(reply_.data() + bh_worker_line_offset(worker));
+  }
+
+  SharedMemory call_;
+  SharedMemory reply_;
+  const std::byte* call_slots_ = nullptr;
+  std::byte* reply_slots_ = nullptr;
+  const std::byte* call_pool_ = nullptr;
+  std::byte* reply_pool_ = nullptr;
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_IPC_HOST_VIEW_UNSAFE_H_

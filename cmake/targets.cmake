@@ -81,18 +81,23 @@ function(bulkhead_test name)
   if(arg_DEPENDS)
     add_dependencies(${name} ${arg_DEPENDS})
   endif()
-  # gtest_discover_tests passes properties on as one flat list: lists inside need their own escape.
-  string(REPLACE ";" "\\;" labels "${arg_LABELS}")
-  set(properties LABELS "${labels}" TIMEOUT ${arg_TIMEOUT})
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 TEST_PREFIX "${name}.")
+  # gtest_discover_tests flattens properties that are lists. ctest reads this file after it has
+  # discovered the tests, whose names are in <name>_TESTS.
+  set(properties "LABELS [==[${arg_LABELS}]==] TIMEOUT ${arg_TIMEOUT}")
   if(arg_ENVIRONMENT)
-    string(REPLACE ";" "\\;" environment "${arg_ENVIRONMENT}")
-    list(APPEND properties ENVIRONMENT "${environment}")
+    string(APPEND properties " ENVIRONMENT [==[${arg_ENVIRONMENT}]==]")
   endif()
   if(arg_SERIAL)
-    list(APPEND properties RUN_SERIAL ON)
+    string(APPEND properties " RUN_SERIAL ON")
   endif()
-  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
-                       TEST_PREFIX "${name}." PROPERTIES ${properties})
+  set(properties_file ${CMAKE_CURRENT_BINARY_DIR}/${name}_properties.cmake)
+  file(CONFIGURE OUTPUT ${properties_file} @ONLY CONTENT
+"if(@name@_TESTS)
+  set_tests_properties(\${@name@_TESTS} PROPERTIES @properties@)
+endif()
+")
+  set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${properties_file})
 endfunction()
 
 # bulkhead_fuzzer(NAME SOURCES file... [LIBS lib...])

@@ -21,6 +21,13 @@ def skip_reason(output):
     return script[-1].strip() if script else "gave no reason"
 
 
+def failure_reason(output):
+    """The line that says most: a sanitizer's summary, else where the first expectation failed."""
+    found = re.search(r"^SUMMARY: .*$|^\S+: runtime error: .*$", output, re.MULTILINE) or re.search(
+        r"^\S+:\d+: Failure$", output, re.MULTILINE)
+    return found.group(0) if found else ""
+
+
 def read_junit(preset, path):
     for case in ElementTree.parse(path).getroot().iter("testcase"):
         name, status = case.get("name"), case.get("status")
@@ -36,7 +43,8 @@ def read_junit(preset, path):
         else:  # Failed, or could not even be started: ctest calls that "notrun" too.
             failure = case.find("failure")
             detail = failure.get("message", "") if failure is not None else message
-            yield Outcome(preset, name, "failed", detail or status)
+            yield Outcome(preset, name, "failed", failure_reason(output) or detail or
+                          "failed, timed out or died; its output is above")
 
 
 def read_tsv(path):

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "shim/embedded/embedded_shim.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ipc/monotonic.h"
+
+namespace bulkhead {
+
+absl::StatusOr<std::unique_ptr<EmbeddedShim>> EmbeddedShim::Create(const Options& options) {
+  if (options.deadline_ns == 0) {
+    return absl::InvalidArgumentError("the default deadline must be longer than nothing");
+  }
+  return std::unique_ptr<EmbeddedShim>(new EmbeddedShim(options));
+}
+
+EmbeddedShim::EmbeddedShim(const Options& options)
+    : options_(options),
+      events_([this](const CoreEvent& event) { Deliver(event); }),
+      platform_(&events_) {
+  stacks_.push_back(std::make_unique<bh_shim>());
+  bh_shim_init(stacks_.back().get(), platform_.core());
+  stack_.store(stacks_.back().get(), std::memory_order_release);
+}
+
+EmbeddedShim::~EmbeddedShim() = default;
+
+uint64_t EmbeddedShim::DeadlineOf(const FileRequest& request) const {
+  return request.deadline_ns != 0 ? request.deadline_ns : MonotonicAfterNs(options_.deadline_ns);
+}
+
+Completion EmbeddedShim::Call(const FileRequest& request) {
+  bh_call call;
+  FillCall(request, DeadlineOf(request), call);
+  if (IsExcluded(static_cast<pid_t>(request.pid))) {
+    Completion completion;
+    completion.verdict = BH_VERDICT_ALLOW;
+    completion.outcome = BH_OUTCOME_UNASKED;
+    completion.started_ns = completion.ended_ns = MonotonicNowNs();
+    return completion;
+  }
+  Call(&call);
+  return CompletionOf(call);
+}
+
+void EmbeddedShim::Call(bh_call* call) {
+  bh_call_run(stack_.load(std::memory_order_acquire), call);
+}
+
+std::unique_ptr<EmbeddedShim::PendingCall> EmbeddedShim::Start(const FileRequest& request) {
+  std::unique_ptr<PendingCall> pending(new PendingCall());
+  pending->path_ = std::string(request.path);
+  FileRequest copy = request;
+  copy.path = pending->path_;
+  FillCall(copy, DeadlineOf(request), pending->call_);
+  bh_call_start(stack_.load(std::memory_order_acquire), &pending->call_);
+  return pending;
+}
+
+bool EmbeddedShim::Poll(PendingCall& pending, Completion* completion) {
+  bh_wait wait;
+  if (pending.call_.outcome == BH_OUTCOME_PENDING &&
+      bh_call_step(&pending.call_, MonotonicNowNs(), &wait) == 0) {
+    return false;
+  }
+  *completion = CompletionOf(pending.call_);
+  return true;
+}
+
+bool EmbeddedShim::WaitUntil(PendingCall& pending, uint64_t until_ns, Completion* completion) {
+  if (pending.call_.outcome == BH_OUTCOME_PENDING &&
+      bh_call_run_until(&pending.call_, until_ns) == 0) {
+    return false;
+  }
+  *completion = CompletionOf(pending.call_);
+  return true;
+}
+
+Completion EmbeddedShim::Cancel(PendingCall& pending) {
+  if (pending.call_.outcome == BH_OUTCOME_PENDING) {
+    bh_call_cancel(&pending.call_, MonotonicNowNs());
+  }
+  return CompletionOf(pending.call_);
+}
+
+void EmbeddedShim::Deliver(const CoreEvent& event) {
+  std::lock_guard<std::mutex> lock(observer_mutex_);
+  if (observer_ == nullptr) return;
+  switch (event.event) {
+    case BH_EVENT_OVERDUE:
+      observer_->OnOverdue(event.channel, event.generation, event.call_id);
+      return;
+    case BH_EVENT_VIOLATION:
+      observer_->OnViolation(event.channel, event.generation, event.detail);
+      return;
+    case BH_EVENT_POISON:
+      observer_->OnPoison(event.channel, event.generation, event.call_id);
+      return;
+    default:
+      return;
+  }
+}
+
+void EmbeddedShim::SetObserver(Observer* observer) {
+  std::lock_guard<std::mutex> lock(observer_mutex_);
+  observer_ = observer;
+}
+
+absl::StatusOr<ChannelId> EmbeddedShim::AddChannel(const ChannelSpec& spec) {
+  absl::StatusOr<ChannelMemory> memory = ChannelMemory::Create(spec.geometry);
+  if (!memory.ok()) return memory.status();
+  absl::StatusOr<DescriptorRoute> route = DescriptorRoute::Create();
+  if (!route.ok()) return route.status();
+  auto entry = std::make_unique<Entry>(*std::move(memory), *std::move(route));
+
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (entries_.size() >= BH_CHANNELS_MAX) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("a shim has room for ", BH_CHANNELS_MAX, " drivers"));
+  }
+  const ChannelId id = static_cast<ChannelId>(entries_.size());
+  absl::StatusOr<std::unique_ptr<UserChannel>> channel =
+      UserChannel::Create(id, spec, platform_.core(), &entry->route, entry->memory.call_region(),
+                          entry->memory.reply_region(), /*adopt=*/false);
+  if (!channel.ok()) return channel.status();
+  entry->channel = *std::move(channel);
+
+  auto stack = std::make_unique<bh_shim>(*stacks_.back());
+  if (bh_shim_add(stack.get(), entry->channel->core()) != 0) {
+    return absl::ResourceExhaustedError("the shim has no room for another driver");
+  }
+  entries_.push_back(std::move(entry));
+  stacks_.push_back(std::move(stack));
+  stack_.store(stacks_.back().get(), std::memory_order_release);
+  return id;
+}
+
+absl::StatusOr<EmbeddedShim::Entry*> EmbeddedShim::FindLocked(ChannelId channel) {
+  if (channel >= entries_.size()) {
+    return absl::NotFoundError(absl::StrCat("the shim has no channel ", channel));
+  }
+  return entries_[channel].get();
+}
+
+absl::StatusOr<ChannelDescriptors> EmbeddedShim::Descriptors(ChannelId channel) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  absl::StatusOr<Entry*> entry = FindLocked(channel);
+  if (!entry.ok()) return entry.status();
+  return (*entry)->memory.Descriptors();
+}
+
+absl::Status EmbeddedShim::BeginGeneration(ChannelId channel, uint32_t generation,
+                                           uint64_t callbacks, uint64_t descriptor_callbacks,
+                                           uint64_t content_version, UniqueFd descriptor_socket) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  absl::StatusOr<Entry*> entry = FindLocked(channel);
+  if (!entry.ok()) return entry.status();
+  if ((*entry)->channel->generation() == 0 && descriptor_socket.valid()) {
+    // First the socket: no ticket of the new generation may find the old one's.
+    absl::Status status = (*entry)->route.Connect(std::move(descriptor_socket));
+    if (!status.ok()) return status;
+  }
+  return (*entry)->channel->BeginGeneration(generation, callbacks, descriptor_callbacks,
+                                            content_version);
+}
+
+absl::Status EmbeddedShim::EndGeneration(ChannelId channel, uint32_t generation, EndCause cause) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  absl::StatusOr<Entry*> entry = FindLocked(channel);
+  if (!entry.ok()) return entry.status();
+  absl::Status status = (*entry)->channel->EndGeneration(generation, cause);
+  // Files that are still on their way to the dead host are dropped with the socket.
+  if (status.ok()) (*entry)->route.Disconnect();
+  return status;
+}
+
+absl::Status EmbeddedShim::SetState(ChannelId channel, bool quarantined, bool draining) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  absl::StatusOr<Entry*> entry = FindLocked(channel);
+  if (!entry.ok()) return entry.status();
+  (*entry)->channel->SetState(quarantined, draining);
+  return absl::OkStatus();
+}
+
+absl::Status EmbeddedShim::SetPolicy(ChannelId channel, const Policy& policy) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  absl::StatusOr<Entry*> entry = FindLocked(channel);
+  if (!entry.ok()) return entry.status();
+  return (*entry)->channel->SetPolicy(CorePolicy(policy));
+}
+
+absl::StatusOr<ChannelStatistics> EmbeddedShim::Statistics(ChannelId channel) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  absl::StatusOr<Entry*> entry = FindLocked(channel);
+  if (!entry.ok()) return entry.status();
+  return (*entry)->channel->Statistics();
+}
+
+absl::Status EmbeddedShim::Exclude(pid_t pid) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return exclusions_.Add(pid);
+}
+
+absl::Status EmbeddedShim::Include(pid_t pid) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return exclusions_.Remove(pid);
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// EmbeddedShim: an application plays the kernel. It asks drivers about files by making calls, and
+// gets the same promises that a kernel would: each call ends exactly once, by its deadline,
+// whatever the driver's host does. Hosts are separate processes; a supervisor (in this process or
+// another thread of it) starts them and speaks to the shim through ShimLink.
+//
+//   absl::StatusOr<std::unique_ptr<EmbeddedShim>> shim = EmbeddedShim::Create({});
+//   ... give shim->get() to a supervisor as its ShimLink; it adds channels and begins generations
+//   ...
+//
+//   FileRequest request;
+//   request.path = "/srv/incoming/report.pdf";
+//   absl::StatusOr<UniqueFd> file = OpenAndDescribe(request);   // or fill object ids yourself
+//   if (!file.ok()) ...
+//   Completion completion = (*shim)->Call(request);
+//   if (!completion.allowed()) ...                              // by a driver, or by policy
+//
+// The death of a host is told by the supervisor through EndGeneration(); the shim does not watch
+// processes.
+//
+// Threads: Call(), Start(), Poll() and the rest of the calling side from any number of threads,
+// beside any function of ShimLink. AddChannel(): calls that were started before do not visit the
+// new channel. Destruction: REQUIRES that no call is in flight.
+#ifndef BULKHEAD_SHIM_EMBEDDED_EMBEDDED_SHIM_H_
+#define BULKHEAD_SHIM_EMBEDDED_EMBEDDED_SHIM_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "ipc/channel_memory.h"
+#include "ipc/shim_link.h"
+#include "shim/core/bulkhead_core.h"
+#include "shim/embedded/event_queue.h"
+#include "shim/embedded/exclusion_table.h"
+#include "shim/embedded/file_request.h"
+#include "shim/embedded/user_channel.h"
+#include "shim/embedded/user_platform.h"
+
+namespace bulkhead {
+
+class EmbeddedShim final : public ShimLink {
+ public:
+  struct Options {
+    uint64_t deadline_ns = 5'000'000'000;  // of a request that names none, from its start
+  };
+
+  // A call that its caller does not wait for. Keeps a copy of the path; the descriptor stays the
+  // caller's until the call has ended.
+  class PendingCall {
+   public:
+    PendingCall(const PendingCall&) = delete;
+    PendingCall& operator=(const PendingCall&) = delete;
+
+   private:
+    friend class EmbeddedShim;
+    PendingCall() = default;
+    std::string path_;
+    bh_call call_ = {};
+  };
+
+  static absl::StatusOr<std::unique_ptr<EmbeddedShim>> Create(const Options& options);
+  ~EmbeddedShim() override;
+
+  // Asks the drivers, by altitude, and waits for the end. A request by an excluded process is
+  // allowed at once (outcome BH_OUTCOME_UNASKED).
+  Completion Call(const FileRequest& request);
+
+  // The same for a call that the application has filled itself (any callback; see bulkhead_core.h).
+  // Not for excluded processes: the caller looks.
+  void Call(bh_call* call);
+
+  // Begins a call and returns at once. It must be polled or waited for until it has ended: nobody
+  // else moves it, not even past its deadline.
+  std::unique_ptr<PendingCall> Start(const FileRequest& request);
+  // Moves the call as far as it goes. True when it has ended; then *completion is filled.
+  bool Poll(PendingCall& pending, Completion* completion);
+  // Waits for the end, but not past until_ns.
+  bool WaitUntil(PendingCall& pending, uint64_t until_ns, Completion* completion);
+  // Ends it now; the completion says cancelled.
+  Completion Cancel(PendingCall& pending);
+
+  bool IsExcluded(pid_t pid) const { return exclusions_.Contains(pid); }
+
+  // ShimLink.
+  void SetObserver(Observer* observer) override;
+  absl::StatusOr<ChannelId> AddChannel(const ChannelSpec& spec) override;
+  absl::StatusOr<ChannelDescriptors> Descriptors(ChannelId channel) override;
+  absl::Status BeginGeneration(ChannelId channel, uint32_t generation, uint64_t callbacks,
+                               uint64_t descriptor_callbacks, uint64_t content_version,
+                               UniqueFd descriptor_socket) override;
+  absl::Status EndGeneration(ChannelId channel, uint32_t generation, EndCause cause) override;
+  absl::Status SetState(ChannelId channel, bool quarantined, bool draining) override;
+  absl::Status SetPolicy(ChannelId channel, const Policy& policy) override;
+  absl::StatusOr<ChannelStatistics> Statistics(ChannelId channel) override;
+  absl::Status Exclude(pid_t pid) override;
+  absl::Status Include(pid_t pid) override;
+
+ private:
+  struct Entry {
+    Entry(ChannelMemory memory_in, DescriptorRoute route_in)
+        : memory(std::move(memory_in)), route(std::move(route_in)) {}
+    ChannelMemory memory;
+    DescriptorRoute route;
+    std::unique_ptr<UserChannel> channel;
+  };
+
+  explicit EmbeddedShim(const Options& options);
+
+  void Deliver(const CoreEvent& event);
+  absl::StatusOr<Entry*> FindLocked(ChannelId channel);
+  uint64_t DeadlineOf(const FileRequest& request) const;
+
+  const Options options_;
+  ExclusionTable exclusions_;
+
+  std::mutex observer_mutex_;  // held through a delivery, so that SetObserver(nullptr) is final
+  Observer* observer_ = nullptr;
+
+  EventQueue events_;
+  UserPlatform platform_;
+
+  std::mutex mutex_;  // channels and everything that controls them
+  std::vector<std::unique_ptr<Entry>> entries_;
+  // One list of channels for each AddChannel(): a call keeps the one that it began with.
+  std::vector<std::unique_ptr<bh_shim>> stacks_;
+  std::atomic<bh_shim*> stack_{nullptr};
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_SHIM_EMBEDDED_EMBEDDED_SHIM_H_

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "shim/embedded/file_request.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace bulkhead {
+namespace {
+
+const char* ReasonText(uint32_t reason) {
+  switch (reason) {
+    case BH_REASON_ABSENT:
+      return "absent";
+    case BH_REASON_CRASHED:
+      return "crashed";
+    case BH_REASON_HUNG:
+      return "hung";
+    case BH_REASON_FULL:
+      return "queue full";
+    case BH_REASON_POISON:
+      return "quarantined";
+    default:
+      return "unknown";
+  }
+}
+
+}  // namespace
+
+absl::Status DescribeObject(int descriptor, FileRequest& request) {
+  struct stat object;
+  if (fstat(descriptor, &object) != 0) {
+    return absl::ErrnoToStatus(errno, "can't look at the file's descriptor");
+  }
+  request.device = object.st_dev;
+  request.inode = object.st_ino;
+  request.change = static_cast<uint64_t>(object.st_ctim.tv_sec) * 1'000'000'000u +
+                   static_cast<uint64_t>(object.st_ctim.tv_nsec);
+  request.size = static_cast<uint64_t>(object.st_size);
+  request.descriptor = descriptor;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<UniqueFd> OpenAndDescribe(FileRequest& request) {
+  const std::string path(request.path);
+  UniqueFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  if (file.get() < 0) return absl::ErrnoToStatus(errno, absl::StrCat("can't open ", path));
+  struct stat object;
+  if (fstat(file.get(), &object) != 0 || !S_ISREG(object.st_mode)) {
+    return absl::FailedPreconditionError(absl::StrCat(path, " is not a regular file"));
+  }
+  absl::Status status = DescribeObject(file.get(), request);
+  if (!status.ok()) return status;
+  return file;
+}
+
+void FillCall(const FileRequest& request, uint64_t deadline_ns, bh_call& call) {
+  std::memset(&call, 0, sizeof(call));
+  bh_file_args args = {};
+  args.pid = request.pid;
+  args.uid = request.uid;
+  args.gid = request.gid;
+  args.open_flags = request.open_flags;
+  args.device = request.device;
+  args.inode = request.inode;
+  args.change = request.change;
+  args.size = request.size;
+  static_assert(sizeof(args) <= sizeof(call.args));
+  std::memcpy(call.args, &args, sizeof(args));
+  call.args_bytes = sizeof(args);
+  call.callback = request.callback;
+  call.payload = request.path.empty() ? nullptr : request.path.data();
+  call.payload_bytes = request.path.size();
+  call.descriptor = request.descriptor;
+  call.reissue = BH_REISSUE_FREELY;
+  call.deadline_ns = deadline_ns;
+}
+
+Completion CompletionOf(const bh_call& call) {
+  Completion completion;
+  completion.verdict = call.verdict;
+  completion.outcome = call.outcome;
+  completion.reason = call.reason;
+  completion.issues = call.issues;
+  completion.started_ns = call.started_ns;
+  completion.ended_ns = call.ended_ns;
+  return completion;
+}
+
+std::string OutcomeText(const Completion& completion) {
+  switch (completion.outcome) {
+    case BH_OUTCOME_PENDING:
+      return "pending";
+    case BH_OUTCOME_ANSWERED:
+      return "answered";
+    case BH_OUTCOME_CACHED:
+      return "answered from the cache";
+    case BH_OUTCOME_POLICY:
+      return absl::StrCat("by policy: ", ReasonText(completion.reason));
+    case BH_OUTCOME_UNASKED:
+      return "no driver asked for it";
+    case BH_OUTCOME_CANCELLED:
+      return "cancelled";
+    case BH_OUTCOME_UNKNOWN:
+      return "unknown: the host died with it";
+    default:
+      return "not an outcome";
+  }
+}
+
+}  // namespace bulkhead

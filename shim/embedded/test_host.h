@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// TestHost: one generation of a host, played by threads of the test. It speaks through HostPort as
+// a real host does, over the same memory; only its death is played: Die() lets its threads drop
+// what they have.
+#ifndef BULKHEAD_SHIM_EMBEDDED_TEST_HOST_H_
+#define BULKHEAD_SHIM_EMBEDDED_TEST_HOST_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "ipc/host_port.h"
+#include "ipc/shim_link.h"
+
+namespace bulkhead {
+
+struct TestCall {
+  uint32_t callback = 0;
+  bh_file_args file = {};
+  std::string path;
+  uint32_t attempt = 0;
+  std::string content;  // first bytes of the descriptor, when one came
+  bool has_descriptor = false;
+};
+
+enum class TestAnswer {
+  kAllow,
+  kDeny,
+  kAllowCacheable,
+  kDecline,
+  kDropped,  // no answer, ever; the worker goes on (what a hang looks like from outside)
+};
+
+using TestDriver = std::function<TestAnswer(const TestCall&)>;
+
+class TestHost {
+ public:
+  // Begins `generation` on `channel` with `workers` threads that run `driver`.
+  static absl::StatusOr<std::unique_ptr<TestHost>> Start(ShimLink& link, ChannelId channel,
+                                                         uint32_t generation, TestDriver driver,
+                                                         uint32_t workers = 1,
+                                                         uint64_t callbacks = 7,
+                                                         uint64_t content_version = 1);
+  ~TestHost();  // Die(kStopped), unless it died already
+
+  // Ends the threads, drops what they have, and tells the shim.
+  absl::Status Die(EndCause cause);
+
+  uint64_t calls() const { return calls_.load(); }
+  HostPort::Counters counters() const { return port_->counters(); }
+
+ private:
+  TestHost(ShimLink& link, ChannelId channel, uint32_t generation, TestDriver driver);
+  void Work(uint32_t worker);
+
+  ShimLink& link_;
+  const ChannelId channel_;
+  const uint32_t generation_;
+  const TestDriver driver_;
+  std::unique_ptr<HostPort> port_;
+  std::vector<std::thread> threads_;
+  std::atomic<uint64_t> calls_{0};
+  std::atomic<bool> dying_{false};
+  bool dead_ = false;
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_SHIM_EMBEDDED_TEST_HOST_H_

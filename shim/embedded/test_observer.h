@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// TestObserver: remembers what a shim told, and lets a test wait for it (bounded).
+#ifndef BULKHEAD_SHIM_EMBEDDED_TEST_OBSERVER_H_
+#define BULKHEAD_SHIM_EMBEDDED_TEST_OBSERVER_H_
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <vector>
+
+#include "ipc/shim_link.h"
+
+namespace bulkhead {
+
+class TestObserver final : public ShimLink::Observer {
+ public:
+  struct News {
+    enum Kind { kOverdue, kViolation, kPoison, kTakeover, kShimLost } kind;
+    ChannelId channel = 0;
+    uint32_t generation = 0;
+    uint64_t detail = 0;  // call id, violation, or incarnation
+    uint32_t adopted = 0;
+  };
+
+  void OnOverdue(ChannelId channel, uint32_t generation, uint64_t call_id) override {
+    Add({News::kOverdue, channel, generation, call_id, 0});
+  }
+  void OnViolation(ChannelId channel, uint32_t generation, uint32_t violation) override {
+    Add({News::kViolation, channel, generation, violation, 0});
+  }
+  void OnPoison(ChannelId channel, uint32_t generation, uint64_t call_id) override {
+    Add({News::kPoison, channel, generation, call_id, 0});
+  }
+  void OnTakeover(uint32_t incarnation, uint32_t adopted) override {
+    Add({News::kTakeover, 0, 0, incarnation, adopted});
+  }
+  void OnShimLost() override { Add({News::kShimLost, 0, 0, 0, 0}); }
+
+  std::vector<News> all() const {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return news_;
+  }
+
+  // How many news of a kind there are, after waiting until there are at least `count` of them.
+  size_t WaitFor(News::Kind kind, size_t count,
+                 std::chrono::seconds limit = std::chrono::seconds(20)) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    size_t found = 0;
+    changed_.wait_for(lock, limit, [&] {
+      found = 0;
+      for (const News& news : news_) found += news.kind == kind ? 1 : 0;
+      return found >= count;
+    });
+    return found;
+  }
+
+ private:
+  void Add(const News& news) {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      news_.push_back(news);
+    }
+    changed_.notify_all();
+  }
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<News> news_;
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_SHIM_EMBEDDED_TEST_OBSERVER_H_

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "shim/embedded/user_channel.h"
+
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+
+namespace bulkhead {
+
+static_assert(static_cast<int>(NoAnswer::kAbsent) == BH_REASON_ABSENT &&
+              static_cast<int>(NoAnswer::kCrashed) == BH_REASON_CRASHED &&
+              static_cast<int>(NoAnswer::kHung) == BH_REASON_HUNG &&
+              static_cast<int>(NoAnswer::kFull) == BH_REASON_FULL &&
+              static_cast<int>(NoAnswer::kPoison) == BH_REASON_POISON &&
+              kNoAnswerCount == BH_REASON_COUNT);
+static_assert(static_cast<int>(Action::kAllow) == BH_ACTION_ALLOW &&
+              static_cast<int>(Action::kDeny) == BH_ACTION_DENY &&
+              static_cast<int>(Action::kHold) == BH_ACTION_HOLD &&
+              static_cast<int>(Action::kCached) == BH_ACTION_CACHED);
+static_assert(static_cast<int>(EndCause::kStopped) == BH_END_STOPPED &&
+              static_cast<int>(EndCause::kCrashed) == BH_END_CRASHED &&
+              static_cast<int>(EndCause::kHung) == BH_END_HUNG &&
+              static_cast<int>(EndCause::kKilled) == BH_END_KILLED &&
+              static_cast<int>(EndCause::kHostile) == BH_END_HOSTILE);
+
+bh_policy CorePolicy(const Policy& policy) {
+  bh_policy core = {};
+  for (size_t c = 0; c < BH_CLASS_COUNT; ++c) {
+    for (size_t r = 0; r < kNoAnswerCount; ++r) {
+      core.rule[c][r].action = static_cast<uint8_t>(policy.rules[c][r].action);
+      core.rule[c][r].fallback = static_cast<uint8_t>(policy.rules[c][r].fallback);
+    }
+  }
+  return core;
+}
+
+bh_end CoreEnd(EndCause cause) { return static_cast<bh_end>(cause); }
+
+ChannelStatistics LinkStatistics(const bh_statistics& core) {
+  ChannelStatistics statistics;
+  statistics.calls = core.calls;
+  statistics.answered = core.answered;
+  statistics.cached = core.cached;
+  statistics.reissued = core.reissued;
+  statistics.overdue = core.overdue;
+  statistics.late = core.late;
+  statistics.violations = core.violations;
+  statistics.poisoned = core.poisoned;
+  statistics.cancelled = core.cancelled;
+  statistics.denied = core.denied;
+  statistics.generations = core.generations;
+  for (size_t r = 0; r < kNoAnswerCount; ++r) statistics.by_policy[r] = core.by_policy[r];
+  statistics.in_flight = core.in_flight;
+  statistics.generation = core.generation;
+  return statistics;
+}
+
+absl::StatusOr<std::unique_ptr<UserChannel>> UserChannel::Create(
+    ChannelId id, const ChannelSpec& spec, const bh_platform* platform,
+    const DescriptorRoute* route, void* call_region, void* reply_region, bool adopt) {
+  std::unique_ptr<UserChannel> channel(new UserChannel());
+  channel->cookie_ = {.channel = id, .route = route};
+
+  bh_channel_config config;
+  bh_channel_config_default(&config);
+  config.geometry = spec.geometry;
+  config.policy = CorePolicy(spec.policy);
+  // Until the first host has said what it wants, every call is for it: none slips past a driver
+  // that is only just starting.
+  config.callbacks = ~uint64_t{0};
+  config.descriptor_callbacks = ~uint64_t{0};
+  config.altitude = spec.altitude;
+  config.spin_ns = spec.spin_ns;
+  config.cache_entries = spec.cache_entries;
+  config.adopt = adopt ? 1 : 0;
+  config.cookie = &channel->cookie_;
+
+  const size_t bytes = bh_channel_private_bytes(&config);
+  if (bytes == 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "channel for driver '", spec.driver, "': the geometry, a policy rule or the cache size (a ",
+        "power of two, or 0) is not valid"));
+  }
+  // aligned_alloc wants a multiple of the alignment.
+  const size_t room = (bytes + BH_CACHE_LINE - 1) / BH_CACHE_LINE * BH_CACHE_LINE;
+  channel->private_memory_.reset(std::aligned_alloc(BH_CACHE_LINE, room));
+  if (channel->private_memory_ == nullptr) {
+    return absl::ResourceExhaustedError(absl::StrCat("no memory for a channel: ", room, " bytes"));
+  }
+  std::memset(channel->private_memory_.get(), 0, room);
+  channel->core_ =
+      bh_channel_init(channel->private_memory_.get(), &config, platform, call_region, reply_region);
+  if (channel->core_ == nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("channel for driver '", spec.driver, "': refused by the core"));
+  }
+  return channel;
+}
+
+absl::Status UserChannel::BeginGeneration(uint32_t generation, uint64_t callbacks,
+                                          uint64_t descriptor_callbacks, uint64_t content_version) {
+  if (generation_ != 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("generation ", generation_, " serves; end it before ", generation, " begins"));
+  }
+  // Before the generation begins: nothing may reach the new host that it did not ask for, nor be
+  // answered from what the content before it said.
+  bh_channel_set_callbacks(core_, callbacks, descriptor_callbacks);
+  bh_channel_set_content_version(core_, content_version);
+  if (bh_channel_begin_generation(core_, generation) != 0) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "generation ", generation, " can't begin: it must be greater than every one before it"));
+  }
+  generation_ = generation;
+  return absl::OkStatus();
+}
+
+absl::Status UserChannel::EndGeneration(uint32_t generation, EndCause cause) {
+  if (generation == 0 || generation != generation_ ||
+      bh_channel_end_generation(core_, generation, CoreEnd(cause)) != 0) {
+    return absl::NotFoundError(absl::StrCat("generation ", generation, " does not serve"));
+  }
+  generation_ = 0;
+  return absl::OkStatus();
+}
+
+void UserChannel::SetState(bool quarantined, bool draining) {
+  bh_channel_set_quarantined(core_, quarantined ? 1 : 0);
+  bh_channel_set_draining(core_, draining ? 1 : 0);
+}
+
+absl::Status UserChannel::SetPolicy(const bh_policy& policy) {
+  if (bh_channel_set_policy(core_, &policy) != 0) {
+    return absl::InvalidArgumentError("a policy rule has an action or a fallback that is none");
+  }
+  return absl::OkStatus();
+}
+
+ChannelStatistics UserChannel::Statistics() const {
+  bh_statistics statistics = {};
+  bh_channel_statistics(core_, &statistics);
+  return LinkStatistics(statistics);
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// UserChannel: one channel of a shim that runs as a user process: the core's channel, its private
+// memory and the route of its files. The regions belong to somebody else and must outlive it.
+//
+// Control functions (all but core() and route()) are called by one thread at a time; calls may be
+// in flight beside them.
+#ifndef BULKHEAD_SHIM_EMBEDDED_USER_CHANNEL_H_
+#define BULKHEAD_SHIM_EMBEDDED_USER_CHANNEL_H_
+
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "ipc/shim_link.h"
+#include "shim/core/bulkhead_core.h"
+#include "shim/embedded/user_platform.h"
+
+namespace bulkhead {
+
+bh_policy CorePolicy(const Policy& policy);
+bh_end CoreEnd(EndCause cause);
+ChannelStatistics LinkStatistics(const bh_statistics& statistics);
+
+class UserChannel {
+ public:
+  // `adopt`: the call region was in use by a shim process that died.
+  static absl::StatusOr<std::unique_ptr<UserChannel>> Create(ChannelId id, const ChannelSpec& spec,
+                                                             const bh_platform* platform,
+                                                             const DescriptorRoute* route,
+                                                             void* call_region, void* reply_region,
+                                                             bool adopt);
+
+  bh_channel* core() const { return core_; }
+  uint32_t generation() const { return generation_; }  // that serves; 0: none
+
+  // FailedPrecondition when a generation serves already or had that number before.
+  absl::Status BeginGeneration(uint32_t generation, uint64_t callbacks,
+                               uint64_t descriptor_callbacks, uint64_t content_version);
+  // NotFound when that generation does not serve.
+  absl::Status EndGeneration(uint32_t generation, EndCause cause);
+  void SetState(bool quarantined, bool draining);
+  absl::Status SetPolicy(const bh_policy& policy);
+  ChannelStatistics Statistics() const;
+
+ private:
+  struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+  };
+  UserChannel() = default;
+
+  ChannelCookie cookie_;
+  std::unique_ptr<void, Free> private_memory_;
+  bh_channel* core_ = nullptr;
+  uint32_t generation_ = 0;
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_SHIM_EMBEDDED_USER_CHANNEL_H_

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// UserPlatform: the world below the core (struct bh_platform) in a user process: futexes,
+// CLOCK_MONOTONIC, SCM_RIGHTS without waiting.
+#ifndef BULKHEAD_SHIM_EMBEDDED_USER_PLATFORM_H_
+#define BULKHEAD_SHIM_EMBEDDED_USER_PLATFORM_H_
+
+#include <cstdint>
+
+#include "shim/core/bulkhead_core.h"
+#include "shim/embedded/descriptor_route.h"
+#include "shim/embedded/event_queue.h"
+
+namespace bulkhead {
+
+// What a channel's config.cookie points to; must outlive the channel.
+struct ChannelCookie {
+  uint32_t channel = 0;
+  const DescriptorRoute* route = nullptr;
+};
+
+class UserPlatform {
+ public:
+  // `events` is told what channels raise; not owned.
+  explicit UserPlatform(EventQueue* events);
+  UserPlatform(const UserPlatform&) = delete;
+  UserPlatform& operator=(const UserPlatform&) = delete;
+
+  const bh_platform* core() const { return &platform_; }
+
+ private:
+  bh_platform platform_ = {};
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_SHIM_EMBEDDED_USER_PLATFORM_H_

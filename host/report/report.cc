@@ -68,7 +68,7 @@ void Report::AddInfo(std::string_view name, double value, std::string_view unit)
   figures_.push_back({.name = std::string(name), .value = value, .unit = std::string(unit)});
 }
 
-void Report::SetDetail(std::string_view key, nlohmann::json value) {
+void Report::SetDetail(std::string_view key, nlohmann::ordered_json value) {
   Require(std::find(kReservedKeys.begin(), kReservedKeys.end(), key) == kReservedKeys.end(),
           "a detail may not replace schema, command or figures");
   details_[std::string(key)] = std::move(value);

@@ -49,7 +49,7 @@ class Report {
 
   // Puts `value` beside the figures under `key`; a later value replaces an earlier one.
   // REQUIRES: `key` is not "schema", "command" or "figures".
-  void SetDetail(std::string_view key, nlohmann::json value);
+  void SetDetail(std::string_view key, nlohmann::ordered_json value);
 
   const std::vector<Figure>& figures() const { return figures_; }
 

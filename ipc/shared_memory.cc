@@ -88,9 +88,10 @@ void SharedMemory::Unmap() {
 }
 
 absl::StatusOr<SharedMemory> SharedMemory::Create(const std::string& name, size_t bytes) {
-  if (bytes == 0 || bytes % 4096 != 0) {
+  if (bytes == 0 || bytes % 4096 != 0 || bytes > kSharedMemoryBytesMax) {
     return absl::InvalidArgumentError(
-        absl::StrCat("shared memory of ", bytes, " bytes: must be a multiple of 4096, not 0"));
+        absl::StrCat("shared memory of ", bytes,
+                     " bytes: must be a multiple of 4096, from 4096 to ", kSharedMemoryBytesMax));
   }
   UniqueFd fd(memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL));
   if (!fd.valid() && errno == EINVAL) {

@@ -23,6 +23,9 @@
 
 namespace bulkhead {
 
+// More than any channel needs. The kernel sets no limit to a memfd but the machine's memory.
+inline constexpr size_t kSharedMemoryBytesMax = 64 * 1024 * 1024;
+
 class SharedMemory {
  public:
   enum class Access { kReadOnly, kReadWrite };
@@ -34,7 +37,7 @@ class SharedMemory {
   ~SharedMemory();
 
   // Zeroed memory, mapped writable, every page touched. `name` shows in /proc/PID/maps. `bytes` is
-  // a multiple of 4096. ResourceExhausted when there is no memory.
+  // a multiple of 4096, at most kSharedMemoryBytesMax. ResourceExhausted when there is no memory.
   static absl::StatusOr<SharedMemory> Create(const std::string& name, size_t bytes);
 
   // Maps a descriptor that came from somebody else, after having checked that it is a memfd of

@@ -1,0 +1,483 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ipc/host_port.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cstring>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "ipc/scripted_shim_unsafe.h"
+
+namespace bulkhead {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr uint32_t kGeneration = 3;
+constexpr bh_geometry kGeometry = {2, 4, 4, 4};
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr uint64_t kStressCalls = 20'000;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+constexpr uint64_t kStressCalls = 20'000;
+#else
+constexpr uint64_t kStressCalls = 1'000'000;
+#endif
+#else
+constexpr uint64_t kStressCalls = 1'000'000;
+#endif
+
+uint64_t Soon() { return MonotonicAfterNs(20 * kNanosecondsPerSecond); }
+
+std::array<uint8_t, BH_INLINE_BYTES> Args(uint64_t number) {
+  std::array<uint8_t, BH_INLINE_BYTES> args;
+  for (size_t i = 0; i < args.size(); i += 8) {
+    const uint64_t word = number + i;
+    std::memcpy(&args[i], &word, 8);
+  }
+  return args;
+}
+
+uint64_t Word(const uint8_t* bytes) {
+  uint64_t word;
+  std::memcpy(&word, bytes, 8);
+  return word;
+}
+
+class HostPortTest : public ::testing::Test {
+ protected:
+  void Open(const HostPortOptions& options, const bh_geometry& geometry = kGeometry) {
+    auto memory = ChannelMemory::Create(geometry);
+    ASSERT_TRUE(memory.ok()) << memory.status();
+    shim_.emplace(*std::move(memory), options.generation);
+    auto port = Attach(options);
+    ASSERT_TRUE(port.ok()) << port.status();
+    port_ = *std::move(port);
+  }
+
+  absl::StatusOr<std::unique_ptr<HostPort>> Attach(const HostPortOptions& options) {
+    auto descriptors = shim_->memory().Descriptors();
+    int ends[2];
+    EXPECT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+    shim_socket_.reset(ends[0]);
+    return HostPort::Attach(std::move(descriptors->call_region),
+                            std::move(descriptors->reply_region), UniqueFd(ends[1]), options);
+  }
+
+  // Workers that answer each call with its arguments, until StopTaking.
+  void StartEcho(uint32_t workers) {
+    for (uint32_t w = 0; w < workers; ++w) {
+      threads_.emplace_back([this, w] {
+        while (auto call = port_->Take(w, kForeverNs)) {
+          port_->BeginDriver(*call);
+          port_->Reply(*call, BH_REPLY_DONE, {call->args, call->args_bytes});
+        }
+      });
+    }
+  }
+
+  void SendFile(uint32_t slot, uint64_t ticket, int fd, size_t copies = 1) {
+    bh_descriptor_note note = {ticket, slot, 0};
+    iovec data = {&note, sizeof(note)};
+    std::vector<char> control(CMSG_SPACE(copies * sizeof(int)));
+    msghdr message = {};
+    message.msg_iov = &data;
+    message.msg_iovlen = 1;
+    if (copies != 0) {
+      message.msg_control = control.data();
+      message.msg_controllen = control.size();
+      cmsghdr* part = CMSG_FIRSTHDR(&message);
+      part->cmsg_level = SOL_SOCKET;
+      part->cmsg_type = SCM_RIGHTS;
+      part->cmsg_len = CMSG_LEN(copies * sizeof(int));
+      for (size_t i = 0; i < copies; ++i) {
+        std::memcpy(CMSG_DATA(part) + i * sizeof(int), &fd, sizeof(int));
+      }
+    }
+    ASSERT_EQ(sendmsg(shim_socket_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT),
+              static_cast<ssize_t>(sizeof(note)));
+  }
+
+  void TearDown() override {
+    if (port_ != nullptr) port_->StopTaking();
+    for (std::thread& thread : threads_) thread.join();
+  }
+
+  std::optional<ScriptedShim> shim_;
+  UniqueFd shim_socket_;
+  std::unique_ptr<HostPort> port_;
+  std::vector<std::thread> threads_;
+};
+
+UniqueFd PipeOfItsOwn(ino_t* inode) {
+  int ends[2];
+  EXPECT_EQ(pipe2(ends, O_CLOEXEC), 0);
+  close(ends[1]);
+  struct stat status;
+  EXPECT_EQ(fstat(ends[0], &status), 0);
+  *inode = status.st_ino;
+  return UniqueFd(ends[0]);
+}
+
+ino_t InodeOf(const UniqueFd& fd) {
+  struct stat status;
+  EXPECT_EQ(fstat(fd.get(), &status), 0);
+  return status.st_ino;
+}
+
+// ---- one call, step by step
+
+TEST_F(HostPortTest, TakesACallAndShowsItsProgress) {
+  Open({kGeneration, 1, 0});
+  EXPECT_FALSE(port_->Take(0, 0).has_value());
+  const auto args = Args(42);
+  const uint64_t ticket =
+      shim_->Post(5, absl::MakeConstSpan(args).first(24), 0, BH_CALLBACK_FILE_EXEC);
+  auto call = port_->Take(0, Soon());
+  ASSERT_TRUE(call.has_value());
+  EXPECT_EQ(call->slot, 5u);
+  EXPECT_EQ(call->ticket, ticket);
+  EXPECT_EQ(call->callback, BH_CALLBACK_FILE_EXEC);
+  EXPECT_EQ(call->args_bytes, 24);
+  EXPECT_EQ(std::memcmp(call->args, args.data(), 24), 0);
+  for (size_t i = 24; i < BH_INLINE_BYTES; ++i) EXPECT_EQ(call->args[i], 0);
+
+  const bh_worker_line* line = shim_->worker(0);
+  EXPECT_EQ(line->ticket, ticket);
+  EXPECT_EQ(line->slot, 5u);
+  EXPECT_EQ(line->phase, BH_PHASE_TAKEN);
+  port_->BeginDriver(*call);
+  EXPECT_EQ(line->phase, BH_PHASE_IN_DRIVER);
+  EXPECT_FALSE(shim_->Answered(5, ticket));
+
+  const uint8_t answer[] = {9, 8, 7};
+  port_->Reply(*call, BH_REPLY_DONE, answer);
+  EXPECT_TRUE(shim_->Answered(5, ticket));
+  EXPECT_EQ(shim_->reply(5)->status, BH_REPLY_DONE);
+  EXPECT_EQ(shim_->reply(5)->reply_bytes, 3);
+  EXPECT_EQ(std::memcmp(shim_->reply(5)->reply, answer, 3), 0);
+  EXPECT_EQ(line->ticket, BH_TICKET_NONE);
+  EXPECT_EQ(line->phase, BH_PHASE_IDLE);
+  EXPECT_EQ(line->calls, 1u);
+  EXPECT_EQ(shim_->reply(5)->bell, 0u);         // nobody slept
+  EXPECT_FALSE(port_->Take(0, 0).has_value());  // once only
+}
+
+TEST_F(HostPortTest, ACopyIsMadeOnce) {
+  Open({kGeneration, 1, 0});
+  const auto args = Args(1);
+  shim_->Post(0, args);
+  auto call = port_->Take(0, Soon());
+  ASSERT_TRUE(call.has_value());
+  std::memset(shim_->call(0)->args, 0xff, BH_INLINE_BYTES);
+  EXPECT_EQ(std::memcmp(call->args, args.data(), args.size()), 0);
+  port_->Decline(*call);
+  EXPECT_EQ(shim_->reply(0)->status, BH_REPLY_DECLINED);
+}
+
+TEST_F(HostPortTest, DetailsShowPayloadAndRoomForTheAnswer) {
+  Open({kGeneration, 1, 0});
+  bh_call_slot* slot = shim_->call(0);
+  std::memcpy(shim_->call_pool() + 4096, "/tmp/a", 6);
+  slot->call_id = 77;
+  slot->deadline_ns = 123;
+  slot->attempt = 2;
+  slot->payload_offset = 4096;
+  slot->payload_bytes = 6;
+  slot->reply_offset = 8192;
+  slot->reply_capacity = 8192;
+  shim_->Post(0, Args(1), BH_CALL_HAS_PAYLOAD);
+  auto call = port_->Take(0, Soon());
+  auto details = port_->Details(*call);
+  ASSERT_TRUE(details.ok()) << details.status();
+  EXPECT_EQ(details->call_id, 77u);
+  EXPECT_EQ(details->deadline_ns, 123u);
+  EXPECT_EQ(details->attempt, 2u);
+  EXPECT_EQ(details->payload_text(), "/tmp/a");
+  ASSERT_EQ(details->reply_room.size(), 8192u);
+  std::memcpy(details->reply_room.data(), "long answer", 11);
+  port_->Reply(*call, BH_REPLY_DONE, {}, 11);
+  EXPECT_EQ(shim_->reply(0)->payload_bytes, 11u);
+  EXPECT_EQ(std::memcmp(shim_->reply_pool() + 8192, "long answer", 11), 0);
+
+  // The next reply must not speak of the last one's payload.
+  shim_->Post(0, Args(2));
+  call = port_->Take(0, Soon());
+  port_->Reply(*call, BH_REPLY_DONE, {});
+  EXPECT_EQ(shim_->reply(0)->payload_bytes, 0u);
+}
+
+TEST_F(HostPortTest, DetailsRefuseOffsetsOutsideTheChannel) {
+  Open({kGeneration, 1, 0});
+  const uint64_t pool = kGeometry.call_chunks * uint64_t{BH_POOL_CHUNK_BYTES};
+  const std::pair<uint64_t, uint64_t> bad[] = {
+      {pool, 1}, {0, pool + 1}, {pool - 1, 2}, {UINT64_MAX, 2}, {2, UINT64_MAX}};
+  for (const auto& [offset, bytes] : bad) {
+    bh_call_slot* slot = shim_->call(0);
+    slot->reply_capacity = 0;
+    slot->payload_offset = offset;
+    slot->payload_bytes = bytes;
+    shim_->Post(0, Args(1), BH_CALL_HAS_PAYLOAD);
+    auto call = port_->Take(0, Soon());
+    EXPECT_EQ(port_->Details(*call).status().code(), absl::StatusCode::kInvalidArgument);
+    port_->Decline(*call);
+    slot->reply_offset = offset;
+    slot->reply_capacity = bytes;
+    shim_->Post(0, Args(1));
+    call = port_->Take(0, Soon());
+    EXPECT_EQ(port_->Details(*call).status().code(), absl::StatusCode::kInvalidArgument);
+    port_->Decline(*call);
+  }
+}
+
+TEST_F(HostPortTest, ACallThatDoesNotFitItsLineIsDeclined) {
+  Open({kGeneration, 1, 0});
+  const std::vector<uint8_t> args(BH_INLINE_BYTES + 1);
+  const uint64_t ticket = shim_->Post(0, args);
+  EXPECT_FALSE(port_->Take(0, 0).has_value());
+  EXPECT_TRUE(shim_->Answered(0, ticket));
+  EXPECT_EQ(shim_->reply(0)->status, BH_REPLY_DECLINED);
+  EXPECT_EQ(port_->counters().malformed, 1u);
+}
+
+// ---- tickets
+
+TEST_F(HostPortTest, TicketsOfOtherGenerationsAreNotTaken) {
+  Open({kGeneration, 1, 0});
+  for (const uint32_t generation : {kGeneration - 1, kGeneration + 1, 0u}) {
+    shim_->PostTicket(1, bh_ticket_make(generation, 9), Args(1), 0, BH_CALLBACK_FILE_OPEN);
+    EXPECT_FALSE(port_->Take(0, 0).has_value());
+  }
+  shim_->Post(1, Args(2));
+  EXPECT_TRUE(port_->Take(0, Soon()).has_value());
+}
+
+TEST_F(HostPortTest, ALaterGenerationFindsTheReissuedCallAndNobodyAsleep) {
+  Open({kGeneration, 2, 0});
+  shim_->Post(0, Args(1));
+  auto call = port_->Take(1, Soon());  // and dies with it, while worker 9 of an older host slept
+  *shim_->sleep_word(9) = 1;
+  EXPECT_EQ(shim_->worker(1)->ticket, call->ticket);
+  port_.reset();
+  auto next = Attach({kGeneration + 1, 1, 0});
+  ASSERT_TRUE(next.ok()) << next.status();
+  EXPECT_EQ(*shim_->sleep_word(9), 0u);  // a wake-up spent there would be lost
+  EXPECT_EQ(shim_->worker(1)->ticket, BH_TICKET_NONE);
+  EXPECT_FALSE((*next)->Take(0, 0).has_value());
+  const uint64_t ticket = bh_ticket_make(kGeneration + 1, 2);
+  shim_->PostTicket(0, ticket, Args(1), BH_CALL_REISSUED, BH_CALLBACK_FILE_OPEN);
+  auto again = (*next)->Take(0, Soon());
+  ASSERT_TRUE(again.has_value());
+  EXPECT_EQ(again->ticket, ticket);
+  EXPECT_EQ(again->flags & BH_CALL_REISSUED, BH_CALL_REISSUED);
+}
+
+TEST_F(HostPortTest, WorkersPreferTheirHomeLanesAndTakeFromAll) {
+  Open({kGeneration, 2, 0});
+  shim_->Post(0, Args(0));  // lane 0
+  shim_->Post(4, Args(4));  // lane 1
+  auto by_one = port_->Take(1, Soon());
+  EXPECT_EQ(by_one->slot, 4u);
+  port_->Decline(*by_one);
+  auto other = port_->Take(1, Soon());
+  EXPECT_EQ(other->slot, 0u);
+  EXPECT_FALSE(port_->Take(0, 0).has_value());  // claimed
+  port_->Decline(*other);
+}
+
+TEST_F(HostPortTest, StopTakingEndsASleepAndLastsOn) {
+  Open({kGeneration, 2, 0});
+  std::thread sleeper([this] { EXPECT_FALSE(port_->Take(0, kForeverNs).has_value()); });
+  while (bh_load_acquire(shim_->sleep_word(0)) == 0) std::this_thread::yield();
+  port_->StopTaking();
+  sleeper.join();
+  shim_->Post(0, Args(0));
+  EXPECT_FALSE(port_->Take(1, kForeverNs).has_value());
+}
+
+TEST_F(HostPortTest, TakeEndsAtItsTime) {
+  Open({kGeneration, 1, 20'000});
+  const uint64_t until_ns = MonotonicAfterNs(3 * kNanosecondsPerMillisecond);
+  EXPECT_FALSE(port_->Take(0, until_ns).has_value());
+  EXPECT_GE(MonotonicNowNs(), until_ns);
+  EXPECT_EQ(*shim_->sleep_word(0), 0u);
+}
+
+// ---- attaching
+
+TEST_F(HostPortTest, ForgedHeadersAreRefusedByName) {
+  Open({kGeneration, 1, 0});
+  const bh_channel_header good = *shim_->header();
+  auto refusal = [&](auto change) {
+    *shim_->header() = good;
+    change(shim_->header());
+    auto port = Attach({kGeneration, 1, 0});
+    EXPECT_EQ(port.status().code(), absl::StatusCode::kInvalidArgument);
+    return std::string(port.status().message());
+  };
+  using Header = bh_channel_header;
+  EXPECT_THAT(refusal([](Header* h) { h->magic = 1; }), HasSubstr("magic"));
+  EXPECT_THAT(refusal([](Header* h) { h->abi_version = 2; }), HasSubstr("ABI version 2"));
+  EXPECT_THAT(refusal([](Header* h) { h->lanes = 0; }), HasSubstr("geometry"));
+  EXPECT_THAT(refusal([](Header* h) { h->lanes = UINT32_MAX; }), HasSubstr("geometry"));
+  EXPECT_THAT(refusal([](Header* h) { h->slots_per_lane = 65; }), HasSubstr("geometry"));
+  EXPECT_THAT(refusal([](Header* h) { h->call_bytes = 4096; }), HasSubstr("contradicts"));
+  EXPECT_THAT(refusal([](Header* h) { h->reply_bytes += 4096; }), HasSubstr("contradicts"));
+  EXPECT_THAT(refusal([](Header* h) { h->notify_offset = 64; }), HasSubstr("notification"));
+  // Consistent in itself, but not with the memory.
+  EXPECT_THAT(refusal([](Header* h) {
+                h->call_chunks = 5;
+                h->call_bytes += 4096;
+              }),
+              HasSubstr("call region: shared memory has"));
+  EXPECT_THAT(refusal([](Header* h) {
+                h->reply_chunks = 5;
+                h->reply_bytes += 4096;
+              }),
+              HasSubstr("reply region: shared memory has"));
+  *shim_->header() = good;
+  EXPECT_FALSE(Attach({0, 1, 0}).ok());
+  EXPECT_FALSE(Attach({kGeneration, 0, 0}).ok());
+  EXPECT_FALSE(Attach({kGeneration, BH_WORKERS_MAX + 1, 0}).ok());
+  EXPECT_TRUE(Attach({kGeneration, BH_WORKERS_MAX, 0}).ok());
+}
+
+TEST_F(HostPortTest, UnsealedOrSwappedRegionsAreRefused) {
+  Open({kGeneration, 1, 0});
+  auto unsealed = SharedMemory::Create("test", bh_call_region_bytes(&kGeometry));
+  std::memcpy(unsealed->data(), shim_->memory().call_region(), 4096);
+  auto descriptors = shim_->memory().Descriptors();
+  auto port = HostPort::Attach(*unsealed->fd().Duplicate(), std::move(descriptors->reply_region),
+                               UniqueFd(), {kGeneration, 1, 0});
+  EXPECT_THAT(std::string(port.status().message()), HasSubstr("call region: shared memory lacks"));
+
+  descriptors = shim_->memory().Descriptors();
+  port = HostPort::Attach(std::move(descriptors->reply_region), std::move(descriptors->call_region),
+                          UniqueFd(), {kGeneration, 1, 0});
+  EXPECT_THAT(std::string(port.status().message()), HasSubstr("magic"));
+  EXPECT_FALSE(HostPort::Attach(UniqueFd(), UniqueFd(), UniqueFd(), {kGeneration, 1, 0}).ok());
+}
+
+// ---- files
+
+TEST_F(HostPortTest, FilesReachTheirCallsInWhateverOrder) {
+  Open({kGeneration, 2, 0});
+  ino_t inodes[3];
+  for (uint32_t slot = 0; slot < 3; ++slot) {
+    const UniqueFd file = PipeOfItsOwn(&inodes[slot]);
+    SendFile(slot, shim_->NextTicket(slot), file.get());
+  }
+  for (const uint32_t slot : {2u, 0u, 1u}) {
+    shim_->Post(slot, Args(slot), BH_CALL_HAS_DESCRIPTOR);
+    auto call = port_->Take(slot % 2, Soon());
+    ASSERT_TRUE(call.has_value());
+    ASSERT_EQ(call->slot, slot);
+    auto file = port_->ReceiveDescriptor(*call);
+    ASSERT_TRUE(file.ok()) << file.status();
+    EXPECT_EQ(InodeOf(*file), inodes[slot]);
+    EXPECT_EQ(port_->ReceiveDescriptor(*call).status().code(),
+              absl::StatusCode::kFailedPrecondition);
+    port_->Decline(*call);
+  }
+}
+
+TEST_F(HostPortTest, StrayFilesAreClosedAndCounted) {
+  Open({kGeneration, 1, 0});
+  ino_t inode;
+  const UniqueFd file = PipeOfItsOwn(&inode);
+  SendFile(0, bh_ticket_make(kGeneration - 1, 1), file.get());            // another generation's
+  SendFile(bh_slot_count(&kGeometry), shim_->NextTicket(0), file.get());  // no such slot
+  SendFile(0, shim_->NextTicket(0), file.get(), 2);                       // two files
+  SendFile(0, shim_->NextTicket(0), file.get(), 20);                      // very many
+  SendFile(0, shim_->NextTicket(0), file.get(), 0);                       // none
+  shim_->Post(0, Args(0), BH_CALL_HAS_DESCRIPTOR);
+  auto call = port_->Take(0, Soon());
+  EXPECT_EQ(port_->ReceiveDescriptor(*call).status().code(), absl::StatusCode::kNotFound);
+  port_->Decline(*call);
+  EXPECT_EQ(port_->counters().stray_descriptors, 5u);
+
+  shim_->Post(0, Args(0), BH_CALL_HAS_DESCRIPTOR);
+  shim_socket_.reset();
+  call = port_->Take(0, Soon());
+  EXPECT_EQ(port_->ReceiveDescriptor(*call).status().code(), absl::StatusCode::kUnavailable);
+  port_->Decline(*call);
+}
+
+// A driver that never looks at its files must not fill the socket.
+TEST_F(HostPortTest, FilesThatNobodyWantsAreDropped) {
+  Open({kGeneration, 1, 0});
+  ino_t inode;
+  const UniqueFd file = PipeOfItsOwn(&inode);
+  for (int i = 0; i < 2'000; ++i) {
+    SendFile(0, shim_->NextTicket(0), file.get());
+    if (HasFatalFailure()) return;
+    shim_->Post(0, Args(0), BH_CALL_HAS_DESCRIPTOR);
+    auto call = port_->Take(0, Soon());
+    ASSERT_TRUE(call.has_value());
+    port_->Decline(*call);
+  }
+}
+
+// ---- many calls, many threads
+
+// One caller that owns its slot; every reply must echo its own arguments.
+void Call(ScriptedShim& shim, uint32_t slot, uint64_t calls, bool sleep) {
+  for (uint64_t i = 1; i <= calls; ++i) {
+    const uint64_t number = (uint64_t{slot} << 40) | i;
+    const uint64_t ticket = shim.Post(slot, Args(number));
+    const bool answered = sleep ? shim.SleepForAnswer(slot, ticket, Soon())
+                                : shim.SpinForAnswer(slot, ticket, Soon());
+    ASSERT_TRUE(answered) << "call " << i << " in slot " << slot << " was lost";
+    ASSERT_EQ(Word(shim.reply(slot)->reply), number);
+    ASSERT_EQ(Word(shim.reply(slot)->reply + 40), number + 40);
+  }
+}
+
+TEST_F(HostPortTest, OneCallerOneWorkerSpinning) {
+  Open({kGeneration, 1, 20'000});
+  StartEcho(1);
+  Call(*shim_, 0, kStressCalls / 10, false);
+  // The worker line of the last call is written after its reply: stop before looking.
+  port_->StopTaking();
+  threads_[0].join();
+  threads_.clear();
+  EXPECT_EQ(port_->counters().calls, kStressCalls / 10);
+}
+
+// Neither side ever spins: every call goes through sleep and wake twice. A wake-up that is lost
+// shows as a call that is not answered within its bound.
+TEST_F(HostPortTest, NoWakeUpIsLostWhenBothSidesSleep) {
+  Open({kGeneration, 1, 0});
+  StartEcho(1);
+  Call(*shim_, 0, kStressCalls / 2, true);
+  EXPECT_GT(port_->counters().sleeps, 0u);
+  EXPECT_GT(port_->counters().bells, 0u);
+}
+
+TEST_F(HostPortTest, NoCallIsLostOrTakenTwiceByTwoWorkers) {
+  Open({kGeneration, 2, 0});
+  StartEcho(2);
+  std::vector<std::thread> callers;
+  // Two in one lane, one in the other, one of them spinning.
+  for (const uint32_t slot : {0u, 1u, 4u}) {
+    callers.emplace_back([this, slot] { Call(*shim_, slot, kStressCalls / 6, slot != 1); });
+  }
+  for (std::thread& caller : callers) caller.join();
+  port_->StopTaking();
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+  EXPECT_EQ(port_->counters().calls, kStressCalls / 6 * 3);
+}
+
+}  // namespace
+}  // namespace bulkhead

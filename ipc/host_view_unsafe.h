@@ -84,13 +84,18 @@ class HostView {
     return bh_load_relaxed(&call_slot(slot)->caller_sleeps) != 0;
   }
 
-  // Release on the ticket: whoever sees it sees the whole line.
+  // Release on the ticket: whoever sees it sees the whole line. The words before it are atomic too:
+  // what orders two workers in one slot is the shim's ticket, in another mapping of the same
+  // memory, where ThreadSanitizer can't follow.
   void StoreReply(uint32_t slot, uint64_t ticket, uint32_t status, const uint8_t* reply,
                   size_t reply_bytes) {
     bh_reply_slot* shared = reply_slot(slot);
     bh_store_relaxed(&shared->status, status);
     bh_store_relaxed(&shared->reply_bytes, static_cast<uint16_t>(reply_bytes));
-    if (reply_bytes != 0) std::memcpy(shared->reply, reply, reply_bytes);
+    uint64_t words[BH_INLINE_BYTES / 8] = {};
+    if (reply_bytes != 0) std::memcpy(words, reply, reply_bytes);
+    auto* shared_words = reinterpret_cast<uint64_t*>(shared->reply);
+    for (size_t i = 0; i < (reply_bytes + 7) / 8; ++i) bh_store_relaxed(&shared_words[i], words[i]);
     bh_store_release(&shared->ticket, ticket);
   }
   void StoreReplyPayloadBytes(uint32_t slot, uint64_t bytes) {

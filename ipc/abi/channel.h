@@ -34,7 +34,8 @@
 
 /*
  * A ticket names one issue of one call in one slot: generation in the high half, a count that never
- * repeats within the slot in the low half. 0 is no ticket.
+ * repeats within the slot in the low half. Two slots may hold the same ticket: where slots are
+ * mixed, slot and ticket together name the issue. 0 is no ticket.
  */
 #define BH_TICKET_NONE 0ull
 

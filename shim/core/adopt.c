@@ -20,7 +20,7 @@ static uint16_t claim(struct bh_pool *pool, uint64_t offset, uint64_t bytes, uin
 
 static void leave_abandoned(struct bh_channel *channel, uint32_t slot, uint64_t ticket)
 {
-	const struct bh_call_slot *shared = bh_call_slot(channel, slot);
+	const struct bh_call_slot *shared = bh_call_slot_at(channel, slot);
 	uint32_t lane = slot / channel->geometry.slots_per_lane;
 	struct bh_slot *s = &channel->slots[slot];
 
@@ -42,12 +42,12 @@ void bh_channel_adopt(struct bh_channel *channel)
 
 	channel->adopted = 1;
 	for (slot = 0; slot < channel->slot_count; slot++) {
-		ticket = bh_load_acquire(&bh_call_slot(channel, slot)->ticket);
+		ticket = bh_load_acquire(&bh_call_slot_at(channel, slot)->ticket);
 		channel->slots[slot].count = (uint32_t)ticket;
 		if (bh_ticket_generation(ticket) > channel->highest)
 			channel->highest = bh_ticket_generation(ticket);
 		if (ticket != BH_TICKET_NONE &&
-		    bh_load_acquire(&bh_reply_slot(channel, slot)->ticket) != ticket)
+		    bh_load_acquire(&bh_reply_slot_at(channel, slot)->ticket) != ticket)
 			leave_abandoned(channel, slot, ticket);
 	}
 }

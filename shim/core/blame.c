@@ -5,12 +5,19 @@
  */
 #include "shim/core/internal.h"
 
-static int begun(const uint64_t *in_hand, uint64_t ticket)
+/* What a worker had in hand. A ticket is unique within its slot, so it takes both to name an issue.
+ */
+struct in_hand {
+	uint64_t ticket;
+	uint32_t slot;
+};
+
+static int begun(const struct in_hand *hands, uint32_t slot, uint64_t ticket)
 {
 	uint32_t worker;
 
 	for (worker = 0; worker < BH_WORKERS_MAX; worker++)
-		if (in_hand[worker] == ticket)
+		if (hands[worker].ticket == ticket && hands[worker].slot == slot)
 			return 1;
 	return 0;
 }
@@ -18,20 +25,21 @@ static int begun(const uint64_t *in_hand, uint64_t ticket)
 void bh_blame(struct bh_channel *channel, uint32_t generation, uint32_t end)
 {
 	const struct bh_worker_line *line;
-	uint64_t in_hand[BH_WORKERS_MAX];
+	struct in_hand hands[BH_WORKERS_MAX];
 	uint64_t ticket;
 	uint32_t worker, slot;
 
 	for (worker = 0; worker < BH_WORKERS_MAX; worker++) {
 		line = (const void *)(channel->reply_region + bh_worker_line_offset(worker));
-		in_hand[worker] = bh_load_acquire(&line->ticket);
+		hands[worker].ticket = bh_load_acquire(&line->ticket);
+		hands[worker].slot = bh_load_relaxed(&line->slot);
 	}
 	for (slot = 0; slot < channel->slot_count; slot++) {
 		ticket = bh_load(&channel->slots[slot].ticket);
 		/* An answer that was stored needs no blame: its caller will find it. */
 		if (bh_ticket_generation(ticket) == generation &&
-		    bh_load_acquire(&bh_reply_slot(channel, slot)->ticket) != ticket &&
-		    begun(in_hand, ticket))
+		    bh_load_acquire(&bh_reply_slot_at(channel, slot)->ticket) != ticket &&
+		    begun(hands, slot, ticket))
 			bh_store_relaxed(&channel->slots[slot].fate, end | BH_FATE_BEGUN);
 	}
 }

@@ -126,7 +126,7 @@ static void start_visit(struct bh_call *call, uint64_t now_ns)
 	uint32_t verdict;
 
 	while (call->position < shim->channel_count &&
-	       !(shim->channels[call->position]->callbacks & bit))
+	       !(bh_load_relaxed(&shim->channels[call->position]->callbacks) & bit))
 		call->position++;
 	if (call->position >= shim->channel_count) {
 		finish(call, call->visit_outcome, now_ns);
@@ -193,15 +193,15 @@ static int seek_host(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait
 	return 0;
 }
 
-static int hold_for_room(struct bh_call *call, uint32_t reason, int must_poll, uint32_t freed,
-			 uint64_t now_ns, struct bh_wait *wait)
+static int hold_for_room(struct bh_call *call, uint32_t reason, uint32_t freed, uint64_t now_ns,
+			 struct bh_wait *wait)
 {
 	struct bh_channel *channel = call->channel;
 	uint64_t until_ns = BH_NO_DEADLINE;
 
 	if (end_by_policy(call, reason, 0, now_ns))
 		return 1;
-	if (must_poll || bh_load_relaxed(&channel->abandoned_count))
+	if (bh_load_relaxed(&channel->abandoned_count))
 		until_ns = now_ns + ROOM_POLL_NS;
 	wait_private(call, wait, &channel->freed, freed, until_ns);
 	return 0;
@@ -210,7 +210,8 @@ static int hold_for_room(struct bh_call *call, uint32_t reason, int must_poll, u
 static int seek_slot(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait)
 {
 	struct bh_channel *channel = call->channel;
-	uint32_t freed = bh_load(&channel->freed); /* before looking at what it announces */
+	uint32_t freed = bh_load(&channel->freed); /* before looking at what they announce */
+	uint32_t epoch = bh_load(&channel->epoch);
 	uint32_t generation = bh_load(&channel->serving);
 
 	if (now_ns >= call->deadline_ns)
@@ -222,7 +223,7 @@ static int seek_slot(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait
 		return 1;
 	}
 	if (call->suspect && !bh_suspect_turn(call))
-		return hold_for_room(call, BH_REASON_CRASHED, 0, freed, now_ns, wait);
+		return hold_for_room(call, BH_REASON_CRASHED, freed, now_ns, wait);
 	switch (bh_issue(call, generation)) {
 	case BH_ISSUE_DONE:
 		stop_waiting_for_room(call);
@@ -237,10 +238,15 @@ static int seek_slot(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait
 	case BH_ISSUE_NO_DESCRIPTOR:
 		return end_by_policy(call, BH_REASON_ABSENT, 1, now_ns);
 	case BH_ISSUE_NO_DESCRIPTOR_ROOM:
-		return hold_for_room(call, BH_REASON_FULL, 1, freed, now_ns, wait);
+		/* Not on `freed`: those who try in vain would wake each other by what they give
+		 * back. */
+		if (end_by_policy(call, BH_REASON_FULL, 0, now_ns))
+			return 1;
+		wait_private(call, wait, &channel->epoch, epoch, now_ns + ROOM_POLL_NS);
+		return 0;
 	case BH_ISSUE_NO_ROOM:
 	default:
-		return hold_for_room(call, BH_REASON_FULL, 0, freed, now_ns, wait);
+		return hold_for_room(call, BH_REASON_FULL, freed, now_ns, wait);
 	}
 }
 
@@ -248,7 +254,8 @@ static int seek_slot(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait
 
 static int answered(const struct bh_call *call)
 {
-	return bh_load_acquire(&bh_reply_slot(call->channel, call->slot)->ticket) == call->ticket;
+	return bh_load_acquire(&bh_reply_slot_at(call->channel, call->slot)->ticket) ==
+	       call->ticket;
 }
 
 static void abandon(struct bh_call *call, int violated)
@@ -321,7 +328,7 @@ static void take_answer(struct bh_call *call, uint64_t now_ns)
 
 	facts.callback = call->callback;
 	facts.reply_capacity = call->reply_capacity;
-	bh_reply_copy_once(bh_reply_slot(channel, call->slot), &facts, &copy);
+	bh_reply_copy_once(bh_reply_slot_at(channel, call->slot), &facts, &copy);
 	violation = bh_reply_validate(&copy, &facts);
 	if (violation != BH_VIOLATION_NONE) {
 		violated(call, violation, now_ns);
@@ -398,7 +405,7 @@ static void nudge(struct bh_call *call)
 static int seek_answer(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait)
 {
 	struct bh_channel *channel = call->channel;
-	struct bh_reply_slot *reply = bh_reply_slot(channel, call->slot);
+	struct bh_reply_slot *reply = bh_reply_slot_at(channel, call->slot);
 	uint32_t epoch = bh_load_acquire(&channel->epoch);
 	uint32_t bell = bh_load_relaxed(&reply->bell);
 	int gone = 0;
@@ -512,9 +519,9 @@ int bh_call_will_sleep(struct bh_call *call, const struct bh_wait *wait)
 		return call->state != BH_CALL_NEED_HOST || bh_load(wait->word) != wait->expected;
 
 	nudge(call);
-	call->bell = bh_load_relaxed(&bh_reply_slot(channel, call->slot)->bell);
+	call->bell = bh_load_relaxed(&bh_reply_slot_at(channel, call->slot)->bell);
 	call->sleeping = 1;
-	bh_store_relaxed(&bh_call_slot(channel, call->slot)->caller_sleeps, 1u);
+	bh_store_relaxed(&bh_call_slot_at(channel, call->slot)->caller_sleeps, 1u);
 	/* The host stores its answer, fences, and looks at caller_sleeps: one of us sees the other.
 	 */
 	bh_fence();
@@ -529,8 +536,8 @@ void bh_call_awake(struct bh_call *call)
 	if (!call->sleeping)
 		return;
 	call->sleeping = 0;
-	bh_store_relaxed(&bh_call_slot(channel, call->slot)->caller_sleeps, 0u);
-	if (bh_load_relaxed(&bh_reply_slot(channel, call->slot)->bell) != call->bell &&
+	bh_store_relaxed(&bh_call_slot_at(channel, call->slot)->caller_sleeps, 0u);
+	if (bh_load_relaxed(&bh_reply_slot_at(channel, call->slot)->bell) != call->bell &&
 	    !answered(call) && !bh_generation_ended(channel, call->ticket))
 		call->spurious_wakes++;
 }

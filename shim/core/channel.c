@@ -151,7 +151,7 @@ void bh_channel_event(struct bh_channel *channel, uint32_t event, uint32_t detai
 /* REQUIRES: the lock. */
 static void update_serving(struct bh_channel *channel)
 {
-	uint32_t serving = channel->detached || channel->draining ? 0 : channel->current;
+	uint32_t serving = channel->detached || channel->draining ? 0 : channel->living;
 
 	bh_exchange(&channel->serving, serving);
 }
@@ -168,12 +168,12 @@ static uint32_t reason_after(uint32_t end)
 	}
 }
 
-/* REQUIRES: the lock, and a current generation. */
-static void end_current(struct bh_channel *channel, uint32_t end)
+/* REQUIRES: the lock, and a living generation. */
+static void end_living(struct bh_channel *channel, uint32_t end)
 {
-	uint32_t generation = channel->current;
+	uint32_t generation = channel->living;
 
-	channel->current = 0;
+	channel->living = 0;
 	/* First nobody issues to it, then the calls that it has get their fates, then they may
 	 * look. */
 	update_serving(channel);
@@ -185,11 +185,11 @@ static void end_current(struct bh_channel *channel, uint32_t end)
 int bh_channel_end_generation(struct bh_channel *channel, uint32_t generation, uint32_t end)
 {
 	bh_lock_take(&channel->lock);
-	if (!generation || channel->current != generation) {
+	if (!generation || channel->living != generation) {
 		bh_lock_drop(&channel->lock);
 		return -1;
 	}
-	end_current(channel, end);
+	end_living(channel, end);
 	bh_lock_drop(&channel->lock);
 
 	bh_slots_reclaim(channel);
@@ -208,13 +208,13 @@ int bh_channel_begin_generation(struct bh_channel *channel, uint32_t generation)
 		bh_lock_drop(&channel->lock);
 		return -1;
 	}
-	previous = channel->current;
+	previous = channel->living;
 	if (previous)
-		end_current(channel, channel->detached ? BH_END_HOSTILE : BH_END_STOPPED);
+		end_living(channel, channel->detached ? BH_END_HOSTILE : BH_END_STOPPED);
 	/* Whatever an adopted channel's slots wait for of other generations will not come. */
 	bh_exchange(&channel->ended, generation - 1);
 	channel->highest = generation;
-	channel->current = generation;
+	channel->living = generation;
 	channel->adopted = 0;
 	channel->detached = 0;
 	channel->draining = 0;
@@ -235,7 +235,7 @@ int bh_channel_begin_generation(struct bh_channel *channel, uint32_t generation)
 void bh_channel_detach(struct bh_channel *channel, uint32_t generation)
 {
 	bh_lock_take(&channel->lock);
-	if (channel->current == generation) {
+	if (channel->living == generation) {
 		channel->detached = 1;
 		bh_store_relaxed(&channel->unserved_reason, (uint32_t)BH_REASON_CRASHED);
 		update_serving(channel);
@@ -271,6 +271,13 @@ int bh_channel_set_policy(struct bh_channel *channel, const struct bh_policy *po
 void bh_channel_set_content_version(struct bh_channel *channel, uint64_t version)
 {
 	bh_store_relaxed(&channel->content_version, version);
+}
+
+void bh_channel_set_callbacks(struct bh_channel *channel, uint64_t callbacks,
+			      uint64_t descriptor_callbacks)
+{
+	bh_store_relaxed(&channel->callbacks, callbacks);
+	bh_store_relaxed(&channel->descriptor_callbacks, descriptor_callbacks);
 }
 
 void bh_shim_init(struct bh_shim *shim, const struct bh_platform *platform)

@@ -20,6 +20,10 @@
 #include "shim/core/bh_platform.h"
 #include "shim/core/bulkhead_core.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define BH_SLOT_NONE 0xffffffffu
 #define BH_CHUNK_NONE 0xffffffffu
 #define BH_WAKE_ALL 0x7fffffff
@@ -131,7 +135,7 @@ struct bh_channel {
 
 	/* under the lock */
 	struct bh_lock lock BH_LINE_ALIGNED;
-	uint32_t current; /* generation that has begun and not ended; 0: none */
+	uint32_t living;  /* generation that has begun and not ended; 0: none */
 	uint32_t highest; /* generation that ever was */
 	uint32_t adopted; /* nothing has begun since the take-over: `highest` may begin again */
 	uint32_t detached;
@@ -143,12 +147,13 @@ struct bh_channel {
 	uint64_t suspect_ticket; /* 0: none */
 };
 
-static inline struct bh_call_slot *bh_call_slot(const struct bh_channel *channel, uint32_t slot)
+static inline struct bh_call_slot *bh_call_slot_at(const struct bh_channel *channel, uint32_t slot)
 {
 	return (struct bh_call_slot *)(void *)(channel->call_region + bh_call_slot_offset(slot));
 }
 
-static inline struct bh_reply_slot *bh_reply_slot(const struct bh_channel *channel, uint32_t slot)
+static inline struct bh_reply_slot *bh_reply_slot_at(const struct bh_channel *channel,
+						     uint32_t slot)
 {
 	return (struct bh_reply_slot *)(void *)(channel->reply_region + bh_reply_slot_offset(slot));
 }
@@ -205,6 +210,8 @@ static inline uint32_t bh_pool_words(uint32_t chunks)
 uint32_t bh_pool_acquire(struct bh_pool *pool, uint32_t chunks, uint32_t lane, uint32_t lanes);
 /* Takes these very chunks, for a take-over. -1 when one is not free or not there. */
 int bh_pool_claim(struct bh_pool *pool, uint64_t first, uint64_t chunks);
+/* Whether acquiring them would succeed now, if nobody else did. */
+int bh_pool_has(const struct bh_pool *pool, uint32_t chunks);
 void bh_pool_release(struct bh_pool *pool, uint32_t first, uint32_t chunks);
 /* Whether it would fit into an empty pool. */
 int bh_pool_fits(const struct bh_pool *pool, uint64_t chunks);
@@ -262,4 +269,7 @@ int bh_suspect_turn(struct bh_call *call);
 /* A suspect ended while the host had it: nobody's turn before the host is done with it. */
 void bh_suspect_abandoned(struct bh_call *call);
 
+#ifdef __cplusplus
+}
+#endif
 #endif /* BULKHEAD_SHIM_CORE_INTERNAL_H_ */

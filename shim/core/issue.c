@@ -7,32 +7,54 @@ static uint64_t chunks_for(uint64_t bytes)
 	return bytes / BH_POOL_CHUNK_BYTES + (bytes % BH_POOL_CHUNK_BYTES != 0);
 }
 
-/* Lends room in both pools to the slot. */
-static enum bh_issue_result lend(struct bh_call *call, struct bh_slot *s)
+struct room {
+	uint32_t call_chunks;
+	uint32_t reply_chunks;
+};
+
+/*
+ * Whether there is room, before anything is taken: a caller that takes a slot and gives it back for
+ * want of payload room wakes the others who wait, and if each did so none would ever sleep.
+ */
+static enum bh_issue_result look_for_room(const struct bh_call *call, struct room *room)
 {
-	struct bh_channel *channel = call->channel;
+	const struct bh_channel *channel = call->channel;
 	uint64_t call_chunks = call->payload ? chunks_for(call->payload_bytes) : 0;
 	uint64_t reply_chunks = chunks_for(call->reply_capacity);
-	uint32_t first;
 
 	if (!bh_pool_fits(&channel->call_pool, call_chunks) ||
 	    !bh_pool_fits(&channel->reply_pool, reply_chunks))
 		return BH_ISSUE_NEVER_FITS;
-	if (call_chunks) {
-		first = bh_pool_acquire(&channel->call_pool, (uint32_t)call_chunks, call->lane,
+	room->call_chunks = (uint32_t)call_chunks;
+	room->reply_chunks = (uint32_t)reply_chunks;
+	if ((call_chunks && !bh_pool_has(&channel->call_pool, room->call_chunks)) ||
+	    (reply_chunks && !bh_pool_has(&channel->reply_pool, room->reply_chunks)))
+		return BH_ISSUE_NO_ROOM;
+	return BH_ISSUE_DONE;
+}
+
+/* Lends room in both pools to the slot, which gives back what it has when that fails. */
+static enum bh_issue_result lend(const struct bh_call *call, const struct room *room,
+				 struct bh_slot *s)
+{
+	struct bh_channel *channel = call->channel;
+	uint32_t first;
+
+	if (room->call_chunks) {
+		first = bh_pool_acquire(&channel->call_pool, room->call_chunks, call->lane,
 					channel->geometry.lanes);
 		if (first == BH_CHUNK_NONE)
 			return BH_ISSUE_NO_ROOM;
 		s->call_first = (uint16_t)first;
-		s->call_chunks = (uint16_t)call_chunks;
+		s->call_chunks = (uint16_t)room->call_chunks;
 	}
-	if (reply_chunks) {
-		first = bh_pool_acquire(&channel->reply_pool, (uint32_t)reply_chunks, call->lane,
+	if (room->reply_chunks) {
+		first = bh_pool_acquire(&channel->reply_pool, room->reply_chunks, call->lane,
 					channel->geometry.lanes);
 		if (first == BH_CHUNK_NONE)
-			return BH_ISSUE_NO_ROOM; /* the slot gives back what it has */
+			return BH_ISSUE_NO_ROOM;
 		s->reply_first = (uint16_t)first;
-		s->reply_chunks = (uint16_t)reply_chunks;
+		s->reply_chunks = (uint16_t)room->reply_chunks;
 	}
 	return BH_ISSUE_DONE;
 }
@@ -93,20 +115,26 @@ static int send_descriptor(struct bh_call *call, uint32_t slot, uint64_t ticket)
 enum bh_issue_result bh_issue(struct bh_call *call, uint32_t generation)
 {
 	struct bh_channel *channel = call->channel;
-	uint32_t slot = bh_slot_acquire(channel, call->lane);
 	int with_descriptor = call->descriptor >= 0 &&
-			      (channel->descriptor_callbacks & bh_callback_bit(call->callback));
+			      (bh_load_relaxed(&channel->descriptor_callbacks) &
+			       bh_callback_bit(call->callback));
 	enum bh_issue_result result;
 	struct bh_call_slot *shared;
 	struct bh_slot *s;
+	struct room room;
 	uint64_t ticket;
+	uint32_t slot;
 	int sent = 0;
 
+	result = look_for_room(call, &room);
+	if (result != BH_ISSUE_DONE)
+		return result;
+	slot = bh_slot_acquire(channel, call->lane);
 	if (slot == BH_SLOT_NONE)
 		return BH_ISSUE_NO_ROOM;
 	s = &channel->slots[slot];
 	bh_store_relaxed(&s->fate, 0u);
-	result = lend(call, s);
+	result = lend(call, &room, s);
 	if (result != BH_ISSUE_DONE)
 		goto give_back;
 
@@ -118,7 +146,7 @@ enum bh_issue_result bh_issue(struct bh_call *call, uint32_t generation)
 
 	if (!call->call_id)
 		call->call_id = number(call, slot, ticket);
-	shared = bh_call_slot(channel, slot);
+	shared = bh_call_slot_at(channel, slot);
 	fill(call, s, shared, with_descriptor);
 	if (with_descriptor)
 		sent = send_descriptor(call, slot, ticket);

@@ -93,6 +93,31 @@ int bh_pool_fits(const struct bh_pool *pool, uint64_t chunks)
 	return chunks <= pool->chunks;
 }
 
+static int bits_free(const struct bh_pool *pool, uint32_t word, uint64_t bits)
+{
+	return (bh_load(&pool->free[word]) & bits) == bits;
+}
+
+/* `chunks` of more than a word, from this word on. */
+static int words_free(const struct bh_pool *pool, uint32_t word, uint32_t chunks)
+{
+	for (; chunks > WORD_CHUNKS && word < pool->words; word++, chunks -= WORD_CHUNKS)
+		if (!bits_free(pool, word, ~0ull))
+			return 0;
+	return word < pool->words && bits_free(pool, word, low_bits(chunks));
+}
+
+int bh_pool_has(const struct bh_pool *pool, uint32_t chunks)
+{
+	uint32_t word;
+
+	for (word = 0; word < pool->words; word++)
+		if (chunks > WORD_CHUNKS ? words_free(pool, word, chunks)
+					 : runs(bh_load(&pool->free[word]), chunks) != 0)
+			return 1;
+	return !chunks;
+}
+
 uint32_t bh_pool_acquire(struct bh_pool *pool, uint32_t chunks, uint32_t lane, uint32_t lanes)
 {
 	uint32_t i, word, first;

@@ -78,7 +78,7 @@ int bh_slot_reclaim(struct bh_channel *channel, uint32_t slot, uint64_t ticket)
 {
 	struct bh_slot *s = &channel->slots[slot];
 	uint64_t expected = ticket;
-	int late = bh_load_acquire(&bh_reply_slot(channel, slot)->ticket) == ticket;
+	int late = bh_load_acquire(&bh_reply_slot_at(channel, slot)->ticket) == ticket;
 
 	if (!bh_generation_ended(channel, ticket) &&
 	    (!late || (bh_load_relaxed(&s->fate) & BH_FATE_VIOLATED)))

@@ -6,7 +6,7 @@
 static int pending(struct bh_channel *channel, uint32_t slot, uint64_t ticket)
 {
 	return ticket != BH_TICKET_NONE && !bh_generation_ended(channel, ticket) &&
-	       bh_load_acquire(&bh_reply_slot(channel, slot)->ticket) != ticket;
+	       bh_load_acquire(&bh_reply_slot_at(channel, slot)->ticket) != ticket;
 }
 
 uint32_t bh_channel_in_flight(struct bh_channel *channel)

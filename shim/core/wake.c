@@ -48,14 +48,15 @@ void bh_wake_home(struct bh_channel *channel, uint32_t lane)
 		wake_worker(channel, lane % known);
 }
 
-static int in_hand(struct bh_channel *channel, uint64_t ticket)
+static int in_hand(struct bh_channel *channel, const struct bh_call *call)
 {
 	const struct bh_worker_line *line;
 	uint32_t worker;
 
 	for (worker = 0; worker < BH_WORKERS_MAX; worker++) {
 		line = (const void *)(channel->reply_region + bh_worker_line_offset(worker));
-		if (bh_load_relaxed(&line->ticket) == ticket)
+		if (bh_load_relaxed(&line->ticket) == call->ticket &&
+		    bh_load_relaxed(&line->slot) == call->slot)
 			return 1;
 	}
 	return 0;
@@ -65,7 +66,7 @@ void bh_wake_another(struct bh_channel *channel, const struct bh_call *call)
 {
 	uint32_t i, worker, known;
 
-	if (in_hand(channel, call->ticket))
+	if (in_hand(channel, call))
 		return;
 	known = look_who_sleeps(channel);
 	if (!known)
@@ -86,9 +87,9 @@ void bh_ring_bells(struct bh_channel *channel, uint32_t generation)
 
 	for (slot = 0; slot < channel->slot_count; slot++) {
 		if (bh_ticket_generation(bh_load(&channel->slots[slot].ticket)) != generation ||
-		    !bh_load(&bh_call_slot(channel, slot)->caller_sleeps))
+		    !bh_load(&bh_call_slot_at(channel, slot)->caller_sleeps))
 			continue;
-		reply = bh_reply_slot(channel, slot);
+		reply = bh_reply_slot_at(channel, slot);
 		bh_add_fetch(&reply->bell, 1u);
 		channel->platform->wake(channel->platform->context, &reply->bell, 1, BH_WAKE_ALL);
 	}

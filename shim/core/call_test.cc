@@ -1,0 +1,538 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+// One call's life, step by step: answers, deadlines, generations, violations, the stack.
+#include <functional>
+#include <string>
+
+#include "shim/core/fake_channel.h"
+
+namespace bulkhead
+{
+namespace
+{
+
+class CallTest : public CoreTest
+{
+};
+
+TEST_F(CallTest, AnsweredCallCarriesTheVerdictAndFreesItsSlot)
+{
+	bh_channel_begin_generation(channel.c, 1);
+	for (uint32_t verdict : {BH_VERDICT_ALLOW, BH_VERDICT_DENY}) {
+		bh_call call = NewCall();
+		ASSERT_EQ(Start(&call), 0);
+		EXPECT_EQ(call.slot, 0u);
+		EXPECT_EQ(channel.Call(0)->callback, BH_CALLBACK_FILE_OPEN);
+		EXPECT_EQ(channel.Call(0)->deadline_ns, call.deadline_ns);
+		EXPECT_EQ(channel.Call(0)->call_id, call.call_id);
+		EXPECT_NE(call.call_id, 0u);
+		EXPECT_EQ(wait.word, &channel.Reply(0)->bell);
+		EXPECT_EQ(wait.spin_value, channel.Call(0)->ticket);
+		channel.Answer(0, verdict);
+		ASSERT_EQ(Step(&call), 1);
+		EXPECT_EQ(call.outcome, BH_OUTCOME_ANSWERED);
+		EXPECT_EQ(call.verdict, verdict);
+		EXPECT_EQ(call.issues, 1u);
+		EXPECT_EQ(call.ended_ns, platform.now_ns);
+		// It has ended: a second answer or another step changes nothing.
+		channel.Answer(0, BH_VERDICT_ALLOW);
+		ASSERT_EQ(Step(&call), 1);
+		EXPECT_EQ(call.verdict, verdict);
+	}
+	const bh_statistics statistics = channel.Statistics();
+	EXPECT_EQ(statistics.calls, 2u);
+	EXPECT_EQ(statistics.answered, 2u);
+	EXPECT_EQ(statistics.denied, 1u);
+	EXPECT_EQ(statistics.in_flight, 0u);
+	EXPECT_EQ(statistics.generation, 1u);
+}
+
+TEST_F(CallTest, TicketsNeverRepeatInASlot)
+{
+	bh_channel_begin_generation(channel.c, 3);
+	uint64_t previous = 0;
+	for (int i = 0; i < 100; i++) {
+		bh_call call = NewCall();
+		Start(&call);
+		EXPECT_GT(channel.Call(0)->ticket, previous);
+		EXPECT_EQ(bh_ticket_generation(channel.Call(0)->ticket), 3u);
+		previous = channel.Call(0)->ticket;
+		channel.Answer(0, BH_VERDICT_ALLOW);
+		ASSERT_EQ(Step(&call), 1);
+	}
+}
+
+TEST_F(CallTest, StaleAndForgedTicketsAreNoAnswers)
+{
+	bh_channel_begin_generation(channel.c, 2);
+	bh_call call = NewCall();
+	Start(&call);
+	const uint64_t ticket = channel.Call(0)->ticket;
+	for (uint64_t forged : {ticket - 1, ticket + 1, uint64_t{0}, uint64_t{bh_ticket_make(1, 1)},
+				uint64_t{bh_ticket_make(3, 1)}}) {
+		channel.AnswerTicket(0, forged, BH_VERDICT_DENY, BH_CACHE_NOT);
+		EXPECT_EQ(Step(&call), 0) << forged;
+	}
+	// Nor is the right ticket in another slot.
+	channel.AnswerTicket(1, ticket, BH_VERDICT_DENY, BH_CACHE_NOT);
+	EXPECT_EQ(Step(&call), 0);
+	channel.Answer(0, BH_VERDICT_ALLOW);
+	ASSERT_EQ(Step(&call), 1);
+	EXPECT_EQ(call.verdict, BH_VERDICT_ALLOW);
+}
+
+TEST_F(CallTest, AnswerInTheLineCountsEvenAtTheDeadline)
+{
+	bh_channel_begin_generation(channel.c, 1);
+	bh_call call = NewCall();
+	Start(&call);
+	channel.Answer(0, BH_VERDICT_DENY);
+	platform.now_ns = call.deadline_ns + 5;
+	ASSERT_EQ(Step(&call), 1);
+	EXPECT_EQ(call.outcome, BH_OUTCOME_ANSWERED);
+	EXPECT_EQ(call.verdict, BH_VERDICT_DENY);
+}
+
+TEST_F(CallTest, OverdueCallEndsAndItsLateAnswerFreesTheSlot)
+{
+	bh_channel_begin_generation(channel.c, 1);
+	bh_call call = NewCall();
+	Start(&call);
+	platform.now_ns = call.deadline_ns - 1;
+	ASSERT_EQ(Step(&call), 0);
+	platform.now_ns = call.deadline_ns;
+	ASSERT_EQ(Step(&call), 1);
+	ExpectPolicy(call, BH_REASON_HUNG, BH_VERDICT_ALLOW);
+	EXPECT_EQ(platform.Count(BH_EVENT_OVERDUE), 1u);
+	EXPECT_EQ(platform.events[0].call_id, call.call_id);
+	EXPECT_EQ(bh_channel_in_flight(channel.c), 1u);
+
+	// The slot is not used again; the others are, until there is none.
+	for (uint32_t expected : {1u, 2u, 3u}) {
+		bh_call other = NewCall();
+		Start(&other);
+		EXPECT_EQ(other.slot, expected);
+		platform.now_ns = other.deadline_ns;
+		Step(&other);
+	}
+	bh_call full = NewCall();
+	full.deadline_ns += 1'000'000'000;
+	ASSERT_EQ(Start(&full), 0);
+	EXPECT_EQ(full.issues, 0u);
+	EXPECT_LE(wait.until_ns, platform.now_ns + 1'000'000); // nobody tells when it comes back
+
+	channel.Answer(0, BH_VERDICT_DENY);
+	ASSERT_EQ(Step(&full), 0);
+	EXPECT_EQ(full.slot, 0u);
+	EXPECT_EQ(full.issues, 1u);
+	EXPECT_EQ(channel.Statistics().late, 1u);
+	channel.Answer(0, BH_VERDICT_ALLOW);
+	EXPECT_EQ(Step(&full), 1);
+	EXPECT_EQ(full.verdict, BH_VERDICT_ALLOW);
+	EXPECT_EQ(channel.Statistics().overdue, 4u);
+}
+
+TEST_F(CallTest, AbandonedSlotComesBackWithTheNextGeneration)
+{
+	bh_channel_begin_generation(channel.c, 1);
+	bh_call call = NewCall();
+	Start(&call);
+	platform.now_ns = call.deadline_ns;
+	Step(&call);
+	bh_channel_end_generation(channel.c, 1, BH_END_HUNG);
+	bh_channel_begin_generation(channel.c, 2);
+	call = NewCall();
+	Start(&call);
+	EXPECT_EQ(call.slot, 0u);
+	EXPECT_EQ(channel.Statistics().late, 0u);
+}
+
+TEST_F(CallTest, FullQueueEndsByItsOwnReason)
+{
+	bh_channel_begin_generation(channel.c, 1);
+	bh_call busy[4];
+	for (bh_call &call : busy) {
+		call = NewCall();
+		Start(&call);
+	}
+	bh_call full = NewCall();
+	ASSERT_EQ(Start(&full), 0);
+	platform.now_ns = full.deadline_ns;
+	ASSERT_EQ(Step(&full), 1);
+	ExpectPolicy(full, BH_REASON_FULL, BH_VERDICT_ALLOW);
+
+	SetPolicy(BH_REASON_FULL, BH_ACTION_DENY, BH_ACTION_ALLOW);
+	full = NewCall();
+	ASSERT_EQ(Start(&full), 1);
+	ExpectPolicy(full, BH_REASON_FULL, BH_VERDICT_DENY);
+}
+
+TEST_F(CallTest, AbsentHoldsUntilAHostServes)
+{
+	bh_call call = NewCall();
+	ASSERT_EQ(Start(&call), 0);
+	EXPECT_FALSE(wait.shared);
+	EXPECT_EQ(wait.until_ns, call.deadline_ns);
+	EXPECT_FALSE(bh_call_will_sleep(&call, &wait));
+	bh_channel_begin_generation(channel.c, 1);
+	EXPECT_TRUE(platform.Woke(wait.word));
+	EXPECT_NE(*wait.word, wait.expected);
+	bh_call_awake(&call);
+	ASSERT_EQ(Step(&call), 0);
+	channel.Answer(0, BH_VERDICT_DENY);
+	ASSERT_EQ(Step(&call), 1);
+	EXPECT_EQ(call.outcome, BH_OUTCOME_ANSWERED);
+}
+
+TEST_F(CallTest, ReasonFollowsHowTheLastGenerationEnded)
+{
+	struct Case {
+		uint32_t end, reason;
+	};
+	const Case cases[] = {{BH_END_STOPPED, BH_REASON_ABSENT},
+			      {BH_END_CRASHED, BH_REASON_CRASHED},
+			      {BH_END_HUNG, BH_REASON_HUNG},
+			      {BH_END_KILLED, BH_REASON_CRASHED},
+			      {BH_END_HOSTILE, BH_REASON_CRASHED}};
+	uint32_t generation = 0;
+	for (const Case &each : cases) {
+		SCOPED_TRACE(each.end);
+		bh_channel_begin_generation(channel.c, ++generation);
+		bh_call call = NewCall();
+		Start(&call);
+		ASSERT_EQ(bh_channel_end_generation(channel.c, generation, each.end), 0);
+		ASSERT_EQ(Step(&call), 0);
+		platform.now_ns = call.deadline_ns;
+		ASSERT_EQ(Step(&call), 1);
+		ExpectPolicy(call, each.reason, BH_VERDICT_ALLOW);
+	}
+	// A driver in quarantine is absent, and there is nothing to hold for.
+	bh_call call = NewCall();
+	ASSERT_EQ(Start(&call), 0);
+	bh_channel_set_quarantined(channel.c, 1);
+	ASSERT_EQ(Step(&call), 1);
+	ExpectPolicy(call, BH_REASON_ABSENT, BH_VERDICT_ALLOW);
+}
+
+TEST_F(CallTest, PolicyChangeReachesThoseWhoWait)
+{
+	bh_call call = NewCall();
+	ASSERT_EQ(Start(&call), 0);
+	const uint32_t *word = wait.word;
+	SetPolicy(BH_REASON_ABSENT, BH_ACTION_DENY, BH_ACTION_DENY);
+	EXPECT_TRUE(platform.Woke(word));
+	ASSERT_EQ(Step(&call), 1);
+	ExpectPolicy(call, BH_REASON_ABSENT, BH_VERDICT_DENY);
+}
+
+TEST_F(CallTest, DeclinedIsAbsentWithoutHolding)
+{
+	bh_channel_begin_generation(channel.c, 1);
+	bh_call call = NewCall();
+	Start(&call);
+	channel.Decline(0);
+	ASSERT_EQ(Step(&call), 1);
+	ExpectPolicy(call, BH_REASON_ABSENT, BH_VERDICT_ALLOW);
+	EXPECT_EQ(bh_channel_in_flight(channel.c), 0u);
+}
+
+TEST_F(CallTest, AnswerOfADeadHostStaysValid)
+{
+	bh_channel_begin_generation(channel.c, 1);
+	bh_call call = NewCall();
+	Start(&call);
+	channel.Begin(0, 0);
+	channel.Answer(0, BH_VERDICT_DENY);
+	bh_channel_end_generation(channel.c, 1, BH_END_CRASHED);
+	ASSERT_EQ(Step(&call), 1);
+	EXPECT_EQ(call.outcome, BH_OUTCOME_ANSWERED);
+	EXPECT_EQ(call.verdict, BH_VERDICT_DENY);
+	EXPECT_EQ(call.crashes, 0u);
+}
+
+TEST_F(CallTest, UnansweredCallIsReissuedToTheNextGeneration)
+{
+	bh_channel_begin_generation(channel.c, 1);
+	bh_call call = NewCall();
+	Start(&call);
+	const uint64_t id = call.call_id;
+	bh_channel_end_generation(channel.c, 1, BH_END_CRASHED);
+	ASSERT_EQ(Step(&call), 0);
+	bh_channel_begin_generation(channel.c, 2);
+	ASSERT_EQ(Step(&call), 0);
+	EXPECT_EQ(bh_ticket_generation(channel.Call(call.slot)->ticket), 2u);
+	EXPECT_EQ(channel.Call(call.slot)->call_id, id);
+	EXPECT_EQ(channel.Call(call.slot)->attempt, 1u);
+	EXPECT_TRUE(channel.Call(call.slot)->flags & BH_CALL_REISSUED);
+	channel.Answer(call.slot, BH_VERDICT_DENY);
+	ASSERT_EQ(Step(&call), 1);
+	EXPECT_EQ(call.issues, 2u);
+	EXPECT_EQ(channel.Statistics().reissued, 1u);
+	EXPECT_EQ(channel.Statistics().calls, 1u);
+}
+
+TEST_F(CallTest, WhatMustNotRunTwiceIsReissuedOnlyWhenNotBegun)
+{
+	bh_channel_begin_generation(channel.c, 1);
+	bh_call begun = NewCall(), unbegun = NewCall();
+	begun.reissue = unbegun.reissue = BH_REISSUE_IF_UNBEGUN;
+	Start(&begun);
+	Start(&unbegun);
+	channel.Begin(0, begun.slot);
+	bh_channel_end_generation(channel.c, 1, BH_END_STOPPED);
+	bh_channel_begin_generation(channel.c, 2);
+	ASSERT_EQ(Step(&begun), 1);
+	EXPECT_EQ(begun.outcome, BH_OUTCOME_UNKNOWN);
+	ASSERT_EQ(Step(&unbegun), 0);
+	EXPECT_EQ(unbegun.issues, 2u);
+	EXPECT_EQ(channel.Statistics().unknown, 1u);
+}
+
+TEST_F(CallTest, GenerationNumbersOnlyGrow)
+{
+	EXPECT_EQ(bh_channel_begin_generation(channel.c, 0), -1);
+	EXPECT_EQ(bh_channel_begin_generation(channel.c, 5), 0);
+	EXPECT_EQ(bh_channel_begin_generation(channel.c, 5), -1);
+	EXPECT_EQ(bh_channel_begin_generation(channel.c, 4), -1);
+	EXPECT_EQ(bh_channel_end_generation(channel.c, 4, BH_END_CRASHED), -1);
+	EXPECT_EQ(bh_channel_end_generation(channel.c, 5, BH_END_CRASHED), 0);
+	EXPECT_EQ(bh_channel_end_generation(channel.c, 5, BH_END_CRASHED), -1);
+	EXPECT_EQ(bh_channel_begin_generation(channel.c, 5), -1);
+	EXPECT_EQ(bh_channel_begin_generation(channel.c, 6), 0);
+}
+
+TEST_F(CallTest, DrainingHostKeepsItsCallsAndGetsNoOthers)
+{
+	bh_channel_begin_generation(channel.c, 1);
+	bh_call before = NewCall(), after = NewCall();
+	Start(&before);
+	bh_channel_set_draining(channel.c, 1);
+	ASSERT_EQ(Start(&after), 0);
+	EXPECT_EQ(after.issues, 0u);
+	EXPECT_EQ(bh_channel_in_flight(channel.c), 1u);
+	channel.Answer(before.slot, BH_VERDICT_DENY);
+	EXPECT_EQ(bh_channel_in_flight(channel.c), 0u);
+	ASSERT_EQ(Step(&before), 1);
+	EXPECT_EQ(before.verdict, BH_VERDICT_DENY);
+	bh_channel_begin_generation(channel.c, 2); // ends the first by itself
+	ASSERT_EQ(Step(&after), 0);
+	EXPECT_EQ(after.issues, 1u);
+}
+
+TEST_F(CallTest, AViolationEndsTheHostsServiceAndNotTheCall)
+{
+	struct Garbage {
+		uint32_t violation;
+		std::function<void(bh_reply_slot *)> spoil;
+	};
+	const auto verdict = [](uint32_t value, uint32_t cacheability) {
+		return [=](bh_reply_slot *reply) {
+			const bh_verdict_reply bytes = {value, cacheability};
+			std::memcpy(reply->reply, &bytes, sizeof(bytes));
+		};
+	};
+	const Garbage cases[] = {
+		{BH_VIOLATION_STATUS, [](bh_reply_slot *reply) { reply->status = 77; }},
+		{BH_VIOLATION_REPLY_BYTES, [](bh_reply_slot *reply) { reply->reply_bytes = 7; }},
+		{BH_VIOLATION_VERDICT, verdict(0, BH_CACHE_NOT)},
+		{BH_VIOLATION_CACHEABILITY, verdict(BH_VERDICT_ALLOW, 2)},
+		{BH_VIOLATION_PAYLOAD_BYTES,
+		 [](bh_reply_slot *reply) { reply->payload_bytes = 101; }},
+	};
+	uint32_t generation = 0;
+	for (const Garbage &garbage : cases) {
+		SCOPED_TRACE(garbage.violation);
+		platform.events.clear();
+		bh_channel_begin_generation(channel.c, ++generation);
+		bh_call call = NewCall(), bystander = NewCall(), next = NewCall();
+		char room[100];
+		call.reply_capacity = sizeof(room);
+		call.reply_payload = room;
+		Start(&call);
+		Start(&bystander);
+		channel.Answer(call.slot, BH_VERDICT_ALLOW);
+		channel.Reply(call.slot)->payload_bytes = 0;
+		garbage.spoil(channel.Reply(call.slot));
+		ASSERT_EQ(Step(&call), 0);
+		ASSERT_EQ(platform.Count(BH_EVENT_VIOLATION), 1u);
+		EXPECT_EQ(platform.events[0].detail, garbage.violation);
+		EXPECT_EQ(platform.events[0].generation, generation);
+		EXPECT_EQ(call.crashes, 1u);
+		// Nothing goes to that host any more; the call waits for another.
+		ASSERT_EQ(Start(&next), 0);
+		EXPECT_EQ(next.issues, 0u);
+		EXPECT_EQ(channel.Statistics().late, 0u);
+		bh_channel_end_generation(channel.c, generation, BH_END_HOSTILE);
+		bh_channel_begin_generation(channel.c, ++generation);
+		for (bh_call *each : {&call, &bystander, &next}) {
+			ASSERT_EQ(Step(each), 0);
+			channel.Reply(each->slot)->payload_bytes = 0;
+			channel.Answer(each->slot, BH_VERDICT_ALLOW);
+			ASSERT_EQ(Step(each), 1);
+			EXPECT_EQ(each->outcome, BH_OUTCOME_ANSWERED);
+		}
+		bh_channel_end_generation(channel.c, generation, BH_END_STOPPED);
+	}
+	EXPECT_EQ(channel.Statistics().violations, std::size(cases));
+}
+
+TEST_F(CallTest, CancelEndsACallInEveryState)
+{
+	bh_call start = NewCall(), host = NewCall();
+	bh_call_start(&shim, &start);
+	bh_call_cancel(&start, platform.now_ns);
+	Start(&host);
+	bh_call_cancel(&host, platform.now_ns);
+	bh_channel_begin_generation(channel.c, 1);
+	bh_call issued[4];
+	for (bh_call &call : issued) {
+		call = NewCall();
+		Start(&call);
+	}
+	bh_call slot = NewCall();
+	Start(&slot);
+	bh_call_will_sleep(&slot, &wait);
+	bh_call_cancel(&slot, platform.now_ns);
+	bh_call_cancel(&issued[0], platform.now_ns);
+	for (bh_call *call : {&start, &host, &slot, &issued[0]}) {
+		EXPECT_EQ(call->outcome, BH_OUTCOME_CANCELLED);
+		EXPECT_EQ(call->verdict, BH_VERDICT_DENY);
+		EXPECT_EQ(Step(call), 1);
+		bh_call_cancel(call, platform.now_ns);
+	}
+	EXPECT_EQ(channel.Statistics().cancelled, 3u); // `start` had not come to a channel
+	// The slot is the host's until that has answered.
+	EXPECT_EQ(Start(&slot), 0);
+	EXPECT_EQ(slot.issues, 0u);
+	channel.Answer(issued[0].slot, BH_VERDICT_ALLOW);
+	EXPECT_EQ(Step(&slot), 0);
+	EXPECT_EQ(slot.slot, issued[0].slot);
+}
+
+TEST_F(CallTest, DescriptorsGoAheadOfTheCallsThatNeedThem)
+{
+	bh_channel_config config = TestConfig();
+	config.descriptor_callbacks = bh_callback_bit(BH_CALLBACK_FILE_OPEN);
+	FakeChannel other(&platform, config);
+	Use(&other);
+	bh_channel_begin_generation(other.c, 1);
+	bh_call open = NewCall();
+	open.descriptor = 5;
+	Start(&open);
+	ASSERT_EQ(platform.sent_tickets.size(), 1u);
+	EXPECT_EQ(platform.sent_tickets[0], other.Call(0)->ticket);
+	EXPECT_TRUE(other.Call(0)->flags & BH_CALL_HAS_DESCRIPTOR);
+	bh_call exec = FileCall(7, platform.now_ns + 1000, BH_CALLBACK_FILE_EXEC);
+	exec.descriptor = 5;
+	Start(&exec);
+	EXPECT_EQ(platform.sent_tickets.size(), 1u);
+	EXPECT_FALSE(other.Call(1)->flags & BH_CALL_HAS_DESCRIPTOR);
+
+	platform.send_result = -1; // no room now
+	bh_call held = NewCall();
+	held.descriptor = 5;
+	held.deadline_ns += 1'000'000'000;
+	ASSERT_EQ(Start(&held), 0);
+	EXPECT_EQ(held.issues, 0u);
+	EXPECT_LE(wait.until_ns, platform.now_ns + 1'000'000);
+	EXPECT_EQ(bh_channel_in_flight(other.c), 2u);
+	platform.send_result = 0;
+	ASSERT_EQ(Step(&held), 0);
+	EXPECT_EQ(held.issues, 1u);
+
+	platform.send_result = -2;
+	bh_call never = NewCall();
+	never.descriptor = 5;
+	ASSERT_EQ(Start(&never), 1);
+	ExpectPolicy(never, BH_REASON_ABSENT, BH_VERDICT_ALLOW);
+}
+
+class StackTest : public ::testing::Test
+{
+      protected:
+	StackTest()
+	{
+		bh_shim_init(&shim, &platform.c);
+		for (uint32_t altitude : {200u, 300u, 100u}) {
+			bh_channel_config config = TestConfig();
+			config.altitude = altitude;
+			if (altitude == 100)
+				config.callbacks = bh_callback_bit(BH_CALLBACK_FILE_EXEC);
+			channels.push_back(std::make_unique<FakeChannel>(&platform, config));
+			bh_channel_begin_generation(channels.back()->c, 1);
+			EXPECT_EQ(bh_shim_add(&shim, channels.back()->c), 0);
+		}
+	}
+	int Step(bh_call *call)
+	{
+		return bh_call_step(call, platform.now_ns, &wait);
+	}
+	FakePlatform platform;
+	std::vector<std::unique_ptr<FakeChannel>> channels;
+	bh_shim shim;
+	bh_wait wait{};
+};
+
+TEST_F(StackTest, DriversAreAskedByAltitudeAndTheFirstDenialWins)
+{
+	bh_call call = FileCall(7, platform.now_ns + 1000, BH_CALLBACK_FILE_EXEC);
+	bh_call_start(&shim, &call);
+	for (size_t asked : {size_t{1}, size_t{0}, size_t{2}}) {
+		ASSERT_EQ(Step(&call), 0);
+		EXPECT_EQ(call.channel, channels[asked]->c);
+		channels[asked]->Answer(call.slot, BH_VERDICT_ALLOW);
+	}
+	ASSERT_EQ(Step(&call), 1);
+	EXPECT_EQ(call.outcome, BH_OUTCOME_ANSWERED);
+	EXPECT_EQ(call.verdict, BH_VERDICT_ALLOW);
+	EXPECT_EQ(call.issues, 3u);
+
+	bh_call_start(&shim, &call);
+	ASSERT_EQ(Step(&call), 0);
+	channels[1]->Answer(call.slot, BH_VERDICT_DENY);
+	ASSERT_EQ(Step(&call), 1);
+	EXPECT_EQ(call.verdict, BH_VERDICT_DENY);
+	EXPECT_EQ(channels[0]->Statistics().calls, 1u);
+}
+
+TEST_F(StackTest, ChannelsAreSkippedForWhatTheyDidNotRegister)
+{
+	bh_call call = FileCall(7, platform.now_ns + 1000);
+	bh_call_start(&shim, &call);
+	Step(&call);
+	channels[1]->Answer(call.slot, BH_VERDICT_ALLOW);
+	Step(&call);
+	channels[0]->Answer(call.slot, BH_VERDICT_ALLOW);
+	ASSERT_EQ(Step(&call), 1);
+	EXPECT_EQ(channels[2]->Statistics().calls, 0u);
+
+	for (uint32_t callback : {uint32_t{BH_CALLBACK_FILE_ACCESS}, 0x7777u, 0u, ~0u}) {
+		bh_call unasked = FileCall(7, platform.now_ns + 1000, callback);
+		bh_call_start(&shim, &unasked);
+		ASSERT_EQ(Step(&unasked), 1);
+		EXPECT_EQ(unasked.outcome, BH_OUTCOME_UNASKED);
+		EXPECT_EQ(unasked.verdict, BH_VERDICT_ALLOW);
+	}
+}
+
+TEST_F(StackTest, TheDeadlineIsShared)
+{
+	bh_call call = FileCall(7, platform.now_ns + 1000);
+	bh_call_start(&shim, &call);
+	Step(&call);
+	channels[1]->Answer(call.slot, BH_VERDICT_ALLOW);
+	platform.now_ns = call.deadline_ns;
+	ASSERT_EQ(Step(&call), 1);
+	EXPECT_EQ(call.outcome, BH_OUTCOME_POLICY);
+	EXPECT_EQ(call.issues, 1u);
+	EXPECT_EQ(channels[0]->Statistics().calls, 1u);
+}
+
+TEST_F(StackTest, AStackHasItsSize)
+{
+	for (uint32_t i = 3; i < BH_CHANNELS_MAX; i++)
+		EXPECT_EQ(bh_shim_add(&shim, channels[0]->c), 0);
+	EXPECT_EQ(bh_shim_add(&shim, channels[0]->c), -1);
+}
+
+} // namespace
+} // namespace bulkhead

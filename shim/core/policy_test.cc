@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+#include <string>
+
+#include "shim/core/fake_channel.h"
+
+namespace bulkhead
+{
+namespace
+{
+
+TEST(Policy, DefaultHoldsThenAllowsAndDeniesPoison)
+{
+	bh_policy policy;
+	bh_policy_default(&policy);
+	EXPECT_EQ(bh_policy_check(&policy), 0);
+	for (uint32_t reason :
+	     {BH_REASON_ABSENT, BH_REASON_CRASHED, BH_REASON_HUNG, BH_REASON_FULL}) {
+		EXPECT_EQ(policy.rule[BH_CLASS_FILE][reason].action, BH_ACTION_HOLD);
+		EXPECT_EQ(policy.rule[BH_CLASS_FILE][reason].fallback, BH_ACTION_ALLOW);
+	}
+	EXPECT_EQ(policy.rule[BH_CLASS_FILE][BH_REASON_POISON].action, BH_ACTION_DENY);
+}
+
+TEST(Policy, CheckRefusesWhatIsNoRule)
+{
+	for (uint32_t value = 0; value < 256; value++) {
+		bh_policy policy;
+		bh_policy_default(&policy);
+		SetRule(&policy, BH_REASON_HUNG, value, BH_ACTION_DENY);
+		EXPECT_EQ(bh_policy_check(&policy), value >= 1 && value <= 4 ? 0 : -1) << value;
+		SetRule(&policy, BH_REASON_HUNG, BH_ACTION_HOLD, value);
+		EXPECT_EQ(bh_policy_check(&policy), value == 1 || value == 2 ? 0 : -1) << value;
+	}
+}
+
+class PolicyTable : public CoreTest
+{
+      protected:
+	// Brings a call into each situation; not 0 when it ended at once.
+	int Provoke(uint32_t reason, FakeChannel *target, bh_call *blocker, bh_call *call)
+	{
+		if (reason != BH_REASON_ABSENT)
+			bh_channel_begin_generation(target->c, 1);
+		if (reason == BH_REASON_FULL)
+			Start(blocker);
+		const int ended = Start(call);
+		if (reason != BH_REASON_CRASHED && reason != BH_REASON_POISON)
+			return ended;
+		if (reason == BH_REASON_POISON)
+			target->Begin(0, call->slot);
+		bh_channel_end_generation(target->c, 1, BH_END_CRASHED);
+		return Step(call);
+	}
+};
+
+TEST_F(PolicyTable, EveryActionForEveryReason)
+{
+	for (uint32_t reason = 0; reason < BH_REASON_COUNT; reason++) {
+		for (uint32_t action = BH_ACTION_ALLOW; action <= BH_ACTION_CACHED; action++) {
+			for (uint32_t fallback : {BH_ACTION_ALLOW, BH_ACTION_DENY}) {
+				SCOPED_TRACE(std::to_string(reason) + "/" + std::to_string(action) +
+					     "/" + std::to_string(fallback));
+				bh_channel_config config = TestConfig();
+				config.geometry = {1, 1, 0, 0};
+				config.poison_crashes = reason == BH_REASON_POISON ? 1 : 2;
+				SetRule(&config.policy, reason, action, fallback);
+				FakeChannel target(&platform, config);
+				Use(&target);
+				bh_call blocker = FileCall(1, platform.now_ns + 100000);
+				bh_call call = NewCall();
+				const int ended = Provoke(reason, &target, &blocker, &call);
+				// A host that serves has until the deadline; poison has no time.
+				const bool at_once = reason == BH_REASON_POISON ||
+						     (action != BH_ACTION_HOLD &&
+						      reason != BH_REASON_HUNG);
+				EXPECT_EQ(ended != 0, at_once);
+				platform.now_ns = call.deadline_ns;
+				ASSERT_EQ(Step(&call), 1);
+				const bool allow = action == BH_ACTION_ALLOW ||
+						   (action != BH_ACTION_DENY &&
+						    fallback == BH_ACTION_ALLOW);
+				ExpectPolicy(call, reason,
+					     allow ? BH_VERDICT_ALLOW : BH_VERDICT_DENY);
+				EXPECT_EQ(target.Statistics().by_policy[reason], 1u);
+			}
+		}
+	}
+}
+
+TEST_F(PolicyTable, RulesAreByClass)
+{
+	for (auto &klass : channel.config.policy.rule)
+		klass[BH_REASON_ABSENT] = {BH_ACTION_ALLOW, BH_ACTION_ALLOW};
+	SetPolicy(BH_REASON_ABSENT, BH_ACTION_DENY, BH_ACTION_ALLOW);
+	bh_call call = NewCall();
+	ASSERT_EQ(Start(&call), 1);
+	ExpectPolicy(call, BH_REASON_ABSENT, BH_VERDICT_DENY);
+}
+
+} // namespace
+} // namespace bulkhead

@@ -242,6 +242,11 @@ class History
 			std::vector<bh_call> all(bh_slot_count(&config.geometry));
 			for (bh_call &call : all) {
 				call = FileCall(999, platform.now_ns + 1000);
+				if (&call == &all[0]) { // takes the whole pool
+					call.payload = payload;
+					call.payload_bytes = config.geometry.call_chunks *
+							     size_t{BH_POOL_CHUNK_BYTES};
+				}
 				bh_call_start(&alone, &call);
 				EXPECT_EQ(bh_call_step(&call, platform.now_ns, &last), 0);
 				EXPECT_EQ(call.issues, 1u);

@@ -35,7 +35,7 @@ static void leave_abandoned(struct bh_channel *channel, uint32_t slot, uint64_t 
 }
 
 /* Runs before anyone else knows the channel. */
-void bh_channel_adopt(struct bh_channel *channel)
+void bh_channel_adopt(struct bh_channel *channel, uint32_t takeover)
 {
 	uint64_t ticket;
 	uint32_t slot;
@@ -43,7 +43,11 @@ void bh_channel_adopt(struct bh_channel *channel)
 	channel->adopted = 1;
 	for (slot = 0; slot < channel->slot_count; slot++) {
 		ticket = bh_load_acquire(&bh_call_slot_at(channel, slot)->ticket);
-		channel->slots[slot].count = (uint32_t)ticket;
+		/*
+		 * The dead shim may have sent a file ahead of a ticket that it did not live to
+		 * store. Counting on from the last one stored would give that file to another call.
+		 */
+		channel->slots[slot].count = (uint32_t)ticket + (takeover << 16);
 		if (bh_ticket_generation(ticket) > channel->highest)
 			channel->highest = bh_ticket_generation(ticket);
 		if (ticket != BH_TICKET_NONE &&

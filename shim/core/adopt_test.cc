@@ -14,7 +14,7 @@ class AdoptTest : public CoreTest
       protected:
 	void TakeOver()
 	{
-		channel.config.adopt = 1;
+		channel.config.adopt++;
 		channel.Init(&platform.c);
 		Use(&channel);
 	}
@@ -66,6 +66,31 @@ TEST_F(AdoptTest, ANewGenerationFreesThem)
 		Start(&call);
 		EXPECT_EQ(call.issues, 1u);
 	}
+}
+
+// A shim that dies between sending a call's file and storing its ticket leaves the file with the
+// host. The host knows files by slot and ticket: the next call in the slot must not get that
+// ticket.
+TEST_F(AdoptTest, ATicketWhoseFileWasSentButNeverStoredIsNotIssuedAgain)
+{
+	bh_channel_begin_generation(channel.c, 4);
+	uint64_t lost[2];
+	for (uint64_t &ticket : lost) {
+		const uint64_t stored = channel.Call(0)->ticket;
+		bh_call call = NewCall();
+		Start(&call);
+		ASSERT_EQ(call.slot, 0u);
+		ticket = channel.Call(0)->ticket;
+		channel.Call(0)->ticket = stored; // died before the store
+		TakeOver();
+		ASSERT_EQ(bh_channel_begin_generation(channel.c, 4), 0);
+	}
+	bh_call call = NewCall();
+	Start(&call);
+	ASSERT_EQ(call.slot, 0u);
+	EXPECT_NE(lost[0], lost[1]);
+	EXPECT_NE(channel.Call(0)->ticket, lost[0]);
+	EXPECT_NE(channel.Call(0)->ticket, lost[1]);
 }
 
 TEST_F(AdoptTest, TheSameGenerationBeginsOnlyOnce)

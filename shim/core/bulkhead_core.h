@@ -128,7 +128,7 @@ struct bh_channel_config {
 	uint32_t poison_kills;   /* the same for hosts killed from outside; default 16 */
 	uint32_t spin_ns;        /* ceiling of the adaptive spin budget; 0 never spins */
 	uint32_t cache_entries;  /* verdict cache, a power of two; 0 is off */
-	uint32_t adopt;          /* not 0: the call region was in use by a shim that died */
+	uint32_t adopt;          /* not 0: which take-over of a dead shim's regions this is */
 	void *cookie;            /* handed to the platform */
 };
 
@@ -246,7 +246,7 @@ struct bh_call {
 	uint8_t reply[BH_INLINE_BYTES];
 	size_t reply_payload_bytes;
 	uint32_t issues; /* times it was given to a host */
-	uint64_t ended_ns;
+	uint64_t ended_ns; /* the core's last look at the clock: at most one spin's look old */
 
 	/* the core's */
 	struct bh_shim *shim;

@@ -127,7 +127,7 @@ struct bh_channel *bh_channel_init(void *private_memory, const struct bh_channel
 	}
 	write_header(channel);
 	if (config->adopt)
-		bh_channel_adopt(channel);
+		bh_channel_adopt(channel, config->adopt);
 	return channel;
 }
 

@@ -183,7 +183,7 @@ void bh_channel_event(struct bh_channel *channel, uint32_t event, uint32_t detai
 		      const struct bh_call *call);
 
 /* adopt.c */
-void bh_channel_adopt(struct bh_channel *channel);
+void bh_channel_adopt(struct bh_channel *channel, uint32_t takeover);
 
 /* slots.c */
 /* A slot of the lane, or of another; BH_SLOT_NONE when all are in use. */

@@ -122,7 +122,7 @@ absl::StatusOr<ChannelId> EmbeddedShim::AddChannel(const ChannelSpec& spec) {
   const ChannelId id = static_cast<ChannelId>(entries_.size());
   absl::StatusOr<std::unique_ptr<UserChannel>> channel =
       UserChannel::Create(id, spec, platform_.core(), &entry->route, entry->memory.call_region(),
-                          entry->memory.reply_region(), /*adopt=*/false);
+                          entry->memory.reply_region(), /*takeover=*/0);
   if (!channel.ok()) return channel.status();
   entry->channel = *std::move(channel);
 

@@ -42,7 +42,7 @@ class ExclusionTable {
 
  private:
   std::atomic<uint32_t> used_{0};  // entries that may be occupied; never shrinks
-  uint32_t reserved_ = 0;
+  [[maybe_unused]] uint32_t reserved_ = 0;
   std::array<std::atomic<int32_t>, kCapacity> pids_ = {};  // 0: free
 };
 static_assert(sizeof(ExclusionTable) == 1024);

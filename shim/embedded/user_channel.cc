@@ -57,7 +57,7 @@ ChannelStatistics LinkStatistics(const bh_statistics& core) {
 
 absl::StatusOr<std::unique_ptr<UserChannel>> UserChannel::Create(
     ChannelId id, const ChannelSpec& spec, const bh_platform* platform,
-    const DescriptorRoute* route, void* call_region, void* reply_region, bool adopt) {
+    const DescriptorRoute* route, void* call_region, void* reply_region, uint32_t takeover) {
   std::unique_ptr<UserChannel> channel(new UserChannel());
   channel->cookie_ = {.channel = id, .route = route};
 
@@ -72,7 +72,7 @@ absl::StatusOr<std::unique_ptr<UserChannel>> UserChannel::Create(
   config.altitude = spec.altitude;
   config.spin_ns = spec.spin_ns;
   config.cache_entries = spec.cache_entries;
-  config.adopt = adopt ? 1 : 0;
+  config.adopt = takeover;
   config.cookie = &channel->cookie_;
 
   const size_t bytes = bh_channel_private_bytes(&config);

@@ -26,12 +26,13 @@ ChannelStatistics LinkStatistics(const bh_statistics& statistics);
 
 class UserChannel {
  public:
-  // `adopt`: the call region was in use by a shim process that died.
+  // `takeover`: 0, or which takeover this is of a call region that was in use by a process that
+  // died: a number that never comes again on this channel.
   static absl::StatusOr<std::unique_ptr<UserChannel>> Create(ChannelId id, const ChannelSpec& spec,
                                                              const bh_platform* platform,
                                                              const DescriptorRoute* route,
                                                              void* call_region, void* reply_region,
-                                                             bool adopt);
+                                                             uint32_t takeover);
 
   bh_channel* core() const { return core_; }
   uint32_t generation() const { return generation_; }  // that serves; 0: none

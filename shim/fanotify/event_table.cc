@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "shim/fanotify/event_table.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "ipc/check.h"
+#include "ipc/monotonic.h"
+
+namespace bulkhead {
+
+EventTable::EventTable(Journal* journal, int group, uint64_t deadline_ns, uint32_t in_flight_max)
+    : journal_(journal),
+      group_(group),
+      deadline_ns_(deadline_ns),
+      in_flight_max_(std::min(in_flight_max, kInFlightMax)),
+      events_(kJournalRecords) {
+  // Low indexes first: a shim that is never busy touches few pages.
+  free_.reserve(kJournalRecords);
+  for (uint32_t i = kJournalRecords; i > 0; --i) free_.push_back(i - 1);
+}
+
+Event& EventTable::At(uint32_t index) {
+  Event& event = events_[index];
+  event.index = index;
+  if (event.path == nullptr) event.path = std::make_unique<char[]>(Event::kPathBytesMax);
+  return event;
+}
+
+Event* EventTable::Acquire(bool reserve) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (free_.empty()) return nullptr;
+  if (!reserve) {
+    if (in_use_.load(std::memory_order_relaxed) >= in_flight_max_) return nullptr;
+    in_use_.fetch_add(1, std::memory_order_acq_rel);
+  }
+  const uint32_t index = free_.back();
+  free_.pop_back();
+  return &At(index);
+}
+
+void EventTable::MarkTaken(JournalRecord& record) {
+  if (record.taken_ns == 0) record.taken_ns = MonotonicNowNs();
+  record.state.store(RecordState::kTaken, std::memory_order_release);
+}
+
+EventTable::ReadResult EventTable::Read(Event& event) {
+  JournalRecord& record = journal_->records[event.index];
+  std::memset(&record.metadata, 0, sizeof(record.metadata));
+  record.taken_ns = 0;
+  record.state.store(RecordState::kReading, std::memory_order_release);
+  // Room for one event, so that the kernel hands over one.
+  const ssize_t bytes = read(group_, &record.metadata, sizeof(record.metadata));
+  if (bytes == static_cast<ssize_t>(sizeof(record.metadata))) {
+    BULKHEAD_CHECK(record.metadata.vers == FANOTIFY_METADATA_VERSION);
+    if (record.metadata.fd < 0) return ReadResult::kNothing;  // a queue overflow: nobody waits
+    MarkTaken(record);
+    event.deadline_ns = record.taken_ns + deadline_ns_;
+    journal_->counters.events.fetch_add(1, std::memory_order_relaxed);
+    return ReadResult::kEvent;
+  }
+  return bytes < 0 && (errno == EAGAIN || errno == EINTR) ? ReadResult::kNothing
+                                                          : ReadResult::kFailed;
+}
+
+void EventTable::Answer(Event& event, bool allow) {
+  JournalRecord& record = journal_->records[event.index];
+  const fanotify_response response = {.fd = record.metadata.fd,
+                                      .response = allow ? uint32_t{FAN_ALLOW} : uint32_t{FAN_DENY}};
+  // ENOENT: whoever waited was killed, or the event was answered right before its worker died.
+  ssize_t written;
+  do {
+    written = write(group_, &response, sizeof(response));
+  } while (written < 0 && errno == EINTR);
+  record.state.store(RecordState::kAnswered, std::memory_order_release);
+  close(record.metadata.fd);
+
+  const uint64_t now_ns = MonotonicNowNs();
+  const uint64_t took_ns = now_ns - record.taken_ns;
+  JournalCounters& counters = journal_->counters;
+  uint64_t longest = counters.answer_ns_max.load(std::memory_order_relaxed);
+  while (took_ns > longest && !counters.answer_ns_max.compare_exchange_weak(longest, took_ns)) {
+  }
+  if (took_ns > deadline_ns_ + kLateAfterNs) counters.late.fetch_add(1, std::memory_order_relaxed);
+  record.state.store(RecordState::kFree, std::memory_order_release);
+}
+
+void EventTable::Release(Event& event) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  free_.push_back(event.index);
+  in_use_.fetch_sub(1, std::memory_order_acq_rel);
+}
+
+std::vector<int> EventTable::UnansweredDescriptors(const Journal& journal) {
+  std::vector<int> descriptors;
+  for (const JournalRecord& record : journal.records) {
+    if (IsUnanswered(record)) descriptors.push_back(record.metadata.fd);
+  }
+  return descriptors;
+}
+
+std::vector<Event*> EventTable::Adopt(const std::vector<int>& unknown) {
+  // By hand, not through Acquire(): which record an event is in is given.
+  std::vector<Event*> adopted;
+  std::vector<bool> used(kJournalRecords, false);
+  const auto take = [&](uint32_t index) {
+    JournalRecord& record = journal_->records[index];
+    MarkTaken(record);
+    Event& event = At(index);
+    event.deadline_ns = record.taken_ns + deadline_ns_;
+    used[index] = true;
+    adopted.push_back(&event);
+  };
+  for (uint32_t i = 0; i < kJournalRecords; ++i) {
+    JournalRecord& record = journal_->records[i];
+    if (IsUnanswered(record)) {
+      take(i);
+    } else {
+      record.state.store(RecordState::kFree, std::memory_order_release);
+    }
+  }
+  uint32_t next = 0;
+  for (const int descriptor : unknown) {
+    while (next < kJournalRecords && used[next]) ++next;
+    if (next == kJournalRecords) break;
+    JournalRecord& record = journal_->records[next];
+    std::memset(&record.metadata, 0, sizeof(record.metadata));
+    record.metadata.event_len = sizeof(record.metadata);
+    record.metadata.vers = FANOTIFY_METADATA_VERSION;
+    record.metadata.mask = FAN_OPEN_PERM;
+    record.metadata.fd = descriptor;
+    record.taken_ns = 0;
+    take(next);
+  }
+  std::lock_guard<std::mutex> lock(mutex_);
+  free_.erase(std::remove_if(free_.begin(), free_.end(), [&](uint32_t i) { return used[i]; }),
+              free_.end());
+  in_use_.store(static_cast<uint32_t>(adopted.size()), std::memory_order_release);
+  journal_->counters.adopted.fetch_add(adopted.size(), std::memory_order_relaxed);
+  return adopted;
+}
+
+}  // namespace bulkhead

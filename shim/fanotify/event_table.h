@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// EventTable: the worker's hands on the journal: takes events from the kernel into records, answers
+// them, and knows which records are free. What belongs to a record besides the journal (its call,
+// its path) stands in an Event of the same index.
+//
+// Threads: Read() by one thread at a time (the one that leads), everything else by any.
+#ifndef BULKHEAD_SHIM_FANOTIFY_EVENT_TABLE_H_
+#define BULKHEAD_SHIM_FANOTIFY_EVENT_TABLE_H_
+
+#include <atomic>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "shim/core/bulkhead_core.h"
+#include "shim/fanotify/journal.h"
+
+namespace bulkhead {
+
+// One event in the hands of the worker.
+struct Event {
+  static constexpr size_t kPathBytesMax = 4096;
+
+  uint32_t index = 0;
+  uint64_t deadline_ns = 0;
+  bh_call call = {};
+  std::unique_ptr<char[]> path;  // kPathBytesMax, made when the record is first used
+};
+
+class EventTable {
+ public:
+  enum class ReadResult { kEvent, kNothing, kFailed };
+
+  // `in_flight_max`: events that may be parked; at most kInFlightMax.
+  EventTable(Journal* journal, int group, uint64_t deadline_ns, uint32_t in_flight_max);
+
+  // A free record to read into, or null when as many events as allowed are in flight. Readers own
+  // one each besides (`reserve`: they ask for it once, when they begin).
+  Event* Acquire(bool reserve);
+
+  // Takes the next event into the event's record. kNothing: none waits.
+  ReadResult Read(Event& event);
+
+  const fanotify_event_metadata& metadata(const Event& event) const {
+    return journal_->records[event.index].metadata;
+  }
+
+  // Tells the kernel. The record stays the caller's to read into again, or to Release().
+  void Answer(Event& event, bool allow);
+  void Release(Event& event);
+
+  // Events that the worker before this one left unanswered; their records are taken from the free
+  // ones. Once, before any thread runs. `unknown` are descriptors of events that no record knows.
+  std::vector<Event*> Adopt(const std::vector<int>& unknown);
+
+  // The events of a worker that was just started: unanswered records' descriptors.
+  static std::vector<int> UnansweredDescriptors(const Journal& journal);
+
+  uint32_t in_use() const { return in_use_.load(std::memory_order_acquire); }
+
+ private:
+  Event& At(uint32_t index);
+  void MarkTaken(JournalRecord& record);
+
+  Journal* const journal_;
+  const int group_;
+  const uint64_t deadline_ns_;
+  const uint32_t in_flight_max_;
+  std::vector<Event> events_;
+  std::mutex mutex_;
+  std::vector<uint32_t> free_;
+  std::atomic<uint32_t> in_use_{0};  // records that are not free and not a reader's
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_SHIM_FANOTIFY_EVENT_TABLE_H_

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The kernel is played by the other end of a socket: it writes events and reads responses.
+#include "shim/fanotify/event_table.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <memory>
+#include <vector>
+
+#include "ipc/unique_fd.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr uint64_t kDeadlineNs = 5'000'000'000;
+
+class EventTableTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    int ends[2];
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
+    kernel_.reset(ends[0]);
+    group_.reset(ends[1]);
+    journal_ = std::make_unique<Journal>();
+    table_ = MakeTable();
+  }
+
+  std::unique_ptr<EventTable> MakeTable(uint32_t in_flight_max = kInFlightMax) {
+    return std::make_unique<EventTable>(journal_.get(), group_.get(), kDeadlineNs, in_flight_max);
+  }
+
+  // An event for a file of its own; returns the descriptor.
+  int Raise(uint64_t mask = FAN_OPEN_PERM) {
+    fanotify_event_metadata event = {};
+    event.event_len = sizeof(event);
+    event.vers = FANOTIFY_METADATA_VERSION;
+    event.metadata_len = sizeof(event);
+    event.mask = mask;
+    event.fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    event.pid = 1;
+    EXPECT_EQ(write(kernel_.get(), &event, sizeof(event)), static_cast<ssize_t>(sizeof(event)));
+    return event.fd;
+  }
+
+  // The next response; fd -1 when there is none.
+  fanotify_response Response() {
+    fanotify_response response = {.fd = -1, .response = 0};
+    [[maybe_unused]] const ssize_t bytes = read(kernel_.get(), &response, sizeof(response));
+    return response;
+  }
+
+  static bool IsOpen(int descriptor) { return fcntl(descriptor, F_GETFD) >= 0; }
+
+  UniqueFd kernel_;
+  UniqueFd group_;
+  std::unique_ptr<Journal> journal_;
+  std::unique_ptr<EventTable> table_;
+};
+
+TEST_F(EventTableTest, TakesAnEventAndAnswersItOnce) {
+  Event* event = table_->Acquire(/*reserve=*/true);
+  ASSERT_NE(event, nullptr);
+  EXPECT_EQ(table_->Read(*event), EventTable::ReadResult::kNothing);
+  const int descriptor = Raise();
+  ASSERT_EQ(table_->Read(*event), EventTable::ReadResult::kEvent);
+  EXPECT_TRUE(IsUnanswered(journal_->records[event->index]));
+  EXPECT_EQ(table_->metadata(*event).fd, descriptor);
+  table_->Answer(*event, false);
+  const fanotify_response response = Response();
+  EXPECT_EQ(response.fd, descriptor);
+  EXPECT_EQ(response.response, static_cast<uint32_t>(FAN_DENY));
+  EXPECT_EQ(Response().fd, -1);
+  EXPECT_FALSE(IsOpen(descriptor));
+  EXPECT_FALSE(IsUnanswered(journal_->records[event->index]));
+}
+
+TEST_F(EventTableTest, ANewWorkerTakesOverWhatTheLastOneHad) {
+  Event* first = table_->Acquire(true);
+  const int taken = Raise(FAN_OPEN_EXEC_PERM);
+  ASSERT_EQ(table_->Read(*first), EventTable::ReadResult::kEvent);
+  const uint64_t taken_ns = journal_->records[first->index].taken_ns;
+  // Killed between the kernel's write and the first instruction after it.
+  Event* second = table_->Acquire(true);
+  const int reading = Raise();
+  ASSERT_EQ(table_->Read(*second), EventTable::ReadResult::kEvent);
+  JournalRecord& record = journal_->records[second->index];
+  record.state.store(RecordState::kReading);
+  record.taken_ns = 0;
+  // Killed while it waited for one.
+  Event* third = table_->Acquire(true);
+  ASSERT_EQ(table_->Read(*third), EventTable::ReadResult::kNothing);
+
+  table_ = MakeTable();
+  const int unknown = open("/dev/null", O_RDONLY | O_CLOEXEC);
+  const std::vector<Event*> adopted = table_->Adopt({unknown});
+  ASSERT_EQ(adopted.size(), 3u);
+  EXPECT_EQ(table_->in_use(), 3u);
+  EXPECT_EQ(table_->metadata(*adopted[0]).fd, taken);
+  EXPECT_EQ(CallbackOf(table_->metadata(*adopted[0])),
+            static_cast<uint32_t>(BH_CALLBACK_FILE_EXEC));
+  EXPECT_EQ(adopted[0]->deadline_ns, taken_ns + kDeadlineNs) << "a takeover gives no time away";
+  EXPECT_EQ(table_->metadata(*adopted[1]).fd, reading);
+  EXPECT_GE(adopted[1]->deadline_ns, taken_ns + kDeadlineNs);
+  EXPECT_EQ(table_->metadata(*adopted[2]).fd, unknown);
+  for (Event* event : adopted) {
+    table_->Answer(*event, true);
+    table_->Release(*event);
+  }
+  EXPECT_EQ(Response().fd, taken);
+  EXPECT_EQ(Response().fd, reading);
+  EXPECT_EQ(Response().fd, unknown);
+  EXPECT_EQ(table_->in_use(), 0u);
+  EXPECT_EQ(journal_->counters.adopted.load(), 3u);
+}
+
+TEST_F(EventTableTest, ARecordThatIsTakenOverIsNotHandedOut) {
+  Event* first = table_->Acquire(true);
+  Raise();
+  ASSERT_EQ(table_->Read(*first), EventTable::ReadResult::kEvent);
+  const uint32_t index = first->index;
+  table_ = MakeTable();
+  ASSERT_EQ(table_->Adopt({}).size(), 1u);
+  uint32_t acquired = 0;
+  while (Event* event = table_->Acquire(true)) {
+    EXPECT_NE(event->index, index);
+    ASSERT_LE(++acquired, kJournalRecords);
+  }
+  EXPECT_EQ(acquired, kJournalRecords - 1);
+}
+
+TEST_F(EventTableTest, ParkingEndsAtItsLimitWhileReadersGoOn) {
+  table_ = MakeTable(/*in_flight_max=*/2);
+  ASSERT_NE(table_->Acquire(true), nullptr);
+  Event* one = table_->Acquire(false);
+  ASSERT_NE(one, nullptr);
+  ASSERT_NE(table_->Acquire(false), nullptr);
+  EXPECT_EQ(table_->Acquire(false), nullptr);
+  ASSERT_NE(table_->Acquire(true), nullptr);
+  table_->Release(*one);
+  EXPECT_NE(table_->Acquire(false), nullptr);
+}
+
+TEST_F(EventTableTest, SaysWhenTheKernelCanNotHandOverAnEvent) {
+  Event* event = table_->Acquire(true);
+  kernel_.reset();
+  EXPECT_EQ(table_->Read(*event), EventTable::ReadResult::kFailed);
+}
+
+}  // namespace
+}  // namespace bulkhead

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "shim/fanotify/fanotify_attachment.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/fanotify.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <new>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ipc/monotonic.h"
+#include "shim/fanotify/journal.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr int kStartAttempts = 5;
+constexpr uint64_t kStopNs = 4 * kNanosecondsPerSecond;
+// A worker without a keeper ends by itself within half a second; one that does not is stuck.
+constexpr int kOrphanMs = 1000;
+constexpr size_t kExclusionsBytes = 4096;
+static_assert(sizeof(ExclusionTable) <= kExclusionsBytes);
+
+std::string ProgramBeside(const std::string& name) {
+  char path[4096];
+  const ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - 1);
+  if (length <= 0) return name;
+  const std::string self(path, static_cast<size_t>(length));
+  return absl::StrCat(self.substr(0, self.rfind('/') + 1), name);
+}
+
+void Respond(int group, int event, bool allow) {
+  const fanotify_response response = {.fd = event,
+                                      .response = allow ? uint32_t{FAN_ALLOW} : uint32_t{FAN_DENY}};
+  // ENOENT when nobody waits any more.
+  [[maybe_unused]] const ssize_t written = write(group, &response, sizeof(response));
+}
+
+}  // namespace
+
+absl::Status FanotifyAttachment::Probe() {
+  absl::StatusOr<FanotifyGroup> group = FanotifyGroup::Create();
+  if (!group.ok()) return group.status();
+  // A mark on a file that nobody else can open.
+  UniqueFd file(memfd_create("bulkhead-probe", MFD_CLOEXEC));
+  if (!file.valid()) return absl::ErrnoToStatus(errno, "memfd_create");
+  return group->Mark(file.get(), MarkKind::kDirectory, {}, "a file of its own");
+}
+
+absl::StatusOr<std::unique_ptr<FanotifyAttachment>> FanotifyAttachment::Create(
+    const Options& options) {
+  std::unique_ptr<FanotifyAttachment> made(new FanotifyAttachment(options));
+  FanotifyAttachment& attachment = *made;
+  if (attachment.options_.shim_program.empty()) {
+    attachment.options_.shim_program = ProgramBeside("bulkhead-shim-fanotify");
+  }
+  if (attachment.options_.deadline_ns == 0) {
+    return absl::InvalidArgumentError("the deadline must be longer than nothing");
+  }
+  const long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+  if (attachment.options_.readers == 0) {
+    attachment.options_.readers = static_cast<uint32_t>(std::clamp(cpus, 2L, 8L));
+  }
+
+  absl::StatusOr<FanotifyGroup> group = FanotifyGroup::Create();
+  if (!group.ok()) return group.status();
+  attachment.group_ = std::make_unique<FanotifyGroup>(*std::move(group));
+
+  absl::StatusOr<SharedMemory> journal = SharedMemory::Create("bulkhead-journal", kJournalBytes);
+  if (!journal.ok()) return journal.status();
+  attachment.journal_memory_ = *std::move(journal);
+  absl::Status status = attachment.journal_memory_.SealAgainstResize();
+  if (!status.ok()) return status;
+  attachment.journal()->magic = kJournalMagic;  // the rest is zero, and valid so
+
+  absl::StatusOr<SharedMemory> exclusions =
+      SharedMemory::Create("bulkhead-exclusions", kExclusionsBytes);
+  if (!exclusions.ok()) return exclusions.status();
+  attachment.exclusions_memory_ = *std::move(exclusions);
+  status = attachment.exclusions_memory_.SealAgainstResize();
+  if (!status.ok()) return status;
+  auto* table = new (attachment.exclusions_memory_.data()) ExclusionTable();
+  status = table->Add(getpid());
+  if (!status.ok()) return status;
+
+  attachment.wake_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!attachment.wake_.valid()) return absl::ErrnoToStatus(errno, "eventfd");
+  attachment.link_ = std::make_unique<RemoteShimLink>(
+      table,
+      RemoteShimLink::Limits{.deadline_ns = attachment.options_.deadline_ns,
+                             .readers = attachment.options_.readers,
+                             .in_flight_max = attachment.options_.in_flight_max},
+      [&attachment] {
+        attachment.lost_.store(true);
+        eventfd_write(attachment.wake_.get(), 1);
+      });
+  status = attachment.StartKeeper();
+  if (!status.ok()) return status;
+  attachment.watcher_ = std::thread([&attachment] { attachment.Watch(); });
+  return made;
+}
+
+FanotifyAttachment::~FanotifyAttachment() { Stop(); }
+
+Journal* FanotifyAttachment::journal() const {
+  return reinterpret_cast<Journal*>(journal_memory_.data());
+}
+
+void FanotifyAttachment::Log(const std::string& text) const {
+  if (options_.log) options_.log(text);
+}
+
+absl::Status FanotifyAttachment::StartKeeper() {
+  absl::StatusOr<KeeperProcess> keeper =
+      KeeperProcess::Start(options_.shim_program,
+                           {.group = group_->fd(),
+                            .journal = journal_memory_.fd().get(),
+                            .exclusions = exclusions_memory_.fd().get()},
+                           [this](pid_t pid) { return link_->Exclude(pid); });
+  if (!keeper.ok()) return keeper.status();
+  keeper_ = *std::move(keeper);
+  keeper_pid_.store(keeper_.pid());
+  absl::Status status = link_->Connect(keeper_.TakeControl(), keeper_.TakeOrders());
+  if (!status.ok()) {
+    const pid_t pid = keeper_.pid();
+    keeper_.Reap(0);
+    keeper_pid_.store(0);
+    link_->Include(pid).IgnoreError();
+  }
+  return status;
+}
+
+void FanotifyAttachment::Watch() {
+  for (;;) {
+    pollfd waited[2] = {{.fd = wake_.get(), .events = POLLIN, .revents = 0},
+                        {.fd = keeper_.pidfd(), .events = POLLIN, .revents = 0}};
+    poll(waited, 2, -1);
+    if (stopping_.load()) return;
+    if (waited[1].revents != 0 && !lost_.load()) {
+      // The worker ends what it has and closes its end; one that is stuck is ended.
+      pollfd lost = {.fd = wake_.get(), .events = POLLIN, .revents = 0};
+      poll(&lost, 1, kOrphanMs);
+      const pid_t worker = link_->worker_pid();
+      if (!lost_.load() && !stopping_.load() && worker > 0) kill(worker, SIGKILL);
+      while (!lost_.load() && !stopping_.load()) poll(&lost, 1, kOrphanMs);
+      if (stopping_.load()) return;
+    }
+    eventfd_t ignored;
+    eventfd_read(wake_.get(), &ignored);
+    if (lost_.exchange(false)) Recover();
+    if (stopping_.load() || keeper_.pid() < 0) return;
+  }
+}
+
+void FanotifyAttachment::Recover() {
+  // One that never ran a worker had nobody waiting for it.
+  const bool was_running = journal()->incarnation.load() > 0;
+  const pid_t dead = keeper_.pid();
+  keeper_.Reap(0);
+  keeper_pid_.store(0);
+  link_->Include(dead).IgnoreError();
+  // Before anybody reads: a new event's descriptor may get the number of an old one.
+  AnswerByPolicy();
+  absl::Status status;
+  for (int attempt = 1; attempt <= kStartAttempts && !stopping_.load(); ++attempt) {
+    status = StartKeeper();
+    if (status.ok() && was_running) status = link_->EnsureRunning();
+    if (status.ok()) {
+      Log("the fanotify shim was gone and is started again");
+      link_->NotifyShimLost();
+      return;
+    }
+    Log(absl::StrCat("the fanotify shim can't be started (", attempt, " of ", kStartAttempts,
+                     "): ", status.ToString()));
+  }
+  if (!stopping_.load()) GiveUp(status);
+}
+
+// What the kernel gave to a shim that is gone, by the numbers that the journal has.
+void FanotifyAttachment::AnswerByPolicy() {
+  for (JournalRecord& record : journal()->records) {
+    if (IsUnanswered(record)) {
+      Respond(group_->fd(), record.metadata.fd,
+              link_->AllowsUnanswered(CallbackOf(record.metadata)));
+      journal()->counters.replayed.fetch_add(1);
+    }
+    record.state.store(RecordState::kFree);
+  }
+}
+
+void FanotifyAttachment::GiveUp(const absl::Status& why) {
+  RemoveGuards();
+  fanotify_event_metadata event;
+  while (read(group_->fd(), &event, sizeof(event)) == sizeof(event)) {
+    if (event.fd < 0) continue;
+    Respond(group_->fd(), event.fd, link_->AllowsUnanswered(CallbackOf(event)));
+    close(event.fd);
+    journal()->counters.replayed.fetch_add(1);
+  }
+  Log(absl::StrCat("files are NOT guarded any more: the fanotify shim can't be started: ",
+                   why.ToString()));
+  link_->NotifyShimLost();
+}
+
+absl::StatusOr<MarkKind> FanotifyAttachment::Guard(const std::string& path, MarkKind kind,
+                                                   const GuardedEvents& events) {
+  absl::StatusOr<UniqueFd> directory = OpenGuardedDirectory(path);
+  if (!directory.ok()) return directory.status();
+  if (kind == MarkKind::kAuto) {
+    absl::StatusOr<MarkKind> chosen = ChooseMarkKind(directory->get(), path);
+    if (!chosen.ok()) return chosen.status();
+    kind = *chosen;
+  }
+  // Nobody may wait for a shim that does not run.
+  absl::Status status = link_->EnsureRunning();
+  if (!status.ok()) return status;
+  if (kind != MarkKind::kDirectory) {
+    status = group_->Mark(directory->get(), kind, events, path);
+    if (!status.ok()) return status;
+    return kind;
+  }
+  absl::StatusOr<std::unique_ptr<TreeMarks>> tree = TreeMarks::Create(group_.get(), events);
+  if (!tree.ok()) return tree.status();
+  status = (*tree)->AddTree(path);
+  if (!status.ok()) return status;
+  std::lock_guard<std::mutex> lock(guards_mutex_);
+  trees_.push_back(*std::move(tree));
+  return kind;
+}
+
+void FanotifyAttachment::RemoveGuards() {
+  {
+    std::lock_guard<std::mutex> lock(guards_mutex_);
+    trees_.clear();  // first, or they would mark again
+  }
+  group_->RemoveMarks();
+}
+
+uint64_t FanotifyAttachment::guarded_directories() const {
+  std::lock_guard<std::mutex> lock(guards_mutex_);
+  uint64_t directories = 0;
+  for (const std::unique_ptr<TreeMarks>& tree : trees_) directories += tree->directories();
+  return directories;
+}
+
+void FanotifyAttachment::Stop() {
+  if (group_ == nullptr || stopping_.exchange(true)) return;
+  RemoveGuards();
+  if (wake_.valid()) eventfd_write(wake_.get(), 1);
+  if (watcher_.joinable()) watcher_.join();
+  if (link_ == nullptr) return;
+  const pid_t worker = link_->worker_pid();
+  link_->Disconnect();
+  // A keeper that had to be killed leaves a worker that has lost both its parents and its socket.
+  if (!keeper_.Reap(MonotonicAfterNs(kStopNs)) && worker > 0) kill(worker, SIGKILL);
+  keeper_pid_.store(0);
+  AnswerByPolicy();
+}
+
+FanotifyAttachment::Counters FanotifyAttachment::counters() const {
+  const JournalCounters& from = journal()->counters;
+  Counters counters;
+  counters.events = from.events.load();
+  counters.excluded = from.excluded.load();
+  counters.allowed = from.allowed.load();
+  counters.denied = from.denied.load();
+  counters.adopted = from.adopted.load();
+  counters.full = from.full.load();
+  counters.replayed = from.replayed.load();
+  counters.late = from.late.load();
+  counters.answer_ns_max = from.answer_ns_max.load();
+  counters.read_errors = from.read_errors.load();
+  counters.incarnation = journal()->incarnation.load();
+  return counters;
+}
+
+}  // namespace bulkhead

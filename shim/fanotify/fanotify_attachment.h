@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// FanotifyAttachment: what a supervisor holds to guard directories through fanotify.
+//
+//   absl::StatusOr<std::unique_ptr<FanotifyAttachment>> attachment =
+//   FanotifyAttachment::Create({});
+//   ... give (*attachment)->link() to the supervisor, which adds channels and starts hosts ...
+//   (*attachment)->Guard("/srv/incoming", MarkKind::kAuto, {});   // once hosts serve, or before:
+//                                                                 // then opens wait, as policy
+//                                                                 says
+//
+// It owns the fanotify group and its marks, the journal and the exclusion table, and starts the
+// shim: a keeper, which starts workers. A worker's death is the keeper's business (the observer is
+// told OnTakeover). When the whole shim is gone, this answers by policy what the journal knows,
+// starts the next keeper, makes the same channels there and tells the observer OnShimLost: hosts of
+// before must be ended and started again. If no keeper can be started any more, the marks are
+// removed and what waits is answered by policy: a machine whose guard is broken beyond repair goes
+// on.
+//
+// This process, the keeper and its workers are excluded; hosts are excluded by whoever starts them
+// (ShimLink::Exclude).
+//
+// Threads: every function from any thread.
+#ifndef BULKHEAD_SHIM_FANOTIFY_FANOTIFY_ATTACHMENT_H_
+#define BULKHEAD_SHIM_FANOTIFY_FANOTIFY_ATTACHMENT_H_
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "ipc/shared_memory.h"
+#include "ipc/shim_link.h"
+#include "shim/fanotify/fanotify_group.h"
+#include "shim/fanotify/keeper_process.h"
+#include "shim/fanotify/remote_shim_link.h"
+#include "shim/fanotify/tree_marks.h"
+
+namespace bulkhead {
+
+struct Journal;
+
+class FanotifyAttachment {
+ public:
+  struct Options {
+    std::string shim_program;              // empty: bulkhead-shim-fanotify beside this program
+    uint64_t deadline_ns = 5'000'000'000;  // of each call, from when the shim took the event
+    uint32_t readers = 0;                  // 0: one for each CPU online, 2 .. 8
+    uint32_t in_flight_max = 4096;         // events beyond it are answered by the policy for "full"
+    // Told what an operator should know (a shim that had to be started again …). Any thread.
+    std::function<void(const std::string&)> log;
+  };
+
+  // Counts since the attachment was made, through every death of the shim.
+  struct Counters {
+    uint64_t events = 0;         // that somebody waited for
+    uint64_t excluded = 0;       // allowed at once: by a process of ours
+    uint64_t allowed = 0;        // after a call
+    uint64_t denied = 0;         // after a call
+    uint64_t adopted = 0;        // taken over from a worker that died
+    uint64_t full = 0;           // answered by the policy for "full" (also in allowed or denied)
+    uint64_t replayed = 0;       // answered by policy because no shim lived
+    uint64_t late = 0;           // answered more than 100 ms past the deadline
+    uint64_t answer_ns_max = 0;  // longest from taken to answered
+    uint64_t read_errors = 0;    // the kernel could not hand them over, and denied them
+    uint32_t incarnation = 0;    // workers so far
+  };
+
+  // Can this machine do it? As Create(), without leaving anything. For `bulkhead doctor`.
+  static absl::Status Probe();
+
+  static absl::StatusOr<std::unique_ptr<FanotifyAttachment>> Create(const Options& options);
+  ~FanotifyAttachment();  // Stop()
+
+  ShimLink* link() { return link_.get(); }
+
+  // Guards a directory from now on; returns what kAuto became. Errors say which directory and why.
+  absl::StatusOr<MarkKind> Guard(const std::string& directory, MarkKind kind,
+                                 const GuardedEvents& events);
+  // Takes all guards away; the shim stays.
+  void RemoveGuards();
+
+  // Removes the guards and ends the shim; what waits is answered by policy. Nothing is left.
+  void Stop();
+
+  Counters counters() const;
+  pid_t keeper_pid() const { return keeper_pid_.load(); }
+  pid_t worker_pid() const { return link_->worker_pid(); }  // 0: none yet
+  uint64_t guarded_directories() const;                     // by marks of kind directory
+
+ private:
+  explicit FanotifyAttachment(const Options& options) : options_(options) {}
+
+  absl::Status StartKeeper();
+  void Watch();
+  void Recover();
+  void AnswerByPolicy();
+  void GiveUp(const absl::Status& why);
+  void Log(const std::string& text) const;
+  Journal* journal() const;
+
+  Options options_;
+  std::unique_ptr<FanotifyGroup> group_;
+  SharedMemory journal_memory_;
+  SharedMemory exclusions_memory_;
+  std::unique_ptr<RemoteShimLink> link_;
+  KeeperProcess keeper_;  // the watcher's while it runs
+  std::atomic<pid_t> keeper_pid_{0};
+  UniqueFd wake_;  // the link lost the shim, or we stop
+  std::atomic<bool> lost_{false};
+  std::atomic<bool> stopping_{false};
+
+  mutable std::mutex guards_mutex_;
+  std::vector<std::unique_ptr<TreeMarks>> trees_;
+  std::thread watcher_;
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_SHIM_FANOTIFY_FANOTIFY_ATTACHMENT_H_

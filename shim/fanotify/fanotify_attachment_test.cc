@@ -1,0 +1,586 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The whole attachment on real files: kernel, shim processes, channel, a host (threads of this
+// test). This process is what opens files, so it is not excluded here, as a supervisor otherwise
+// is.
+#include "shim/fanotify/fanotify_attachment.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <condition_variable>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "ipc/monotonic.h"
+#include "shim/embedded/test_host.h"
+#include "shim/embedded/test_observer.h"
+#include "shim/fanotify/guarded_volume.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr uint64_t kSecond = kNanosecondsPerSecond;
+
+// Ends this process when a test does not end: with it the guard ends, and whoever waits goes on.
+class Watchdog {
+ public:
+  explicit Watchdog(std::chrono::seconds limit)
+      : thread_([this, limit] {
+          std::unique_lock<std::mutex> lock(mutex_);
+          if (!ended_.wait_for(lock, limit, [this] { return done_; })) std::abort();
+        }) {}
+  ~Watchdog() {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      done_ = true;
+    }
+    ended_.notify_one();
+    thread_.join();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable ended_;
+  bool done_ = false;
+  std::thread thread_;
+};
+
+std::set<std::string> OpenFiles() {
+  std::set<std::string> open;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    open.insert(entry.path().filename());
+  }
+  return open;
+}
+
+bool IsAlive(pid_t pid) {
+  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.rfind("State:", 0) == 0) return line.find('Z') == std::string::npos;
+  }
+  return false;
+}
+
+// Waits for a condition that nothing announces; bounded by far more than it takes.
+template <typename Condition>
+bool Eventually(Condition condition) {
+  const uint64_t until_ns = MonotonicAfterNs(20 * kSecond);
+  while (!condition()) {
+    if (MonotonicNowNs() > until_ns) return false;
+    std::this_thread::yield();
+  }
+  return true;
+}
+
+// 0, or the errno of open(2).
+int TryOpen(const std::string& path) {
+  UniqueFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  return file.valid() ? 0 : errno;
+}
+
+// What exec of the program ends with: its exit code, or errno + 1000 when it could not be executed.
+int TryExec(const std::string& program) {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    execl(program.c_str(), program.c_str(), nullptr);
+    _exit(errno == EPERM ? 101 : 102);
+  }
+  int status = 0;
+  waitpid(pid, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+TestAnswer DenyInfected(const TestCall& call) {
+  return call.content.rfind("infected", 0) == 0 ? TestAnswer::kDeny : TestAnswer::kAllow;
+}
+
+class FanotifyAttachmentTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    if (geteuid() != 0) {
+      refusal_ = "fanotify permission events need root (CAP_SYS_ADMIN)";
+      return;
+    }
+    absl::StatusOr<GuardedVolume> volume = GuardedVolume::Mount();
+    if (!volume.ok()) {
+      refusal_ = volume.status().ToString();
+      return;
+    }
+    volume_ = new GuardedVolume(*std::move(volume));
+    const absl::Status probe = FanotifyAttachment::Probe();
+    if (!probe.ok()) refusal_ = probe.ToString();
+  }
+  static void TearDownTestSuite() {
+    delete volume_;
+    volume_ = nullptr;
+  }
+
+  void SetUp() override {
+    if (!refusal_.empty()) GTEST_SKIP() << refusal_;
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+    GTEST_SKIP() << "ThreadSanitizer's runtime does not survive clone(CLONE_FILES) in the keeper";
+#endif
+#endif
+    watchdog_.emplace(std::chrono::seconds(60));
+  }
+
+  void TearDown() override {
+    hosts_.clear();
+    attachment_.reset();
+    watchdog_.reset();
+  }
+
+  void Start(uint64_t deadline_ns = 30 * kSecond, uint32_t in_flight_max = 4096) {
+    FanotifyAttachment::Options options;
+    options.shim_program = ShimProgram();
+    options.deadline_ns = deadline_ns;
+    options.in_flight_max = in_flight_max;
+    options.log = [this](const std::string& text) {
+      std::lock_guard<std::mutex> lock(log_mutex_);
+      log_.push_back(text);
+    };
+    absl::StatusOr<std::unique_ptr<FanotifyAttachment>> attachment =
+        FanotifyAttachment::Create(options);
+    ASSERT_TRUE(attachment.ok()) << attachment.status();
+    attachment_ = *std::move(attachment);
+    attachment_->link()->SetObserver(&observer_);
+    ASSERT_TRUE(attachment_->link()->Include(getpid()).ok());
+  }
+
+  static std::string ShimProgram() {
+    return std::filesystem::canonical("/proc/self/exe").parent_path().parent_path() /
+           "bulkhead-shim-fanotify";
+  }
+
+  ChannelId Add(const std::string& driver = "test", uint32_t altitude = 1000,
+                const Policy& policy = Policy()) {
+    ChannelSpec spec;
+    spec.driver = driver;
+    spec.altitude = altitude;
+    spec.policy = policy;
+    spec.geometry = {.lanes = 2, .slots_per_lane = 32, .call_chunks = 128, .reply_chunks = 0};
+    spec.cache_entries = 0;
+    absl::StatusOr<ChannelId> channel = attachment_->link()->AddChannel(spec);
+    EXPECT_TRUE(channel.ok()) << channel.status();
+    return channel.value_or(0);
+  }
+
+  TestHost* StartHost(ChannelId channel, uint32_t generation, TestDriver driver,
+                      uint32_t workers = 2) {
+    absl::StatusOr<std::unique_ptr<TestHost>> host =
+        TestHost::Start(*attachment_->link(), channel, generation, std::move(driver), workers);
+    EXPECT_TRUE(host.ok()) << host.status();
+    if (!host.ok()) return nullptr;
+    hosts_.push_back(*std::move(host));
+    return hosts_.back().get();
+  }
+
+  void Guard(const std::string& directory, MarkKind kind = MarkKind::kAuto,
+             const GuardedEvents& events = {}) {
+    const absl::StatusOr<MarkKind> guarded = attachment_->Guard(directory, kind, events);
+    ASSERT_TRUE(guarded.ok()) << guarded.status();
+  }
+
+  static GuardedVolume* volume_;
+  static std::string refusal_;
+
+  TestObserver observer_;
+  std::mutex log_mutex_;
+  std::vector<std::string> log_;
+  std::unique_ptr<FanotifyAttachment> attachment_;
+  std::vector<std::unique_ptr<TestHost>> hosts_;
+  std::optional<Watchdog> watchdog_;
+};
+
+GuardedVolume* FanotifyAttachmentTest::volume_ = nullptr;
+std::string FanotifyAttachmentTest::refusal_;
+
+TEST_F(FanotifyAttachmentTest, ACleanFileOpensAndAnInfectedOneIsRefused) {
+  const std::string clean = volume_->File("a/clean", "nothing to see");
+  const std::string infected = volume_->File("a/infected", "infected");
+  Start();
+  std::mutex mutex;
+  TestCall seen;
+  TestHost* host = StartHost(Add(), 1, [&](const TestCall& call) {
+    std::lock_guard<std::mutex> lock(mutex);
+    seen = call;
+    return DenyInfected(call);
+  });
+  Guard(volume_->path() + "/a");
+  EXPECT_EQ(TryOpen(clean), 0);
+  EXPECT_EQ(TryOpen(infected), EPERM);
+  EXPECT_EQ(host->calls(), 2u);
+  std::lock_guard<std::mutex> lock(mutex);
+  EXPECT_EQ(seen.path, infected);
+  EXPECT_EQ(seen.file.pid, static_cast<uint32_t>(getpid()));
+  EXPECT_EQ(seen.file.size, 8u);
+  const FanotifyAttachment::Counters counters = attachment_->counters();
+  EXPECT_EQ(counters.events, 2u);
+  EXPECT_EQ(counters.allowed, 1u);
+  EXPECT_EQ(counters.denied, 1u);
+  EXPECT_EQ(counters.incarnation, 1u);
+}
+
+TEST_F(FanotifyAttachmentTest, ExecutionIsACallbackOfItsOwn) {
+  std::ifstream source("/bin/true", std::ios::binary);
+  std::stringstream image;
+  image << source.rdbuf();
+  const std::string good = volume_->File("exec/good", image.str(), /*executable=*/true);
+  const std::string bad = volume_->File("exec/bad", image.str(), /*executable=*/true);
+  Start();
+  StartHost(Add(), 1, [](const TestCall& call) {
+    return call.callback == BH_CALLBACK_FILE_EXEC && call.path.find("/bad") != std::string::npos
+               ? TestAnswer::kDeny
+               : TestAnswer::kAllow;
+  });
+  Guard(volume_->path() + "/exec");
+  EXPECT_EQ(TryExec(good), 0);
+  EXPECT_EQ(TryExec(bad), 101) << "execve must fail with EPERM";
+  EXPECT_EQ(TryOpen(bad), 0) << "only its execution is refused";
+}
+
+TEST_F(FanotifyAttachmentTest, AReadCanBeRefusedToo) {
+  const std::string infected = volume_->File("access/infected", "infected");
+  Start();
+  StartHost(Add(), 1, DenyInfected);
+  Guard(volume_->path() + "/access", MarkKind::kAuto,
+        {.open = false, .exec = false, .access = true});
+  // Opened under the guard: newer kernels decide at the open whether reads are watched.
+  UniqueFd file(open(infected.c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(file.valid());
+  char byte;
+  EXPECT_EQ(read(file.get(), &byte, 1), -1);
+  EXPECT_EQ(errno, EPERM);
+}
+
+TEST_F(FanotifyAttachmentTest, AWholeFileSystemIsGuardedByOneMark) {
+  const std::string deep = volume_->File("whole/deep/down/infected", "infected");
+  Start();
+  StartHost(Add(), 1, DenyInfected);
+  const absl::StatusOr<MarkKind> kind =
+      attachment_->Guard(volume_->path(), MarkKind::kAuto, {.open = true});
+  ASSERT_TRUE(kind.ok()) << kind.status();
+  EXPECT_EQ(*kind, MarkKind::kFilesystem);
+  EXPECT_EQ(TryOpen(deep), EPERM);
+  attachment_->RemoveGuards();
+  EXPECT_EQ(TryOpen(deep), 0);
+  Guard(volume_->path(), MarkKind::kMount);
+  EXPECT_EQ(TryOpen(deep), EPERM);
+}
+
+TEST_F(FanotifyAttachmentTest, ATreeIsGuardedWithTheDirectoriesThatCome) {
+  volume_->File("tree/one/file", "x");
+  const std::string outside = volume_->File("beside/infected", "infected");
+  Start();
+  StartHost(Add(), 1, DenyInfected);
+  const absl::StatusOr<MarkKind> kind =
+      attachment_->Guard(volume_->path() + "/tree", MarkKind::kAuto, {});
+  ASSERT_TRUE(kind.ok()) << kind.status();
+  EXPECT_EQ(*kind, MarkKind::kDirectory);
+  EXPECT_EQ(attachment_->guarded_directories(), 2u);
+  EXPECT_EQ(TryOpen(outside), 0);
+  EXPECT_EQ(attachment_->counters().events, 0u) << "what is outside costs nothing";
+
+  std::filesystem::create_directories(volume_->path() + "/tree/two/three");
+  ASSERT_TRUE(Eventually([&] { return attachment_->guarded_directories() == 4; }));
+  // Made outside and moved in, so that making it is not refused.
+  std::filesystem::rename(outside, volume_->path() + "/tree/two/three/infected");
+  EXPECT_EQ(TryOpen(volume_->path() + "/tree/two/three/infected"), EPERM);
+  // A directory that moves within the tree stays guarded, and what is made below its new name too.
+  std::filesystem::rename(volume_->path() + "/tree/two", volume_->path() + "/tree/moved");
+  EXPECT_EQ(TryOpen(volume_->path() + "/tree/moved/three/infected"), EPERM);
+  std::filesystem::create_directory(volume_->path() + "/tree/moved/three/four");
+  EXPECT_TRUE(Eventually([&] { return attachment_->guarded_directories() == 5; }));
+}
+
+TEST_F(FanotifyAttachmentTest, WhoIsExcludedIsNotAskedAbout) {
+  const std::string infected = volume_->File("excluded/infected", "infected");
+  Start();
+  TestHost* host = StartHost(Add(), 1, DenyInfected);
+  Guard(volume_->path() + "/excluded");
+  EXPECT_EQ(TryOpen(infected), EPERM);
+  ASSERT_TRUE(attachment_->link()->Exclude(getpid()).ok());
+  EXPECT_EQ(TryOpen(infected), 0);
+  EXPECT_EQ(host->calls(), 1u);
+  EXPECT_EQ(attachment_->counters().excluded, 1u);
+  ASSERT_TRUE(attachment_->link()->Include(getpid()).ok());
+  EXPECT_EQ(TryOpen(infected), EPERM);
+}
+
+TEST_F(FanotifyAttachmentTest, TheHigherDriverIsAskedFirstAndItsDenialEndsIt) {
+  const std::string file = volume_->File("altitude/file", "x");
+  Start();
+  std::atomic<int> verdict_of_high{0};
+  TestHost* low = StartHost(Add("low", 10), 1, [](const TestCall&) { return TestAnswer::kAllow; });
+  // Added while a worker runs: the next one takes over with both.
+  TestHost* high = StartHost(Add("high", 500), 1, [&](const TestCall&) {
+    return verdict_of_high.load() == 0 ? TestAnswer::kAllow : TestAnswer::kDeny;
+  });
+  Guard(volume_->path() + "/altitude");
+  EXPECT_EQ(TryOpen(file), 0);
+  EXPECT_EQ(low->calls(), 1u);
+  verdict_of_high.store(1);
+  EXPECT_EQ(TryOpen(file), EPERM);
+  EXPECT_EQ(high->calls(), 2u);
+  EXPECT_EQ(low->calls(), 1u);
+}
+
+TEST_F(FanotifyAttachmentTest, WithoutAHostThePolicyAnswersByTheDeadline) {
+  const std::string file = volume_->File("absent/file", "x");
+  Policy policy;
+  policy.rules[BH_CLASS_FILE][static_cast<size_t>(NoAnswer::kAbsent)] = {Action::kHold,
+                                                                         Action::kDeny};
+  Start(/*deadline_ns=*/50'000'000);
+  const ChannelId channel = Add("test", 1000, policy);
+  Guard(volume_->path() + "/absent");
+  const uint64_t before_ns = MonotonicNowNs();
+  EXPECT_EQ(TryOpen(file), EPERM);
+  EXPECT_GE(MonotonicNowNs() - before_ns, 50'000'000u);
+  policy.rules[BH_CLASS_FILE][static_cast<size_t>(NoAnswer::kAbsent)] = {Action::kAllow,
+                                                                         Action::kAllow};
+  ASSERT_TRUE(attachment_->link()->SetPolicy(channel, policy).ok());
+  EXPECT_EQ(TryOpen(file), 0);
+  absl::StatusOr<ChannelStatistics> statistics = attachment_->link()->Statistics(channel);
+  ASSERT_TRUE(statistics.ok()) << statistics.status();
+  EXPECT_EQ(statistics->by_policy[static_cast<size_t>(NoAnswer::kAbsent)], 2u);
+}
+
+TEST_F(FanotifyAttachmentTest, AHungHostHoldsThousandsUntilTheDeadlineAndNoLonger) {
+  constexpr int kOpeners = 1500;
+  const std::string file = volume_->File("hang/file", "x");
+  constexpr uint64_t kDeadline = kSecond;
+  Start(kDeadline);
+  const ChannelId channel = Add();
+  StartHost(channel, 1, [](const TestCall&) { return TestAnswer::kDropped; });
+  Guard(volume_->path() + "/hang");
+  std::atomic<int> allowed{0};
+  std::vector<std::thread> openers;
+  for (int i = 0; i < kOpeners; ++i) {
+    openers.emplace_back([&] { allowed.fetch_add(TryOpen(file) == 0 ? 1 : 0); });
+  }
+  for (std::thread& opener : openers) opener.join();
+  EXPECT_EQ(allowed.load(), kOpeners);
+  const FanotifyAttachment::Counters counters = attachment_->counters();
+  EXPECT_EQ(counters.events, static_cast<uint64_t>(kOpeners));
+  EXPECT_GE(counters.answer_ns_max, kDeadline);
+  EXPECT_LT(counters.answer_ns_max, 3 * kDeadline);
+  EXPECT_GE(observer_.WaitFor(TestObserver::News::kOverdue, 1), 1u);
+  EXPECT_EQ(counters.full, 0u);
+}
+
+TEST_F(FanotifyAttachmentTest, WhatDoesNotFitIsAnsweredAtOnce) {
+  constexpr int kOpeners = 40;
+  const std::string file = volume_->File("full/file", "x");
+  Start(/*deadline_ns=*/kSecond, /*in_flight_max=*/8);
+  StartHost(Add(), 1, [](const TestCall&) { return TestAnswer::kDropped; });
+  Guard(volume_->path() + "/full");
+  std::atomic<int> allowed{0};
+  std::vector<std::thread> openers;
+  for (int i = 0; i < kOpeners; ++i) {
+    openers.emplace_back([&] { allowed.fetch_add(TryOpen(file) == 0 ? 1 : 0); });
+  }
+  for (std::thread& opener : openers) opener.join();
+  EXPECT_EQ(allowed.load(), kOpeners);
+  EXPECT_GT(attachment_->counters().full, 0u);
+}
+
+// Opens files in a circle from several threads, and counts wrong verdicts.
+class Storm {
+ public:
+  Storm(GuardedVolume& volume, const std::string& folder) {
+    for (int i = 0; i < 16; ++i) {
+      const bool infected = i % 3 == 0;
+      files_.push_back(
+          {volume.File(folder + "/" + std::to_string(i), infected ? "infected" : "clean"),
+           infected});
+    }
+  }
+  ~Storm() { Stop(); }
+
+  void Start() {
+    for (size_t t = 0; t < 4; ++t) {
+      threads_.emplace_back([this, t] {
+        for (size_t i = t; !stop_.load(); ++i) {
+          const auto& [path, infected] = files_[i % files_.size()];
+          if (TryOpen(path) != (infected ? EPERM : 0)) wrong_.fetch_add(1);
+          opens_.fetch_add(1);
+        }
+      });
+    }
+  }
+  void Stop() {
+    stop_.store(true);
+    for (std::thread& thread : threads_) thread.join();
+    threads_.clear();
+  }
+  uint64_t opens() const { return opens_.load(); }
+  uint64_t wrong() const { return wrong_.load(); }
+
+ private:
+  std::vector<std::pair<std::string, bool>> files_;
+  std::atomic<bool> stop_{false};
+  std::atomic<uint64_t> opens_{0};
+  std::atomic<uint64_t> wrong_{0};
+  std::vector<std::thread> threads_;
+};
+
+TEST_F(FanotifyAttachmentTest, WorkersAreKilledInAStormAndNoOpenIsLostOrWrong) {
+  constexpr uint32_t kKills = 30;
+  Storm storm(*volume_, "storm");
+  Start();
+  StartHost(Add(), 1, DenyInfected);
+  Guard(volume_->path() + "/storm");
+  storm.Start();
+  for (uint32_t kill_number = 1; kill_number <= kKills; ++kill_number) {
+    // Each worker answers something before it dies.
+    const uint64_t opens = storm.opens() + 20;
+    ASSERT_TRUE(Eventually([&] { return storm.opens() >= opens; }));
+    const pid_t worker = attachment_->worker_pid();
+    ASSERT_GT(worker, 0);
+    ASSERT_EQ(kill(worker, SIGKILL), 0);
+    ASSERT_EQ(observer_.WaitFor(TestObserver::News::kTakeover, kill_number), kill_number);
+  }
+  const uint64_t opens = storm.opens() + 100;
+  ASSERT_TRUE(Eventually([&] { return storm.opens() >= opens; }));
+  storm.Stop();
+  EXPECT_EQ(storm.wrong(), 0u);
+  const FanotifyAttachment::Counters counters = attachment_->counters();
+  EXPECT_EQ(counters.incarnation, kKills + 1);
+  EXPECT_GT(counters.adopted, 0u) << "no kill hit a worker that had something";
+  EXPECT_EQ(counters.late, 0u);
+  EXPECT_EQ(counters.replayed, 0u);
+  EXPECT_EQ(counters.read_errors, 0u);
+  EXPECT_TRUE(IsAlive(attachment_->keeper_pid()));
+}
+
+TEST_F(FanotifyAttachmentTest, TheNextShimGoesOnWhenTheKeeperDies) {
+  const std::string clean = volume_->File("keeper/clean", "x");
+  const std::string infected = volume_->File("keeper/infected", "infected");
+  Start();
+  const ChannelId channel = Add();
+  TestHost* host = StartHost(channel, 1, DenyInfected);
+  Guard(volume_->path() + "/keeper");
+  EXPECT_EQ(TryOpen(infected), EPERM);
+  const pid_t keeper = attachment_->keeper_pid();
+  const pid_t worker = attachment_->worker_pid();
+  ASSERT_EQ(kill(keeper, SIGKILL), 0);
+  ASSERT_EQ(observer_.WaitFor(TestObserver::News::kShimLost, 1), 1u);
+  EXPECT_TRUE(Eventually([&] { return !IsAlive(worker); }));
+  EXPECT_NE(attachment_->keeper_pid(), keeper);
+  // The supervisor's part: the old host serves memory that nobody writes any more.
+  EXPECT_EQ(host->Die(EndCause::kStopped).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Add(), channel) << "the same channel under the same id";
+  StartHost(channel, 2, DenyInfected);
+  EXPECT_EQ(TryOpen(infected), EPERM);
+  EXPECT_EQ(TryOpen(clean), 0);
+}
+
+TEST_F(FanotifyAttachmentTest, WhatWaitsWhenKeeperAndWorkerDieIsAnsweredByPolicy) {
+  const std::string file = volume_->File("both/file", "x");
+  Policy policy;
+  policy.rules[BH_CLASS_FILE][static_cast<size_t>(NoAnswer::kCrashed)] = {Action::kHold,
+                                                                          Action::kDeny};
+  Start();
+  const ChannelId channel = Add("test", 1000, policy);
+  TestHost* host = StartHost(channel, 1, [](const TestCall&) { return TestAnswer::kDropped; });
+  Guard(volume_->path() + "/both");
+  std::atomic<int> refused{0};
+  std::vector<std::thread> openers;
+  for (int i = 0; i < 4; ++i) {
+    openers.emplace_back([&] { refused.fetch_add(TryOpen(file) == EPERM ? 1 : 0); });
+  }
+  ASSERT_TRUE(Eventually([&] { return attachment_->counters().events == 4; }));
+  const pid_t worker = attachment_->worker_pid();
+  ASSERT_EQ(kill(attachment_->keeper_pid(), SIGKILL), 0);
+  ASSERT_EQ(kill(worker, SIGKILL), 0);
+  for (std::thread& opener : openers) opener.join();
+  EXPECT_EQ(refused.load(), 4);
+  ASSERT_EQ(observer_.WaitFor(TestObserver::News::kShimLost, 1), 1u);
+  EXPECT_EQ(attachment_->counters().replayed, 4u);
+  host->Die(EndCause::kStopped).IgnoreError();
+  StartHost(channel, 2, [](const TestCall&) { return TestAnswer::kAllow; });
+  EXPECT_EQ(TryOpen(file), 0);
+}
+
+TEST_F(FanotifyAttachmentTest, StoppingLetsGoOfWhoWaitsAndLeavesNothing) {
+  const std::string file = volume_->File("stop/file", "x");
+  const std::set<std::string> before = OpenFiles();
+  Start();
+  const ChannelId channel = Add();
+  TestHost* host = StartHost(channel, 1, [](const TestCall&) { return TestAnswer::kDropped; });
+  Guard(volume_->path() + "/stop");
+  std::thread opener([&] { EXPECT_EQ(TryOpen(file), 0); });
+  ASSERT_TRUE(Eventually([&] { return attachment_->counters().events == 1; }));
+  const pid_t keeper = attachment_->keeper_pid();
+  const pid_t worker = attachment_->worker_pid();
+  attachment_->Stop();
+  opener.join();
+  EXPECT_TRUE(Eventually([&] { return !IsAlive(keeper) && !IsAlive(worker); }));
+  EXPECT_EQ(TryOpen(file), 0);
+  host->Die(EndCause::kStopped).IgnoreError();
+  hosts_.clear();
+  attachment_.reset();
+  EXPECT_EQ(OpenFiles(), before);
+}
+
+TEST_F(FanotifyAttachmentTest, WhatCanNotBeGuardedIsAnErrorThatSaysWhy) {
+  const std::string file = volume_->File("errors/file", "x");
+  Start();
+  EXPECT_EQ(attachment_->Guard(file, MarkKind::kAuto, {}).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(attachment_->Guard(volume_->path() + "/none", MarkKind::kAuto, {}).status().code(),
+            absl::StatusCode::kNotFound);
+  EXPECT_EQ(
+      attachment_->Guard(volume_->path(), MarkKind::kAuto, {false, false, false}).status().code(),
+      absl::StatusCode::kInvalidArgument);
+  ChannelSpec spec;
+  spec.driver = "bad";
+  EXPECT_EQ(attachment_->link()->AddChannel(spec).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  Add("once");
+  spec.driver = "once";
+  EXPECT_EQ(attachment_->link()->AddChannel(spec).status().code(),
+            absl::StatusCode::kAlreadyExists);
+
+  FanotifyAttachment::Options options;
+  options.shim_program = volume_->path() + "/no-such-program";
+  const absl::Status missing = FanotifyAttachment::Create(options).status();
+  EXPECT_EQ(missing.code(), absl::StatusCode::kNotFound) << missing;
+  EXPECT_THAT(std::string(missing.message()), testing::HasSubstr("installed"));
+}
+
+TEST_F(FanotifyAttachmentTest, WithoutPrivilegesItSaysWhatWouldHelp) {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    if (setresgid(65534, 65534, 65534) != 0 || setresuid(65534, 65534, 65534) != 0) _exit(3);
+    const absl::Status status = FanotifyAttachment::Probe();
+    _exit(absl::IsPermissionDenied(status) &&
+                  std::string(status.message()).find("root") != std::string::npos
+              ? 0
+              : 4);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(pid, &status, 0), pid);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+}  // namespace
+}  // namespace bulkhead

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "shim/fanotify/fanotify_group.h"
+
+#include <fcntl.h>
+#include <linux/stat.h>
+#include <sys/fanotify.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <fstream>
+#include <sstream>
+
+#include "absl/strings/str_cat.h"
+
+namespace bulkhead {
+namespace {
+
+uint64_t MaskOf(const GuardedEvents& events) {
+  uint64_t mask = 0;
+  if (events.open) mask |= FAN_OPEN_PERM;
+  if (events.exec) mask |= FAN_OPEN_EXEC_PERM;
+  if (events.access) mask |= FAN_ACCESS_PERM;
+  return mask;
+}
+
+// The part of its file system that a mount shows ("/": all of it), from /proc/self/mountinfo.
+std::string RootOfMount(uint64_t mount_id) {
+  std::ifstream mounts("/proc/self/mountinfo");
+  std::string line;
+  while (std::getline(mounts, line)) {
+    std::istringstream fields(line);
+    uint64_t id = 0;
+    uint64_t parent = 0;
+    std::string device;
+    std::string root;
+    if (fields >> id >> parent >> device >> root && id == mount_id) return root;
+  }
+  return "";
+}
+
+}  // namespace
+
+const char* MarkKindName(MarkKind kind) {
+  switch (kind) {
+    case MarkKind::kAuto:
+      return "auto";
+    case MarkKind::kMount:
+      return "mount";
+    case MarkKind::kFilesystem:
+      return "filesystem";
+    case MarkKind::kDirectory:
+      return "directory";
+  }
+  return "unknown";
+}
+
+absl::StatusOr<FanotifyGroup> FanotifyGroup::Create() {
+  UniqueFd group(fanotify_init(
+      FAN_CLASS_CONTENT | FAN_CLOEXEC | FAN_NONBLOCK | FAN_UNLIMITED_QUEUE | FAN_UNLIMITED_MARKS,
+      O_RDONLY | O_LARGEFILE | O_CLOEXEC));
+  if (group.valid()) return FanotifyGroup(std::move(group));
+  switch (errno) {
+    case EPERM:
+      return absl::PermissionDeniedError(
+          "guarding files through fanotify needs CAP_SYS_ADMIN: run as root, or use `bulkhead "
+          "scan`, which needs no privileges");
+    case ENOSYS:
+      return absl::FailedPreconditionError(
+          "the kernel has no fanotify (CONFIG_FANOTIFY): use `bulkhead scan`");
+    case EMFILE:
+      return absl::ResourceExhaustedError(
+          "too many fanotify groups or descriptors: raise fs.fanotify.max_user_groups or ulimit "
+          "-n");
+    default:
+      return absl::ErrnoToStatus(errno, "can't make a fanotify group");
+  }
+}
+
+absl::Status FanotifyGroup::Mark(int directory, MarkKind kind, const GuardedEvents& events,
+                                 const std::string& name) {
+  uint64_t mask = MaskOf(events);
+  if (mask == 0)
+    return absl::InvalidArgumentError("nothing to guard: neither open, exec nor access");
+  unsigned flags = FAN_MARK_ADD;
+  switch (kind) {
+    case MarkKind::kMount:
+      flags |= FAN_MARK_MOUNT;
+      break;
+    case MarkKind::kFilesystem:
+      flags |= FAN_MARK_FILESYSTEM;
+      break;
+    case MarkKind::kDirectory:
+      mask |= FAN_EVENT_ON_CHILD;
+      break;
+    case MarkKind::kAuto:
+      return absl::InvalidArgumentError("a mark must be of a certain kind");
+  }
+  if (fanotify_mark(group_.get(), flags, mask, directory, nullptr) == 0) return absl::OkStatus();
+  switch (errno) {
+    case EINVAL:
+      return absl::FailedPreconditionError(absl::StrCat(
+          "the kernel refuses permission events on ", name, " (it needs ",
+          "CONFIG_FANOTIFY_ACCESS_PERMISSIONS, and a file system that supports them)"));
+    case ENODEV:
+    case EXDEV:
+    case EOPNOTSUPP:
+      return absl::FailedPreconditionError(absl::StrCat(
+          "the file system of ", name, " can't be guarded by a mark of kind ", MarkKindName(kind)));
+    case ENOSPC:
+      return absl::ResourceExhaustedError("too many marks: raise fs.fanotify.max_user_marks");
+    default:
+      return absl::ErrnoToStatus(errno, absl::StrCat("can't mark ", name));
+  }
+}
+
+void FanotifyGroup::RemoveMarks() {
+  for (const unsigned kind : {0u, unsigned{FAN_MARK_MOUNT}, unsigned{FAN_MARK_FILESYSTEM}}) {
+    fanotify_mark(group_.get(), FAN_MARK_FLUSH | kind, 0, AT_FDCWD, "/");
+  }
+}
+
+absl::StatusOr<UniqueFd> OpenGuardedDirectory(const std::string& path) {
+  UniqueFd directory(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (directory.valid()) return directory;
+  switch (errno) {
+    case ENOTDIR:
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, " is not a directory: a guard is for directories"));
+    case ENOENT:
+      return absl::NotFoundError(absl::StrCat(path, " does not exist"));
+    case EACCES:
+      return absl::PermissionDeniedError(absl::StrCat(path, " can't be read: permission denied"));
+    default:
+      return absl::ErrnoToStatus(errno, absl::StrCat("can't open ", path));
+  }
+}
+
+absl::StatusOr<MarkKind> ChooseMarkKind(int directory, const std::string& name) {
+  struct statx object;
+  if (statx(directory, "", AT_EMPTY_PATH, STATX_MNT_ID, &object) != 0) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("can't look at ", name));
+  }
+  const bool mount_root = (object.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) != 0 &&
+                          (object.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
+  const bool whole =
+      mount_root && (object.stx_mask & STATX_MNT_ID) != 0 && RootOfMount(object.stx_mnt_id) == "/";
+  return whole ? MarkKind::kFilesystem : MarkKind::kDirectory;
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "shim/fanotify/keeper_process.h"
+
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ipc/monotonic.h"
+#include "shim/fanotify/keeper_protocol.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr int kErrorFd = kKeeperDescriptorsEnd;  // closed by exec; carries errno when that fails
+
+absl::StatusOr<std::pair<UniqueFd, UniqueFd>> Pipe() {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return absl::ErrnoToStatus(errno, "pipe");
+  return std::make_pair(UniqueFd(ends[0]), UniqueFd(ends[1]));
+}
+
+// Between fork and exec of a process that may have threads: system calls only.
+[[noreturn]] void RunChild(const char* program, const int (&sources)[5], int null, int gate,
+                           int error) {
+  char open_gate;
+  if (read(gate, &open_gate, 1) != 1) _exit(127);  // our parent died, or changed its mind
+  setsid();
+  int high[6];
+  for (int i = 0; i < 5; ++i) high[i] = fcntl(sources[i], F_DUPFD, 64);
+  high[5] = fcntl(error, F_DUPFD, 64);
+  dup2(null, STDIN_FILENO);
+  dup2(null, STDOUT_FILENO);
+  for (int i = 0; i < 5; ++i) dup2(high[i], kKeeperSocketFd + i);
+  dup3(high[5], kErrorFd, O_CLOEXEC);
+  syscall(SYS_close_range, kErrorFd + 1, ~0U, 0);
+  char* const arguments[] = {const_cast<char*>(program), nullptr};
+  execv(program, arguments);
+  const int reason = errno;
+  [[maybe_unused]] const ssize_t written = write(kErrorFd, &reason, sizeof(reason));
+  _exit(127);
+}
+
+}  // namespace
+
+absl::StatusOr<KeeperProcess> KeeperProcess::Start(
+    const std::string& program, const Descriptors& descriptors,
+    const std::function<absl::Status(pid_t)>& before_exec) {
+  absl::StatusOr<std::pair<ControlSocket, ControlSocket>> control = ControlSocket::Pair();
+  if (!control.ok()) return control.status();
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
+    return absl::ErrnoToStatus(errno, "can't make the keeper's socket");
+  }
+  UniqueFd ours(ends[0]);
+  UniqueFd theirs(ends[1]);
+  UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!null.valid()) return absl::ErrnoToStatus(errno, "can't open /dev/null");
+  absl::StatusOr<std::pair<UniqueFd, UniqueFd>> gate = Pipe();
+  if (!gate.ok()) return gate.status();
+  absl::StatusOr<std::pair<UniqueFd, UniqueFd>> error = Pipe();
+  if (!error.ok()) return error.status();
+
+  const int sources[5] = {theirs.get(), control->second.fd(), descriptors.group,
+                          descriptors.journal, descriptors.exclusions};
+  const pid_t pid = fork();
+  if (pid < 0) return absl::ErrnoToStatus(errno, "can't start the fanotify shim");
+  if (pid == 0) {
+    close(gate->second.get());
+    RunChild(program.c_str(), sources, null.get(), gate->first.get(), error->second.get());
+  }
+  KeeperProcess process;
+  process.pid_ = pid;
+  process.pidfd_.reset(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  process.control_ = std::move(control->first);
+  process.orders_ = std::move(ours);
+  // The child has them; here only its death may keep them from ending.
+  theirs.reset();
+  control->second.Close();
+  error->second.reset();
+
+  absl::Status status = before_exec(pid);
+  if (status.ok() && !process.pidfd_.valid()) status = absl::ErrnoToStatus(errno, "pidfd_open");
+  if (!status.ok()) {
+    process.Reap(0);
+    return status;
+  }
+  const char open_gate = 1;
+  [[maybe_unused]] const ssize_t opened = write(gate->second.get(), &open_gate, 1);
+  int reason = 0;
+  ssize_t bytes;
+  do {
+    bytes = read(error->first.get(), &reason, sizeof(reason));
+  } while (bytes < 0 && errno == EINTR);
+  if (bytes == sizeof(reason)) {
+    process.Reap(0);
+    return absl::ErrnoToStatus(
+        reason, absl::StrCat("can't execute the fanotify shim ", program, ": is it installed?"));
+  }
+  return process;
+}
+
+bool KeeperProcess::Reap(uint64_t until_ns) {
+  if (pid_ < 0) return true;
+  bool ended = false;
+  for (;;) {
+    const uint64_t now_ns = MonotonicNowNs();
+    const uint64_t left_ms = until_ns > now_ns ? (until_ns - now_ns) / 1'000'000 + 1 : 0;
+    pollfd waited = {.fd = pidfd_.get(), .events = POLLIN, .revents = 0};
+    const int ready = poll(&waited, 1, static_cast<int>(std::min<uint64_t>(left_ms, 60'000)));
+    ended = ready > 0;
+    if (ended || now_ns >= until_ns) break;
+  }
+  if (!ended) kill(pid_, SIGKILL);
+  while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+  }
+  pid_ = -1;
+  pidfd_.reset();
+  return ended;
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// KeeperProcess: starts bulkhead-shim-fanotify and reaps it.
+#ifndef BULKHEAD_SHIM_FANOTIFY_KEEPER_PROCESS_H_
+#define BULKHEAD_SHIM_FANOTIFY_KEEPER_PROCESS_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "ipc/control_socket.h"
+#include "ipc/unique_fd.h"
+
+namespace bulkhead {
+
+class KeeperProcess {
+ public:
+  struct Descriptors {
+    int group = -1;
+    int journal = -1;
+    int exclusions = -1;
+  };
+
+  KeeperProcess() = default;  // none
+  KeeperProcess(KeeperProcess&&) = default;
+  KeeperProcess& operator=(KeeperProcess&&) = default;
+
+  // Starts `program` with duplicates of the descriptors. `before_exec` is called with its id before
+  // it runs an instruction of its own, or opens its own file. NotFound, PermissionDenied … when it
+  // can't be executed.
+  static absl::StatusOr<KeeperProcess> Start(const std::string& program,
+                                             const Descriptors& descriptors,
+                                             const std::function<absl::Status(pid_t)>& before_exec);
+
+  pid_t pid() const { return pid_; }
+  int pidfd() const { return pidfd_.get(); }  // readable when it has ended
+  ControlSocket TakeControl() { return std::move(control_); }
+  UniqueFd TakeOrders() { return std::move(orders_); }
+
+  // Waits until until_ns for its end, then kills it. Afterwards it is reaped. False if it was
+  // killed.
+  bool Reap(uint64_t until_ns);
+
+ private:
+  pid_t pid_ = -1;
+  UniqueFd pidfd_;
+  ControlSocket control_;
+  UniqueFd orders_;
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_SHIM_FANOTIFY_KEEPER_PROCESS_H_

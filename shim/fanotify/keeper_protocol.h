@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a supervisor and its keeper say to each other: fixed datagrams over a socket that nobody
+// else has. Both come from the same build (a version says so) and trust each other; the socket's
+// end is the order to stop.
+//
+//   supervisor                               keeper
+//   kConfigure (deadline, readers)     ->    kDone
+//   kAddChannel (spec)                 ->    kDone with two descriptors: call region, reply region
+//   kRun                               ->    kDone: a worker runs from now on
+//
+// A channel can be added while a worker runs: the keeper ends that worker and starts the next,
+// which takes everything over, as after a crash.
+#ifndef BULKHEAD_SHIM_FANOTIFY_KEEPER_PROTOCOL_H_
+#define BULKHEAD_SHIM_FANOTIFY_KEEPER_PROTOCOL_H_
+
+#include <cstdint>
+
+#include "shim/core/bulkhead_core.h"
+
+namespace bulkhead {
+
+inline constexpr uint32_t kKeeperVersion = 1;
+
+// Descriptors that a keeper is born with.
+enum KeeperDescriptor : int {
+  kKeeperSocketFd = 3,
+  kKeeperControlFd = 4,  // control messages; the workers speak there
+  kKeeperGroupFd = 5,
+  kKeeperJournalFd = 6,
+  kKeeperExclusionsFd = 7,
+  kKeeperDescriptorsEnd = 8,
+};
+
+enum class KeeperOrder : uint32_t { kConfigure = 1, kAddChannel = 2, kRun = 3 };
+
+struct KeeperRequest {
+  uint32_t version;
+  KeeperOrder order;
+  // kConfigure
+  uint64_t deadline_ns;
+  uint32_t readers;
+  uint32_t in_flight_max;
+  // kAddChannel
+  bh_geometry geometry;
+  bh_policy policy;
+  uint32_t altitude;
+  uint32_t spin_ns;
+  uint32_t cache_entries;
+  char driver[64];
+};
+
+struct KeeperReply {
+  uint32_t version;
+  uint32_t failed;  // 0: done
+  char error[248];
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_SHIM_FANOTIFY_KEEPER_PROTOCOL_H_

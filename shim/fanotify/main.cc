@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// bulkhead-shim-fanotify: the shim process of the fanotify attachment. Started by a supervisor,
+// with the descriptors of keeper_protocol.h; of no use by hand.
+#include <cstdio>
+
+#include "shim/fanotify/keeper.h"
+
+int main() {
+  absl::StatusOr<std::unique_ptr<bulkhead::Keeper>> keeper = bulkhead::Keeper::Create();
+  if (!keeper.ok()) {
+    std::fprintf(stderr, "bulkhead-shim-fanotify is started by `bulkhead run`, not by hand (%s)\n",
+                 keeper.status().ToString().c_str());
+    return 2;
+  }
+  return (*keeper)->Run();
+}

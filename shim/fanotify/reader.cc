@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "shim/fanotify/reader.h"
+
+#include <poll.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <string_view>
+
+#include "ipc/monotonic.h"
+#include "shim/embedded/file_request.h"
+
+namespace bulkhead {
+namespace {
+
+// How long a reader keeps the lead while it waits for an answer.
+constexpr uint64_t kLeadNs = 50'000;
+// How long it waits on before the call is parked, while it does not keep others waiting.
+constexpr uint64_t kFollowNs = 1'000'000;
+// With more calls parked than this a driver is slow or gone: readers only read.
+constexpr uint32_t kParkedBusy = 8;
+constexpr int kNoRecordPollMs = 1;
+
+}  // namespace
+
+void FillEventCall(const fanotify_event_metadata& metadata, Event& event) {
+  FileRequest request;
+  request.callback = CallbackOf(metadata);
+  request.pid = static_cast<uint32_t>(metadata.pid);
+  if (!DescribeObject(metadata.fd, request).ok()) request.descriptor = metadata.fd;
+  char link[32];
+  std::snprintf(link, sizeof(link), "/proc/self/fd/%d", metadata.fd);
+  const ssize_t length = readlink(link, event.path.get(), Event::kPathBytesMax);
+  if (length > 0) request.path = std::string_view(event.path.get(), static_cast<size_t>(length));
+  FillCall(request, event.deadline_ns, event.call);
+}
+
+void AnswerCall(ReaderContext& context, Event& event) {
+  bool allow = event.call.verdict == BH_VERDICT_ALLOW;
+  if (event.call.outcome == BH_OUTCOME_CANCELLED) {
+    // The worker is being stopped: nobody will answer any more.
+    allow = context.allow_when_full(event.call.callback);
+  }
+  // Count first: after the answer the opener may ask what was counted.
+  (allow ? context.journal->counters.allowed : context.journal->counters.denied)
+      .fetch_add(1, std::memory_order_relaxed);
+  context.events->Answer(event, allow);
+}
+
+bool Reader::IsOurs(pid_t pid) const {
+  return pid == context_->own_pid || pid == context_->keeper_pid ||
+         context_->exclusions->Contains(pid);
+}
+
+// Waits for an event, into event_. False when the worker stops.
+bool Reader::TakeLeading() {
+  for (;;) {
+    if (context_->stop->mode() != StopMode::kNone) return false;
+    if (event_ == nullptr) {
+      // Every record is taken by events that a dead worker left: they end by their deadlines.
+      event_ = context_->events->Acquire(/*reserve=*/true);
+      if (event_ == nullptr) {
+        pollfd stop = {.fd = context_->stop->fd(), .events = POLLIN, .revents = 0};
+        poll(&stop, 1, kNoRecordPollMs);
+        continue;
+      }
+    }
+    switch (context_->events->Read(*event_)) {
+      case EventTable::ReadResult::kEvent:
+        return true;
+      case EventTable::ReadResult::kFailed:
+        // The kernel could not open the object for us, and has denied the access already.
+        context_->journal->counters.read_errors.fetch_add(1, std::memory_order_relaxed);
+        continue;
+      case EventTable::ReadResult::kNothing:
+        break;
+    }
+    pollfd waited[2] = {{.fd = context_->group, .events = POLLIN, .revents = 0},
+                        {.fd = context_->stop->fd(), .events = POLLIN, .revents = 0}};
+    poll(waited, 2, -1);
+  }
+}
+
+void Reader::Run() {
+  for (;;) {
+    std::unique_lock<std::mutex> lead(*context_->lead);
+    if (!TakeLeading()) return;
+    Handle(lead);
+  }
+}
+
+void Reader::Handle(std::unique_lock<std::mutex>& lead) {
+  Event& event = *event_;
+  const fanotify_event_metadata& metadata = context_->events->metadata(event);
+  if (IsOurs(metadata.pid)) {
+    context_->journal->counters.excluded.fetch_add(1, std::memory_order_relaxed);
+    context_->events->Answer(event, true);
+    return;
+  }
+  FillEventCall(metadata, event);
+  bh_call_start(context_->stack, &event.call);
+  const bool busy = context_->completer->parked() > kParkedBusy;
+  bool ended = event.call.outcome != BH_OUTCOME_PENDING ||
+               bh_call_run_until(&event.call, busy ? 0 : MonotonicAfterNs(kLeadNs)) != 0;
+  if (!ended && !busy) {
+    lead.unlock();
+    ended = bh_call_run_until(&event.call, MonotonicAfterNs(kFollowNs)) != 0;
+  }
+  if (ended) {
+    AnswerCall(*context_, event);
+    return;
+  }
+  Event* next = context_->events->Acquire(/*reserve=*/false);
+  if (next == nullptr) {
+    bh_call_cancel(&event.call, MonotonicNowNs());
+    context_->journal->counters.full.fetch_add(1, std::memory_order_relaxed);
+    AnswerCall(*context_, event);
+    return;
+  }
+  event_ = next;
+  context_->completer->Park(&event);
+}
+
+}  // namespace bulkhead

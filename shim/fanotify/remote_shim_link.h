@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// RemoteShimLink: the supervisor's ShimLink to a shim in a process of its own.
+//
+// It remembers what the shim was told last (policy, state, which generation serves and its socket).
+// A worker that takes over knows all of that from the journal; the link says it again all the same,
+// and repeats the requests that got no answer, so that an order which died with a worker is not
+// lost. When keeper and worker are gone, Connect() makes the same channels, under the same ids, in
+// the next keeper; no generation serves then until the supervisor begins one.
+//
+// Threads: any function from any thread. One thread of the link's reads what the shim says and
+// calls the observer.
+#ifndef BULKHEAD_SHIM_FANOTIFY_REMOTE_SHIM_LINK_H_
+#define BULKHEAD_SHIM_FANOTIFY_REMOTE_SHIM_LINK_H_
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "ipc/control_socket.h"
+#include "ipc/shim_link.h"
+#include "ipc/unique_fd.h"
+#include "shim/embedded/exclusion_table.h"
+#include "shim/fanotify/keeper_protocol.h"
+
+namespace bulkhead {
+
+class RemoteShimLink final : public ShimLink {
+ public:
+  struct Limits {
+    uint64_t deadline_ns = 0;
+    uint32_t readers = 2;
+    uint32_t in_flight_max = 0;
+  };
+
+  // `exclusions` is shared with the shim, not owned. `on_lost` is called, from the link's thread,
+  // when both ends of the shim's sockets are closed: no process of it is left.
+  RemoteShimLink(ExclusionTable* exclusions, const Limits& limits, std::function<void()> on_lost);
+  ~RemoteShimLink() override;
+
+  // A keeper is there: configures it and makes the channels that there were, in their order. Not
+  // beside another Connect(); after a loss, only once `on_lost` was called.
+  absl::Status Connect(ControlSocket control, UniqueFd keeper);
+  // Lets a worker run, if none does, and waits until it says hello (5 s at most). The other
+  // functions do it when they need one.
+  absl::Status EnsureRunning();
+  // Closes both sockets: the shim ends. Waits until it has closed its ends.
+  void Disconnect();
+
+  pid_t worker_pid() const { return worker_pid_.load(); }
+  uint32_t incarnation() const { return incarnation_.load(); }
+  // What every channel's policy says about a call that nobody can be asked about any more.
+  bool AllowsUnanswered(uint32_t callback) const;
+  // For whoever tells of a loss (the attachment): the observer as it is now, or null.
+  void NotifyShimLost();
+
+  // ShimLink. After a loss AddChannel with the name of a driver that had a channel returns that
+  // channel, which was made again already.
+  void SetObserver(Observer* observer) override;
+  absl::StatusOr<ChannelId> AddChannel(const ChannelSpec& spec) override;
+  absl::StatusOr<ChannelDescriptors> Descriptors(ChannelId channel) override;
+  absl::Status BeginGeneration(ChannelId channel, uint32_t generation, uint64_t callbacks,
+                               uint64_t descriptor_callbacks, uint64_t content_version,
+                               UniqueFd descriptor_socket) override;
+  absl::Status EndGeneration(ChannelId channel, uint32_t generation, EndCause cause) override;
+  absl::Status SetState(ChannelId channel, bool quarantined, bool draining) override;
+  absl::Status SetPolicy(ChannelId channel, const Policy& policy) override;
+  absl::StatusOr<ChannelStatistics> Statistics(ChannelId channel) override;
+  absl::Status Exclude(pid_t pid) override;
+  absl::Status Include(pid_t pid) override;
+
+ private:
+  // What the shim should know about a channel.
+  struct Channel {
+    ChannelSpec spec;
+    ChannelDescriptors regions;
+    bool quarantined = false;
+    bool draining = false;
+    uint32_t generation = 0;
+    uint32_t highest_generation = 0;
+    uint64_t callbacks = 0;
+    uint64_t descriptor_callbacks = 0;
+    uint64_t content_version = 0;
+    UniqueFd descriptor_socket;  // of the generation that serves, for the next worker
+    bool made_again = false;     // after a loss; nobody has asked for it since
+  };
+  struct Request {
+    const ControlBuffer* message = nullptr;
+    int descriptor = -1;  // may be none
+    bool done = false;
+    absl::Status status;
+    std::optional<ChannelStatistics> statistics;
+  };
+
+  absl::StatusOr<Channel*> FindLocked(ChannelId channel);
+  // Sends a request and waits for its answer; `lock` holds mutex_ and is released meanwhile.
+  absl::StatusOr<ChannelStatistics> Ask(std::unique_lock<std::mutex>& lock, uint64_t id,
+                                        const ControlBuffer& message, int descriptor = -1);
+  absl::Status SendLocked(const ControlBuffer& message, int descriptor);
+  absl::StatusOr<ChannelDescriptors> OrderKeeper(const KeeperRequest& request);
+  absl::StatusOr<ChannelDescriptors> MakeChannel(const ChannelSpec& spec);
+  void Read();
+  void Handle(ControlMessage& message);
+  void HandleHello(const wire::ShimHello& hello);
+  void SayAllAgainLocked();
+
+  ExclusionTable* const exclusions_;
+  const Limits limits_;
+  const std::function<void()> on_lost_;
+
+  std::mutex observer_mutex_;
+  Observer* observer_ = nullptr;
+
+  std::mutex keeper_mutex_;  // one order at a time; before mutex_
+  UniqueFd keeper_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::shared_ptr<ControlSocket> control_;  // null: not connected
+  bool running_ = false;                    // the keeper was told to run a worker
+  bool greeted_ = false;                    // a worker of this keeper has said hello
+  bool restart_expected_ = false;           // the keeper changes workers because we asked for it
+  bool disconnecting_ = false;
+  std::vector<std::unique_ptr<Channel>> channels_;
+  std::map<uint64_t, Request*> pending_;
+  uint64_t next_request_ = 1;
+  std::mutex exclusions_mutex_;
+
+  std::atomic<pid_t> worker_pid_{0};
+  std::atomic<uint32_t> incarnation_{0};
+  std::thread reader_;
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_SHIM_FANOTIFY_REMOTE_SHIM_LINK_H_

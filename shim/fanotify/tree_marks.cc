@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "shim/fanotify/tree_marks.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr uint32_t kWatchMask = IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_ONLYDIR;
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<TreeMarks>> TreeMarks::Create(FanotifyGroup* group,
+                                                             const GuardedEvents& events) {
+  std::unique_ptr<TreeMarks> marks(new TreeMarks(group, events));
+  marks->inotify_.reset(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+  if (!marks->inotify_.valid()) {
+    return absl::ErrnoToStatus(
+        errno, "can't watch for new directories (fs.inotify.max_user_instances may be too low)");
+  }
+  marks->stop_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!marks->stop_.valid()) return absl::ErrnoToStatus(errno, "eventfd");
+  marks->thread_ = std::thread([marks = marks.get()] { marks->Watch(); });
+  return marks;
+}
+
+TreeMarks::TreeMarks(FanotifyGroup* group, const GuardedEvents& events)
+    : group_(group), events_(events) {}
+
+TreeMarks::~TreeMarks() {
+  if (!thread_.joinable()) return;
+  eventfd_write(stop_.get(), 1);
+  thread_.join();
+}
+
+std::string TreeMarks::last_failure() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return last_failure_;
+}
+
+absl::Status TreeMarks::AddTree(const std::string& root) {
+  absl::StatusOr<UniqueFd> directory = OpenGuardedDirectory(root);
+  if (!directory.ok()) return directory.status();
+  struct stat object;
+  if (fstat(directory->get(), &object) != 0) return absl::ErrnoToStatus(errno, root);
+  std::lock_guard<std::mutex> lock(mutex_);
+  roots_.push_back({root, object.st_dev});
+  return Walk(root, object.st_dev, /*is_root=*/true);
+}
+
+// REQUIRES: mutex_.
+absl::Status TreeMarks::Walk(const std::string& path, uint64_t device, bool is_root) {
+  const int follow = is_root ? 0 : O_NOFOLLOW;
+  UniqueFd directory(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | follow));
+  if (!directory.valid()) {
+    if (!is_root && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP)) {
+      return absl::OkStatus();  // it is gone already, or became something else
+    }
+    return absl::ErrnoToStatus(errno, absl::StrCat("can't open ", path));
+  }
+  struct stat object;
+  if (fstat(directory.get(), &object) != 0) return absl::ErrnoToStatus(errno, path);
+  if (object.st_dev != device) return absl::OkStatus();
+
+  // First watch, then mark, then list: a directory that comes in between is seen at least once.
+  const std::string by_descriptor = absl::StrCat("/proc/self/fd/", directory.get());
+  const int watch = inotify_add_watch(inotify_.get(), by_descriptor.c_str(), kWatchMask);
+  if (watch < 0) {
+    if (errno == ENOSPC) {
+      return absl::ResourceExhaustedError(
+          "too many directories to watch: raise fs.inotify.max_user_watches");
+    }
+    return absl::ErrnoToStatus(errno, absl::StrCat("can't watch ", path));
+  }
+  const bool is_new = watched_.count(watch) == 0;
+  watched_[watch] = {path, device};
+  absl::Status status = group_->Mark(directory.get(), MarkKind::kDirectory, events_, path);
+  if (!status.ok()) return status;
+  if (is_new) directories_.fetch_add(1);
+
+  DIR* listing = fdopendir(directory.get());
+  if (listing == nullptr) return absl::ErrnoToStatus(errno, absl::StrCat("can't list ", path));
+  (void)directory.release();  // the listing's now
+  std::vector<std::string> children;
+  while (const dirent* entry = readdir(listing)) {
+    const std::string name = entry->d_name;
+    if (name == "." || name == "..") continue;
+    if (entry->d_type == DT_DIR || entry->d_type == DT_UNKNOWN) children.push_back(name);
+  }
+  closedir(listing);
+  for (const std::string& child : children) {
+    status = Walk(absl::StrCat(path, "/", child), device, /*is_root=*/false);
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+void TreeMarks::Later(const absl::Status& status) {
+  if (status.ok()) return;
+  failures_.fetch_add(1);
+  last_failure_ = status.ToString();
+}
+
+void TreeMarks::Watch() {
+  for (;;) {
+    pollfd waited[2] = {{.fd = inotify_.get(), .events = POLLIN, .revents = 0},
+                        {.fd = stop_.get(), .events = POLLIN, .revents = 0}};
+    poll(waited, 2, -1);
+    if (waited[1].revents != 0) return;
+    HandleEvents();
+  }
+}
+
+void TreeMarks::HandleEvents() {
+  alignas(inotify_event) char buffer[16 * 1024];
+  bool again = false;  // paths that we remember may be wrong: look at everything
+  for (;;) {
+    const ssize_t bytes = read(inotify_.get(), buffer, sizeof(buffer));
+    if (bytes <= 0) break;
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (ssize_t at = 0; at < bytes;) {
+      inotify_event event;
+      std::memcpy(&event, buffer + at, sizeof(event));
+      const std::string name = event.len > 0 ? std::string(buffer + at + sizeof(event)) : "";
+      at += static_cast<ssize_t>(sizeof(event) + event.len);
+      if ((event.mask & IN_IGNORED) != 0) {
+        watched_.erase(event.wd);
+        continue;
+      }
+      if ((event.mask & IN_Q_OVERFLOW) != 0) again = true;
+      if ((event.mask & IN_ISDIR) == 0) continue;
+      const auto parent = watched_.find(event.wd);
+      if (parent == watched_.end()) continue;
+      if ((event.mask & (IN_MOVED_TO | IN_MOVED_FROM)) != 0) again = true;
+      // A copy: the walk changes the map.
+      const Watched where = parent->second;
+      if ((event.mask & (IN_CREATE | IN_MOVED_TO)) != 0) {
+        Later(Walk(absl::StrCat(where.path, "/", name), where.device, /*is_root=*/false));
+      }
+    }
+  }
+  if (!again) return;
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (const Watched& root : roots_) Later(Walk(root.path, root.device, /*is_root=*/true));
+}
+
+}  // namespace bulkhead

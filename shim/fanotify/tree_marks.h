@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// TreeMarks: a mark on every directory of a tree, kept up to date while directories come and move.
+//
+// A mark is on the directory itself, not on a path: a file is guarded when it is opened through a
+// directory that is marked, whatever mount or name leads there. New directories are told by inotify
+// and marked right after; files opened in them before that are not seen (docs/decisions/
+// fanotify-marks.md). A directory that was moved out of the tree stays guarded.
+//
+// Runs in the supervisor, whose own accesses are excluded, and opens directories only, for which no
+// permission events are asked.
+#ifndef BULKHEAD_SHIM_FANOTIFY_TREE_MARKS_H_
+#define BULKHEAD_SHIM_FANOTIFY_TREE_MARKS_H_
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "ipc/unique_fd.h"
+#include "shim/fanotify/fanotify_group.h"
+
+namespace bulkhead {
+
+class TreeMarks {
+ public:
+  // `group` is not owned and must outlive this.
+  static absl::StatusOr<std::unique_ptr<TreeMarks>> Create(FanotifyGroup* group,
+                                                           const GuardedEvents& events);
+  ~TreeMarks();
+
+  // Marks the tree and watches it from now on. Does not cross into other file systems. Directories
+  // that vanish while it walks are left out; one that can't be opened is an error.
+  absl::Status AddTree(const std::string& root);
+
+  uint64_t directories() const { return directories_.load(); }  // marked so far
+  // Directories that came later and could not be marked (and why, the last).
+  uint64_t failures() const { return failures_.load(); }
+  std::string last_failure() const;
+
+ private:
+  TreeMarks(FanotifyGroup* group, const GuardedEvents& events);
+
+  absl::Status Walk(const std::string& path, uint64_t device, bool is_root);
+  void Watch();
+  void HandleEvents();
+  void Later(const absl::Status& status);
+
+  FanotifyGroup* const group_;
+  const GuardedEvents events_;
+  UniqueFd inotify_;
+  UniqueFd stop_;
+
+  mutable std::mutex mutex_;
+  struct Watched {
+    std::string path;
+    uint64_t device = 0;
+  };
+  std::map<int, Watched> watched_;  // by inotify's number
+  std::vector<Watched> roots_;
+  std::string last_failure_;
+
+  std::atomic<uint64_t> directories_{0};
+  std::atomic<uint64_t> failures_{0};
+  std::thread thread_;
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_SHIM_FANOTIFY_TREE_MARKS_H_

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "shim/fanotify/worker.h"
+
+#include <dirent.h>
+#include <poll.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <mutex>
+#include <thread>
+
+#include "ipc/check.h"
+#include "ipc/control.h"
+#include "ipc/control_socket.h"
+#include "ipc/monotonic.h"
+#include "shim/embedded/event_queue.h"
+#include "shim/embedded/user_channel.h"
+#include "shim/embedded/user_platform.h"
+#include "shim/fanotify/completer.h"
+#include "shim/fanotify/event_table.h"
+#include "shim/fanotify/reader.h"
+#include "shim/fanotify/stop_signal.h"
+#include "shim/fanotify/worker_control.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr uint64_t kEventSendNs = 100 * kNanosecondsPerMillisecond;
+// After the keeper's death calls get this long to end as they would; then the supervisor answers
+// them by policy, so that a next keeper can begin.
+constexpr uint64_t kDrainNs = 500 * kNanosecondsPerMillisecond;
+constexpr uint64_t kStopNs = 500 * kNanosecondsPerMillisecond;
+constexpr int kIdlePollMs = 1;
+
+// Closes what the worker before this one left behind in the shared table, and returns the files
+// among it that could be events which the journal does not know.
+std::vector<int> ClearDescriptors(const WorkerSetup& setup) {
+  std::set<int> events;
+  std::set<int> answered;
+  for (const JournalRecord& record : setup.journal->records) {
+    if (IsUnanswered(record)) {
+      events.insert(record.metadata.fd);
+    } else if (record.state.load(std::memory_order_relaxed) == RecordState::kAnswered) {
+      answered.insert(record.metadata.fd);
+    }
+  }
+  std::vector<int> unknown;
+  for (const int descriptor : OpenDescriptors()) {
+    if (setup.keeper_descriptors.count(descriptor) != 0 || events.count(descriptor) != 0) continue;
+    struct stat object;
+    if (answered.count(descriptor) == 0 && fstat(descriptor, &object) == 0 &&
+        S_ISREG(object.st_mode)) {
+      unknown.push_back(descriptor);
+    } else {
+      close(descriptor);
+    }
+  }
+  return unknown;
+}
+
+std::unique_ptr<UserChannel> RestoreChannel(ChannelId id, KeeperChannel& made, uint32_t takeover,
+                                            const bh_platform* platform, Journal& journal) {
+  absl::StatusOr<std::unique_ptr<UserChannel>> channel =
+      UserChannel::Create(id, made.spec, platform, &made.route, made.memory.call_region(),
+                          made.memory.reply_region(), takeover);
+  BULKHEAD_CHECK(channel.ok());  // the keeper has checked the spec
+  const ChannelState state = LoadChannelState(journal.channels[id]);
+  BULKHEAD_CHECK((*channel)->SetPolicy(state.policy).ok());
+  if (state.generation != 0) {
+    BULKHEAD_CHECK((*channel)
+                       ->BeginGeneration(state.generation, state.callbacks,
+                                         state.descriptor_callbacks, state.content_version)
+                       .ok());
+  } else {
+    bh_channel_set_callbacks((*channel)->core(), state.callbacks, state.descriptor_callbacks);
+  }
+  (*channel)->SetState(state.quarantined != 0, state.draining != 0);
+  return *std::move(channel);
+}
+
+}  // namespace
+
+std::set<int> OpenDescriptors() {
+  std::set<int> descriptors;
+  DIR* directory = opendir("/proc/self/fd");
+  BULKHEAD_CHECK(directory != nullptr);
+  while (const dirent* entry = readdir(directory)) {
+    if (entry->d_name[0] < '0' || entry->d_name[0] > '9') continue;
+    const int descriptor = std::atoi(entry->d_name);
+    if (descriptor != dirfd(directory)) descriptors.insert(descriptor);
+  }
+  closedir(directory);
+  return descriptors;
+}
+
+void RunWorker(WorkerSetup& setup) {
+  prctl(PR_SET_NAME, "bulkhead-worker");
+  Journal& journal = *setup.journal;
+  ControlSocket control{UniqueFd(setup.control)};
+  // Before anything is opened: the table has only what the keeper and the last worker left.
+  const std::vector<int> unknown = ClearDescriptors(setup);
+
+  StopSignal stop;
+  EventQueue events([&control](const CoreEvent& event) {
+    // A supervisor that does not read for so long loses the event; it has a heartbeat besides.
+    control
+        .Send(MakeShimEvent(event.channel, event.event, event.detail, event.generation,
+                            event.call_id),
+              {}, MonotonicAfterNs(kEventSendNs))
+        .IgnoreError();
+  });
+  UserPlatform platform(&events);
+
+  bh_shim stack;
+  bh_shim_init(&stack, platform.core());
+  std::vector<std::unique_ptr<UserChannel>> channels;
+  for (size_t i = 0; i < setup.channels.size(); ++i) {
+    KeeperChannel& made = *setup.channels[i];
+    channels.push_back(RestoreChannel(static_cast<ChannelId>(i), made,
+                                      made.used ? setup.incarnation : 0, platform.core(), journal));
+    BULKHEAD_CHECK(bh_shim_add(&stack, channels.back()->core()) == 0);
+  }
+
+  EventTable table(&journal, setup.group, setup.deadline_ns, setup.in_flight_max);
+  std::mutex lead;
+  ReaderContext context;
+  Completer completer(&stop, [&context, &table](Event& event) {
+    AnswerCall(context, event);
+    table.Release(event);
+  });
+  context.group = setup.group;
+  context.journal = &journal;
+  context.events = &table;
+  context.completer = &completer;
+  context.stack = &stack;
+  context.exclusions = setup.exclusions;
+  context.stop = &stop;
+  context.own_pid = getpid();
+  context.keeper_pid = setup.keeper_pid;
+  context.lead = &lead;
+  context.allow_when_full = [&journal, count = channels.size()](uint32_t callback) {
+    for (size_t i = 0; i < count; ++i) {
+      const ChannelState state = LoadChannelState(journal.channels[i]);
+      if ((state.callbacks & bh_callback_bit(callback)) != 0 &&
+          !PolicyAllows(state.policy, callback, BH_REASON_FULL)) {
+        return false;
+      }
+    }
+    return true;
+  };
+
+  // What the last worker had is asked about again, with the deadline it has; nobody reads further
+  // events before that, so their descriptors' numbers mean what the journal says.
+  const std::vector<Event*> adopted = table.Adopt(unknown);
+  for (Event* event : adopted) {
+    FillEventCall(table.metadata(*event), *event);
+    bh_call_start(&stack, &event->call);
+    completer.Park(event);
+  }
+
+  WorkerControl orders(&control, &journal, &setup, &channels, &stop);
+  std::vector<std::thread> threads;
+  threads.emplace_back([&completer] { completer.Run(); });
+  for (uint32_t i = 0; i < std::clamp(setup.readers, 1u, kReadersMax); ++i) {
+    threads.emplace_back([&context] { Reader(&context).Run(); });
+  }
+  const uint32_t reader_count = static_cast<uint32_t>(threads.size()) - 1;
+  journal.ready.store(setup.incarnation, std::memory_order_release);
+  std::thread control_thread(
+      [&orders, count = adopted.size()] { orders.Run(static_cast<uint32_t>(count)); });
+
+  pollfd waited[2] = {{.fd = setup.keeper_pidfd, .events = POLLIN, .revents = 0},
+                      {.fd = stop.fd(), .events = POLLIN, .revents = 0}};
+  while (stop.mode() == StopMode::kNone) {
+    poll(waited, 2, -1);
+    if (waited[0].revents != 0) stop.Raise(StopMode::kDrain);
+  }
+  completer.Wake();
+  for (uint32_t i = 0; i < reader_count; ++i) threads[1 + i].join();
+  uint64_t until_ns = MonotonicAfterNs(stop.mode() == StopMode::kDrain ? kDrainNs : kStopNs);
+  while (table.in_use() > 0 && MonotonicNowNs() < until_ns) {
+    poll(nullptr, 0, kIdlePollMs);
+  }
+  // The threads that are left have nothing that anybody waits for.
+  _exit(0);
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Worker: the process that takes events from the kernel and answers them. It may be killed at any
+// instruction: the next one, started by the same keeper over the same memory and the same
+// descriptor table, takes over whatever it had (journal.h).
+//
+//   readers      take events, ask the drivers, answer (reader.h)
+//   completer    moves the calls that take long (completer.h)
+//   control      orders of the supervisor
+//   events       what the core raises, to the supervisor
+//   main         ends the process: when the keeper dies (after what is in hand), or when the
+//                supervisor closes its socket (at once, by policy)
+//
+// Everything but main is a thread made after the clone, so that nothing here depends on what the C
+// library remembers of the keeper.
+#ifndef BULKHEAD_SHIM_FANOTIFY_WORKER_H_
+#define BULKHEAD_SHIM_FANOTIFY_WORKER_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <set>
+#include <vector>
+
+#include "ipc/channel_memory.h"
+#include "ipc/shim_link.h"
+#include "shim/embedded/descriptor_route.h"
+#include "shim/embedded/exclusion_table.h"
+#include "shim/fanotify/journal.h"
+
+namespace bulkhead {
+
+// One channel as the keeper made it, for all workers.
+struct KeeperChannel {
+  ChannelSpec spec;
+  ChannelMemory memory;
+  DescriptorRoute route;
+  bool used = false;  // a worker has had it: the next adopts it
+};
+
+struct WorkerSetup {
+  Journal* journal = nullptr;
+  const ExclusionTable* exclusions = nullptr;
+  int group = -1;
+  int control = -1;
+  uint64_t deadline_ns = 0;
+  uint32_t readers = 2;
+  uint32_t in_flight_max = 0;
+  pid_t keeper_pid = 0;
+  int keeper_pidfd = -1;
+  uint32_t incarnation = 0;
+  std::vector<std::unique_ptr<KeeperChannel>> channels;
+  std::set<int> keeper_descriptors;  // everything else in the table is an event's or left over
+};
+
+// Runs in the cloned process; never returns.
+[[noreturn]] void RunWorker(WorkerSetup& setup);
+
+// The numbers of this process's open descriptors, without the one used for looking.
+std::set<int> OpenDescriptors();
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_SHIM_FANOTIFY_WORKER_H_

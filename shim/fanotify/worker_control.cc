@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "shim/fanotify/worker_control.h"
+
+#include <unistd.h>
+
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ipc/control.h"
+#include "ipc/monotonic.h"
+
+namespace bulkhead {
+
+void WorkerControl::Run(uint32_t adopted) {
+  control_->Send(MakeShimHello(static_cast<uint32_t>(getpid()), setup_->incarnation, adopted))
+      .IgnoreError();
+  for (;;) {
+    absl::StatusOr<ControlMessage> message = control_->Receive(kForeverNs);
+    if (message.ok()) {
+      Handle(*message);
+    } else if (absl::IsUnavailable(message.status())) {
+      stop_->Raise(StopMode::kNow);
+      return;
+    }
+    // Anything else is one message that is not valid: the next may be.
+  }
+}
+
+void WorkerControl::Handle(ControlMessage& message) {
+  if (const auto* begin = message.as<wire::BeginGeneration>()) {
+    Reply(begin->request(), Begin(message, *begin), nullptr);
+  } else if (const auto* end = message.as<wire::EndGeneration>()) {
+    Reply(end->request(), End(*end), nullptr);
+  } else if (const auto* state = message.as<wire::SetState>()) {
+    Reply(state->request(), SetState(*state), nullptr);
+  } else if (const auto* policy = message.as<wire::SetPolicy>()) {
+    Reply(policy->request(), SetPolicy(*policy), nullptr);
+  } else if (const auto* query = message.as<wire::GetStatistics>()) {
+    const absl::Status status = CheckChannel(query->channel());
+    if (!status.ok()) {
+      Reply(query->request(), status, nullptr);
+      return;
+    }
+    const ChannelStatistics statistics = (*channels_)[query->channel()]->Statistics();
+    Reply(query->request(), status, &statistics);
+  }
+}
+
+absl::Status WorkerControl::CheckChannel(ChannelId channel) const {
+  if (channel < channels_->size()) return absl::OkStatus();
+  return absl::NotFoundError(absl::StrCat("the shim has no channel ", channel));
+}
+
+absl::Status WorkerControl::Begin(ControlMessage& message, const wire::BeginGeneration& order) {
+  absl::Status status = CheckChannel(order.channel());
+  if (!status.ok()) return status;
+  UserChannel& channel = *(*channels_)[order.channel()];
+  if (channel.generation() == order.generation()) return absl::OkStatus();  // said again
+  if (channel.generation() != 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("generation ", channel.generation(), " serves"));
+  }
+  if (message.descriptor_count() > 0) {
+    // First the socket: no ticket of the new generation may find the old one's.
+    status = setup_->channels[order.channel()]->route.Connect(message.TakeDescriptor(0));
+    if (!status.ok()) return status;
+  }
+  ChannelState state = LoadChannelState(journal_->channels[order.channel()]);
+  const ChannelState before = state;
+  state.generation = order.generation();
+  state.callbacks = order.callbacks();
+  state.descriptor_callbacks = order.descriptors();
+  state.content_version = order.content_version();
+  state.draining = 0;  // as the core does: a generation that begins serves
+  StoreChannelState(journal_->channels[order.channel()], state);
+  status = channel.BeginGeneration(order.generation(), order.callbacks(), order.descriptors(),
+                                   order.content_version());
+  if (!status.ok()) StoreChannelState(journal_->channels[order.channel()], before);
+  return status;
+}
+
+absl::Status WorkerControl::End(const wire::EndGeneration& order) {
+  absl::Status status = CheckChannel(order.channel());
+  if (!status.ok()) return status;
+  UserChannel& channel = *(*channels_)[order.channel()];
+  // The link knows what serves; one that does not serve here was ended before a takeover.
+  if (channel.generation() != order.generation()) return absl::OkStatus();
+  ChannelState state = LoadChannelState(journal_->channels[order.channel()]);
+  state.generation = 0;
+  StoreChannelState(journal_->channels[order.channel()], state);
+  status = channel.EndGeneration(order.generation(), static_cast<EndCause>(order.cause()));
+  setup_->channels[order.channel()]->route.Disconnect();
+  return status;
+}
+
+absl::Status WorkerControl::SetState(const wire::SetState& order) {
+  absl::Status status = CheckChannel(order.channel());
+  if (!status.ok()) return status;
+  ChannelState state = LoadChannelState(journal_->channels[order.channel()]);
+  state.quarantined = order.quarantined() ? 1 : 0;
+  state.draining = order.draining() ? 1 : 0;
+  StoreChannelState(journal_->channels[order.channel()], state);
+  (*channels_)[order.channel()]->SetState(order.quarantined(), order.draining());
+  return absl::OkStatus();
+}
+
+absl::Status WorkerControl::SetPolicy(const wire::SetPolicy& order) {
+  absl::Status status = CheckChannel(order.channel());
+  if (!status.ok()) return status;
+  absl::StatusOr<Policy> policy = ReadPolicy(order);
+  if (!policy.ok()) return policy.status();
+  const bh_policy core = CorePolicy(*policy);
+  status = (*channels_)[order.channel()]->SetPolicy(core);
+  if (!status.ok()) return status;
+  ChannelState state = LoadChannelState(journal_->channels[order.channel()]);
+  state.policy = core;
+  StoreChannelState(journal_->channels[order.channel()], state);
+  return absl::OkStatus();
+}
+
+void WorkerControl::Reply(uint64_t request, const absl::Status& status,
+                          const ChannelStatistics* statistics) {
+  const std::string error = status.ok() ? std::string() : std::string(status.message());
+  // The supervisor waits a second at most; a reply that can't be sent by then is for nobody.
+  control_->Send(MakeResult(request, error, statistics)).IgnoreError();
+}
+
+}  // namespace bulkhead

@@ -147,9 +147,10 @@ class FanotifyAttachmentTest : public testing::Test {
     watchdog_.reset();
   }
 
-  void Start(uint64_t deadline_ns = 30 * kSecond, uint32_t in_flight_max = 4096) {
+  void Start(uint64_t deadline_ns = 30 * kSecond, uint32_t in_flight_max = 4096,
+             const std::string& shim_program = ShimProgram()) {
     FanotifyAttachment::Options options;
-    options.shim_program = ShimProgram();
+    options.shim_program = shim_program;
     options.deadline_ns = deadline_ns;
     options.in_flight_max = in_flight_max;
     options.log = [this](const std::string& text) {
@@ -516,6 +517,57 @@ TEST_F(FanotifyAttachmentTest, WhatWaitsWhenKeeperAndWorkerDieIsAnsweredByPolicy
   EXPECT_EQ(attachment_->counters().replayed, 4u);
   host->Die(EndCause::kStopped).IgnoreError();
   StartHost(channel, 2, [](const TestCall&) { return TestAnswer::kAllow; });
+  EXPECT_EQ(TryOpen(file), 0);
+}
+
+TEST_F(FanotifyAttachmentTest, AGuardThatIsBrokenBeyondRepairLetsTheMachineGoOn) {
+  const std::string file = volume_->File("broken/file", "infected");
+  std::ifstream source(ShimProgram(), std::ios::binary);
+  std::stringstream image;
+  image << source.rdbuf();
+  const std::string program = volume_->File("program/shim", image.str(), /*executable=*/true);
+  Start(30 * kSecond, 4096, program);
+  TestHost* host = StartHost(Add(), 1, DenyInfected);
+  Guard(volume_->path() + "/broken");
+  EXPECT_EQ(TryOpen(file), EPERM);
+  std::filesystem::remove(program);
+  ASSERT_EQ(kill(attachment_->keeper_pid(), SIGKILL), 0);
+  ASSERT_EQ(observer_.WaitFor(TestObserver::News::kShimLost, 1), 1u);
+  EXPECT_EQ(TryOpen(file), 0);
+  EXPECT_EQ(attachment_->keeper_pid(), 0);
+  EXPECT_EQ(host->Die(EndCause::kStopped).code(), absl::StatusCode::kNotFound);
+  EXPECT_TRUE(absl::IsUnavailable(attachment_->link()->Statistics(0).status()));
+  std::lock_guard<std::mutex> lock(log_mutex_);
+  ASSERT_FALSE(log_.empty());
+  EXPECT_THAT(log_.back(), testing::HasSubstr("NOT guarded"));
+}
+
+TEST_F(FanotifyAttachmentTest, NothingIsLeftOfASupervisorThatIsKilled) {
+  const std::string file = volume_->File("orphans/file", "x");
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+  UniqueFd told(ends[0]);
+  UniqueFd tell(ends[1]);
+  const pid_t supervisor = fork();
+  if (supervisor == 0) {
+    FanotifyAttachment::Options options;
+    options.shim_program = ShimProgram();
+    absl::StatusOr<std::unique_ptr<FanotifyAttachment>> attachment =
+        FanotifyAttachment::Create(options);
+    if (!attachment.ok()) _exit(1);
+    if (!(*attachment)->Guard(volume_->path() + "/orphans", MarkKind::kAuto, {}).ok()) _exit(2);
+    const pid_t pids[2] = {(*attachment)->keeper_pid(), (*attachment)->worker_pid()};
+    if (write(tell.get(), pids, sizeof(pids)) != sizeof(pids)) _exit(3);
+    for (;;) pause();
+  }
+  tell.reset();
+  pid_t pids[2] = {0, 0};
+  EXPECT_EQ(read(told.get(), pids, sizeof(pids)), static_cast<ssize_t>(sizeof(pids)));
+  kill(supervisor, SIGKILL);
+  waitpid(supervisor, nullptr, 0);
+  ASSERT_GT(pids[0], 0);
+  ASSERT_GT(pids[1], 0);
+  EXPECT_TRUE(Eventually([&] { return !IsAlive(pids[0]) && !IsAlive(pids[1]); }));
   EXPECT_EQ(TryOpen(file), 0);
 }
 

@@ -2,7 +2,6 @@
 #include "ipc/host_port.h"
 
 #include <fcntl.h>
-#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -33,10 +32,9 @@ constexpr uint64_t kPreemptedNs = 100'000;
 constexpr int kCallSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE;
 constexpr int kReplySeals = F_SEAL_SHRINK | F_SEAL_GROW;
 
-bool OnOneCpu() {
-  cpu_set_t set;
-  return sched_getaffinity(0, sizeof(set), &set) == 0 && CPU_COUNT(&set) == 1;
-}
+// The machine's CPUs, not this process's: a host that is pinned to a CPU of its own does well to
+// spin there while its callers run on others. Where it shares that CPU, the budget learns it.
+bool MachineHasOneCpu() { return sysconf(_SC_NPROCESSORS_ONLN) == 1; }
 
 bool Inside(uint64_t offset, uint64_t bytes, uint64_t pool_bytes) {
   return offset <= pool_bytes && bytes <= pool_bytes - offset;
@@ -111,7 +109,7 @@ struct HostPort::State {
         reply_payload_bytes(slots),
         inbox(std::move(descriptor_socket), wanted.generation, slots),
         workers(wanted.workers) {
-    const uint32_t spin_ns = OnOneCpu() ? 0 : options.spin_ns;
+    const uint32_t spin_ns = MachineHasOneCpu() ? 0 : options.spin_ns;
     for (uint32_t w = 0; w < options.workers; ++w) {
       Worker& worker = workers[w];
       worker.spin = SpinBudget(spin_ns);
@@ -226,7 +224,7 @@ bool HostPort::State::Wait(uint32_t w, uint64_t until_ns, uint32_t* slot, uint64
   Worker& worker = workers[w];
   const uint64_t started_ns = MonotonicNowNs();
   if (Spin(worker, started_ns, until_ns, slot, ticket)) {
-    worker.spin.Learn(MonotonicNowNs() - started_ns);
+    worker.spin.LearnPaid();  // no look at the clock: the call is waiting
     return true;
   }
   uint32_t* word = view.SleepWord(w);

@@ -18,10 +18,15 @@ class SpinBudget {
 
   uint32_t budget_ns() const { return budget_ns_; }
 
+  // Spinning found what it waited for.
+  void LearnPaid() {
+    budget_ns_ = std::min(ceiling_ns_, std::max(budget_ns_ * 2, ceiling_ns_ / 8));
+  }
+
   // A wait is over that took `waited_ns`, spinning and sleeping together.
   void Learn(uint64_t waited_ns) {
     if (waited_ns <= ceiling_ns_) {
-      budget_ns_ = std::min(ceiling_ns_, std::max(budget_ns_ * 2, ceiling_ns_ / 8));
+      LearnPaid();
     } else {
       budget_ns_ /= 2;
       if (budget_ns_ < ceiling_ns_ / 64) budget_ns_ = 0;

@@ -56,8 +56,7 @@ static int spin(struct bh_call *call, const struct bh_wait *wait, uint64_t until
 		for (polls = 0; polls < POLLS_PER_LOOK; polls++) {
 			if (bh_load_acquire(wait->spin_word) == wait->spin_value) {
 				spin_paid(channel, lane, budget);
-				*now_ns = platform->now_ns(platform->context);
-				return 1;
+				return 1; /* an answer counts whatever the clock says */
 			}
 			bh_cpu_relax();
 		}

@@ -2,10 +2,10 @@
 /*
  * bulkhead/driver.h: the stable C ABI between a driver and its host.
  *
- * A driver is a shared object with one exported function, bulkhead_driver(). The host calls it once,
- * checks sizes and versions, calls start(), then the file callbacks from as many threads as
- * the manifest allows, then stop(). A driver may crash, hang or be killed at any moment: its callers
- * wait for the next generation, which the host starts with BH_START_CRASH_RESTART.
+ * A driver is a shared object with one exported function, bulkhead_driver(). The host calls it
+ * once, checks sizes and versions, calls start(), then the file callbacks from as many threads as
+ * the manifest allows, then stop(). A driver may crash, hang or be killed at any moment: its
+ * callers wait for the next generation, which the host starts with BH_START_CRASH_RESTART.
  *
  * Versioning: every struct that crosses this line begins with its size. A newer side only appends
  * fields; a field past the other side's size reads as zero. BULKHEAD_DRIVER_ABI changes only when
@@ -50,7 +50,7 @@ enum bulkhead_log_level {
   BULKHEAD_LOG_ERROR = 3,
 };
 
-/* Callbacks that a driver can register for; bits of bulkhead_driver.callbacks. */
+/* Callbacks that a driver can register for; bits of bulkhead_driver_description.callbacks. */
 #define BULKHEAD_ON_FILE_OPEN (1ull << 0)
 #define BULKHEAD_ON_FILE_EXEC (1ull << 1)
 #define BULKHEAD_ON_FILE_ACCESS (1ull << 2)
@@ -60,20 +60,20 @@ struct bulkhead_call;
 
 /* The file that a callback is about. Valid until the callback returns. */
 struct bulkhead_file {
-  uint32_t size;        /* sizeof(struct bulkhead_file) of the host */
-  int32_t descriptor;   /* read-only, the host closes it; -1 when the driver did not ask for it */
-  uint64_t device;      /* the object: device, inode and change */
+  uint32_t size;      /* sizeof(struct bulkhead_file) of the host */
+  int32_t descriptor; /* read-only, the host closes it; -1 when the driver did not ask for it */
+  uint64_t device;    /* the object: device, inode and change */
   uint64_t inode;
-  uint64_t change;      /* differs whenever the content may */
-  uint64_t length;      /* bytes, when the call was made */
-  uint32_t pid;         /* who asks */
-  uint32_t uid;         /* UINT32_MAX when not known */
-  uint32_t gid;         /* UINT32_MAX when not known */
-  uint32_t open_flags;  /* O_*; 0 when not known */
-  const char *path;     /* not terminated; a courtesy: it may already name another object */
-  size_t path_length;   /* 0 when not known */
-  uint64_t call_id;     /* the same when the call comes again after a crash */
-  uint32_t attempt;     /* 0, or how many generations had this call before */
+  uint64_t change;     /* differs whenever the content may */
+  uint64_t length;     /* bytes, when the call was made */
+  uint32_t pid;        /* who asks */
+  uint32_t uid;        /* UINT32_MAX when not known */
+  uint32_t gid;        /* UINT32_MAX when not known */
+  uint32_t open_flags; /* O_*; 0 when not known */
+  const char* path;    /* not terminated; a courtesy: it may already name another object */
+  size_t path_length;  /* 0 when not known */
+  uint64_t call_id;    /* the same when the call comes again after a crash */
+  uint32_t attempt;    /* 0, or how many generations had this call before */
   uint32_t reserved;
 };
 
@@ -88,68 +88,71 @@ struct bulkhead_answer {
 struct bulkhead_host {
   uint32_t size;
   uint32_t abi;
-  void *context; /* first argument of every function */
+  void* context; /* first argument of every function */
 
   /* One line, at most 1,024 bytes, cut beyond. Never waits: a full queue drops and counts. */
-  void (*log)(void *context, uint32_t level, const char *text, size_t length);
+  void (*log)(void* context, uint32_t level, const char* text, size_t length);
   /* Nanoseconds until the call's deadline; 0 when it has passed. */
-  uint64_t (*time_left_ns)(void *context, const struct bulkhead_call *call);
+  uint64_t (*time_left_ns)(void* context, const struct bulkhead_call* call);
   /*
-   * The file's bytes, mapped read-only from the page cache; unmapped when the callback returns. NULL
-   * with errno set (EBADF: the driver did not ask for descriptors). An empty file gives a valid
-   * pointer and *length 0. Another process may truncate the file meanwhile: touching pages past its
-   * new end raises SIGBUS, which ends this generation and not the machine.
+   * The file's bytes, mapped read-only from the page cache; unmapped when the callback returns.
+   * NULL with errno set (EBADF: the driver did not ask for descriptors). An empty file gives a
+   * valid pointer and *length 0. Another process may truncate the file meanwhile: touching pages
+   * past its new end raises SIGBUS, which ends this generation and not the machine.
    */
-  const void *(*map_file)(void *context, const struct bulkhead_call *call,
-                          const struct bulkhead_file *file, size_t *length);
+  const void* (*map_file)(void* context, const struct bulkhead_call* call,
+                          const struct bulkhead_file* file, size_t* length);
   /*
    * State that survives a restart: `checkpoint_bytes` (from the manifest, at most 1 MiB) of memory,
    * zero at cold start, as the last generation left it after. It may have died in mid-write: use
    * save and load below for whole records.
    */
-  void *checkpoint;
+  void* checkpoint;
   size_t checkpoint_bytes;
-  /* Saves a record whole or not at all. 0, or -1 with errno ENOSPC. Not for the path of a verdict. */
-  int (*checkpoint_save)(void *context, const void *record, size_t bytes);
-  /* Copies the last whole record; its length, 0 when there is none, -1 when `capacity` is too small. */
-  long (*checkpoint_load)(void *context, void *record, size_t capacity);
+  /* Saves a record whole or not at all. 0, or -1 with errno ENOSPC. Not for the path of a verdict.
+   */
+  int (*checkpoint_save)(void* context, const void* record, size_t bytes);
+  /* Copies the last whole record; its length, 0 when there is none, -1 when `capacity` is too
+   * small. */
+  long (*checkpoint_load)(void* context, void* record, size_t capacity);
 };
 
 struct bulkhead_start {
   uint32_t size;
-  uint32_t reason;          /* enum bulkhead_start_reason */
-  uint32_t generation;      /* counts up with every start */
-  uint32_t workers;         /* threads that will call back at the same time */
-  const char *content_path; /* folder with the driver's content (rules, models); "" when it has none */
+  uint32_t reason;     /* enum bulkhead_start_reason */
+  uint32_t generation; /* counts up with every start */
+  uint32_t workers;    /* threads that will call back at the same time */
+  const char*
+      content_path; /* folder with the driver's content (rules, models); "" when it has none */
   uint64_t content_version; /* grows with every content that is put in force */
-  const char *options;      /* the manifest's "options" text, for the driver's own use; "" when none */
+  const char* options; /* the manifest's "options" text, for the driver's own use; "" when none */
 };
 
 /* What bulkhead_driver() returns: constant for the life of the process. */
-struct bulkhead_driver {
-  uint32_t size;          /* sizeof(struct bulkhead_driver) of the driver */
-  uint32_t abi;           /* BULKHEAD_DRIVER_ABI */
-  const char *name;       /* as in the manifest */
-  const char *version;
-  uint64_t callbacks;     /* BULKHEAD_ON_* */
-  uint64_t descriptors;   /* BULKHEAD_ON_*: callbacks that get the file as a descriptor */
+struct bulkhead_driver_description {
+  uint32_t size;    /* sizeof(struct bulkhead_driver_description) of the driver */
+  uint32_t abi;     /* BULKHEAD_DRIVER_ABI */
+  const char* name; /* as in the manifest */
+  const char* version;
+  uint64_t callbacks;   /* BULKHEAD_ON_* */
+  uint64_t descriptors; /* BULKHEAD_ON_*: callbacks that get the file as a descriptor */
 
   /*
    * Gets ready to answer; *state is handed to everything after. 0, or not 0 when the driver can't
    * serve, with a sentence for the operator in error (of error_bytes, terminated).
    */
-  int (*start)(const struct bulkhead_host *host, const struct bulkhead_start *start, void **state,
-               char *error, size_t error_bytes);
+  int (*start)(const struct bulkhead_host* host, const struct bulkhead_start* start, void** state,
+               char* error, size_t error_bytes);
   /* No call is in hand any more. May be NULL. */
-  void (*stop)(void *state);
+  void (*stop)(void* state);
 
   /* Called from several threads at once. */
-  void (*file_open)(void *state, const struct bulkhead_call *call, const struct bulkhead_file *file,
-                    struct bulkhead_answer *answer);
-  void (*file_exec)(void *state, const struct bulkhead_call *call, const struct bulkhead_file *file,
-                    struct bulkhead_answer *answer);
-  void (*file_access)(void *state, const struct bulkhead_call *call,
-                      const struct bulkhead_file *file, struct bulkhead_answer *answer);
+  void (*file_open)(void* state, const struct bulkhead_call* call, const struct bulkhead_file* file,
+                    struct bulkhead_answer* answer);
+  void (*file_exec)(void* state, const struct bulkhead_call* call, const struct bulkhead_file* file,
+                    struct bulkhead_answer* answer);
+  void (*file_access)(void* state, const struct bulkhead_call* call,
+                      const struct bulkhead_file* file, struct bulkhead_answer* answer);
 };
 
 /* The driver's one exported function. */
@@ -157,7 +160,7 @@ struct bulkhead_driver {
 #if defined(__GNUC__)
 __attribute__((visibility("default")))
 #endif
-const struct bulkhead_driver *
+const struct bulkhead_driver_description*
 bulkhead_driver(void);
 
 #ifdef __cplusplus

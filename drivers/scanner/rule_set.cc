@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "rule_set.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <system_error>
+#include <vector>
+
+namespace scanner {
+namespace {
+
+struct CloseFile {
+  void operator()(std::FILE* file) const { std::fclose(file); }
+};
+struct DestroyCompiler {
+  void operator()(YR_COMPILER* compiler) const { yr_compiler_destroy(compiler); }
+};
+
+void OnCompilerMessage(int level, const char* file, int line, const YR_RULE*, const char* message,
+                       void* user) {
+  auto* error = static_cast<std::string*>(user);
+  if (level != YARA_ERROR_LEVEL_ERROR || !error->empty()) return;
+  *error =
+      std::string(file != nullptr ? file : "rules") + ":" + std::to_string(line) + ": " + message;
+}
+
+int OnScanMessage(YR_SCAN_CONTEXT*, int message, void* data, void* user) {
+  if (message != CALLBACK_MSG_RULE_MATCHING) return CALLBACK_CONTINUE;
+  static_cast<ScanResult*>(user)->found = Found::kMatch;
+  static_cast<ScanResult*>(user)->rule = static_cast<YR_RULE*>(data)->identifier;
+  return CALLBACK_ABORT;
+}
+
+std::vector<std::string> FilesOf(const std::string& folder, std::error_code& error) {
+  std::vector<std::string> paths;
+  for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end;
+       entry.increment(error)) {
+    if (entry->is_regular_file(error)) paths.push_back(entry->path().string());
+  }
+  std::sort(paths.begin(), paths.end());  // the order must not depend on the file system
+  return paths;
+}
+
+}  // namespace
+
+bool RuleSet::AddCompiled(const std::string& path, std::string* error) {
+  YR_RULES* rules = nullptr;
+  const int code = yr_rules_load(path.c_str(), &rules);
+  if (code != ERROR_SUCCESS) {
+    *error =
+        path + ": not a compiled rule file of this libyara (error " + std::to_string(code) + ")";
+    return false;
+  }
+  rules_.emplace_back(rules);
+  return true;
+}
+
+bool RuleSet::AddSources(const std::vector<std::string>& paths, std::string* error) {
+  if (paths.empty()) return true;
+  YR_COMPILER* made = nullptr;
+  if (yr_compiler_create(&made) != ERROR_SUCCESS) {
+    *error = "no memory for the rule compiler";
+    return false;
+  }
+  const std::unique_ptr<YR_COMPILER, DestroyCompiler> compiler(made);
+  yr_compiler_set_callback(made, OnCompilerMessage, error);
+  // Content is what stands in its folder: an include would read from elsewhere.
+  yr_compiler_set_include_callback(made, nullptr, nullptr, nullptr);
+  for (const std::string& path : paths) {
+    const std::unique_ptr<std::FILE, CloseFile> file(std::fopen(path.c_str(), "re"));
+    if (!file) {
+      *error = path + ": " + std::strerror(errno);
+      return false;
+    }
+    if (yr_compiler_add_file(made, file.get(), nullptr, path.c_str()) != 0) {
+      if (error->empty()) *error = path + ": does not compile";
+      return false;
+    }
+  }
+  YR_RULES* rules = nullptr;
+  if (yr_compiler_get_rules(made, &rules) != ERROR_SUCCESS) {
+    *error = "no memory for the compiled rules";
+    return false;
+  }
+  rules_.emplace_back(rules);
+  return true;
+}
+
+std::unique_ptr<RuleSet> RuleSet::Load(const std::string& folder, std::string* error) {
+  std::unique_ptr<RuleSet> set(new RuleSet);
+  if (!set->library_.ready) {
+    *error = "libyara does not initialise";
+    return nullptr;
+  }
+  std::error_code trouble;
+  std::vector<std::string> sources;
+  for (const std::string& path : FilesOf(folder, trouble)) {
+    if (path.ends_with(".yar") || path.ends_with(".yara")) {
+      sources.push_back(path);
+    } else if (!path.ends_with(".yarc")) {
+      continue;
+    } else if (!set->AddCompiled(path, error)) {
+      return nullptr;
+    }
+    ++set->files_;
+  }
+  if (trouble) {
+    *error = folder + ": " + trouble.message();
+    return nullptr;
+  }
+  if (!set->AddSources(sources, error)) return nullptr;
+  if (set->files_ == 0) {
+    *error = folder + ": no rules here; expected *.yar, *.yara or *.yarc";
+    return nullptr;
+  }
+  const std::vector<std::byte> sample(4096, std::byte{'B'});
+  if (set->Scan(sample, 5).found == Found::kTrouble) {
+    *error = folder + ": the rules load, but a scan with them fails";
+    return nullptr;
+  }
+  return set;
+}
+
+bool RuleSet::Save(const std::string& path, std::string* error) const {
+  // Sources are compiled together, and stand last.
+  const int code = yr_rules_save(rules_.back().get(), path.c_str());
+  if (code != ERROR_SUCCESS)
+    *error = path + ": can't be written (libyara error " + std::to_string(code) + ")";
+  return code == ERROR_SUCCESS;
+}
+
+ScanResult RuleSet::Scan(std::span<const std::byte> bytes, int timeout_s) const {
+  ScanResult result;
+  for (const Rules& rules : rules_) {
+    const int code =
+        yr_rules_scan_mem(rules.get(), reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size(),
+                          SCAN_FLAGS_FAST_MODE, OnScanMessage, &result, timeout_s);
+    if (result.found == Found::kMatch) break;
+    if (code == ERROR_SCAN_TIMEOUT) {
+      result.found = Found::kTimeout;
+    } else if (code != ERROR_SUCCESS) {
+      result.found = Found::kTrouble;
+    }
+  }
+  return result;
+}
+
+}  // namespace scanner

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// RuleSet: the YARA rules of one content folder, ready to scan with. *.yar and *.yara are sources
+// and are compiled here; *.yarc are compiled already (yarac, or bulkhead-rules), which starts
+// faster but is only as safe as whoever made it: libyara 4.2 believes what such a file says.
+//
+// Threads: Scan() may be called from any number of threads at once. Load() waits for a scan of a
+// small built-in sample, so that rules that bring the engine down do it in start-up, where the
+// supervisor can put the old ones back, and not at the first file.
+#ifndef BULKHEAD_DRIVERS_SCANNER_RULE_SET_H_
+#define BULKHEAD_DRIVERS_SCANNER_RULE_SET_H_
+
+#include <yara.h>
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace scanner {
+
+enum class Found { kNothing, kMatch, kTimeout, kTrouble };
+
+struct ScanResult {
+  Found found = Found::kNothing;
+  std::string rule;  // the first that matched
+};
+
+class RuleSet {
+ public:
+  // Every rule file of the folder. On failure *error names the file, and the line for sources.
+  static std::unique_ptr<RuleSet> Load(const std::string& folder, std::string* error);
+  // `timeout_s` of at least 1: libyara's own unit.
+  ScanResult Scan(std::span<const std::byte> bytes, int timeout_s) const;
+  // Writes what Load() compiled from sources, as a .yarc file.
+  bool Save(const std::string& path, std::string* error) const;
+  size_t files() const { return files_; }
+
+ private:
+  // Initialises libyara for as long as anybody needs it. It counts its users itself.
+  struct Library {
+    Library() : ready(yr_initialize() == ERROR_SUCCESS) {}
+    ~Library() {
+      if (ready) yr_finalize();
+    }
+    Library(const Library&) = delete;
+    Library& operator=(const Library&) = delete;
+    const bool ready;
+  };
+  struct Destroy {
+    void operator()(YR_RULES* rules) const { yr_rules_destroy(rules); }
+  };
+  using Rules = std::unique_ptr<YR_RULES, Destroy>;
+
+  RuleSet() = default;
+  bool AddCompiled(const std::string& path, std::string* error);
+  bool AddSources(const std::vector<std::string>& paths, std::string* error);
+
+  Library library_;  // first in, last out
+  std::vector<Rules> rules_;
+  size_t files_ = 0;
+};
+
+}  // namespace scanner
+
+#endif  // BULKHEAD_DRIVERS_SCANNER_RULE_SET_H_

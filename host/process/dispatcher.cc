@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/process/dispatcher.h"
+
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ipc/monotonic.h"
+
+// The call in a worker's hand, as the driver's functions get it back.
+struct bulkhead_call {
+  uint64_t deadline_ns = 0;
+  void* mapped = nullptr;
+  size_t mapped_bytes = 0;
+
+  bulkhead_call() = default;
+  bulkhead_call(const bulkhead_call&) = delete;
+  bulkhead_call& operator=(const bulkhead_call&) = delete;
+  ~bulkhead_call() {
+    if (mapped != nullptr) munmap(mapped, mapped_bytes);
+  }
+};
+
+namespace bulkhead {
+namespace {
+
+static_assert(uint64_t{BULKHEAD_ON_FILE_OPEN} ==
+              1u << (BH_CALLBACK_FILE_OPEN - BH_CALLBACK_FILE_OPEN));
+static_assert(BULKHEAD_ON_FILE_EXEC == 1u << (BH_CALLBACK_FILE_EXEC - BH_CALLBACK_FILE_OPEN));
+static_assert(BULKHEAD_ON_FILE_ACCESS == 1u << (BH_CALLBACK_FILE_ACCESS - BH_CALLBACK_FILE_OPEN));
+static_assert(uint32_t{BULKHEAD_ALLOW} == uint32_t{BH_VERDICT_ALLOW});
+static_assert(uint32_t{BULKHEAD_DENY} == uint32_t{BH_VERDICT_DENY});
+static_assert(uint32_t{BULKHEAD_CACHE_OBJECT} == uint32_t{BH_CACHE_OBJECT});
+
+// An empty file can't be mapped; it gets an address all the same.
+constexpr char kEmpty = 0;
+
+using FileCallback = void (*)(void*, const bulkhead_call*, const bulkhead_file*, bulkhead_answer*);
+
+FileCallback CallbackOf(const bulkhead_driver_description& driver, uint32_t callback) {
+  if ((driver.callbacks & bh_callback_bit(callback)) == 0) return nullptr;
+  switch (callback) {
+    case BH_CALLBACK_FILE_OPEN:
+      return driver.file_open;
+    case BH_CALLBACK_FILE_EXEC:
+      return driver.file_exec;
+    case BH_CALLBACK_FILE_ACCESS:
+      return driver.file_access;
+    default:
+      return nullptr;
+  }
+}
+
+}  // namespace
+
+Dispatcher::Dispatcher(const bulkhead_driver_description& driver, LogQueue* log,
+                       Checkpoint* checkpoint, std::span<std::byte> checkpoint_memory)
+    : driver_(driver), log_(log), checkpoint_(checkpoint) {
+  host_.size = sizeof(host_);
+  host_.abi = BULKHEAD_DRIVER_ABI;
+  host_.context = this;
+  host_.log = &Log;
+  host_.time_left_ns = &TimeLeft;
+  host_.map_file = &MapFile;
+  host_.checkpoint = checkpoint_memory.data();
+  host_.checkpoint_bytes = checkpoint_memory.size();
+  host_.checkpoint_save = &Save;
+  host_.checkpoint_load = &Load;
+}
+
+void Dispatcher::Log(void* context, uint32_t level, const char* text, size_t length) {
+  static_cast<Dispatcher*>(context)->log_->Post(level, {text, length});
+}
+
+uint64_t Dispatcher::TimeLeft(void*, const bulkhead_call* call) {
+  const uint64_t now_ns = MonotonicNowNs();
+  return call->deadline_ns > now_ns ? call->deadline_ns - now_ns : 0;
+}
+
+const void* Dispatcher::MapFile(void*, const bulkhead_call* call, const bulkhead_file* file,
+                                size_t* length) {
+  // The driver sees a const call; the mapping is the host's note on it.
+  auto* noted = const_cast<bulkhead_call*>(call);
+  if (noted->mapped != nullptr) {
+    *length = noted->mapped_bytes;
+    return noted->mapped;
+  }
+  struct stat status = {};
+  if (fstat(file->descriptor, &status) != 0) return nullptr;
+  *length = static_cast<size_t>(status.st_size);
+  if (*length == 0) return &kEmpty;
+  void* mapped = mmap(nullptr, *length, PROT_READ, MAP_PRIVATE, file->descriptor, 0);
+  if (mapped == MAP_FAILED) return nullptr;
+  noted->mapped = mapped;
+  noted->mapped_bytes = *length;
+  return mapped;
+}
+
+int Dispatcher::Save(void* context, const void* record, size_t bytes) {
+  Checkpoint* checkpoint = static_cast<Dispatcher*>(context)->checkpoint_;
+  if (checkpoint != nullptr && checkpoint->Save({static_cast<const std::byte*>(record), bytes})) {
+    return 0;
+  }
+  errno = ENOSPC;
+  return -1;
+}
+
+long Dispatcher::Load(void* context, void* record, size_t capacity) {
+  Checkpoint* checkpoint = static_cast<Dispatcher*>(context)->checkpoint_;
+  return checkpoint == nullptr ? 0 : checkpoint->Load({static_cast<std::byte*>(record), capacity});
+}
+
+absl::Status Dispatcher::StartDriver(const AttachFields& attach) {
+  const bulkhead_start start = {.size = sizeof(bulkhead_start),
+                                .reason = static_cast<uint32_t>(attach.reason),
+                                .generation = attach.generation,
+                                .workers = attach.workers,
+                                .content_path = attach.content_path.c_str(),
+                                .content_version = attach.content_version,
+                                .options = attach.options.c_str()};
+  std::array<char, 1024> error = {};
+  if (driver_.start(&host_, &start, &state_, error.data(), error.size()) != 0) {
+    error.back() = '\0';
+    return absl::FailedPreconditionError(
+        error[0] != '\0' ? std::string(error.data())
+                         : absl::StrCat(driver_.name, " does not start, and does not say why"));
+  }
+  started_ = true;
+  return absl::OkStatus();
+}
+
+void Dispatcher::Serve(std::unique_ptr<HostPort> port, uint32_t workers) {
+  port_ = std::move(port);
+  for (uint32_t worker = 0; worker < workers; ++worker) {
+    workers_.emplace_back([this, worker] { Work(worker); });
+  }
+}
+
+void Dispatcher::Finish() {
+  if (port_) port_->StopTaking();
+  for (std::thread& worker : workers_) worker.join();
+  workers_.clear();
+  if (started_ && driver_.stop != nullptr) driver_.stop(state_);
+  started_ = false;
+}
+
+void Dispatcher::Work(uint32_t worker) {
+  while (std::optional<TakenCall> call = port_->Take(worker, kForeverNs)) Answer(*call);
+}
+
+void Dispatcher::Answer(TakenCall& taken) {
+  const FileCallback callback = CallbackOf(driver_, taken.callback);
+  const absl::StatusOr<CallDetails> details = port_->Details(taken);
+  if (callback == nullptr || taken.args_bytes != sizeof(bh_file_args) || !details.ok()) {
+    port_->Decline(taken);
+    return;
+  }
+  bh_file_args args;
+  std::memcpy(&args, taken.args, sizeof(args));
+  UniqueFd descriptor;
+  if ((driver_.descriptors & bh_callback_bit(taken.callback)) != 0) {
+    absl::StatusOr<UniqueFd> received = port_->ReceiveDescriptor(taken);
+    if (received.ok()) descriptor = *std::move(received);
+  }
+  const bulkhead_file file = {.size = sizeof(file),
+                              .descriptor = descriptor.get(),
+                              .device = args.device,
+                              .inode = args.inode,
+                              .change = args.change,
+                              .length = args.size,
+                              .pid = args.pid,
+                              .uid = args.uid,
+                              .gid = args.gid,
+                              .open_flags = args.open_flags,
+                              .path = details->payload_text().data(),
+                              .path_length = details->payload_text().size(),
+                              .call_id = details->call_id,
+                              .attempt = details->attempt,
+                              .reserved = 0};
+  bulkhead_answer answer = {.size = sizeof(answer), .verdict = 0, .cacheability = 0, .reserved = 0};
+  {
+    bulkhead_call call;
+    call.deadline_ns = details->deadline_ns;
+    port_->BeginDriver(taken);
+    callback(state_, &call, &file, &answer);
+  }
+  if (answer.verdict == BULKHEAD_DECLINE || answer.verdict == 0) {
+    port_->Decline(taken);
+    return;
+  }
+  // What a driver answers is its own word: the shim judges it, like everything from here.
+  const bh_verdict_reply reply = {.verdict = answer.verdict, .cacheability = answer.cacheability};
+  port_->Reply(taken, BH_REPLY_DONE, {reinterpret_cast<const uint8_t*>(&reply), sizeof(reply)});
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Dispatcher: carries calls from the channel to the driver's callbacks and verdicts back, on as
+// many threads as the driver has workers, and does for the driver what bulkhead_host promises.
+#ifndef BULKHEAD_HOST_PROCESS_DISPATCHER_H_
+#define BULKHEAD_HOST_PROCESS_DISPATCHER_H_
+
+#include <bulkhead/driver.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "host/process/checkpoint.h"
+#include "host/process/log_queue.h"
+#include "ipc/control.h"
+#include "ipc/host_port.h"
+#include "ipc/shared_memory.h"
+
+namespace bulkhead {
+
+class Dispatcher {
+ public:
+  // All of these outlive the dispatcher. `checkpoint` may be null: no memory for one.
+  Dispatcher(const bulkhead_driver_description& driver, LogQueue* log, Checkpoint* checkpoint,
+             std::span<std::byte> checkpoint_memory);
+  Dispatcher(const Dispatcher&) = delete;
+  Dispatcher& operator=(const Dispatcher&) = delete;
+
+  // Calls the driver's start(). FailedPrecondition with its own words when it can't serve.
+  absl::Status StartDriver(const AttachFields& attach);
+  // Takes calls from here on.
+  void Serve(std::unique_ptr<HostPort> port, uint32_t workers);
+  // Waits for the calls in hand, then calls the driver's stop().
+  void Finish();
+
+  uint64_t calls() const { return port_ ? port_->counters().calls : 0; }
+
+ private:
+  void Work(uint32_t worker);
+  void Answer(TakenCall& call);
+
+  const bulkhead_driver_description& driver_;
+  LogQueue* const log_;
+  Checkpoint* const checkpoint_;
+  bulkhead_host host_ = {};
+  void* state_ = nullptr;
+  bool started_ = false;
+  std::unique_ptr<HostPort> port_;
+  std::vector<std::thread> workers_;
+
+  // bulkhead_host's functions; context is the dispatcher.
+  static void Log(void* context, uint32_t level, const char* text, size_t length);
+  static uint64_t TimeLeft(void* context, const bulkhead_call* call);
+  static const void* MapFile(void* context, const bulkhead_call* call, const bulkhead_file* file,
+                             size_t* length);
+  static int Save(void* context, const void* record, size_t bytes);
+  static long Load(void* context, void* record, size_t capacity);
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_HOST_PROCESS_DISPATCHER_H_

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/process/driver_library.h"
+
+#include <dlfcn.h>
+#include <elf.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "ipc/unique_fd.h"
+
+namespace bulkhead {
+namespace {
+
+template <typename... Words>
+absl::Status Wrong(const Words&... words) {
+  return absl::FailedPreconditionError(absl::StrCat(words...));
+}
+
+// dlopen() says of a text file that its header is invalid; this says what the file is not.
+absl::Status CheckElf(const std::string& path) {
+  const UniqueFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file.valid()) return Wrong(path, ": ", std::strerror(errno));
+  Elf64_Ehdr header = {};
+  const ssize_t bytes = read(file.get(), &header, sizeof(header));
+  if (bytes < 0) return Wrong(path, ": ", std::strerror(errno));
+  if (bytes < static_cast<ssize_t>(sizeof(header)) ||
+      std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0) {
+    return Wrong(path, " is not an ELF file; a driver is a shared object (cc -shared)");
+  }
+  if (header.e_type != ET_DYN) {
+    return Wrong(path, " is an ELF file, but no shared object; link it with -shared");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<DriverLibrary> DriverLibrary::Load(const std::string& path, const std::string& name,
+                                                  uint64_t callbacks) {
+  if (absl::Status status = CheckElf(path); !status.ok()) return status;
+  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) return Wrong("can't load the driver: ", dlerror());
+  using Entry = const bulkhead_driver_description* (*)();
+  const auto entry = reinterpret_cast<Entry>(dlsym(library, BULKHEAD_DRIVER_ENTRY));
+  if (entry == nullptr) {
+    return Wrong(path, " has no entry point ", BULKHEAD_DRIVER_ENTRY,
+                 "(); export it (BULKHEAD_DRIVER in driver.hpp does)");
+  }
+  const bulkhead_driver_description* given = entry();
+  if (given == nullptr) return Wrong(path, ": ", BULKHEAD_DRIVER_ENTRY, "() returned nothing");
+  if (given->abi != BULKHEAD_DRIVER_ABI) {
+    return Wrong(path, " is built for driver ABI ", given->abi, ", this host has ABI ",
+                 BULKHEAD_DRIVER_ABI, "; build it against this version's <bulkhead/driver.h>");
+  }
+  constexpr uint32_t kFirstVersion = offsetof(bulkhead_driver_description, file_access) +
+                                     sizeof(bulkhead_driver_description::file_access);
+  if (given->size < kFirstVersion) {
+    return Wrong(path, " describes itself in ", given->size, " bytes; ABI ", BULKHEAD_DRIVER_ABI,
+                 " has at least ", kFirstVersion);
+  }
+  DriverLibrary loaded;
+  std::memcpy(&loaded.description_, given,
+              std::min<size_t>(given->size, sizeof(loaded.description_)));
+  const bulkhead_driver_description& driver = loaded.description_;
+  if (driver.name == nullptr || driver.version == nullptr || driver.start == nullptr) {
+    return Wrong(path, " has no name, no version or no start()");
+  }
+  if (driver.name != name) {
+    return Wrong(path, " calls itself '", driver.name, "', its manifest '", name, "'");
+  }
+  if ((driver.callbacks & ~callbacks) != 0) {
+    return Wrong(path, " registers for callbacks that its manifest does not name");
+  }
+  const struct {
+    uint64_t bit;
+    bool present;
+    const char* name;
+  } registered[] = {{BULKHEAD_ON_FILE_OPEN, driver.file_open != nullptr, "file_open"},
+                    {BULKHEAD_ON_FILE_EXEC, driver.file_exec != nullptr, "file_exec"},
+                    {BULKHEAD_ON_FILE_ACCESS, driver.file_access != nullptr, "file_access"}};
+  for (const auto& callback : registered) {
+    if ((driver.callbacks & callback.bit) != 0 && !callback.present) {
+      return Wrong(path, " registers for ", callback.name, " but has no function for it");
+    }
+  }
+  return loaded;
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// DriverLibrary: a driver's shared object, loaded and checked. Each way in which it can be wrong
+// has a sentence of its own, for the operator.
+#ifndef BULKHEAD_HOST_PROCESS_DRIVER_LIBRARY_H_
+#define BULKHEAD_HOST_PROCESS_DRIVER_LIBRARY_H_
+
+#include <bulkhead/driver.h>
+
+#include <string>
+
+#include "absl/status/statusor.h"
+
+namespace bulkhead {
+
+class DriverLibrary {
+ public:
+  // Runs the library's constructors, and bulkhead_driver(). FailedPrecondition says what is wrong.
+  // `name` and `callbacks` are the manifest's: the driver must have that name, and register for
+  // nothing else.
+  static absl::StatusOr<DriverLibrary> Load(const std::string& path, const std::string& name,
+                                            uint64_t callbacks);
+
+  // A private copy; fields that the driver's version does not have are zero. Stays loaded until the
+  // process ends: a driver's threads may outlive anything that we know of.
+  const bulkhead_driver_description& description() const { return description_; }
+
+ private:
+  bulkhead_driver_description description_ = {};
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_HOST_PROCESS_DRIVER_LIBRARY_H_

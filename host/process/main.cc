@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// bulkhead-host: one life of one driver. Its supervisor starts it with a control socket, hands it a
+// channel and the name of a driver, and watches it. It ends when it is told to, when its supervisor
+// is gone, or when the driver brings it down; the supervisor then starts the next.
+//
+// Exit codes: 0 drained as asked; 1 the driver did not start (StartFailed said why); 2 used
+// wrongly; 3 the supervisor is gone, or talks nonsense.
+#include <bulkhead/driver.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "host/process/checkpoint.h"
+#include "host/process/dispatcher.h"
+#include "host/process/driver_library.h"
+#include "host/process/log_queue.h"
+#include "host/process/sandbox.h"
+#include "ipc/abi/channel.h"
+#include "ipc/control.h"
+#include "ipc/control_socket.h"
+#include "ipc/host_port.h"
+#include "ipc/monotonic.h"
+#include "ipc/shared_memory.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr int kExitNotStarted = 1;
+constexpr int kExitUsage = 2;
+constexpr int kExitAlone = 3;
+constexpr uint64_t kAttachWithinNs = 30 * kNanosecondsPerSecond;
+
+// In the order of Attach's descriptors.
+enum AttachDescriptor : size_t {
+  kCallRegion,
+  kReplyRegion,
+  kFiles,
+  kCheckpoint,
+  kAttachDescriptors
+};
+
+int Alone(const absl::Status& status) {
+  std::fprintf(stderr, "bulkhead-host: %s\n", std::string(status.message()).c_str());
+  return kExitAlone;
+}
+
+// What is ours by now is small and open on purpose; anything else was left open by whoever started
+// us.
+void CloseOthers(int control) {
+  close_range(static_cast<unsigned>(control) + 1, ~0u, 0);
+  if (control > STDERR_FILENO + 1) {
+    close_range(STDERR_FILENO + 1, static_cast<unsigned>(control) - 1, 0);
+  }
+}
+
+absl::StatusOr<ControlMessage> ReceiveAttach(ControlSocket& control) {
+  absl::StatusOr<ControlMessage> message = control.Receive(MonotonicAfterNs(kAttachWithinNs));
+  if (!message.ok()) return message;
+  if (message->as<wire::Attach>() == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat("expected Attach, got ", message->name()));
+  }
+  if (absl::Status status = message->ExpectDescriptors(kAttachDescriptors); !status.ok()) {
+    return status;
+  }
+  return message;
+}
+
+// Everything between Attach and the first call.
+class Life {
+ public:
+  explicit Life(ControlSocket control) : control_(std::move(control)) {}
+
+  int Run() {
+    absl::StatusOr<ControlMessage> message = ReceiveAttach(control_);
+    if (!message.ok()) return Alone(message.status());
+    absl::StatusOr<AttachFields> attach = ReadAttach(*message->as<wire::Attach>());
+    if (!attach.ok()) return Alone(attach.status());
+    if (absl::Status status = Start(*attach, *message); !status.ok()) {
+      (void)control_.Send(MakeStartFailed(attach->generation, std::string(status.message())));
+      SendLog();
+      return kExitNotStarted;
+    }
+    return Loop();
+  }
+
+ private:
+  absl::Status Start(const AttachFields& attach, ControlMessage& message) {
+    if (absl::Status status = EnterSandbox(attach.sandbox); !status.ok()) return status;
+    absl::StatusOr<DriverLibrary> library =
+        DriverLibrary::Load(attach.driver_path, attach.driver_name, attach.callbacks);
+    if (!library.ok()) return library.status();
+    library_.emplace(*library);
+    if (attach.checkpoint_bytes != 0) {
+      absl::StatusOr<SharedMemory> memory =
+          SharedMemory::MapChecked(message.TakeDescriptor(kCheckpoint), attach.checkpoint_bytes,
+                                   SharedMemory::Access::kReadWrite, F_SEAL_SHRINK | F_SEAL_GROW);
+      if (!memory.ok()) return memory.status();
+      checkpoint_memory_.emplace(*std::move(memory));
+      checkpoint_.emplace(std::span(checkpoint_memory_->data(), attach.checkpoint_bytes));
+    }
+    dispatcher_ = std::make_unique<Dispatcher>(
+        library_->description(), &log_, checkpoint_ ? &*checkpoint_ : nullptr,
+        checkpoint_ ? std::span(checkpoint_memory_->data(), attach.checkpoint_bytes)
+                    : std::span<std::byte>());
+    if (absl::Status status = dispatcher_->StartDriver(attach); !status.ok()) return status;
+    absl::StatusOr<std::unique_ptr<HostPort>> port = HostPort::Attach(
+        message.TakeDescriptor(kCallRegion), message.TakeDescriptor(kReplyRegion),
+        message.TakeDescriptor(kFiles),
+        {.generation = attach.generation, .workers = attach.workers, .spin_ns = attach.spin_ns});
+    if (!port.ok()) return port.status();
+    dispatcher_->Serve(*std::move(port), attach.workers);
+    const bulkhead_driver_description& driver = library_->description();
+    return control_.Send(MakeStarted(attach.generation, driver.callbacks,
+                                     driver.descriptors & driver.callbacks, driver.version));
+  }
+
+  void SendLog() {
+    LogQueue::Line line;
+    // Bounded: a driver that floods its log must not keep the control loop from answering.
+    for (size_t i = 0; i < LogQueue::kLinesMax && log_.Take(&line); ++i) {
+      if (!control_.Send(MakeLogLine(static_cast<wire::LogLevel>(line.level), line.text)).ok()) {
+        return;
+      }
+    }
+  }
+
+  int Loop() {
+    for (;;) {
+      pollfd ready[] = {{control_.fd(), POLLIN, 0}, {log_.fd(), POLLIN, 0}};
+      if (poll(ready, 2, -1) < 0 && errno != EINTR)
+        return Alone(absl::ErrnoToStatus(errno, "poll"));
+      if ((ready[1].revents & POLLIN) != 0) SendLog();
+      if (ready[0].revents == 0) continue;
+      absl::StatusOr<ControlMessage> message = control_.Receive(0);
+      if (absl::IsDeadlineExceeded(message.status())) continue;
+      if (!message.ok()) return Alone(message.status());
+      if (const auto* ping = message->as<wire::Ping>()) {
+        (void)control_.Send(MakePong(ping->number(), dispatcher_->calls(), log_.dropped()));
+      } else if (message->as<wire::Drain>() != nullptr) {
+        dispatcher_->Finish();
+        SendLog();
+        return EXIT_SUCCESS;
+      } else {
+        log_.Post(BULKHEAD_LOG_WARNING,
+                  absl::StrCat("the host has no use for the message ", message->name()));
+      }
+    }
+  }
+
+  ControlSocket control_;
+  LogQueue log_;
+  std::optional<DriverLibrary> library_;
+  std::optional<SharedMemory> checkpoint_memory_;
+  std::optional<Checkpoint> checkpoint_;
+  std::unique_ptr<Dispatcher> dispatcher_;
+};
+
+constexpr char kHelp[] =
+    "Usage: bulkhead-host [--control-fd N]\n\n"
+    "Runs one driver for its supervisor, which speaks to it over a Unix seqpacket socket that it\n"
+    "inherits as descriptor N (3). It is started by bulkhead, not by hand.\n";
+
+int Main(int argc, char** argv) {
+  int control = 3;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view word = argv[i];
+    if (word == "--help" || word == "-h") {
+      std::fputs(kHelp, stdout);
+      return EXIT_SUCCESS;
+    }
+    char* end = nullptr;
+    if (word != "--control-fd" || i + 1 == argc ||
+        (control = static_cast<int>(std::strtol(argv[++i], &end, 10)),
+         *end != '\0' || control < 3)) {
+      std::fprintf(stderr, "bulkhead-host: can't use '%s'\n%s", argv[std::min(i, argc - 1)], kHelp);
+      return kExitUsage;
+    }
+  }
+  if (fcntl(control, F_SETFD, FD_CLOEXEC) != 0) {
+    std::fprintf(stderr,
+                 "bulkhead-host: descriptor %d is not open; this program is started by bulkhead, "
+                 "not by hand\n",
+                 control);
+    return kExitUsage;
+  }
+  CloseOthers(control);
+  ControlSocket socket{UniqueFd(control)};
+  if (absl::Status status = socket.Send(
+          MakeHello(BH_ABI_VERSION, BULKHEAD_DRIVER_ABI, static_cast<uint32_t>(getpid())));
+      !status.ok()) {
+    return Alone(status);
+  }
+  Life life(std::move(socket));
+  const int code = life.Run();
+  // A worker may still be in its driver when the supervisor has gone: nothing is to be torn down
+  // under it.
+  std::fflush(nullptr);
+  _exit(code);
+}
+
+}  // namespace
+}  // namespace bulkhead
+
+int main(int argc, char** argv) { return bulkhead::Main(argc, argv); }

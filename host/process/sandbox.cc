@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/process/sandbox.h"
+
+#include <cap-ng.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+
+namespace bulkhead {
+namespace {
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kSanitized = true;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+constexpr bool kSanitized = true;
+#else
+constexpr bool kSanitized = false;
+#endif
+#else
+constexpr bool kSanitized = false;
+#endif
+
+constexpr rlim_t kOpenFilesMax = 512;
+
+absl::Status Failed(const char* what) {
+  return absl::InternalError(absl::StrCat("sandbox: ", what, ": ", std::strerror(errno)));
+}
+
+absl::Status DropPrivileges() {
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return Failed("no_new_privs");
+  if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return Failed("not dumpable");
+  const rlimit none = {0, 0};
+  if (setrlimit(RLIMIT_CORE, &none) != 0) return Failed("no core dumps");
+  // Who has no capabilities may not be allowed to drop the bounding set either, and need not.
+  capng_clear(CAPNG_SELECT_BOTH);
+  const bool privileged = geteuid() == 0;
+  if (capng_apply(privileged ? CAPNG_SELECT_BOTH : CAPNG_SELECT_CAPS) != 0) {
+    return Failed("dropping capabilities");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LimitResources() {
+  rlimit files = {};
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return Failed("reading the limit of open files");
+  if (files.rlim_max > kOpenFilesMax) files = {kOpenFilesMax, kOpenFilesMax};
+  files.rlim_cur = files.rlim_max;
+  if (setrlimit(RLIMIT_NOFILE, &files) != 0) return Failed("limiting open files");
+  return absl::OkStatus();
+}
+
+// What a driver that computes, reads files that it was given and waits needs, and the C and C++
+// runtimes below it.
+constexpr int kAllowed[] = {
+    SCMP_SYS(brk),
+    SCMP_SYS(mmap),
+    SCMP_SYS(munmap),
+    SCMP_SYS(mremap),
+    SCMP_SYS(mprotect),
+    SCMP_SYS(madvise),
+    SCMP_SYS(mlock),
+    SCMP_SYS(munlock),
+    SCMP_SYS(mincore),
+    SCMP_SYS(msync),
+    SCMP_SYS(read),
+    SCMP_SYS(pread64),
+    SCMP_SYS(readv),
+    SCMP_SYS(preadv),
+    SCMP_SYS(lseek),
+    SCMP_SYS(write),
+    SCMP_SYS(writev),
+    SCMP_SYS(close),
+    SCMP_SYS(dup),
+    SCMP_SYS(dup2),
+    SCMP_SYS(dup3),
+    SCMP_SYS(fstat),
+    SCMP_SYS(stat),
+    SCMP_SYS(lstat),
+    SCMP_SYS(newfstatat),
+    SCMP_SYS(statx),
+    SCMP_SYS(statfs),
+    SCMP_SYS(fstatfs),
+    SCMP_SYS(access),
+    SCMP_SYS(faccessat),
+    SCMP_SYS(faccessat2),
+    SCMP_SYS(readlink),
+    SCMP_SYS(readlinkat),
+    SCMP_SYS(getdents64),
+    SCMP_SYS(getcwd),
+    SCMP_SYS(fadvise64),
+    SCMP_SYS(fcntl),
+    SCMP_SYS(futex),
+    SCMP_SYS(futex_waitv),
+    SCMP_SYS(set_robust_list),
+    SCMP_SYS(get_robust_list),
+    SCMP_SYS(rseq),
+    SCMP_SYS(set_tid_address),
+    SCMP_SYS(gettid),
+    SCMP_SYS(getpid),
+    SCMP_SYS(getppid),
+    SCMP_SYS(getuid),
+    SCMP_SYS(geteuid),
+    SCMP_SYS(getgid),
+    SCMP_SYS(getegid),
+    SCMP_SYS(sched_yield),
+    SCMP_SYS(sched_getaffinity),
+    SCMP_SYS(sched_setaffinity),
+    SCMP_SYS(getcpu),
+    SCMP_SYS(sched_getparam),
+    SCMP_SYS(sched_getscheduler),
+    SCMP_SYS(clock_gettime),
+    SCMP_SYS(clock_getres),
+    SCMP_SYS(clock_nanosleep),
+    SCMP_SYS(nanosleep),
+    SCMP_SYS(gettimeofday),
+    SCMP_SYS(time),
+    SCMP_SYS(pause),
+    SCMP_SYS(rt_sigaction),
+    SCMP_SYS(rt_sigprocmask),
+    SCMP_SYS(rt_sigreturn),
+    SCMP_SYS(sigaltstack),
+    SCMP_SYS(rt_sigtimedwait),
+    SCMP_SYS(restart_syscall),
+    SCMP_SYS(poll),
+    SCMP_SYS(ppoll),
+    SCMP_SYS(select),
+    SCMP_SYS(pselect6),
+    SCMP_SYS(epoll_create1),
+    SCMP_SYS(epoll_ctl),
+    SCMP_SYS(epoll_wait),
+    SCMP_SYS(epoll_pwait),
+    SCMP_SYS(eventfd2),
+    SCMP_SYS(timerfd_create),
+    SCMP_SYS(timerfd_settime),
+    SCMP_SYS(timerfd_gettime),
+    SCMP_SYS(pipe2),
+    SCMP_SYS(recvmsg),
+    SCMP_SYS(sendmsg),
+    SCMP_SYS(getsockopt),
+    SCMP_SYS(getrandom),
+    SCMP_SYS(uname),
+    SCMP_SYS(sysinfo),
+    SCMP_SYS(getrlimit),
+    SCMP_SYS(prlimit64),
+    SCMP_SYS(getrusage),
+    SCMP_SYS(times),
+    SCMP_SYS(membarrier),
+    SCMP_SYS(memfd_create),
+    SCMP_SYS(ftruncate),
+    SCMP_SYS(prctl),
+    SCMP_SYS(exit),
+    SCMP_SYS(exit_group),
+};
+
+// Nothing that a driver does by mistake: whoever tries these is trying something.
+constexpr int kFatal[] = {
+    SCMP_SYS(ptrace),
+    SCMP_SYS(process_vm_readv),
+    SCMP_SYS(process_vm_writev),
+    SCMP_SYS(mount),
+    SCMP_SYS(umount2),
+    SCMP_SYS(pivot_root),
+    SCMP_SYS(chroot),
+    SCMP_SYS(setns),
+    SCMP_SYS(unshare),
+    SCMP_SYS(bpf),
+    SCMP_SYS(init_module),
+    SCMP_SYS(finit_module),
+    SCMP_SYS(delete_module),
+    SCMP_SYS(kexec_load),
+    SCMP_SYS(kexec_file_load),
+    SCMP_SYS(reboot),
+    SCMP_SYS(swapon),
+    SCMP_SYS(perf_event_open),
+    SCMP_SYS(userfaultfd),
+    SCMP_SYS(pidfd_getfd),
+    SCMP_SYS(fanotify_init),
+    SCMP_SYS(keyctl),
+    SCMP_SYS(add_key),
+    SCMP_SYS(io_uring_setup),
+};
+
+// Their runtimes look at their own maps, switch off address randomisation, and watch for leaks.
+constexpr int kSanitizersNeed[] = {
+    SCMP_SYS(personality), SCMP_SYS(execve), SCMP_SYS(tgkill), SCMP_SYS(sched_setscheduler),
+    SCMP_SYS(setrlimit),   SCMP_SYS(open),   SCMP_SYS(openat), SCMP_SYS(wait4),
+    SCMP_SYS(arch_prctl),
+};
+
+class Filter {
+ public:
+  Filter() : context_(seccomp_init(SCMP_ACT_ERRNO(EPERM))) {}
+  ~Filter() {
+    if (context_ != nullptr) seccomp_release(context_);
+  }
+  Filter(const Filter&) = delete;
+  Filter& operator=(const Filter&) = delete;
+
+  template <typename... Conditions>
+  void Add(uint32_t action, int system_call, Conditions... conditions) {
+    if (error_ != 0) return;
+    // A call that this architecture does not have needs no rule.
+    const int code =
+        seccomp_rule_add(context_, action, system_call, sizeof...(conditions), conditions...);
+    if (code != 0 && code != -EDOM) error_ = -code;
+  }
+  absl::Status Load() {
+    if (context_ == nullptr) return absl::ResourceExhaustedError("sandbox: no memory for a filter");
+    if (error_ == 0) error_ = -seccomp_load(context_);
+    if (error_ == 0) return absl::OkStatus();
+    errno = error_;
+    return Failed("system call filter");
+  }
+
+ private:
+  scmp_filter_ctx context_;
+  int error_ = 0;
+};
+
+absl::Status FilterSystemCalls() {
+  Filter filter;
+  for (const int call : kAllowed) filter.Add(SCMP_ACT_ALLOW, call);
+  for (const int call : kFatal) filter.Add(SCMP_ACT_KILL_PROCESS, call);
+  if (kSanitized) {
+    for (const int call : kSanitizersNeed) filter.Add(SCMP_ACT_ALLOW, call);
+  } else {
+    constexpr uint64_t kWrites = O_ACCMODE | O_CREAT | O_TRUNC;
+    filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(open), SCMP_A1(SCMP_CMP_MASKED_EQ, kWrites, O_RDONLY));
+    filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(openat), SCMP_A2(SCMP_CMP_MASKED_EQ, kWrites, O_RDONLY));
+    // abort() signals its own thread.
+    filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(tgkill),
+               SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(getpid())));
+  }
+  filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(kill),
+             SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(getpid())));
+  // Threads, but no processes. clone3's flags are behind a pointer that a filter can't follow, so
+  // it does not exist here, and libc falls back to clone.
+  filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(clone),
+             SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
+  filter.Add(SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3));
+  return filter.Load();
+}
+
+}  // namespace
+
+absl::Status EnterSandbox(uint32_t layers) {
+  if ((layers & kSandboxPrivileges) != 0) {
+    if (absl::Status status = DropPrivileges(); !status.ok()) return status;
+  }
+  if ((layers & kSandboxLimits) != 0) {
+    if (absl::Status status = LimitResources(); !status.ok()) return status;
+  }
+  if ((layers & kSandboxSystemCalls) != 0) return FilterSystemCalls();
+  return absl::OkStatus();
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The first layer of a host's sandbox, put on before a byte of the driver runs: a driver answers
+// calls and reads what it is given; it starts no programs, opens no sockets, writes no files and
+// looks into no other process.
+//
+// Layers are bits, so that a later, tighter layer can be asked for without changing what asks.
+#ifndef BULKHEAD_HOST_PROCESS_SANDBOX_H_
+#define BULKHEAD_HOST_PROCESS_SANDBOX_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+
+namespace bulkhead {
+
+enum SandboxLayer : uint32_t {
+  kSandboxPrivileges = 1u << 0,   // no_new_privs, no capabilities, no core dumps, not traceable
+  kSandboxLimits = 1u << 1,       // rlimits: open files
+  kSandboxSystemCalls = 1u << 2,  // seccomp allow-list
+  kSandboxAll = kSandboxPrivileges | kSandboxLimits | kSandboxSystemCalls,
+};
+
+// Puts the layers on the calling process, for good. Call before it has other threads.
+absl::Status EnterSandbox(uint32_t layers);
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_HOST_PROCESS_SANDBOX_H_

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// bulkhead/driver.hpp: the C++20 face of <bulkhead/driver.h>. Header-only.
+//
+//   class NoScripts : public bulkhead::Driver {
+//     bulkhead::Verdict file_exec(const bulkhead::FileEvent& file) override {
+//       return file.path().ends_with(".sh") ? bulkhead::deny() : bulkhead::allow().cache();
+//     }
+//   };
+//   BULKHEAD_DRIVER(NoScripts, "no-scripts", "1.0", BULKHEAD_ON_FILE_EXEC, 0)
+//
+// Threads: the file callbacks are called from several threads at once; start() before all of them,
+// stop() after. An exception that leaves a callback is logged and declines that call; one that
+// leaves start() makes the start fail with its text. Memory errors, aborts and hangs end the
+// generation: a new one is started, with reason crash_restart.
+#ifndef BULKHEAD_DRIVER_HPP_
+#define BULKHEAD_DRIVER_HPP_
+
+#include <bulkhead/driver.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace bulkhead {
+
+enum class StartReason : uint32_t {
+  cold = BULKHEAD_START_COLD,
+  crash_restart = BULKHEAD_START_CRASH_RESTART,
+  upgrade = BULKHEAD_START_UPGRADE,
+};
+
+// The answer to a file callback.
+class Verdict {
+ public:
+  constexpr explicit Verdict(bulkhead_verdict verdict) : verdict_(verdict) {}
+  // The answer holds until the object, the content or the driver changes. Not for decline().
+  constexpr Verdict cache() const {
+    Verdict cached = *this;
+    cached.cacheability_ = BULKHEAD_CACHE_OBJECT;
+    return cached;
+  }
+  constexpr bulkhead_verdict verdict() const { return verdict_; }
+  constexpr bulkhead_cacheability cacheability() const { return cacheability_; }
+
+ private:
+  bulkhead_verdict verdict_;
+  bulkhead_cacheability cacheability_ = BULKHEAD_CACHE_NOT;
+};
+constexpr Verdict allow() { return Verdict(BULKHEAD_ALLOW); }
+constexpr Verdict deny() { return Verdict(BULKHEAD_DENY); }
+// No opinion can be formed: the operator's policy for "absent" answers.
+constexpr Verdict decline() { return Verdict(BULKHEAD_DECLINE); }
+
+// What the host does for the driver. Valid from start() to stop(), from any thread.
+class Host {
+ public:
+  explicit Host(const bulkhead_host* host) : host_(host) {}
+
+  void debug(std::string_view text) const { log(BULKHEAD_LOG_DEBUG, text); }
+  void info(std::string_view text) const { log(BULKHEAD_LOG_INFO, text); }
+  void warning(std::string_view text) const { log(BULKHEAD_LOG_WARNING, text); }
+  void error(std::string_view text) const { log(BULKHEAD_LOG_ERROR, text); }
+
+  // Saves a record that the next generation can load: whole or not at all. False: it does not fit.
+  bool checkpoint_save(std::span<const std::byte> record) const {
+    return host_->checkpoint_save(host_->context, record.data(), record.size()) == 0;
+  }
+  // The last whole record; empty when there is none.
+  std::vector<std::byte> checkpoint_load() const {
+    std::vector<std::byte> record(host_->checkpoint_bytes);
+    const long bytes = host_->checkpoint_load(host_->context, record.data(), record.size());
+    record.resize(bytes > 0 ? static_cast<size_t>(bytes) : 0);
+    return record;
+  }
+  const bulkhead_host* c() const { return host_; }
+
+ private:
+  void log(bulkhead_log_level level, std::string_view text) const {
+    host_->log(host_->context, level, text.data(), text.size());
+  }
+  const bulkhead_host* host_;
+};
+
+struct StartInfo {
+  Host host;
+  StartReason reason;
+  uint32_t generation;
+  uint32_t workers;          // threads that will call back at the same time
+  std::string content_path;  // empty: no content
+  uint64_t content_version;
+  std::string options;  // from the manifest
+};
+
+// The file that a callback is about. Valid until the callback returns.
+class FileEvent {
+ public:
+  FileEvent(const bulkhead_host* host, const bulkhead_call* call, const bulkhead_file* file)
+      : host_(host), call_(call), file_(file) {}
+
+  int descriptor() const { return file_->descriptor; }  // read-only; -1 when not asked for
+  // A courtesy: it may already name another object. Empty when not known.
+  std::string_view path() const { return {file_->path, file_->path_length}; }
+  uint64_t device() const { return file_->device; }
+  uint64_t inode() const { return file_->inode; }
+  uint64_t change() const { return file_->change; }
+  uint64_t length() const { return file_->length; }
+  uint32_t pid() const { return file_->pid; }
+  std::optional<uint32_t> uid() const { return known(file_->uid); }
+  std::optional<uint32_t> gid() const { return known(file_->gid); }
+  uint32_t open_flags() const { return file_->open_flags; }
+  uint64_t call_id() const { return file_->call_id; }
+  uint32_t attempt() const { return file_->attempt; }
+  std::chrono::nanoseconds time_left() const {
+    return std::chrono::nanoseconds(host_->time_left_ns(host_->context, call_));
+  }
+  // The file's bytes, straight from the page cache. None, with errno set, when they can't be
+  // mapped.
+  std::optional<std::span<const std::byte>> map() const {
+    size_t length = 0;
+    const void* bytes = host_->map_file(host_->context, call_, file_, &length);
+    if (bytes == nullptr) return std::nullopt;
+    return std::span(static_cast<const std::byte*>(bytes), length);
+  }
+
+ private:
+  static std::optional<uint32_t> known(uint32_t id) {
+    return id == UINT32_MAX ? std::nullopt : std::optional<uint32_t>(id);
+  }
+  const bulkhead_host* host_;
+  const bulkhead_call* call_;
+  const bulkhead_file* file_;
+};
+
+class Driver {
+ public:
+  Driver() = default;
+  Driver(const Driver&) = delete;
+  Driver& operator=(const Driver&) = delete;
+  virtual ~Driver() = default;
+
+  // Gets ready to answer. Throws std::exception (what() is for the operator) when it can't serve.
+  virtual void start(const StartInfo&) {}
+  virtual void stop() {}
+  virtual Verdict file_open(const FileEvent&) { return allow(); }
+  virtual Verdict file_exec(const FileEvent&) { return allow(); }
+  virtual Verdict file_access(const FileEvent&) { return allow(); }
+};
+
+namespace detail {
+
+struct Instance {
+  const bulkhead_host* host;
+  std::unique_ptr<Driver> driver;
+};
+
+template <typename Type>
+int start(const bulkhead_host* host, const bulkhead_start* info, void** state, char* error,
+          size_t error_bytes) {
+  try {
+    auto instance = std::make_unique<Instance>(Instance{host, std::make_unique<Type>()});
+    instance->driver->start(StartInfo{Host(host), static_cast<StartReason>(info->reason),
+                                      info->generation, info->workers, info->content_path,
+                                      info->content_version, info->options});
+    *state = instance.release();
+    return 0;
+  } catch (const std::exception& trouble) {
+    std::snprintf(error, error_bytes, "%s", trouble.what());
+  } catch (...) {
+    std::snprintf(error, error_bytes, "an exception that is no std::exception");
+  }
+  return -1;
+}
+
+inline void stop(void* state) {
+  const std::unique_ptr<Instance> instance(static_cast<Instance*>(state));
+  try {
+    instance->driver->stop();
+  } catch (...) {
+    Host(instance->host).error("stop() threw");
+  }
+}
+
+template <Verdict (Driver::*callback)(const FileEvent&)>
+void call(void* state, const bulkhead_call* call, const bulkhead_file* file,
+          bulkhead_answer* answer) {
+  const auto* instance = static_cast<const Instance*>(state);
+  answer->verdict = BULKHEAD_DECLINE;
+  try {
+    const Verdict verdict =
+        (instance->driver.get()->*callback)(FileEvent(instance->host, call, file));
+    answer->cacheability = static_cast<uint32_t>(verdict.cacheability());
+    answer->verdict = static_cast<uint32_t>(verdict.verdict());
+  } catch (const std::exception& trouble) {
+    Host(instance->host).error(std::string("a callback threw: ") + trouble.what());
+  } catch (...) {
+    Host(instance->host).error("a callback threw an exception that is no std::exception");
+  }
+}
+
+}  // namespace detail
+}  // namespace bulkhead
+
+// Defines the driver's entry point. `callbacks` and `descriptors`: BULKHEAD_ON_* bits.
+#define BULKHEAD_DRIVER(Type, driver_name, driver_version, callback_bits, descriptor_bits) \
+  extern "C" const bulkhead_driver_description* bulkhead_driver(void) {                    \
+    static const bulkhead_driver_description description = {                               \
+        .size = sizeof(bulkhead_driver_description),                                       \
+        .abi = BULKHEAD_DRIVER_ABI,                                                        \
+        .name = driver_name,                                                               \
+        .version = driver_version,                                                         \
+        .callbacks = callback_bits,                                                        \
+        .descriptors = descriptor_bits,                                                    \
+        .start = &::bulkhead::detail::start<Type>,                                         \
+        .stop = &::bulkhead::detail::stop,                                                 \
+        .file_open = &::bulkhead::detail::call<&::bulkhead::Driver::file_open>,            \
+        .file_exec = &::bulkhead::detail::call<&::bulkhead::Driver::file_exec>,            \
+        .file_access = &::bulkhead::detail::call<&::bulkhead::Driver::file_access>,        \
+    };                                                                                     \
+    return &description;                                                                   \
+  }
+
+#endif  // BULKHEAD_DRIVER_HPP_

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A driver's manifest.json: what the driver is and what it may have. The fields stand in
+// ipc/schema/manifest.fbs. A manifest may come from a stranger: everything about it is checked, and
+// each error names the field.
+#ifndef BULKHEAD_HOST_SUPERVISOR_MANIFEST_H_
+#define BULKHEAD_HOST_SUPERVISOR_MANIFEST_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace bulkhead {
+
+struct Manifest {
+  std::string name;
+  std::string version;
+  std::string summary;
+  std::string library;     // relative to the folder
+  uint64_t callbacks = 0;  // bits of bh_callback_bit()
+  uint32_t altitude = 1000;
+  uint32_t workers = 2;
+  uint32_t checkpoint_bytes = 4096;
+  bool content_required = false;
+  std::string content_default;  // relative to the folder; empty: none
+  std::string options;
+
+  std::string folder;  // where it was loaded from; empty for parsed text
+  std::string LibraryPath() const { return folder + "/" + library; }
+};
+
+// InvalidArgument names the field and what it should be.
+absl::StatusOr<Manifest> ParseManifest(std::string_view text);
+// Reads `folder`/manifest.json. NotFound when there is none.
+absl::StatusOr<Manifest> LoadManifest(const std::string& folder);
+// A folder with a manifest, or the name of a driver in one of the search folders. NotFound says
+// where was looked.
+absl::StatusOr<Manifest> FindDriver(const std::string& name_or_folder,
+                                    const std::vector<std::string>& search_folders);
+// $BULKHEAD_DRIVERS (a list with ':'), then the folders beside the running program.
+std::vector<std::string> DriverSearchFolders();
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_HOST_SUPERVISOR_MANIFEST_H_

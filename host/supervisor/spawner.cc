@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/supervisor/spawner.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr int kControlFd = 3;
+
+absl::Status Failed(const char* what) {
+  return absl::UnavailableError(absl::StrCat(what, ": ", std::strerror(errno)));
+}
+
+// The child's part, between fork and exec of a process that may have threads: system calls only.
+[[noreturn]] void BecomeHost(const char* program, pid_t parent, int gate, int control, int null,
+                             int error_output) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  char go = 0;
+  // The gate opens when we are known, and closes without a word when we are not wanted.
+  if (getppid() != parent || read(gate, &go, 1) != 1) _exit(127);
+  for (int number = 1; number < NSIG; ++number) signal(number, SIG_DFL);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  // Descriptors below 10 are about to be replaced: keep the two that matter above them.
+  const int high_control = fcntl(control, F_DUPFD, 10);
+  const int high_error = fcntl(error_output, F_DUPFD, 10);
+  if (high_control < 0 || high_error < 0 || dup2(null, STDIN_FILENO) < 0 ||
+      dup2(null, STDOUT_FILENO) < 0 || dup2(high_error, STDERR_FILENO) < 0 ||
+      dup2(high_control, kControlFd) < 0) {
+    _exit(127);
+  }
+  close_range(kControlFd + 1, ~0u, 0);
+  const char* const words[] = {program, "--control-fd", "3", nullptr};
+  execv(program, const_cast<char* const*>(words));
+  constexpr char kText[] = "bulkhead: can't execute bulkhead-host\n";
+  (void)!write(STDERR_FILENO, kText, sizeof(kText) - 1);
+  _exit(127);
+}
+
+}  // namespace
+
+absl::StatusOr<ChildProcess> ProcessSpawner::Spawn(
+    UniqueFd control, const std::function<absl::Status(pid_t)>& before_exec) {
+  if (access(program_.c_str(), X_OK) != 0) return Failed(program_.c_str());
+  int gate[2], errors[2];
+  if (pipe2(gate, O_CLOEXEC) != 0) return Failed("pipe");
+  UniqueFd gate_out(gate[0]), gate_in(gate[1]);
+  if (pipe2(errors, O_CLOEXEC) != 0) return Failed("pipe");
+  UniqueFd errors_out(errors[0]), errors_in(errors[1]);
+  const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!null.valid()) return Failed("/dev/null");
+  const pid_t parent = getpid();
+  // Signals of ours must not run handlers of ours in the child.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const pid_t pid = fork();
+  if (pid == 0) {
+    close(gate_in.get());
+    BecomeHost(program_.c_str(), parent, gate_out.get(), control.get(), null.get(),
+               errors_in.get());
+  }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (pid < 0) return Failed("fork");
+  ChildProcess child;
+  child.pid = pid;
+  child.pidfd = UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  child.error_output = std::move(errors_out);
+  fcntl(child.error_output.get(), F_SETFL, O_NONBLOCK);
+  absl::Status status = child.pidfd.valid() ? before_exec(pid) : Failed("pidfd_open");
+  const char go = 1;
+  if (status.ok() && write(gate_in.get(), &go, 1) != 1) status = Failed("gate");
+  if (!status.ok()) {
+    gate_in.reset();  // the child leaves without having run anything
+    kill(pid, SIGKILL);
+    waitpid(pid, nullptr, 0);
+    return status;
+  }
+  return child;
+}
+
+ChildExit ProcessSpawner::Reap(ChildProcess& child) {
+  siginfo_t info = {};
+  int code;
+  do {
+    code = waitid(P_PIDFD, static_cast<id_t>(child.pidfd.get()), &info, WEXITED);
+  } while (code != 0 && errno == EINTR);
+  ChildExit exit;
+  if (code != 0) {
+    exit.text = absl::StrCat("lost: ", std::strerror(errno));
+  } else if (info.si_code == CLD_EXITED) {
+    exit.end = info.si_status == 0 ? EndCause::kStopped : EndCause::kCrashed;
+    exit.text = absl::StrCat("exit code ", info.si_status);
+  } else {
+    exit.end = info.si_status == SIGKILL ? EndCause::kKilled : EndCause::kCrashed;
+    exit.text = absl::StrCat("signal ", info.si_status, " (", strsignal(info.si_status), ")");
+  }
+  return exit;
+}
+
+void ProcessSpawner::Kill(const ChildProcess& child) {
+  syscall(SYS_pidfd_send_signal, child.pidfd.get(), SIGKILL, nullptr, 0);
+}
+
+}  // namespace bulkhead

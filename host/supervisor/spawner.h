@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Spawner: starts a host process, and tells how it ended. An interface, so that tests can give out
+// processes that do not exist.
+#ifndef BULKHEAD_HOST_SUPERVISOR_SPAWNER_H_
+#define BULKHEAD_HOST_SUPERVISOR_SPAWNER_H_
+
+#include <sys/types.h>
+
+#include <functional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "ipc/shim_link.h"
+#include "ipc/unique_fd.h"
+
+namespace bulkhead {
+
+struct ChildProcess {
+  pid_t pid = -1;
+  UniqueFd pidfd;         // readable when it has ended
+  UniqueFd error_output;  // what it writes to standard error; non-blocking
+};
+
+struct ChildExit {
+  EndCause end = EndCause::kCrashed;  // kStopped: exit code 0; kKilled: SIGKILL
+  std::string text;                   // "exit code 3", "signal 11 (Segmentation fault)"
+};
+
+class Spawner {
+ public:
+  virtual ~Spawner() = default;
+  // Starts a host whose end of the control socket is `control`. `before_exec` is called with the
+  // process id while the child waits: it has run nothing of its own yet. The child dies with the
+  // thread's process.
+  virtual absl::StatusOr<ChildProcess> Spawn(
+      UniqueFd control, const std::function<absl::Status(pid_t)>& before_exec) = 0;
+  // REQUIRES: the child's pidfd is readable. Afterwards its id may come back.
+  virtual ChildExit Reap(ChildProcess& child) = 0;
+  virtual void Kill(const ChildProcess& child) = 0;
+};
+
+// The real one: runs `program --control-fd 3` with nothing else open.
+class ProcessSpawner final : public Spawner {
+ public:
+  explicit ProcessSpawner(std::string program) : program_(std::move(program)) {}
+  absl::StatusOr<ChildProcess> Spawn(
+      UniqueFd control, const std::function<absl::Status(pid_t)>& before_exec) override;
+  ChildExit Reap(ChildProcess& child) override;
+  void Kill(const ChildProcess& child) override;
+
+ private:
+  const std::string program_;
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_HOST_SUPERVISOR_SPAWNER_H_

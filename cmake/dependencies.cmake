@@ -4,6 +4,21 @@
 
 find_package(Threads REQUIRED)
 find_package(absl REQUIRED)                        # absl::status absl::statusor absl::strings …
+
+# Debian has Abseil as some thirty shared libraries. A host is started anew after every crash, and
+# binding them takes longer than everything else it does before main (2.9 ms against 1.4): link the
+# archives that stand beside them.
+get_property(imported DIRECTORY PROPERTY IMPORTED_TARGETS)
+foreach(target IN LISTS imported)
+  get_target_property(location ${target} IMPORTED_LOCATION_NONE)
+  if(target MATCHES "^absl::" AND location MATCHES "[.]so")
+    string(REGEX REPLACE "[.]so.*$" ".a" archive ${location})
+    if(EXISTS ${archive})
+      set_target_properties(${target} PROPERTIES IMPORTED_LOCATION_NONE ${archive})
+    endif()
+  endif()
+endforeach()
+
 find_package(FlatBuffers REQUIRED CONFIG)          # flatbuffers::flatbuffers
 find_package(mimalloc REQUIRED CONFIG)             # mimalloc
 find_package(CLI11 REQUIRED CONFIG)                # CLI11::CLI11

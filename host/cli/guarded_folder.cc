@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/cli/guarded_folder.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <fstream>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "host/supervisor/instance.h"
+#include "host/supervisor/operator_server.h"
+
+extern char** environ;
+
+namespace bulkhead {
+namespace {
+
+constexpr int kReadyWithinMs = 40'000;
+
+// As the operator would type it.
+std::vector<std::string> Words(const Program& program, const ServiceOptions& options,
+                               const std::string& folder, const std::string& json, bool quiet,
+                               int ready_fd) {
+  std::vector<std::string> words = {program.folder + "/bulkhead",
+                                    "run",
+                                    "--guard",
+                                    folder,
+                                    "--deadline",
+                                    absl::StrCat(options.deadline_ns / 1'000'000, "ms"),
+                                    "--cache",
+                                    absl::StrCat(options.cache_entries),
+                                    "--json",
+                                    json,
+                                    "--ready-fd",
+                                    absl::StrCat(ready_fd)};
+  for (const std::string& driver : options.drivers) words.insert(words.end(), {"--driver", driver});
+  if (!options.rules.empty()) words.insert(words.end(), {"--rules", options.rules});
+  if (!options.driver_options.empty()) {
+    words.insert(words.end(), {"--driver-options", options.driver_options});
+  }
+  if (options.endless_budget) words.push_back("--unlimited-restarts");
+  if (quiet) words.push_back("--quiet");
+  return words;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<GuardedFolder>> GuardedFolder::Create() {
+  absl::StatusOr<TemporaryFolder> folder = TemporaryFolder::Create();
+  if (!folder.ok()) return folder.status();
+  absl::StatusOr<TemporaryFolder> reports = TemporaryFolder::Create();
+  if (!reports.ok()) return reports.status();
+  std::unique_ptr<GuardedFolder> made(new GuardedFolder(*std::move(folder), *std::move(reports)));
+  if (absl::Status status = MountPrivately(made->path()); !status.ok()) return status;
+  made->mounted_ = true;
+  return made;
+}
+
+absl::Status GuardedFolder::Guard(const Program& program, const ServiceOptions& options,
+                                  bool quiet) {
+  int ready[2];
+  if (pipe2(ready, O_CLOEXEC) != 0) return absl::ErrnoToStatus(errno, "pipe");
+  const UniqueFd ready_out(ready[0]);
+  UniqueFd ready_in(ready[1]);
+  fcntl(ready_in.get(), F_SETFD, 0);  // the service inherits it
+  const std::vector<std::string> words =
+      Words(program, options, path(), reports_.path() + "/run.json", quiet, ready_in.get());
+  std::vector<char*> arguments;
+  for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
+  arguments.push_back(nullptr);
+  const int error =
+      posix_spawn(&service_, arguments[0], nullptr, nullptr, arguments.data(), environ);
+  if (error != 0) return absl::ErrnoToStatus(error, words[0]);
+  ready_in.reset();
+  pollfd wait = {ready_out.get(), POLLIN, 0};
+  char line = 0;
+  int ready_now;
+  do {
+    ready_now = poll(&wait, 1, kReadyWithinMs);
+  } while (ready_now < 0 && errno == EINTR && !program.interrupted->load());
+  if (ready_now == 1 && read(ready_out.get(), &line, 1) == 1) return absl::OkStatus();
+  return absl::UnavailableError("the service does not start; the lines above say why");
+}
+
+absl::StatusOr<nlohmann::ordered_json> GuardedFolder::Stop() {
+  if (service_ <= 0) return absl::FailedPreconditionError("no service runs");
+  kill(service_, SIGTERM);
+  int status = 0;
+  while (waitpid(service_, &status, 0) < 0 && errno == EINTR) {
+  }
+  service_ = -1;
+  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+    return absl::InternalError(absl::StrCat("the service ended badly (status ", status, ")"));
+  }
+  std::ifstream file(reports_.path() + "/run.json");
+  const auto report = nlohmann::ordered_json::parse(file, nullptr, /*allow_exceptions=*/false);
+  if (report.is_discarded()) return absl::InternalError("the service left no report");
+  nlohmann::ordered_json counts;
+  for (const auto& figure : report["figures"])
+    counts[figure["name"].get<std::string>()] = figure["value"];
+  return counts;
+}
+
+GuardedFolder::~GuardedFolder() {
+  if (service_ > 0) (void)Stop();
+  if (mounted_) umount2(path().c_str(), MNT_DETACH);
+}
+
+absl::StatusOr<StatusFields> GuardedFolder::Status() const {
+  absl::StatusOr<ControlMessage> answer = AskInstance(InstanceSocket(service_), MakeGetStatus());
+  if (!answer.ok()) return answer.status();
+  const auto* status = answer->as<wire::Status>();
+  if (status == nullptr || status->drivers() == nullptr || status->drivers()->size() == 0) {
+    return absl::InternalError("the service has no status");
+  }
+  return ReadStatus(*status);
+}
+
+pid_t GuardedFolder::HostPid() const {
+  const absl::StatusOr<StatusFields> status = Status();
+  return status.ok() && status->drivers[0].pid != 0 ? static_cast<pid_t>(status->drivers[0].pid)
+                                                    : -1;
+}
+
+pid_t GuardedFolder::ShimPid() const {
+  const absl::StatusOr<StatusFields> status = Status();
+  return status.ok() && status->shim_pid != 0 ? static_cast<pid_t>(status->shim_pid) : -1;
+}
+
+absl::Status GuardedFolder::SetContent(const std::string& driver, const std::string& folder) const {
+  absl::StatusOr<ControlMessage> answer =
+      AskInstance(InstanceSocket(service_), MakeSetContent(driver, folder));
+  if (!answer.ok()) return answer.status();
+  const auto* done = answer->as<wire::Done>();
+  if (done == nullptr) return absl::InternalError("an answer that is none");
+  if (done->error() == nullptr || done->error()->size() == 0) return absl::OkStatus();
+  return absl::FailedPreconditionError(done->error()->str());
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// GuardedFolder: a folder of real files on a file system of its own, guarded by `bulkhead run` in a
+// process of its own, as an operator would run it. Nothing else on the machine is held up by it.
+// For the demo and the storms: their own opens are those of a stranger, because a service's own are
+// not asked about.
+#ifndef BULKHEAD_HOST_CLI_GUARDED_FOLDER_H_
+#define BULKHEAD_HOST_CLI_GUARDED_FOLDER_H_
+
+#include <sys/types.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "host/cli/program.h"
+#include "host/cli/service.h"
+#include "ipc/control.h"
+
+namespace bulkhead {
+
+class GuardedFolder {
+ public:
+  // Moves the process to a mount namespace of its own and mounts there. Needs root. Call it before
+  // the process has threads: a namespace belongs to a thread.
+  static absl::StatusOr<std::unique_ptr<GuardedFolder>> Create();
+  ~GuardedFolder();  // Stop()
+
+  // Starts the service, returns when the folder is guarded. `quiet`: without the service's own
+  // lines.
+  absl::Status Guard(const Program& program, const ServiceOptions& options, bool quiet);
+  // Ends the service in order. What it counted: the figures of `bulkhead run --json`, by name.
+  absl::StatusOr<nlohmann::ordered_json> Stop();
+
+  const std::string& path() const { return folder_.path(); }
+  // What `bulkhead status` shows.
+  absl::StatusOr<StatusFields> Status() const;
+  // The first driver's host, and the shim's worker; -1 when there is none.
+  pid_t HostPid() const;
+  pid_t ShimPid() const;
+  absl::Status SetContent(const std::string& driver, const std::string& folder) const;
+
+ private:
+  GuardedFolder(TemporaryFolder folder, TemporaryFolder reports)
+      : folder_(std::move(folder)), reports_(std::move(reports)) {}
+  TemporaryFolder folder_;
+  TemporaryFolder reports_;
+  bool mounted_ = false;
+  pid_t service_ = -1;
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_HOST_CLI_GUARDED_FOLDER_H_

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What every command gets from main(): where the program's parts are, its clock and its chance, and
+// whether it was asked to stop.
+#ifndef BULKHEAD_HOST_CLI_PROGRAM_H_
+#define BULKHEAD_HOST_CLI_PROGRAM_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "host/report/report.h"
+
+namespace bulkhead {
+
+// Exit codes of every command but scan, which has those of scanners.
+inline constexpr int kExitOk = 0;
+inline constexpr int kExitFailed = 1;   // it ran, and the answer is no
+inline constexpr int kExitTrouble = 2;  // it could not run
+
+struct Program {
+  std::string folder;  // of the executable; bulkhead-host and the others stand beside it
+  std::function<uint64_t()> now_ns;
+  std::function<uint64_t()> chance;
+  const std::atomic<bool>* interrupted = nullptr;  // Ctrl-C or SIGTERM came
+  std::string HostPath() const;
+};
+
+// "bulkhead: …" on standard error; returns kExitTrouble.
+int Complain(const absl::Status& status);
+// Prints the table, writes the JSON when `json` is not empty; the exit code of both.
+int Conclude(const Report& report, const std::string& json);
+
+// A private folder that is removed with everything in it.
+class TemporaryFolder {
+ public:
+  // Below $TMPDIR, or /tmp.
+  static absl::StatusOr<TemporaryFolder> Create();
+  TemporaryFolder(TemporaryFolder&& other) noexcept : path_(std::move(other.path_)) {
+    other.path_.clear();
+  }
+  TemporaryFolder& operator=(TemporaryFolder&&) = delete;
+  ~TemporaryFolder();
+  const std::string& path() const { return path_; }
+
+ private:
+  explicit TemporaryFolder(std::string path) : path_(std::move(path)) {}
+  std::string path_;
+};
+
+// A file system of the process's own: this process moves to a mount namespace of its own, and
+// mounts a tmpfs over `folder`. Nobody else sees it, and it goes with the last process that does.
+// Needs root.
+absl::Status MountPrivately(const std::string& folder);
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_HOST_CLI_PROGRAM_H_

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/cli/run.h"
+
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "host/cli/service.h"
+#include "host/supervisor/instance.h"
+#include "host/supervisor/operator_server.h"
+#include "shim/fanotify/fanotify_attachment.h"
+
+namespace bulkhead {
+namespace {
+
+struct RunOptions {
+  ServiceOptions service;
+  std::vector<std::string> guarded;
+  std::vector<std::string> events = {"open", "exec"};
+  std::string json;
+  bool quiet = false;
+  int ready_fd = -1;
+};
+
+absl::StatusOr<GuardedEvents> ParseEvents(const std::vector<std::string>& names) {
+  GuardedEvents events = {.open = false, .exec = false, .access = false};
+  for (const std::string& name : names) {
+    if (name == "open") {
+      events.open = true;
+    } else if (name == "exec") {
+      events.exec = true;
+    } else if (name == "access") {
+      events.access = true;
+    } else {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--events: '", name, "' is not open, exec or access"));
+    }
+  }
+  return events;
+}
+
+// One line on a terminal that is always the last: events go above it.
+class StatusLine {
+ public:
+  explicit StatusLine(bool quiet)
+      : quiet_(quiet), terminal_(!quiet && isatty(STDERR_FILENO) == 1) {}
+  void Event(const SupervisorEvent& event) {
+    if (quiet_) return;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (terminal_) std::fputs("\r\033[K", stderr);
+    PrintEvent(event);
+  }
+  void Show(const StatusFields& status, uint64_t events, double seconds) {
+    if (!terminal_) return;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    std::fprintf(stderr, "\r\033[K%.0f calls/s",
+                 static_cast<double>(events - events_before_) / seconds);
+    events_before_ = events;
+    for (const DriverStatusFields& driver : status.drivers) {
+      std::fprintf(stderr, " | %s: %s, g%u, %lu restarts", driver.name.c_str(),
+                   driver.state.c_str(), driver.generation,
+                   static_cast<unsigned long>(driver.restarts));
+    }
+    std::fflush(stderr);
+  }
+  void End() const {
+    if (terminal_) std::fputs("\r\033[K", stderr);
+  }
+
+ private:
+  const bool quiet_;
+  const bool terminal_;
+  std::mutex mutex_;
+  uint64_t events_before_ = 0;
+};
+
+int RunService(const Program& program, RunOptions options) {
+  const absl::StatusOr<GuardedEvents> events = ParseEvents(options.events);
+  if (!events.ok()) return Complain(events.status());
+  if (absl::Status status = FanotifyAttachment::Probe(); !status.ok()) return Complain(status);
+  for (std::string& folder : options.guarded) {
+    std::error_code error;
+    const std::filesystem::path whole = std::filesystem::canonical(folder, error);
+    if (error) return Complain(absl::NotFoundError(absl::StrCat(folder, ": ", error.message())));
+    folder = whole.string();
+  }
+  absl::StatusOr<Instance> instance = Instance::Claim(options.guarded);
+  if (!instance.ok()) return Complain(instance.status());
+
+  StatusLine line(options.quiet);
+  options.service.on_event = [&line](const SupervisorEvent& event) { line.Event(event); };
+  FanotifyAttachment::Options wanted;
+  wanted.deadline_ns = options.service.deadline_ns;
+  wanted.log = [&line](const std::string& text) { line.Event({.text = text}); };
+  absl::StatusOr<std::unique_ptr<FanotifyAttachment>> attachment =
+      FanotifyAttachment::Create(wanted);
+  if (!attachment.ok()) return Complain(attachment.status());
+  FanotifyAttachment& guard = **attachment;
+  absl::StatusOr<std::unique_ptr<Service>> service =
+      Service::Start(program, options.service, guard.link(), "fanotify");
+  if (!service.ok()) return Complain(service.status());
+  const auto complete = [&](StatusFields& status) {
+    status.guarded = options.guarded;
+    status.shim_pid = static_cast<uint32_t>(guard.worker_pid());
+    status.shim_incarnation = guard.counters().incarnation;
+  };
+  absl::StatusOr<std::unique_ptr<OperatorServer>> server =
+      OperatorServer::Listen(InstanceSocket(getpid()), &(*service)->supervisor(), complete);
+  if (!server.ok()) return Complain(server.status());
+  for (const std::string& folder : options.guarded) {
+    const absl::StatusOr<MarkKind> kind = guard.Guard(folder, MarkKind::kAuto, *events);
+    if (!kind.ok()) return Complain(kind.status());
+    line.Event({.text = absl::StrCat("guards ", folder, "; Ctrl-C ends it")});
+  }
+
+  if (options.ready_fd >= 0) {
+    (void)!write(options.ready_fd, "\n", 1);
+    close(options.ready_fd);
+  }
+  while (!program.interrupted->load()) {
+    const timespec second = {1, 0};
+    nanosleep(&second, nullptr);  // a signal ends it early
+    line.Show((*service)->supervisor().Status(), guard.counters().events, 1.0);
+  }
+  line.End();
+  const FanotifyAttachment::Counters counters = guard.counters();
+  guard.RemoveGuards();  // from here on nobody waits for us
+  server->reset();
+  (*service)->Stop();
+  guard.Stop();
+  if (options.json.empty()) return kExitOk;
+  Report report("run");
+  report.AddInfo("events", static_cast<double>(counters.events), "");
+  report.AddInfo("allowed", static_cast<double>(counters.allowed), "");
+  report.AddInfo("denied", static_cast<double>(counters.denied), "");
+  report.AddInfo("late", static_cast<double>(counters.late), "");
+  report.AddInfo("adopted", static_cast<double>(counters.adopted), "");
+  report.AddInfo("full", static_cast<double>(counters.full), "");
+  report.AddInfo("replayed", static_cast<double>(counters.replayed), "");
+  report.AddInfo("shim_incarnations", static_cast<double>(counters.incarnation), "");
+  const absl::Status written = report.WriteJson(options.json);
+  return written.ok() ? kExitOk : Complain(written);
+}
+
+// Every instance that answers, with its socket; what does not answer is dead, and its socket means
+// nothing.
+std::vector<std::pair<std::string, StatusFields>> Instances() {
+  std::vector<std::pair<std::string, StatusFields>> found;
+  for (const std::string& path : InstanceSockets()) {
+    absl::StatusOr<ControlMessage> answer = AskInstance(path, MakeGetStatus());
+    if (!answer.ok()) continue;
+    if (const auto* status = answer->as<wire::Status>())
+      found.emplace_back(path, ReadStatus(*status));
+  }
+  return found;
+}
+
+int ShowStatus(const std::string& json) {
+  const auto instances = Instances();
+  if (instances.empty()) {
+    std::printf("no instance of bulkhead runs (or none that this user may see)\n");
+    return kExitFailed;
+  }
+  Report report("status");
+  report.AddInfo("instances", static_cast<double>(instances.size()), "");
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (const auto& [path, status] : instances) {
+    std::printf("pid %u, %s, up %lu s, shim %u (incarnation %u)\n", status.pid,
+                status.attachment.c_str(), static_cast<unsigned long>(status.uptime_ms / 1000),
+                status.shim_pid, status.shim_incarnation);
+    for (const std::string& folder : status.guarded) std::printf("  guards %s\n", folder.c_str());
+    nlohmann::ordered_json drivers = nlohmann::ordered_json::array();
+    for (const DriverStatusFields& driver : status.drivers) {
+      const ChannelStatistics& calls = driver.statistics;
+      uint64_t by_policy = 0;
+      for (const uint64_t count : calls.by_policy) by_policy += count;
+      std::printf("  %s %s: %s, generation %u, pid %u, content %lu (good: %lu), %lu restarts%s%s\n",
+                  driver.name.c_str(), driver.version.c_str(), driver.state.c_str(),
+                  driver.generation, driver.pid, static_cast<unsigned long>(driver.content_version),
+                  static_cast<unsigned long>(driver.last_known_good),
+                  static_cast<unsigned long>(driver.restarts),
+                  driver.last_end.empty() ? "" : ", last: ", driver.last_end.c_str());
+      std::printf(
+          "    %lu calls: %lu answered, %lu cached, %lu by policy, %lu denied; %lu reissued, "
+          "%lu overdue, %lu poison\n",
+          static_cast<unsigned long>(calls.calls), static_cast<unsigned long>(calls.answered),
+          static_cast<unsigned long>(calls.cached), static_cast<unsigned long>(by_policy),
+          static_cast<unsigned long>(calls.denied), static_cast<unsigned long>(calls.reissued),
+          static_cast<unsigned long>(calls.overdue), static_cast<unsigned long>(calls.poisoned));
+      drivers.push_back({{"name", driver.name},
+                         {"version", driver.version},
+                         {"state", driver.state},
+                         {"generation", driver.generation},
+                         {"pid", driver.pid},
+                         {"content", driver.content_version},
+                         {"last_known_good", driver.last_known_good},
+                         {"restarts", driver.restarts},
+                         {"start_failures", driver.start_failures},
+                         {"last_end", driver.last_end},
+                         {"calls", calls.calls},
+                         {"answered", calls.answered},
+                         {"cached", calls.cached},
+                         {"by_policy", by_policy},
+                         {"denied", calls.denied},
+                         {"reissued", calls.reissued},
+                         {"overdue", calls.overdue},
+                         {"poison", calls.poisoned}});
+    }
+    list.push_back({{"pid", status.pid},
+                    {"attachment", status.attachment},
+                    {"guarded", status.guarded},
+                    {"uptime_ms", status.uptime_ms},
+                    {"drivers", drivers}});
+  }
+  if (json.empty()) return kExitOk;
+  report.SetDetail("running", list);
+  const absl::Status written = report.WriteJson(json);
+  return written.ok() ? kExitOk : Complain(written);
+}
+
+// Sends a request to the one instance that runs this driver.
+int AskAbout(const std::string& driver, const ControlBuffer& request, const std::string& done) {
+  for (const auto& [path, status] : Instances()) {
+    for (const DriverStatusFields& running : status.drivers) {
+      if (running.name != driver) continue;
+      absl::StatusOr<ControlMessage> answer = AskInstance(path, request);
+      if (!answer.ok()) return Complain(answer.status());
+      const auto* result = answer->as<wire::Done>();
+      if (result == nullptr) return Complain(absl::InternalError("an answer that is none"));
+      if (result->error() != nullptr && result->error()->size() != 0) {
+        std::fprintf(stderr, "bulkhead: %s\n", result->error()->c_str());
+        return kExitFailed;
+      }
+      std::printf("%s\n", done.c_str());
+      return kExitOk;
+    }
+  }
+  return Complain(absl::NotFoundError(absl::StrCat("no instance runs the driver '", driver, "'")));
+}
+
+}  // namespace
+
+void AddRun(CLI::App& app, const Program& program, std::function<int()>* run) {
+  auto options = std::make_shared<RunOptions>();
+  CLI::App* command = app.add_subcommand(
+      "run", "Guard folders with drivers, in the foreground, until Ctrl-C (root)");
+  AddServiceOptions(*command, options->service);
+  command->add_option("--guard", options->guarded, "A folder to guard; may be repeated")
+      ->allow_extra_args(false)
+      ->required()
+      ->type_name("DIR");
+  command->add_option("--events", options->events, "What to ask about: open,exec,access")
+      ->delimiter(',')
+      ->type_name("LIST");
+  command->add_option("--json", options->json, "Write the counts to this file at the end")
+      ->type_name("FILE");
+  command->add_flag("--quiet", options->quiet, "Print nothing but what keeps it from running");
+  command
+      ->add_option("--ready-fd", options->ready_fd,
+                   "Write a line to this descriptor once the folders are guarded")
+      ->type_name("N");
+  command->callback([&program, options, run] {
+    *run = [&program, options] { return RunService(program, *options); };
+  });
+  AddOperator(app, run);
+}
+
+void AddOperator(CLI::App& app, std::function<int()>* run) {
+  auto json = std::make_shared<std::string>();
+  CLI::App* status =
+      app.add_subcommand("status", "What runs, and how it is doing; 1: nothing runs");
+  status->add_option("--json", *json, "Also write it to this file")->type_name("FILE");
+  status->callback([json, run] { *run = [json] { return ShowStatus(*json); }; });
+
+  auto driver = std::make_shared<std::string>();
+  auto rules = std::make_shared<std::string>();
+  CLI::App* content = app.add_subcommand(
+      "content", "Put new content in force in a running instance; 1: it was rolled back");
+  content->add_option("--driver", *driver, "The driver")->required()->type_name("NAME");
+  content->add_option("--rules", *rules, "Folder with the new content")
+      ->required()
+      ->type_name("DIR");
+  content->callback([driver, rules, run] {
+    *run = [driver, rules] {
+      std::error_code error;
+      const std::string folder = std::filesystem::absolute(*rules, error).string();
+      return AskAbout(*driver, MakeSetContent(*driver, folder), "in force");
+    };
+  });
+  CLI::App* release = app.add_subcommand("release", "Start a quarantined driver again");
+  release->add_option("--driver", *driver, "The driver")->required()->type_name("NAME");
+  release->callback([driver, run] {
+    *run = [driver] { return AskAbout(*driver, MakeRelease(*driver), "released"); };
+  });
+}
+
+}  // namespace bulkhead

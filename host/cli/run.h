@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// bulkhead run: guards folders through fanotify, in the foreground, until Ctrl-C. And what talks to
+// such an instance: status, content, release.
+#ifndef BULKHEAD_HOST_CLI_RUN_H_
+#define BULKHEAD_HOST_CLI_RUN_H_
+
+#include <functional>
+
+#include "CLI/CLI.hpp"
+#include "host/cli/program.h"
+
+namespace bulkhead {
+
+void AddRun(CLI::App& app, const Program& program, std::function<int()>* run);
+void AddOperator(CLI::App& app, std::function<int()>* run);
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_HOST_CLI_RUN_H_

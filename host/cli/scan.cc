@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/cli/scan.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <cstdio>
+#include <deque>
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "host/cli/service.h"
+#include "ipc/monotonic.h"
+#include "shim/embedded/embedded_shim.h"
+
+namespace bulkhead {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int kExitClean = 0;
+constexpr int kExitFound = 1;
+
+struct ScanOptions {
+  ServiceOptions service;
+  std::vector<std::string> folders;
+  std::string json;
+  bool verbose = false;
+};
+
+// Files on their way from the walk to those who ask about them. Bounded: a walk is faster than a
+// scan.
+class PathQueue {
+ public:
+  void Push(std::string path) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [this] { return paths_.size() < 1024 || closed_; });
+    if (!closed_) paths_.push_back(std::move(path));
+    changed_.notify_all();
+  }
+  std::optional<std::string> Pop() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [this] { return !paths_.empty() || closed_; });
+    if (paths_.empty()) return std::nullopt;
+    std::string path = std::move(paths_.front());
+    paths_.pop_front();
+    changed_.notify_all();
+    return path;
+  }
+  void Close() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    closed_ = true;
+    changed_.notify_all();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<std::string> paths_;
+  bool closed_ = false;
+};
+
+class Scan {
+ public:
+  Scan(const Program& program, EmbeddedShim& shim, const ScanOptions& options)
+      : program_(program), shim_(shim), options_(options), terminal_(isatty(STDERR_FILENO) == 1) {}
+
+  void Run() {
+    std::vector<std::thread> askers;
+    const unsigned count = std::max(2u, std::thread::hardware_concurrency());
+    for (unsigned i = 0; i < count; ++i) {
+      askers.emplace_back([this] {
+        while (std::optional<std::string> path = queue_.Pop()) Ask(*path);
+      });
+    }
+    for (const std::string& folder : options_.folders) Walk(folder);
+    queue_.Close();
+    for (std::thread& asker : askers) asker.join();
+    if (terminal_) std::fputs("\r\033[K", stderr);
+  }
+
+  int Conclude(double seconds) {
+    if (program_.interrupted->load()) Trouble("interrupted", "");
+    Report report("scan");
+    report.AddInfo("files", static_cast<double>(files_), "files");
+    report.AddInfo("found", static_cast<double>(found_.size()), "files");
+    report.AddInfo("trouble", static_cast<double>(trouble_.size()), "files");
+    report.AddInfo("time", seconds, "s");
+    report.SetDetail("found_paths", found_);
+    report.SetDetail("trouble_paths", trouble_);
+    const int written = bulkhead::Conclude(report, options_.json);
+    if (written == kExitTrouble || !trouble_.empty()) return kExitTrouble;
+    return found_.empty() ? kExitClean : kExitFound;
+  }
+
+ private:
+  bool Interrupted() const { return program_.interrupted->load(std::memory_order_relaxed); }
+
+  void Walk(const std::string& top) {
+    std::error_code error;
+    const fs::file_status status = fs::symlink_status(top, error);
+    if (error || status.type() == fs::file_type::not_found) {
+      return Trouble(top, error ? error.message() : "no such file or folder");
+    }
+    if (fs::is_regular_file(status)) return queue_.Push(top);
+    fs::directory_iterator entry(top, error);
+    if (error) return Trouble(top, error.message());
+    for (const fs::directory_iterator end; entry != end && !Interrupted(); entry.increment(error)) {
+      if (error) return Trouble(top, error.message());
+      const fs::file_status kind = entry->symlink_status(error);  // links are not followed
+      if (fs::is_directory(kind)) {
+        Walk(entry->path().string());
+      } else if (fs::is_regular_file(kind)) {
+        queue_.Push(entry->path().string());
+      }
+    }
+    if (error) Trouble(top, error.message());
+  }
+
+  void Ask(const std::string& path) {
+    if (Interrupted()) return;
+    FileRequest request;
+    request.path = path;
+    const absl::StatusOr<UniqueFd> file = OpenAndDescribe(request);
+    if (!file.ok()) return Trouble(path, std::string(file.status().message()));
+    const Completion completion = shim_.Call(request);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    ++files_;
+    if (completion.outcome != BH_OUTCOME_ANSWERED && completion.outcome != BH_OUTCOME_CACHED) {
+      TroubleLocked(path, OutcomeText(completion));
+    } else if (!completion.allowed()) {
+      found_.push_back(path);
+      Line(absl::StrCat("FOUND    ", path));
+    }
+    if (terminal_ && files_ % 64 == 0) {
+      std::fprintf(stderr, "\r\033[K%zu files, %zu found, %zu trouble", files_, found_.size(),
+                   trouble_.size());
+    }
+  }
+
+  void Trouble(const std::string& path, const std::string& why) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    TroubleLocked(path, why);
+  }
+  void TroubleLocked(const std::string& path, const std::string& why) {
+    trouble_.push_back(path);
+    Line(absl::StrCat("TROUBLE  ", path, why.empty() ? "" : ": ", why));
+  }
+  void Line(const std::string& text) const {
+    std::printf("%s%s\n", terminal_ ? "\r\033[K" : "", text.c_str());
+    std::fflush(stdout);
+  }
+
+  const Program& program_;
+  EmbeddedShim& shim_;
+  const ScanOptions& options_;
+  const bool terminal_;
+  PathQueue queue_;
+  std::mutex mutex_;
+  size_t files_ = 0;
+  std::vector<std::string> found_;
+  std::vector<std::string> trouble_;
+};
+
+int RunScan(const Program& program, ScanOptions options) {
+  absl::StatusOr<std::unique_ptr<EmbeddedShim>> shim =
+      EmbeddedShim::Create({.deadline_ns = options.service.deadline_ns});
+  if (!shim.ok()) return Complain(shim.status());
+  options.service.on_event = [&options](const SupervisorEvent& event) {
+    if (options.verbose || event.level == SupervisorEvent::Level::kError) PrintEvent(event);
+  };
+  absl::StatusOr<std::unique_ptr<Service>> service =
+      Service::Start(program, options.service, shim->get(), "embedded");
+  if (!service.ok()) return Complain(service.status());
+  const uint64_t started_ns = program.now_ns();
+  Scan scan(program, **shim, options);
+  scan.Run();
+  (*service)->Stop();
+  return scan.Conclude(static_cast<double>(program.now_ns() - started_ns) / 1e9);
+}
+
+}  // namespace
+
+void AddScan(CLI::App& app, const Program& program, std::function<int()>* run) {
+  auto options = std::make_shared<ScanOptions>();
+  CLI::App* command = app.add_subcommand(
+      "scan", "Ask drivers about every file of some folders; 0 clean, 1 found, 2 trouble");
+  AddServiceOptions(*command, options->service);
+  command->add_option("folders", options->folders, "Folders or files")
+      ->required()
+      ->type_name("DIR");
+  command->add_option("--json", options->json, "Write the result to this file")->type_name("FILE");
+  command->add_flag("--verbose", options->verbose, "Also say what the drivers and their hosts do");
+  command->callback([&program, options, run] {
+    *run = [&program, options] { return RunScan(program, *options); };
+  });
+}
+
+}  // namespace bulkhead

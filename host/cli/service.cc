@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/cli/service.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <limits>
+#include <map>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "ipc/monotonic.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr uint64_t kServesWithinNs = 30 * kNanosecondsPerSecond;
+
+// "hold", "deny", "cached,deny" …: what to do, and what to do when that gives no verdict.
+std::string ParseRule(const std::string& text, PolicyRule* rule) {
+  const std::map<std::string, Action> actions = {{"allow", Action::kAllow},
+                                                 {"deny", Action::kDeny},
+                                                 {"hold", Action::kHold},
+                                                 {"cached", Action::kCached}};
+  const size_t comma = text.find(',');
+  const auto action = actions.find(text.substr(0, comma));
+  if (action == actions.end()) return "'" + text + "' is not allow, deny, hold or cached";
+  rule->action = action->second;
+  rule->fallback = action->second == Action::kDeny ? Action::kDeny : Action::kAllow;
+  if (comma == std::string::npos) return "";
+  const auto fallback = actions.find(text.substr(comma + 1));
+  if (fallback == actions.end() ||
+      (fallback->second != Action::kAllow && fallback->second != Action::kDeny)) {
+    return "after the comma comes allow or deny, not '" + text.substr(comma + 1) + "'";
+  }
+  rule->fallback = fallback->second;
+  return "";
+}
+
+void AddPolicyOption(CLI::App& app, const char* name, NoAnswer reason, const char* when,
+                     Policy& policy) {
+  app.add_option_function<std::string>(
+         name,
+         [reason, &policy](const std::string& text) {
+           PolicyRule rule;
+           if (const std::string wrong = ParseRule(text, &rule); !wrong.empty()) {
+             throw CLI::ValidationError(wrong);
+           }
+           for (auto& rules : policy.rules) rules[static_cast<size_t>(reason)] = rule;
+         },
+         absl::StrCat("What callers get ", when,
+                      ": allow, deny, hold or cached; ',deny' after the last two for when that "
+                      "gives no verdict"))
+      ->type_name("ANSWER");
+}
+
+uint64_t ParseDuration(const std::string& text) {
+  const std::map<std::string, double> units = {{"ms", 1e6}, {"s", 1e9}, {"", 1e9}, {"m", 60e9}};
+  size_t used = 0;
+  double value = -1;
+  try {
+    value = std::stod(text, &used);
+  } catch (const std::exception&) {
+  }
+  const auto unit = units.find(text.substr(std::min(used, text.size())));
+  if (unit == units.end() || !(value > 0) || value * unit->second > 3600e9) {
+    throw CLI::ValidationError("'" + text + "' is no time up to an hour: 500ms, 5s, 2m");
+  }
+  return static_cast<uint64_t>(value * unit->second);
+}
+
+absl::StatusOr<DriverConfig> Configure(const std::string& name, const ServiceOptions& options) {
+  absl::StatusOr<Manifest> manifest = FindDriver(name, DriverSearchFolders());
+  if (!manifest.ok()) return manifest.status();
+  DriverConfig config;
+  config.manifest = *manifest;
+  const bool has_content = manifest->content_required || !manifest->content_default.empty();
+  if (has_content) {
+    config.content_folder = options.rules;
+    if (options.rules.empty() && !manifest->content_default.empty()) {
+      config.content_folder = manifest->folder + "/" + manifest->content_default;
+    }
+  }
+  const uint32_t cpus = std::max(1u, std::thread::hardware_concurrency());
+  config.channel.altitude = manifest->altitude;
+  config.channel.geometry = {.lanes = std::min(cpus, BH_LANES_MAX),
+                             .slots_per_lane = 32,
+                             .call_chunks = 32 * std::min(cpus, BH_LANES_MAX),
+                             .reply_chunks = 0};
+  config.channel.policy = options.policy;
+  config.channel.cache_entries = options.cache_entries;
+  config.options = options.driver_options;
+  return config;
+}
+
+}  // namespace
+
+void AddServiceOptions(CLI::App& app, ServiceOptions& options) {
+  app.add_option("--driver", options.drivers, "A driver by name, or its folder; may be repeated")
+      ->allow_extra_args(false)
+      ->required()
+      ->type_name("NAME|DIR");
+  app.add_option("--rules", options.rules, "Folder with the drivers' content")->type_name("DIR");
+  app.add_option_function<std::string>(
+         "--deadline",
+         [&options](const std::string& text) { options.deadline_ns = ParseDuration(text); },
+         "The longest that a caller waits: 500ms, 5s (default), 2m")
+      ->type_name("TIME");
+  app.add_option(
+      "--cache", options.cache_entries,
+      "Verdicts to remember for each driver, a power of two; 0 asks the driver each time");
+  app.add_option("--driver-options", options.driver_options,
+                 "Words for the drivers, after those of their manifests")
+      ->type_name("TEXT");
+  app.add_flag("--unlimited-restarts", options.endless_budget,
+               "Start a driver again at once, however often it falls: for tests that make it fall");
+  AddPolicyOption(app, "--on-absent", NoAnswer::kAbsent, "when no host serves", options.policy);
+  AddPolicyOption(app, "--on-crashed", NoAnswer::kCrashed,
+                  "when the driver crashed and is not back", options.policy);
+  AddPolicyOption(app, "--on-hung", NoAnswer::kHung, "when the driver does not answer",
+                  options.policy);
+  AddPolicyOption(app, "--on-full", NoAnswer::kFull, "when the driver is too busy", options.policy);
+  AddPolicyOption(app, "--on-poison", NoAnswer::kPoison, "for a file that crashed the driver twice",
+                  options.policy);
+}
+
+absl::StatusOr<std::unique_ptr<Service>> Service::Start(const Program& program,
+                                                        const ServiceOptions& options,
+                                                        ShimLink* link,
+                                                        const std::string& attachment) {
+  absl::StatusOr<TemporaryFolder> folder = TemporaryFolder::Create();
+  if (!folder.ok()) return folder.status();
+  std::unique_ptr<Service> service(new Service(*std::move(folder)));
+  service->spawner_ = std::make_unique<ProcessSpawner>(program.HostPath());
+  Supervisor::Options wanted;
+  wanted.link = link;
+  wanted.spawner = service->spawner_.get();
+  wanted.run_folder = service->folder_.path();
+  wanted.attachment = attachment;
+  wanted.limits.probation_ns = options.probation_ns;
+  if (options.endless_budget) {
+    wanted.limits.service.falls_max = std::numeric_limits<uint32_t>::max();
+    wanted.limits.service.window_ns = 1;  // nothing to remember
+    wanted.limits.service.first_delay_ns = 0;
+    wanted.limits.start = wanted.limits.service;
+  }
+  wanted.now_ns = program.now_ns;
+  wanted.chance = program.chance;
+  wanted.on_event = options.on_event;
+  service->supervisor_ = std::make_unique<Supervisor>(std::move(wanted));
+  for (const std::string& name : options.drivers) {
+    absl::StatusOr<DriverConfig> config = Configure(name, options);
+    if (!config.ok()) return config.status();
+    if (absl::Status status = service->supervisor_->AddDriver(*config); !status.ok()) return status;
+    service->names_.push_back(config->manifest.name);
+  }
+  if (absl::Status status = service->supervisor_->Start(); !status.ok()) return status;
+  for (const std::string& name : service->names_) {
+    absl::Status status =
+        service->supervisor_->WaitUntilServing(name, program.now_ns() + kServesWithinNs);
+    if (!status.ok()) return status;
+  }
+  return service;
+}
+
+void PrintEvent(const SupervisorEvent& event) {
+  std::string who = event.driver.empty() ? "bulkhead" : event.driver;
+  if (event.generation != 0) absl::StrAppend(&who, " g", event.generation);
+  if (event.pid > 0) absl::StrAppend(&who, " (pid ", event.pid, ")");
+  std::fprintf(stderr, "%s: %s\n", who.c_str(), event.text.c_str());
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/supervisor/instance.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
+
+#include "absl/strings/str_cat.h"
+
+namespace bulkhead {
+namespace {
+
+std::string RunFolder() {
+  if (geteuid() == 0) return "/run/bulkhead";
+  if (const char* folder = std::getenv("XDG_RUNTIME_DIR"); folder != nullptr && *folder != '\0') {
+    return absl::StrCat(folder, "/bulkhead");
+  }
+  return absl::StrCat("/tmp/bulkhead-", geteuid());
+}
+
+// Ours alone: in /tmp anybody could have made it first.
+absl::Status MakePrivate(const std::string& folder) {
+  struct stat status = {};
+  if (mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST)
+    return absl::ErrnoToStatus(errno, folder);
+  if (lstat(folder.c_str(), &status) != 0) return absl::ErrnoToStatus(errno, folder);
+  if (!S_ISDIR(status.st_mode) || status.st_uid != geteuid() || (status.st_mode & 022) != 0) {
+    return absl::PermissionDeniedError(
+        absl::StrCat(folder, " is not a folder of this user's alone; remove it"));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<Instance> Instance::Claim(const std::vector<std::string>& folders) {
+  Instance instance;
+  const std::string run_folder = RunFolder();
+  if (absl::Status status = MakePrivate(run_folder); !status.ok()) return status;
+  for (const std::string& folder : folders) {
+    struct stat object = {};
+    if (stat(folder.c_str(), &object) != 0) return absl::ErrnoToStatus(errno, folder);
+    if (!S_ISDIR(object.st_mode)) {
+      return absl::InvalidArgumentError(absl::StrCat(folder, " is no folder"));
+    }
+    const std::string path = absl::StrCat(run_folder, "/lock-", object.st_dev, "-", object.st_ino);
+    UniqueFd lock(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    if (!lock.valid()) return absl::ErrnoToStatus(errno, path);
+    if (flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+      std::array<char, 16> holder = {};
+      (void)!pread(lock.get(), holder.data(), holder.size() - 1, 0);
+      return absl::AlreadyExistsError(
+          absl::StrCat(folder, " is guarded already, by process ", holder.data()));
+    }
+    const std::string pid = absl::StrCat(getpid());
+    if (ftruncate(lock.get(), 0) != 0 ||
+        pwrite(lock.get(), pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
+      return absl::ErrnoToStatus(errno, path);
+    }
+    instance.locks_.push_back(std::move(lock));
+    instance.lock_paths_.push_back(path);
+  }
+  return instance;
+}
+
+Instance::~Instance() {
+  for (const std::string& path : lock_paths_) unlink(path.c_str());
+}
+
+std::string InstanceSocket(pid_t pid) { return absl::StrCat(RunFolder(), "/", pid, ".sock"); }
+
+std::vector<std::string> InstanceSockets() {
+  std::vector<std::string> sockets;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(RunFolder(), error)) {
+    if (entry.path().extension() == ".sock") sockets.push_back(entry.path().string());
+  }
+  return sockets;
+}
+
+}  // namespace bulkhead

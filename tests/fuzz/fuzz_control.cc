@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Control messages: whatever a peer sends is refused, or can be read to the last field.
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "ipc/control.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
+  using namespace bulkhead;
+  const std::vector<uint8_t> aligned(data, data + bytes);  // as a socket's messages are
+  if (!VerifyEnvelope(aligned).ok()) return 0;
+  const wire::Envelope* envelope = wire::GetEnvelope(aligned.data());
+  if (const auto* attach = envelope->message_as_Attach()) (void)ReadAttach(*attach);
+  if (const auto* policy = envelope->message_as_SetPolicy()) (void)ReadPolicy(*policy);
+  if (const auto* status = envelope->message_as_Status()) (void)ReadStatus(*status);
+  if (const auto* result = envelope->message_as_Result()) {
+    if (result->statistics() != nullptr) (void)ReadStatistics(*result->statistics());
+  }
+  return 0;
+}

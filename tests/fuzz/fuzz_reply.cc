@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Replies: a call against a reply region full of whatever a host can write. However it looks, the
+// call ends by its deadline with a legal verdict, and an answer counts only when it is one.
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include "ipc/abi/channel.h"
+#include "shim/core/bulkhead_core.h"
+
+namespace {
+
+struct World {
+  uint64_t now_ns = 1'000;
+};
+
+bh_platform PlatformOf(World* world) {
+  bh_platform platform = {};
+  platform.context = world;
+  platform.now_ns = [](void* context) { return static_cast<World*>(context)->now_ns; };
+  platform.wait = [](void* context, uint32_t*, uint32_t, int, uint64_t until_ns) {
+    static_cast<World*>(context)->now_ns = until_ns;
+    return 0;
+  };
+  platform.wake = [](void*, uint32_t*, int, int) {};
+  platform.send_descriptor = [](void*, void*, uint32_t, uint64_t, int) { return 0; };
+  platform.event = [](void*, void*, uint32_t, uint32_t, uint32_t, uint64_t) {};
+  platform.cpu = [](void*) -> uint32_t { return 0; };
+  return platform;
+}
+
+// Memory that a channel can lie in; kept from run to run, zeroed each time.
+class Region {
+ public:
+  explicit Region(size_t bytes)
+      : bytes_(bh_page_align(bytes)),
+        data_(static_cast<uint8_t*>(std::aligned_alloc(4096, bytes_))) {}
+  ~Region() { std::free(data_); }
+  Region(const Region&) = delete;
+  Region& operator=(const Region&) = delete;
+  uint8_t* Zeroed() {
+    std::memset(data_, 0, bytes_);
+    return data_;
+  }
+
+ private:
+  const size_t bytes_;
+  uint8_t* const data_;
+};
+
+void Require(bool condition) {
+  if (!condition) std::abort();
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
+  World world;
+  const bh_platform platform = PlatformOf(&world);
+  bh_channel_config config;
+  bh_channel_config_default(&config);
+  config.geometry = {.lanes = 1, .slots_per_lane = 2, .call_chunks = 1, .reply_chunks = 1};
+  config.callbacks = bh_callback_bit(BH_CALLBACK_FILE_OPEN);
+  config.cache_entries = 0;
+  static Region call_region(bh_call_region_bytes(&config.geometry));
+  static Region reply_region(bh_reply_region_bytes(&config.geometry));
+  static Region memory(bh_channel_private_bytes(&config));
+  uint8_t* calls = call_region.Zeroed();
+  uint8_t* replies = reply_region.Zeroed();
+  bh_channel* channel = bh_channel_init(memory.Zeroed(), &config, &platform, calls, replies);
+  Require(channel != nullptr);
+  bh_shim shim;
+  bh_shim_init(&shim, &platform);
+  Require(bh_shim_add(&shim, channel) == 0 && bh_channel_begin_generation(channel, 1) == 0);
+
+  bh_call call = {};
+  call.callback = BH_CALLBACK_FILE_OPEN;
+  call.args_bytes = BH_INLINE_BYTES;
+  call.descriptor = -1;
+  call.deadline_ns = 1'000'000;
+  bh_call_start(&shim, &call);
+  bh_wait wait;
+  Require(bh_call_step(&call, world.now_ns, &wait) == 0);
+  // The host's turn: first byte says whether the ticket is right, the rest goes over its lines.
+  const uint64_t ticket = reinterpret_cast<bh_call_slot*>(calls + bh_call_slot_offset(0))->ticket;
+  const bool right_ticket = bytes != 0 && (data[0] & 1) != 0;
+  size_t used = bytes < 2 ? bytes : 1;
+  const auto scribble = [&](size_t offset, size_t room) {
+    const size_t count = bytes - used < room ? bytes - used : room;
+    std::memcpy(replies + offset, data + used, count);
+    used += count;
+  };
+  scribble(bh_reply_slot_offset(0), sizeof(bh_reply_slot));
+  scribble(0, sizeof(bh_host_line) + BH_WORKERS_MAX * sizeof(bh_worker_line));
+  auto* reply = reinterpret_cast<bh_reply_slot*>(replies + bh_reply_slot_offset(0));
+  if (right_ticket) reply->ticket = ticket;
+  const bool answers = reply->ticket == ticket;
+  const bool legal = reply->status == BH_REPLY_DONE && reply->reply_bytes == 8 &&
+                     (reply->reply[0] == BH_VERDICT_ALLOW || reply->reply[0] == BH_VERDICT_DENY);
+
+  int ended = 0;
+  for (int i = 0; i < 10'000 && !ended; ++i) {
+    ended = bh_call_step(&call, world.now_ns, &wait);
+    if (!ended) world.now_ns = wait.until_ns > world.now_ns ? wait.until_ns : world.now_ns + 1;
+  }
+  Require(ended && call.verdict >= BH_VERDICT_ALLOW && call.verdict <= BH_VERDICT_DENY);
+  Require(call.ended_ns <= call.deadline_ns + 2);
+  if (call.outcome == BH_OUTCOME_ANSWERED) Require(answers && legal);
+  Require(bh_call_step(&call, world.now_ns + 1, &wait) == 1);
+  return 0;
+}

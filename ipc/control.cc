@@ -2,6 +2,7 @@
 #include "ipc/control.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -267,8 +268,11 @@ ChannelStatistics ReadStatistics(const wire::Statistics& sent) {
   statistics.cached = sent.cached();
   if (sent.by_policy() != nullptr) {
     const size_t count = std::min<size_t>(sent.by_policy()->size(), kNoAnswerCount);
+    // The verifier of FlatBuffers 2.0 does not look at the alignment of a vector's elements.
     for (size_t i = 0; i < count; ++i) {
-      statistics.by_policy[i] = sent.by_policy()->Get(static_cast<flatbuffers::uoffset_t>(i));
+      uint64_t element;
+      std::memcpy(&element, sent.by_policy()->Data() + i * sizeof(element), sizeof(element));
+      statistics.by_policy[i] = flatbuffers::EndianScalar(element);
     }
   }
   statistics.reissued = sent.reissued();

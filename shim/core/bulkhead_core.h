@@ -245,7 +245,7 @@ struct bh_call {
 	uint32_t reply_bytes;
 	uint8_t reply[BH_INLINE_BYTES];
 	size_t reply_payload_bytes;
-	uint32_t issues; /* times it was given to a host */
+	uint32_t issues;   /* times it was given to a host */
 	uint64_t ended_ns; /* the core's last look at the clock: at most one spin's look old */
 
 	/* the core's */

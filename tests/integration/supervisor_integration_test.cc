@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Real hosts under a real supervisor, on the embedded shim: what it does when they are killed,
+// hang, have bad content or don't start.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <string>
+
+#include "host/supervisor/supervisor.h"
+#include "ipc/monotonic.h"
+#include "shim/embedded/embedded_shim.h"
+
+namespace bulkhead {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr uint64_t kSoonNs = 30 * kNanosecondsPerSecond;
+
+class SupervisorIntegration : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const char* build = std::getenv("BULKHEAD_BUILD");
+    ASSERT_NE(build, nullptr);
+    build_ = build;
+    folder_ = testing::TempDir() + "/supervisor-" + std::to_string(getpid());
+    std::filesystem::create_directories(folder_ + "/run");
+    auto shim = EmbeddedShim::Create({.deadline_ns = deadline_ns_});
+    ASSERT_TRUE(shim.ok());
+    shim_ = *std::move(shim);
+    spawner_ = std::make_unique<ProcessSpawner>(build_ + "/bin/bulkhead-host");
+  }
+  void TearDown() override {
+    supervisor_.reset();
+    shim_.reset();
+    std::filesystem::remove_all(folder_);
+  }
+
+  void Start(const Manifest& manifest, const std::string& content) {
+    Supervisor::Options options;
+    options.link = shim_.get();
+    options.spawner = spawner_.get();
+    options.run_folder = folder_ + "/run";
+    options.now_ns = MonotonicNowNs;
+    options.chance = [] { return uint64_t{0}; };
+    supervisor_ = std::make_unique<Supervisor>(std::move(options));
+    DriverConfig config;
+    config.manifest = manifest;
+    config.content_folder = content;
+    config.channel.geometry = {
+        .lanes = 2, .slots_per_lane = 8, .call_chunks = 16, .reply_chunks = 0};
+    config.channel.cache_entries = 0;
+    config.options = "deny-odd";
+    absl::Status status = supervisor_->AddDriver(config);
+    ASSERT_TRUE(status.ok()) << status;
+    ASSERT_TRUE(supervisor_->Start().ok());
+  }
+  Manifest Named(const std::string& name) {
+    auto manifest = LoadManifest(build_ + "/drivers/" + name);
+    EXPECT_TRUE(manifest.ok()) << manifest.status();
+    return *manifest;
+  }
+  bool Serves(const std::string& name) {
+    const absl::Status status = supervisor_->WaitUntilServing(name, MonotonicAfterNs(kSoonNs));
+    EXPECT_TRUE(status.ok()) << status;
+    return status.ok();
+  }
+  Completion Ask(uint64_t inode) {
+    FileRequest request;
+    request.inode = inode;
+    return shim_->Call(request);
+  }
+  Completion AskFile(const std::string& text) {
+    const std::string path = folder_ + "/asked";
+    std::ofstream(path) << text;
+    FileRequest request;
+    request.path = path;
+    const auto file = OpenAndDescribe(request);
+    EXPECT_TRUE(file.ok()) << file.status();
+    return shim_->Call(request);
+  }
+
+  uint64_t deadline_ns_ = kSoonNs;
+  std::string build_;
+  std::string folder_;
+  std::unique_ptr<EmbeddedShim> shim_;
+  std::unique_ptr<ProcessSpawner> spawner_;
+  std::unique_ptr<Supervisor> supervisor_;
+};
+
+TEST_F(SupervisorIntegration, AKilledHostIsReplacedAndItsCallsAreAnswered) {
+  Start(Named("null"), "");
+  ASSERT_TRUE(Serves("null"));
+  for (uint64_t i = 0; i < 4; ++i) {
+    ASSERT_EQ(kill(supervisor_->HostPid("null"), SIGKILL), 0);
+    const Completion even = Ask(2 * i);
+    EXPECT_EQ(even.outcome, uint32_t{BH_OUTCOME_ANSWERED});
+    EXPECT_TRUE(even.allowed());
+    EXPECT_FALSE(Ask(2 * i + 1).allowed());
+  }
+  EXPECT_GE(supervisor_->Recoveries("null").size(), 4u);
+}
+
+TEST_F(SupervisorIntegration, ACrashLoopIsQuarantinedAndReleased) {
+  Start(Named("null"), "");
+  ASSERT_TRUE(Serves("null"));
+  for (int i = 0; i < 5; ++i) {
+    ASSERT_TRUE(Serves("null"));
+    const pid_t pid = supervisor_->HostPid("null");
+    ASSERT_EQ(kill(pid, SIGSEGV), 0);
+    const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
+    while (supervisor_->HostPid("null") == pid && MonotonicNowNs() < until_ns) sched_yield();
+  }
+  const absl::Status status = supervisor_->WaitUntilServing("null", MonotonicAfterNs(kSoonNs));
+  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+  const Completion completion = Ask(2);
+  EXPECT_EQ(completion.outcome, uint32_t{BH_OUTCOME_POLICY}) << "at once, not at the deadline";
+  ASSERT_TRUE(supervisor_->Release("null").ok());
+  const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
+  while (Ask(1).outcome != BH_OUTCOME_ANSWERED && MonotonicNowNs() < until_ns) sched_yield();
+  EXPECT_FALSE(Ask(1).allowed());
+}
+
+TEST_F(SupervisorIntegration, BadContentIsTakenBackAndSaysWhy) {
+  Start(Named("scanner"), build_ + "/drivers/scanner/rules");
+  ASSERT_TRUE(Serves("scanner"));
+  const std::string marker = std::string("BULKHEAD-TEST-") + "MARKER-DENY-ME";
+  EXPECT_FALSE(AskFile(marker).allowed());
+  EXPECT_TRUE(AskFile("clean").allowed());
+  const std::string bad = folder_ + "/bad";
+  std::filesystem::create_directories(bad);
+  std::ofstream(bad + "/broken.yar") << "rule broken { condition: }\n";
+  const auto version = supervisor_->SetContent("scanner", bad, MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(absl::IsFailedPrecondition(version.status())) << version.status();
+  EXPECT_THAT(std::string(version.status().message()), HasSubstr("broken.yar:1"));
+  EXPECT_FALSE(AskFile(marker).allowed()) << "the old rules";
+  std::filesystem::remove(bad + "/broken.yar");
+  std::ofstream(bad + "/good.yar") << "rule any_file { condition: filesize > 3 }\n";
+  ASSERT_TRUE(supervisor_->SetContent("scanner", bad, MonotonicAfterNs(kSoonNs)).ok());
+  EXPECT_FALSE(AskFile("clean").allowed()) << "the new rules";
+}
+
+class BadDriver : public SupervisorIntegration {
+ protected:
+  // What an operator is told about a driver whose library is the file given.
+  std::string Refusal(const std::string& library) {
+    Manifest manifest = Named("null");
+    manifest.library = library;
+    manifest.folder = folder_;
+    Start(manifest, "");
+    return std::string(supervisor_->WaitUntilServing("null", MonotonicAfterNs(kSoonNs)).message());
+  }
+};
+
+TEST_F(BadDriver, IsNoElfFile) {
+  std::ofstream(folder_ + "/text.so") << "this is no library\n";
+  EXPECT_THAT(Refusal("text.so"), HasSubstr("is not an ELF file"));
+}
+
+TEST_F(BadDriver, HasNoEntryPoint) {
+  std::filesystem::copy_file("/lib/x86_64-linux-gnu/libm.so.6", folder_ + "/m.so");
+  EXPECT_THAT(Refusal("m.so"), HasSubstr("has no entry point"));
+}
+
+TEST_F(BadDriver, IsAnother) {
+  std::filesystem::copy_file(build_ + "/drivers/scanner/scanner.so", folder_ + "/s.so");
+  EXPECT_THAT(Refusal("s.so"), HasSubstr("calls itself 'scanner'"));
+}
+
+TEST_F(BadDriver, IsNotThere) { EXPECT_THAT(Refusal("none.so"), HasSubstr("No such file")); }
+
+// Every thread of the process.
+bool Stopped(pid_t pid) {
+  for (const auto& thread :
+       std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task")) {
+    std::ifstream file(thread.path() / "stat");
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    const size_t name_end = text.rfind(')');
+    if (name_end == std::string::npos || text.compare(name_end + 2, 1, "T") != 0) return false;
+  }
+  return true;
+}
+
+class Hang : public SupervisorIntegration {
+ protected:
+  Hang() { deadline_ns_ = kNanosecondsPerSecond / 2; }
+};
+
+TEST_F(Hang, IsSeenByTheDeadlineAndEndsTheHost) {
+  Start(Named("null"), "");
+  ASSERT_TRUE(Serves("null"));
+  const pid_t hung = supervisor_->HostPid("null");
+  ASSERT_EQ(kill(hung, SIGSTOP), 0);
+  // Its threads stop one by one, and may answer until then.
+  while (!Stopped(hung)) sched_yield();
+  const Completion completion = Ask(1);
+  EXPECT_EQ(completion.outcome, uint32_t{BH_OUTCOME_POLICY});
+  EXPECT_EQ(completion.reason, uint32_t{BH_REASON_HUNG});
+  const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
+  while (Ask(1).outcome != BH_OUTCOME_ANSWERED && MonotonicNowNs() < until_ns) sched_yield();
+  EXPECT_NE(supervisor_->HostPid("null"), hung);
+  EXPECT_FALSE(Ask(1).allowed());
+}
+
+}  // namespace
+}  // namespace bulkhead

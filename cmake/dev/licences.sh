@@ -6,7 +6,7 @@ check_licences() {
   local file wanted bad=0
   while IFS= read -r -d '' file; do
     case $file in
-      ipc/abi/*.[ch] | shim/core/*.[ch]) wanted='GPL-2.0-only OR Apache-2.0' ;;
+      ipc/abi/*.[ch] | shim/core/*.[ch] | shim/core/*.cc | shim/core/*.sh) wanted='GPL-2.0-only OR Apache-2.0' ;;
       shim/module/*.[ch]) wanted='GPL-2.0-only' ;;
       *) wanted='Apache-2.0' ;;
     esac

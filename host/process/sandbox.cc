@@ -14,21 +14,10 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "ipc/sanitizer.h"
 
 namespace bulkhead {
 namespace {
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr bool kSanitized = true;
-#else
-constexpr bool kSanitized = false;
-#endif
-#else
-constexpr bool kSanitized = false;
-#endif
 
 constexpr rlim_t kOpenFilesMax = 512;
 

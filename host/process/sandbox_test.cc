@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Each thing that a driver must not do, tried from inside the sandbox, in a process of its own; and
+// what it must be able to do.
+#include "host/process/sandbox.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <functional>
+#include <string>
+#include <thread>
+
+#include "ipc/sanitizer.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr int kSandboxFailed = 100;
+
+// What became of a process that enters the sandbox and does this: its exit status as waitpid has
+// it.
+int Inside(const std::function<int()>& act) {
+  const pid_t child = fork();
+  if (child == 0) {
+    if (!EnterSandbox(kSandboxAll).ok()) _exit(kSandboxFailed);
+    _exit(act());
+  }
+  int status = -1;
+  waitpid(child, &status, 0);
+  return status;
+}
+
+// 0: refused with EPERM or EACCES; 1: it went through; 2: another error.
+int Refused(long result) {
+  if (result >= 0) return 1;
+  return errno == EPERM || errno == EACCES ? 0 : 2;
+}
+
+class SandboxTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (kSanitized) GTEST_SKIP() << "a sanitizer's runtime needs a wider filter";
+  }
+};
+
+TEST_F(SandboxTest, RefusesWhatADriverHasNoUseFor) {
+  const struct {
+    const char* what;
+    std::function<int()> act;
+  } kTries[] = {
+      {"socket", [] { return Refused(socket(AF_INET, SOCK_STREAM, 0)); }},
+      {"unix socket", [] { return Refused(socket(AF_UNIX, SOCK_STREAM, 0)); }},
+      {"fork", [] { return Refused(syscall(SYS_fork)); }},
+      {"clone of a process", [] { return Refused(syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0)); }},
+      {"execve",
+       [] {
+         char* const words[] = {nullptr};
+         return Refused(execve("/bin/true", words, words));
+       }},
+      {"writing a file", [] { return Refused(open("/dev/null", O_WRONLY)); }},
+      {"making a file",
+       [] { return Refused(open("/tmp/sandbox-test", O_RDONLY | O_CREAT, 0600)); }},
+      {"truncating a file", [] { return Refused(open("/dev/null", O_RDONLY | O_TRUNC)); }},
+      {"openat2", [] { return Refused(syscall(SYS_openat2, AT_FDCWD, "/", nullptr, 0)); }},
+      {"unlink", [] { return Refused(unlink("/tmp/sandbox-test")); }},
+      {"killing another", [] { return Refused(kill(getppid(), 0)); }},
+      {"killing all", [] { return Refused(kill(-1, 0)); }},
+      {"setuid", [] { return Refused(setuid(1)); }},
+      {"chmod", [] { return Refused(chmod("/tmp", 0777)); }},
+  };
+  for (const auto& attempt : kTries) {
+    const int status = Inside(attempt.act);
+    EXPECT_TRUE(WIFEXITED(status)) << attempt.what;
+    EXPECT_EQ(WEXITSTATUS(status), 0) << attempt.what;
+  }
+}
+
+TEST_F(SandboxTest, EndsWhoTriesToLookIntoOthers) {
+  const struct {
+    const char* what;
+    std::function<int()> act;
+  } kTries[] = {
+      {"ptrace", [] { return static_cast<int>(ptrace(PTRACE_ATTACH, getppid(), 0, 0)); }},
+      {"process_vm_writev",
+       [] { return static_cast<int>(syscall(SYS_process_vm_writev, getppid(), 0, 0, 0, 0, 0)); }},
+      {"mount", [] { return mount("x", "/tmp", "tmpfs", 0, nullptr); }},
+      {"bpf", [] { return static_cast<int>(syscall(SYS_bpf, 0, 0, 0)); }},
+      {"init_module", [] { return static_cast<int>(syscall(SYS_init_module, 0, 0, "")); }},
+      {"userfaultfd", [] { return static_cast<int>(syscall(SYS_userfaultfd, 0)); }},
+  };
+  for (const auto& attempt : kTries) {
+    const int status = Inside(attempt.act);
+    EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS) << attempt.what << " " << status;
+  }
+}
+
+TEST_F(SandboxTest, LetsADriverWork) {
+  const int status = Inside([] {
+    const int file = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    char text[64];
+    if (file < 0 || read(file, text, sizeof(text)) <= 0) return 1;
+    void* memory =
+        mmap(nullptr, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return 2;
+    int answer = 3;
+    std::thread worker([&answer] { answer = 0; });
+    worker.join();
+    return answer;
+  });
+  ASSERT_TRUE(WIFEXITED(status)) << status;
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+TEST_F(SandboxTest, AbortStillAborts) {
+  const int status = Inside([]() -> int { abort(); });
+  EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT) << status;
+}
+
+}  // namespace
+}  // namespace bulkhead

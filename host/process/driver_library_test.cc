@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What can be wrong with a driver's library, and the sentence that an operator gets for it.
+#include "host/process/driver_library.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <string>
+
+namespace bulkhead {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+std::string Module(const std::string& name) {
+  return std::string(std::getenv("BULKHEAD_TEST_MODULES")) + "/" + name + ".so";
+}
+
+std::string Refusal(const std::string& path, const std::string& name = "module",
+                    uint64_t callbacks = ~uint64_t{0}) {
+  const auto library = DriverLibrary::Load(path, name, callbacks);
+  EXPECT_EQ(library.status().code(), absl::StatusCode::kFailedPrecondition) << path;
+  return std::string(library.status().message());
+}
+
+TEST(DriverLibrary, TakesAGoodOne) {
+  const auto library = DriverLibrary::Load(Module("good"), "module", BULKHEAD_ON_FILE_OPEN);
+  ASSERT_TRUE(library.ok()) << library.status();
+  EXPECT_STREQ(library->description().version, "1");
+  EXPECT_NE(library->description().file_open, nullptr);
+}
+
+TEST(DriverLibrary, TakesOneWithFieldsThatItDoesNotKnow) {
+  const auto library = DriverLibrary::Load(Module("newer"), "module", BULKHEAD_ON_FILE_OPEN);
+  ASSERT_TRUE(library.ok()) << library.status();
+  EXPECT_NE(library->description().start, nullptr);
+}
+
+TEST(DriverLibrary, SaysWhatAFileIsNot) {
+  EXPECT_THAT(Refusal("/nowhere/driver.so"), HasSubstr("No such file"));
+  const std::string text = testing::TempDir() + "/text-" + std::to_string(getpid()) + ".so";
+  std::ofstream(text) << "no driver";
+  EXPECT_THAT(Refusal(text), HasSubstr("not an ELF file"));
+  std::ofstream(text) << std::string(200, 'x');
+  EXPECT_THAT(Refusal(text), HasSubstr("not an ELF file"));
+  unlink(text.c_str());
+  EXPECT_THAT(Refusal(Module("executable")), HasSubstr("link it with -shared"));
+  EXPECT_THAT(Refusal(testing::TempDir()), HasSubstr("directory"));
+}
+
+TEST(DriverLibrary, SaysWhatADriverLacks) {
+  EXPECT_THAT(Refusal(Module("no_entry")), HasSubstr("no entry point bulkhead_driver"));
+  EXPECT_THAT(Refusal(Module("nothing")), HasSubstr("returned nothing"));
+  EXPECT_THAT(Refusal(Module("wrong_abi")), AllOf(HasSubstr("ABI 2"), HasSubstr("has ABI 1")));
+  EXPECT_THAT(Refusal(Module("too_small")), HasSubstr("has at least"));
+  EXPECT_THAT(Refusal(Module("no_start")), HasSubstr("no start()"));
+  EXPECT_THAT(Refusal(Module("no_function")), HasSubstr("file_exec but has no function"));
+}
+
+TEST(DriverLibrary, SaysWhereManifestAndDriverDiffer) {
+  EXPECT_THAT(Refusal(Module("good"), "other"), AllOf(HasSubstr("'module'"), HasSubstr("'other'")));
+  EXPECT_THAT(Refusal(Module("good"), "module", BULKHEAD_ON_FILE_EXEC),
+              HasSubstr("callbacks that its manifest does not name"));
+}
+
+}  // namespace
+}  // namespace bulkhead

@@ -1,0 +1,6 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A program at a fixed address: an ELF file, but no shared object. */
+int main(void)
+{
+	return 0;
+}

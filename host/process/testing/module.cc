@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Modules that a host must refuse, and one that it takes: MODULE says which this is.
+#include <bulkhead/driver.h>
+
+#include <cstddef>
+
+namespace {
+
+[[maybe_unused]] int Start(const bulkhead_host*, const bulkhead_start*, void**, char*, size_t) {
+  return 0;
+}
+[[maybe_unused]] void Callback(void*, const bulkhead_call*, const bulkhead_file*,
+                               bulkhead_answer* answer) {
+  answer->verdict = BULKHEAD_ALLOW;
+}
+
+[[maybe_unused]] constexpr bulkhead_driver_description kGood = {
+    .size = sizeof(bulkhead_driver_description),
+    .abi = BULKHEAD_DRIVER_ABI,
+    .name = "module",
+    .version = "1",
+    .callbacks = BULKHEAD_ON_FILE_OPEN,
+    .descriptors = 0,
+    .start = &Start,
+    .stop = nullptr,
+    .file_open = &Callback,
+    .file_exec = nullptr,
+    .file_access = nullptr,
+};
+
+}  // namespace
+
+#define MODULE_good 1
+#define MODULE_no_entry 2
+#define MODULE_nothing 3
+#define MODULE_wrong_abi 4
+#define MODULE_too_small 5
+#define MODULE_newer 6
+#define MODULE_no_start 7
+#define MODULE_no_function 8
+#define MODULE_NUMBER_OF(name) MODULE_##name
+#define MODULE_NUMBER(name) MODULE_NUMBER_OF(name)
+#define IS(name) (MODULE_NUMBER(MODULE) == MODULE_##name)
+
+#if !IS(no_entry)
+extern "C" const bulkhead_driver_description* bulkhead_driver(void) {
+#if IS(nothing)
+  return nullptr;
+#elif IS(newer)
+  // A later version of the ABI appended a field.
+  struct Newer {
+    bulkhead_driver_description known;
+    void* appended;
+  };
+  static Newer newer = {kGood, nullptr};
+  newer.known.size = sizeof(newer);
+  return &newer.known;
+#else
+  static bulkhead_driver_description description = kGood;
+  if (IS(wrong_abi)) description.abi = BULKHEAD_DRIVER_ABI + 1;
+  if (IS(too_small)) description.size = offsetof(bulkhead_driver_description, file_open);
+  if (IS(no_start)) description.start = nullptr;
+  if (IS(no_function)) description.callbacks |= BULKHEAD_ON_FILE_EXEC;
+  return &description;
+#endif
+}
+#endif

@@ -65,7 +65,7 @@ int StormEmbedded(const Program& program, const StormOptions& options) {
 
   Ledger ledger(calls);
   std::atomic<uint64_t> next{0}, wrong{0}, by_policy{0}, late{0}, reissued{0};
-  std::atomic<bool> killed_enough{false}, done{false};
+  std::atomic<bool> killed_enough{false};
   Killer killer([&] { return (*service)->supervisor().HostPid("null"); },
                 every_ms * kNanosecondsPerMillisecond);
   // The calls last as long as the kills: who is early goes on with numbers beyond the ledger.

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench/peer.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <vector>
+
+#include "ipc/futex.h"
+#include "ipc/host_port.h"
+#include "ipc/monotonic.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr uint32_t kSpinNs = 1'000'000;  // longer than anything here: a spinner spins
+constexpr uint64_t kLookNs = 2'000'000;  // how long a host waits before it looks at the mode
+
+int ChannelOf(Mode mode) { return mode == Mode::kCall ? 0 : mode == Mode::kCallHostAsleep ? 1 : 2; }
+
+void AnswerRaw(Page& page, uint64_t& last) {
+  for (int i = 0; i < 1000; ++i) {
+    const uint64_t sequence = bh_load_acquire(&page.call.sequence);
+    if (sequence != last) {
+      uint8_t payload[48];
+      std::memcpy(payload, page.call.payload, sizeof(payload));
+      std::memcpy(page.reply.payload, payload, sizeof(payload));
+      last = sequence;
+      bh_store_release(&page.reply.sequence, sequence);
+    } else {
+      bh_cpu_relax();
+    }
+  }
+}
+
+void AnswerFutex(Page& page, uint32_t& last) {
+  const uint32_t seen = bh_load_acquire(&page.futex_call);
+  if (seen == last) {
+    FutexWait(&page.futex_call, last, FutexScope::kShared, MonotonicAfterNs(kLookNs));
+    return;
+  }
+  last = seen;
+  FutexPost(&page.futex_reply, seen);
+}
+
+void AnswerCalls(HostPort& port) {
+  const uint64_t until_ns = MonotonicAfterNs(kLookNs);
+  const bh_verdict_reply reply = {.verdict = BH_VERDICT_ALLOW, .cacheability = BH_CACHE_NOT};
+  for (int i = 0; i < 256; ++i) {
+    std::optional<TakenCall> call = port.Take(0, until_ns);
+    if (!call) return;
+    port.BeginDriver(*call);
+    port.Reply(*call, BH_REPLY_DONE, {reinterpret_cast<const uint8_t*>(&reply), sizeof(reply)});
+  }
+}
+
+}  // namespace
+
+void PinTo(int cpu) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(static_cast<unsigned>(cpu), &set);
+  (void)sched_setaffinity(0, sizeof(set), &set);
+}
+
+void FutexWaitFor(uint32_t* word, uint32_t old) {
+  while (bh_load_acquire(word) == old) FutexWait(word, old, FutexScope::kShared, kForeverNs);
+}
+
+void FutexPost(uint32_t* word, uint32_t value) {
+  bh_store_release(word, value);
+  FutexWake(word, FutexScope::kShared, 1);
+}
+
+absl::StatusOr<std::unique_ptr<Peer>> Peer::Start() {
+  std::unique_ptr<Peer> peer(new Peer);
+  void* memory =
+      mmap(nullptr, sizeof(Page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return absl::ErrnoToStatus(errno, "a shared page");
+  peer->page_ = static_cast<Page*>(memory);
+  std::vector<ChannelDescriptors> regions;
+  for (int i = 0; i < kChannels; ++i) {
+    absl::StatusOr<std::unique_ptr<EmbeddedShim>> shim = EmbeddedShim::Create({});
+    if (!shim.ok()) return shim.status();
+    peer->shims_[i] = *std::move(shim);
+    ChannelSpec spec;
+    spec.driver = "bench";
+    spec.geometry = {.lanes = 2, .slots_per_lane = 16, .call_chunks = 16, .reply_chunks = 0};
+    spec.spin_ns = i == 2 ? 0 : kSpinNs;
+    spec.cache_entries = 0;
+    absl::StatusOr<ChannelId> channel = peer->shims_[i]->AddChannel(spec);
+    if (!channel.ok()) return channel.status();
+    absl::StatusOr<ChannelDescriptors> descriptors = peer->shims_[i]->Descriptors(*channel);
+    if (!descriptors.ok()) return descriptors.status();
+    regions.push_back(*std::move(descriptors));
+  }
+  const pid_t parent = getpid();
+  peer->pid_ = fork();
+  if (peer->pid_ < 0) return absl::ErrnoToStatus(errno, "fork");
+  if (peer->pid_ == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) _exit(1);
+    std::unique_ptr<HostPort> ports[kChannels];
+    for (int i = 0; i < kChannels; ++i) {
+      auto port =
+          HostPort::Attach(std::move(regions[static_cast<size_t>(i)].call_region),
+                           std::move(regions[static_cast<size_t>(i)].reply_region), UniqueFd(),
+                           {.generation = 1, .workers = 1, .spin_ns = i == 0 ? kSpinNs : 0});
+      if (!port.ok()) _exit(2);
+      ports[i] = *std::move(port);
+    }
+    Page& page = *peer->page_;
+    uint64_t raw = 0, mode_before = 0;
+    uint32_t futex = 0;
+    for (;;) {
+      const uint64_t now = bh_load_acquire(&page.mode);
+      if (now != mode_before) {
+        PinTo(static_cast<int>(bh_load_relaxed(&page.cpu)));
+        raw = bh_load_relaxed(&page.call.sequence);
+        futex = bh_load_relaxed(&page.futex_call);
+        mode_before = now;
+        bh_store_release(&page.at_mode, now);
+      }
+      // The upper half of the word counts the changes, so that each is seen.
+      switch (const auto mode = static_cast<Mode>(now & 0xff); mode) {
+        case Mode::kRaw:
+          AnswerRaw(page, raw);
+          break;
+        case Mode::kFutexOne:
+        case Mode::kFutexBoth:
+          AnswerFutex(page, futex);
+          break;
+        case Mode::kCall:
+        case Mode::kCallHostAsleep:
+        case Mode::kCallBothAsleep:
+          AnswerCalls(*ports[ChannelOf(mode)]);
+          break;
+        case Mode::kIdle:
+        case Mode::kEnd:
+          sched_yield();
+          break;
+      }
+    }
+  }
+  for (const auto& shim : peer->shims_) {
+    absl::Status status =
+        shim->BeginGeneration(0, 1, bh_callback_bit(BH_CALLBACK_FILE_OPEN), 0, 1, UniqueFd());
+    if (!status.ok()) return status;
+  }
+  return peer;
+}
+
+Peer::~Peer() {
+  if (pid_ > 0) {
+    kill(pid_, SIGKILL);
+    waitpid(pid_, nullptr, 0);
+  }
+  if (page_ != nullptr) munmap(page_, sizeof(Page));
+}
+
+void Peer::Enter(Mode mode, int cpu) {
+  const uint64_t next = (((page_->mode >> 8) + 1) << 8) | static_cast<uint64_t>(mode);
+  bh_store_relaxed(&page_->cpu, static_cast<uint64_t>(cpu));
+  bh_store_release(&page_->mode, next);
+  while (bh_load_acquire(&page_->at_mode) != next) sched_yield();
+}
+
+bool Peer::Call(Mode mode, const uint8_t* arguments) {
+  bh_call call = {};
+  call.callback = BH_CALLBACK_FILE_OPEN;
+  call.args_bytes = BH_INLINE_BYTES;
+  std::memcpy(call.args, arguments, BH_INLINE_BYTES);
+  call.descriptor = -1;
+  call.started_ns = MonotonicNowNs();
+  call.deadline_ns = call.started_ns + 5 * kNanosecondsPerSecond;
+  shims_[ChannelOf(mode)]->Call(&call);
+  return call.outcome == BH_OUTCOME_ANSWERED && call.verdict == BH_VERDICT_ALLOW;
+}
+
+}  // namespace bulkhead

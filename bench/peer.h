@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The two processes of bench-ipc: the bench itself, which calls, and a peer, which answers in
+// whatever way the unit under measurement wants. One page between them holds the raw lines, the
+// futex words, and the mode.
+#ifndef BULKHEAD_BENCH_PEER_H_
+#define BULKHEAD_BENCH_PEER_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "ipc/abi/atomics.h"
+#include "shim/embedded/embedded_shim.h"
+
+namespace bulkhead {
+
+// What is measured. Each of ours stands beside the raw thing that does the same work.
+enum class Mode : uint64_t {
+  kIdle,
+  kRaw,             // one line each way with 48 bytes, both spin
+  kCall,            // ours, both spin
+  kFutexOne,        // the peer sleeps in a futex, the caller spins
+  kCallHostAsleep,  // ours, the host sleeps, the caller spins
+  kFutexBoth,       // both sleep
+  kCallBothAsleep,  // ours, both sleep
+  kEnd,
+};
+
+struct alignas(64) RawLine {
+  uint64_t sequence;
+  uint8_t payload[48];
+};
+
+struct Page {
+  RawLine call;
+  alignas(128) RawLine reply;
+  alignas(128) uint32_t futex_call;
+  alignas(128) uint32_t futex_reply;
+  alignas(128) uint64_t mode;     // of type Mode
+  alignas(128) uint64_t at_mode;  // the peer's answer: it is there
+  uint64_t cpu;                   // where the peer should run
+};
+
+class Peer {
+ public:
+  // Forks. The channels: 0 spins on both sides, 1 on the caller's, 2 on neither.
+  static absl::StatusOr<std::unique_ptr<Peer>> Start();
+  ~Peer();
+
+  // Switches the peer to a mode on a CPU and waits until it is there.
+  void Enter(Mode mode, int cpu);
+  Page& page() { return *page_; }
+  // One call through the channel of the mode; not 0: it ended as it should.
+  bool Call(Mode mode, const uint8_t* arguments);
+
+ private:
+  Peer() = default;
+  static constexpr int kChannels = 3;
+  Page* page_ = nullptr;
+  pid_t pid_ = -1;
+  std::unique_ptr<EmbeddedShim> shims_[kChannels];
+};
+
+void PinTo(int cpu);
+// Answers futex_call with futex_reply once; `sleep` while there is nothing.
+void FutexWaitFor(uint32_t* word, uint32_t old);
+void FutexPost(uint32_t* word, uint32_t value);
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_BENCH_PEER_H_

@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The real bulkhead-host with real drivers, on a real channel; the test plays the supervisor.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "host/process/sandbox.h"
+#include "host/process/testing/host_run.h"
+#include "ipc/monotonic.h"
+#include "ipc/sanitizer.h"
+#include "ipc/shared_memory.h"
+#include "shim/embedded/embedded_shim.h"
+#include "shim/embedded/test_observer.h"
+
+namespace bulkhead {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr uint64_t kLongNs = 60 * kNanosecondsPerSecond;
+constexpr uint64_t kOpenAndExec = 3;
+
+class HostProcessTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const char* build = std::getenv("BULKHEAD_BUILD");
+    ASSERT_NE(build, nullptr);
+    build_ = build;
+    folder_ = testing::TempDir() + "/host-process-" + std::to_string(getpid());
+    std::filesystem::create_directories(folder_);
+    auto shim = EmbeddedShim::Create({.deadline_ns = kLongNs});
+    ASSERT_TRUE(shim.ok()) << shim.status();
+    shim_ = *std::move(shim);
+    shim_->SetObserver(&observer_);
+    ChannelSpec spec;
+    spec.driver = "test";
+    spec.geometry = geometry_;
+    spec.cache_entries = 0;
+    auto channel = shim_->AddChannel(spec);
+    ASSERT_TRUE(channel.ok()) << channel.status();
+    channel_ = *channel;
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  AttachFields Fields(const std::string& driver, uint32_t generation = 1) const {
+    AttachFields fields;
+    fields.generation = generation;
+    fields.geometry = geometry_;
+    fields.workers = 2;
+    fields.driver_name = driver;
+    fields.driver_path = build_ + "/drivers/" + driver + "/" + driver + ".so";
+    fields.callbacks = driver == "null" ? 7 : kOpenAndExec;
+    fields.content_version = 1;
+    fields.spin_ns = 20'000;
+    fields.sandbox = kSandboxAll;
+    if (driver == "scanner") fields.content_path = build_ + "/drivers/scanner/rules";
+    return fields;
+  }
+  std::unique_ptr<HostRun> Spawn() {
+    auto run = HostRun::Spawn(build_ + "/bin/bulkhead-host");
+    EXPECT_TRUE(run.ok()) << run.status();
+    return run.ok() ? *std::move(run) : nullptr;
+  }
+  std::unique_ptr<HostRun> Serve(const AttachFields& fields, int checkpoint = -1) {
+    std::unique_ptr<HostRun> run = Spawn();
+    if (!run) return nullptr;
+    const absl::Status status = run->Begin(*shim_, channel_, fields, checkpoint);
+    EXPECT_TRUE(status.ok()) << status;
+    return status.ok() ? std::move(run) : nullptr;
+  }
+  // The sentence of a host that does not start; it must then exit with 1.
+  std::string StartFailure(const AttachFields& fields) {
+    std::unique_ptr<HostRun> run = Spawn();
+    if (!run) return "";
+    EXPECT_TRUE(run->Attach(*shim_, channel_, fields).ok());
+    const absl::Status status = run->AwaitStarted();
+    EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+    const int end = run->Wait();
+    EXPECT_TRUE(WIFEXITED(end) && WEXITSTATUS(end) == 1) << end;
+    return std::string(status.message());
+  }
+
+  Completion AskInode(uint64_t inode) {
+    FileRequest request;
+    request.inode = inode;
+    return shim_->Call(request);
+  }
+  Completion AskName(const std::string& path, uint64_t deadline_span_ns = kLongNs) {
+    FileRequest request;
+    request.inode = 1;
+    request.path = path;
+    request.deadline_ns = MonotonicAfterNs(deadline_span_ns);
+    return shim_->Call(request);
+  }
+  Completion AskFile(const std::string& content) {
+    const std::string path = folder_ + "/asked";
+    std::ofstream(path) << content;
+    FileRequest request;
+    request.path = path;
+    const auto file = OpenAndDescribe(request);
+    EXPECT_TRUE(file.ok()) << file.status();
+    return shim_->Call(request);
+  }
+  static bool Answered(const Completion& completion, bool allowed) {
+    return completion.outcome == BH_OUTCOME_ANSWERED && completion.allowed() == allowed;
+  }
+
+  const bh_geometry geometry_ = {
+      .lanes = 2, .slots_per_lane = 8, .call_chunks = 16, .reply_chunks = 0};
+  std::string build_;
+  std::string folder_;
+  TestObserver observer_;
+  std::unique_ptr<EmbeddedShim> shim_;
+  ChannelId channel_ = 0;
+};
+
+// Composed here: written out, this file would be one to deny.
+std::string Eicar() {
+  return std::string("X5O!P%@AP[4\\PZX54(P^)7CC)7}$") + "EICAR-STANDARD-" +
+         "ANTIVIRUS-TEST-FILE!$H+H*";
+}
+
+TEST_F(HostProcessTest, CarriesCallsToADriverAndVerdictsBack) {
+  AttachFields fields = Fields("null");
+  fields.options = "deny-odd";
+  auto run = Serve(fields);
+  ASSERT_TRUE(run);
+  EXPECT_EQ(run->callbacks(), 7u);
+  EXPECT_EQ(run->descriptors(), 0u);
+  for (uint64_t inode = 0; inode < 1000; ++inode) {
+    const Completion completion = AskInode(inode);
+    ASSERT_TRUE(Answered(completion, inode % 2 == 0)) << inode << " " << OutcomeText(completion);
+  }
+}
+
+TEST_F(HostProcessTest, TheScannerReadsFilesByTheirDescriptor) {
+  auto run = Serve(Fields("scanner"));
+  ASSERT_TRUE(run);
+  EXPECT_EQ(run->descriptors(), kOpenAndExec);
+  EXPECT_TRUE(Answered(AskFile("nothing wrong here"), true));
+  EXPECT_TRUE(Answered(AskFile(Eicar()), false));
+  EXPECT_TRUE(Answered(AskFile(std::string(100'000, 'x') + Eicar()), false));
+  EXPECT_TRUE(Answered(AskFile(""), true));
+}
+
+TEST_F(HostProcessTest, AnswersPingsAndSaysWhatItsDriverLogs) {
+  auto run = Serve(Fields("scanner"));
+  ASSERT_TRUE(run);
+  EXPECT_TRUE(Answered(AskFile(Eicar()), false));
+  ASSERT_TRUE(run->control().Send(MakePing(42)).ok());
+  auto pong = run->Receive();
+  ASSERT_TRUE(pong.ok()) << pong.status();
+  const auto* fields = pong->as<wire::Pong>();
+  ASSERT_NE(fields, nullptr) << pong->name();
+  EXPECT_EQ(fields->number(), 42u);
+  EXPECT_EQ(fields->calls(), 1u);
+  // The log goes out from the same loop, in no fixed order with the pong: drain has it all.
+  ASSERT_TRUE(run->control().Send(MakeDrain(1)).ok());
+  EXPECT_TRUE(absl::IsUnavailable(run->Receive().status()));
+  EXPECT_THAT(run->log(), HasSubstr("rules of 2 files in force"));
+  EXPECT_THAT(run->log(), HasSubstr("eicar_test_file"));
+}
+
+TEST_F(HostProcessTest, DrainFinishesAndExitsWithZero) {
+  auto run = Serve(Fields("faulty"));
+  ASSERT_TRUE(run);
+  std::thread slow([this] { EXPECT_TRUE(Answered(AskName("/x/slow-200-"), true)); });
+  // Only once the driver has the call, so that there is something to finish.
+  while (shim_->Statistics(channel_)->in_flight == 0) std::this_thread::yield();
+  ASSERT_TRUE(shim_->SetState(channel_, /*quarantined=*/false, /*draining=*/true).ok());
+  ASSERT_TRUE(run->control().Send(MakeDrain(1)).ok());
+  const int end = run->Wait();
+  EXPECT_TRUE(WIFEXITED(end)) << end;
+  EXPECT_EQ(WEXITSTATUS(end), 0);
+  EXPECT_TRUE(shim_->EndGeneration(channel_, 1, EndCause::kStopped).ok());
+  // Whether the host had taken it or not: it is answered, at the latest by the next generation.
+  auto next = Serve(Fields("faulty", 2));
+  ASSERT_TRUE(next);
+  slow.join();
+}
+
+TEST_F(HostProcessTest, TheNextGenerationAnswersWhatAKilledOneHad) {
+  auto run = Serve(Fields("null"));
+  ASSERT_TRUE(run);
+  ASSERT_TRUE(Answered(AskInode(1), true));
+  for (uint32_t generation = 2; generation <= 6; ++generation) {
+    const int end = run->Kill();
+    ASSERT_TRUE(WIFSIGNALED(end) && WTERMSIG(end) == SIGKILL) << end;
+    Completion waiting;
+    std::thread caller([&] { waiting = AskInode(generation); });
+    ASSERT_TRUE(shim_->EndGeneration(channel_, generation - 1, EndCause::kKilled).ok());
+    run = Serve(Fields("null", generation));
+    caller.join();
+    ASSERT_TRUE(run);
+    EXPECT_TRUE(Answered(waiting, true)) << OutcomeText(waiting);
+  }
+  EXPECT_EQ(shim_->Statistics(channel_)->generations, 6u);
+}
+
+TEST_F(HostProcessTest, SaysWhyADriverDoesNotStart) {
+  AttachFields fields = Fields("null");
+  fields.driver_path = "/nowhere/driver.so";
+  EXPECT_THAT(StartFailure(fields), HasSubstr("/nowhere/driver.so: No such file"));
+  fields = Fields("null");
+  fields.driver_name = "other";
+  EXPECT_THAT(StartFailure(fields), HasSubstr("calls itself 'null'"));
+  fields = Fields("scanner");
+  fields.content_path = folder_;
+  EXPECT_THAT(StartFailure(fields), HasSubstr("no rules here"));
+  std::ofstream(folder_ + "/bad.yar") << "rule unfinished {\n  condition: tru\n}\n";
+  EXPECT_THAT(StartFailure(fields), HasSubstr("bad.yar:2: "));
+  std::ofstream(folder_ + "/faults") << "fail-start";
+  fields = Fields("faulty");
+  fields.content_path = folder_;
+  EXPECT_THAT(StartFailure(fields), HasSubstr("its content asks it to fail"));
+  fields = Fields("null");
+  fields.geometry.lanes = 4;  // not what the channel has
+  fields.generation = 0;
+  EXPECT_THAT(StartFailure(fields), HasSubstr("generation"));
+}
+
+TEST_F(HostProcessTest, EndsWhenItsSupervisorIsGone) {
+  auto before_attach = Spawn();
+  ASSERT_TRUE(before_attach);
+  before_attach->control().Close();
+  int end = before_attach->Wait();
+  EXPECT_TRUE(WIFEXITED(end) && WEXITSTATUS(end) == 3) << end;
+
+  auto serving = Serve(Fields("null"));
+  ASSERT_TRUE(serving);
+  serving->control().Close();
+  end = serving->Wait();
+  EXPECT_TRUE(WIFEXITED(end) && WEXITSTATUS(end) == 3) << end;
+}
+
+// A driver that never comes back must not keep its process: the supervisor is gone, nobody else
+// would end it.
+TEST_F(HostProcessTest, EndsWithAHangingDriverWhenItsSupervisorIsGone) {
+  auto run = Serve(Fields("faulty"));
+  ASSERT_TRUE(run);
+  EXPECT_NE(AskName("hang-", 50 * kNanosecondsPerMillisecond).outcome, BH_OUTCOME_ANSWERED);
+  run->control().Close();
+  const int end = run->Wait();
+  EXPECT_TRUE(WIFEXITED(end) && WEXITSTATUS(end) == 3) << end;
+}
+
+TEST_F(HostProcessTest, ACrashingDriverTakesItsHostAlongAndNothingElse) {
+  const struct {
+    const char* name;
+    int signal;
+  } kFaults[] = {{"crash-", SIGSEGV}, {"abort-", SIGABRT}, {"overflow-", SIGSEGV}};
+  uint32_t generation = 0;
+  for (const auto& fault : kFaults) {
+    auto run = Serve(Fields("faulty", ++generation));
+    ASSERT_TRUE(run);
+    Completion asked;
+    std::thread caller([&] { asked = AskName(fault.name, kNanosecondsPerSecond); });
+    const int end = run->Wait();
+    // A sanitizer reports a SIGSEGV and exits.
+    EXPECT_TRUE(kSanitized ? end != 0 : WIFSIGNALED(end) && WTERMSIG(end) == fault.signal)
+        << fault.name << " " << end;
+    EXPECT_TRUE(shim_->EndGeneration(channel_, generation, EndCause::kCrashed).ok());
+    caller.join();
+    EXPECT_EQ(asked.outcome, static_cast<uint32_t>(BH_OUTCOME_POLICY)) << OutcomeText(asked);
+  }
+  auto run = Serve(Fields("faulty", ++generation));
+  ASSERT_TRUE(run);
+  EXPECT_TRUE(Answered(AskName("fine"), true));
+  EXPECT_TRUE(Answered(AskName("deny-"), false));
+}
+
+TEST_F(HostProcessTest, AnExceptionDeclinesOneCall) {
+  auto run = Serve(Fields("faulty"));
+  ASSERT_TRUE(run);
+  EXPECT_EQ(AskName("throw-", 50 * kNanosecondsPerMillisecond).outcome,
+            static_cast<uint32_t>(BH_OUTCOME_POLICY));
+  EXPECT_TRUE(Answered(AskName("fine"), true));
+}
+
+TEST_F(HostProcessTest, WhatADriverForgesIsAViolation) {
+  uint32_t generation = 0;
+  for (const char* name : {"garbage-", "cacheability-"}) {
+    auto run = Serve(Fields("faulty", ++generation));
+    ASSERT_TRUE(run);
+    EXPECT_EQ(AskName(name, 100 * kNanosecondsPerMillisecond).outcome,
+              static_cast<uint32_t>(BH_OUTCOME_POLICY))
+        << name;
+    EXPECT_EQ(observer_.WaitFor(TestObserver::News::kViolation, generation), generation);
+    run->Kill();
+    (void)shim_->EndGeneration(channel_, generation, EndCause::kHostile);
+  }
+}
+
+TEST_F(HostProcessTest, AFloodOfLogLinesIsDroppedAndCounted) {
+  auto run = Serve(Fields("faulty"));
+  ASSERT_TRUE(run);
+  EXPECT_TRUE(Answered(AskName("flood-"), true)) << "a full log must not hold a driver up";
+  ASSERT_TRUE(run->control().Send(MakePing(1)).ok());
+  auto pong = run->Receive();
+  ASSERT_TRUE(pong.ok()) << pong.status();
+  ASSERT_NE(pong->as<wire::Pong>(), nullptr) << pong->name();
+  EXPECT_GT(pong->as<wire::Pong>()->log_dropped(), 0u);
+}
+
+TEST_F(HostProcessTest, ItsMemoryComesFromMimalloc) {
+  if (kSanitized) GTEST_SKIP() << "AddressSanitizer and ThreadSanitizer bring their own allocator";
+  AttachFields fields = Fields("allocator");
+  fields.driver_path = build_ + "/test-modules/allocator.so";
+  auto run = Spawn();
+  ASSERT_TRUE(run);
+  ASSERT_TRUE(run->Attach(*shim_, channel_, fields).ok());
+  const absl::Status status = run->AwaitStarted();
+  EXPECT_TRUE(status.ok()) << status;
+}
+
+// How long a start takes: printed, without a limit, since it is the machine's as much as ours.
+TEST_F(HostProcessTest, ReportsHowLongAStartTakes) {
+  uint32_t generation = 0;
+  for (const char* driver : {"null", "scanner"}) {
+    std::vector<uint64_t> hello, started;
+    for (int i = 0; i < 15; ++i) {
+      auto run = Serve(Fields(driver, ++generation));
+      ASSERT_TRUE(run);
+      hello.push_back(run->hello_ns() - run->spawned_ns());
+      started.push_back(MonotonicNowNs() - run->spawned_ns());
+      run->Kill();
+      ASSERT_TRUE(shim_->EndGeneration(channel_, generation, EndCause::kKilled).ok());
+    }
+    for (auto* times : {&hello, &started}) std::sort(times->begin(), times->end());
+    std::printf("%s: spawn to Hello p50 %.2f ms, to Started p50 %.2f ms\n", driver,
+                static_cast<double>(hello[hello.size() / 2]) * 1e-6,
+                static_cast<double>(started[started.size() / 2]) * 1e-6);
+  }
+}
+
+}  // namespace
+}  // namespace bulkhead

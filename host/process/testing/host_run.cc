@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/process/testing/host_run.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ipc/monotonic.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr uint64_t kStepNs = 30 * kNanosecondsPerSecond;
+constexpr int kStepMs = 30'000;
+constexpr int kControlFd = 3;
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<HostRun>> HostRun::Spawn(const std::string& program) {
+  auto sockets = ControlSocket::Pair();
+  if (!sockets.ok()) return sockets.status();
+  std::unique_ptr<HostRun> run(new HostRun);
+  run->control_ = std::move(sockets->first);
+  const int theirs = sockets->second.fd();
+  run->spawned_ns_ = MonotonicNowNs();
+  run->pid_ = fork();
+  if (run->pid_ < 0) return absl::ErrnoToStatus(errno, "fork");
+  if (run->pid_ == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    // dup2 onto itself would keep close-on-exec.
+    const int high = fcntl(theirs, F_DUPFD, 10);
+    if (high < 0 || dup2(high, kControlFd) < 0) _exit(127);
+    close_range(kControlFd + 1, ~0u, 0);
+    const char* const words[] = {program.c_str(), nullptr};
+    execv(program.c_str(), const_cast<char* const*>(words));
+    _exit(127);
+  }
+  run->pidfd_.reset(static_cast<int>(syscall(SYS_pidfd_open, run->pid_, 0)));
+  sockets->second.Close();  // or nobody would see that the host is gone
+  absl::StatusOr<ControlMessage> hello = run->control_.Receive(MonotonicAfterNs(kStepNs));
+  if (!hello.ok()) return hello.status();
+  run->hello_ns_ = MonotonicNowNs();
+  if (hello->as<wire::Hello>() == nullptr) {
+    return absl::InternalError(absl::StrCat("expected Hello, got ", hello->name()));
+  }
+  return run;
+}
+
+HostRun::~HostRun() { Kill(); }
+
+absl::Status HostRun::Attach(ShimLink& link, ChannelId channel, const AttachFields& fields,
+                             int checkpoint) {
+  absl::StatusOr<ChannelDescriptors> regions = link.Descriptors(channel);
+  if (!regions.ok()) return regions.status();
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
+    return absl::ErrnoToStatus(errno, "socketpair");
+  }
+  shim_files_.reset(ends[0]);
+  const UniqueFd host_files(ends[1]);
+  return control_.Send(MakeAttach(fields),
+                       {regions->call_region.get(), regions->reply_region.get(), host_files.get(),
+                        checkpoint >= 0 ? checkpoint : host_files.get()});
+}
+
+absl::Status HostRun::AwaitStarted() {
+  absl::StatusOr<ControlMessage> message = Receive();
+  if (!message.ok()) return message.status();
+  if (const auto* failed = message->as<wire::StartFailed>()) {
+    return absl::FailedPreconditionError(failed->reason()->str());
+  }
+  const auto* started = message->as<wire::Started>();
+  if (started == nullptr) {
+    return absl::InternalError(absl::StrCat("expected Started, got ", message->name()));
+  }
+  callbacks_ = started->callbacks();
+  descriptors_ = started->descriptors();
+  return absl::OkStatus();
+}
+
+absl::Status HostRun::Begin(ShimLink& link, ChannelId channel, const AttachFields& fields,
+                            int checkpoint) {
+  if (absl::Status status = Attach(link, channel, fields, checkpoint); !status.ok()) return status;
+  if (absl::Status status = AwaitStarted(); !status.ok()) return status;
+  return link.BeginGeneration(channel, fields.generation, callbacks_, descriptors_,
+                              fields.content_version, std::move(shim_files_));
+}
+
+absl::StatusOr<ControlMessage> HostRun::Receive() {
+  for (;;) {
+    absl::StatusOr<ControlMessage> message = control_.Receive(MonotonicAfterNs(kStepNs));
+    if (!message.ok()) return message;
+    const auto* line = message->as<wire::LogLine>();
+    if (line == nullptr) return message;
+    absl::StrAppend(&log_, line->text()->str(), "\n");
+  }
+}
+
+int HostRun::Wait() {
+  if (pid_ <= 0) return -1;
+  pollfd ended = {pidfd_.get(), POLLIN, 0};
+  int ready;
+  do {
+    ready = poll(&ended, 1, kStepMs);
+  } while (ready < 0 && errno == EINTR);
+  if (ready != 1) return -1;
+  int status = -1;
+  waitpid(pid_, &status, 0);
+  pid_ = -1;
+  return status;
+}
+
+int HostRun::Kill() {
+  if (pid_ <= 0) return -1;
+  kill(pid_, SIGKILL);
+  return Wait();
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// HostRun: one real bulkhead-host process, with the test as its supervisor. Each step of a start is
+// a function, so that a test can leave one out.
+#ifndef BULKHEAD_HOST_PROCESS_TESTING_HOST_RUN_H_
+#define BULKHEAD_HOST_PROCESS_TESTING_HOST_RUN_H_
+
+#include <sys/types.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "ipc/control.h"
+#include "ipc/control_socket.h"
+#include "ipc/shim_link.h"
+#include "ipc/unique_fd.h"
+
+namespace bulkhead {
+
+class HostRun {
+ public:
+  // Executes `program` and waits for its Hello.
+  static absl::StatusOr<std::unique_ptr<HostRun>> Spawn(const std::string& program);
+  ~HostRun();  // kills and reaps it
+
+  // Sends Attach with the channel's regions, a socket for files and `checkpoint` (or, when that is
+  // -1, something in its place).
+  absl::Status Attach(ShimLink& link, ChannelId channel, const AttachFields& fields,
+                      int checkpoint = -1);
+  // Waits for Started; FailedPrecondition with the host's own words when it says StartFailed.
+  absl::Status AwaitStarted();
+  // Attach, Started, and the channel's generation begins.
+  absl::Status Begin(ShimLink& link, ChannelId channel, const AttachFields& fields,
+                     int checkpoint = -1);
+
+  // The next message that is no log line; log lines before it are added to log().
+  absl::StatusOr<ControlMessage> Receive();
+  // Waits for the end of the process. As waitpid() has it; -1 when it did not come in time.
+  int Wait();
+  int Kill();  // the same, with SIGKILL before
+
+  pid_t pid() const { return pid_; }
+  ControlSocket& control() { return control_; }
+  const std::string& log() const { return log_; }
+  uint64_t callbacks() const { return callbacks_; }      // as Started said
+  uint64_t descriptors() const { return descriptors_; }  // as Started said
+  uint64_t spawned_ns() const { return spawned_ns_; }
+  uint64_t hello_ns() const { return hello_ns_; }
+
+ private:
+  HostRun() = default;
+
+  pid_t pid_ = -1;
+  UniqueFd pidfd_;
+  ControlSocket control_;
+  UniqueFd shim_files_;
+  std::string log_;
+  uint64_t callbacks_ = 0;
+  uint64_t descriptors_ = 0;
+  uint64_t spawned_ns_ = 0;
+  uint64_t hello_ns_ = 0;
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_HOST_PROCESS_TESTING_HOST_RUN_H_

@@ -32,6 +32,11 @@ constexpr int kAttachFailed = 3;
 constexpr uint64_t kLookNs = 5 * kNanosecondsPerMillisecond;
 constexpr size_t kRemembered = 64;
 
+UniqueFd Copy(const UniqueFd& fd) {
+  absl::StatusOr<UniqueFd> copy = fd.Duplicate();
+  return copy.ok() ? *std::move(copy) : UniqueFd();
+}
+
 // One thread, in a process of its own: what it forked from has threads, so it takes no locks of
 // theirs but malloc's, which fork() hands over.
 class Peer {
@@ -88,10 +93,9 @@ class Peer {
  private:
   HostPort& Port() {
     if (!port_) {
-      auto port = HostPort::Attach(regions_.call_region.Duplicate().value_or(UniqueFd()),
-                                   regions_.reply_region.Duplicate().value_or(UniqueFd()),
-                                   files_.Duplicate().value_or(UniqueFd()),
-                                   {.generation = generation_, .workers = 1, .spin_ns = 0});
+      auto port =
+          HostPort::Attach(Copy(regions_.call_region), Copy(regions_.reply_region), Copy(files_),
+                           {.generation = generation_, .workers = 1, .spin_ns = 0});
       if (!port.ok()) _exit(kAttachFailed);
       port_ = *std::move(port);
     }
@@ -120,7 +124,7 @@ class Peer {
   void Ring(uint32_t slot) {
     bh_reply_slot* shared = Slot(slot);
     bh_store_relaxed(&shared->bell, bh_load_relaxed(&shared->bell) + 1);
-    FutexWake(&shared->bell, /*shared=*/true, 1 << 10);
+    FutexWake(&shared->bell, FutexScope::kShared, kFutexWakeAll);
   }
 
   void Scribble() {
@@ -188,8 +192,8 @@ class Peer {
 }  // namespace
 
 const char* Name(Hostility hostility) {
-  constexpr const char* kNames[] = {"scribble", "scribble and ring", "answer twice", "replay",
-                                    "silent",   "reopen",            "garbage"};
+  constexpr const char* kNames[] = {
+      "scribble", "scribble and ring", "answer twice", "replay", "silent", "reopen", "garbage"};
   return kNames[static_cast<size_t>(hostility)];
 }
 

@@ -16,13 +16,13 @@
 namespace bulkhead {
 
 enum class Hostility {
-  kScribble,     // random bytes over the whole reply region, again and again
+  kScribble,       // random bytes over the whole reply region, again and again
   kScribbleBells,  // the same, and every futex word woken all the time
-  kAnswerTwice,  // answers each call, then once more with the other verdict
-  kReplay,       // answers, and stores tickets of earlier calls in every slot
-  kSilent,       // takes calls and never answers
-  kReopen,       // attaches, answers some, detaches, attaches again
-  kGarbage,      // the right ticket with fields that no host may send
+  kAnswerTwice,    // answers each call, then once more with the other verdict
+  kReplay,         // answers, and stores tickets of earlier calls in every slot
+  kSilent,         // takes calls and never answers
+  kReopen,         // attaches, answers some, detaches, attaches again
+  kGarbage,        // the right ticket with fields that no host may send
 };
 inline constexpr Hostility kHostilities[] = {
     Hostility::kScribble, Hostility::kScribbleBells, Hostility::kAnswerTwice, Hostility::kReplay,

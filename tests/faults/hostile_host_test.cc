@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Callers against hosts that lie. Whatever a host writes where it may write: each call ends once,
+// by its deadline, with an outcome that there is, and the next honest host serves again.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+#include <random>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "ipc/monotonic.h"
+#include "ipc/sanitizer.h"
+#include "shim/embedded/embedded_shim.h"
+#include "shim/embedded/test_host.h"
+#include "tests/faults/hostile_peer_unsafe.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr uint64_t kMs = kNanosecondsPerMillisecond;
+constexpr uint64_t kCallbacks = 7;
+constexpr int kCallers = 4;
+// What the scheduler of a busy machine may add to a deadline.
+constexpr uint64_t kSlackNs = (kSanitized ? 1000 : 100) * kMs;
+// How long a peer may go on when nobody notices it.
+constexpr std::chrono::milliseconds kRound(100);
+
+uint64_t SecondsToRun() {
+  const char* text = std::getenv("BULKHEAD_HOSTILE_SECONDS");
+  const int seconds = text != nullptr ? std::atoi(text) : 5;
+  return static_cast<uint64_t>(seconds > 0 ? seconds : 5);
+}
+
+// What a supervisor would act upon.
+class Alarm final : public ShimLink::Observer {
+ public:
+  void OnOverdue(ChannelId, uint32_t generation, uint64_t) override {
+    Raise(generation, EndCause::kHung);
+  }
+  void OnViolation(ChannelId, uint32_t generation, uint32_t) override {
+    violations_.fetch_add(1);
+    Raise(generation, EndCause::kHostile);
+  }
+  void OnPoison(ChannelId, uint32_t, uint64_t) override {}
+  void OnTakeover(uint32_t, uint32_t) override {}
+  void OnShimLost() override {}
+
+  // How this generation is to be ended: for what was told of it until then, or as if from outside.
+  EndCause WaitFor(uint32_t generation, std::chrono::milliseconds limit) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    const auto raised = [&] { return generation_ == generation; };
+    return changed_.wait_for(lock, limit, raised) ? cause_ : EndCause::kKilled;
+  }
+  uint64_t violations() const { return violations_.load(); }
+
+ private:
+  void Raise(uint32_t generation, EndCause cause) {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      generation_ = generation;
+      cause_ = cause;
+    }
+    changed_.notify_all();
+  }
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  uint32_t generation_ = 0;
+  EndCause cause_ = EndCause::kKilled;
+  std::atomic<uint64_t> violations_{0};
+};
+
+// What callers saw.
+struct Tally {
+  std::atomic<uint64_t> calls{0}, answered{0}, by_policy{0}, illegal{0}, late{0};
+  std::atomic<uint64_t> worst_ns{0};  // past a deadline
+  std::array<std::atomic<uint64_t>, BH_REASON_COUNT> reasons = {};
+
+  void Add(const FileRequest& request, const Completion& completion, uint64_t now_ns) {
+    calls.fetch_add(1);
+    const bool verdict =
+        completion.verdict == BH_VERDICT_ALLOW || completion.verdict == BH_VERDICT_DENY;
+    if (verdict && completion.outcome == BH_OUTCOME_ANSWERED) {
+      answered.fetch_add(1);
+    } else if (verdict && completion.outcome == BH_OUTCOME_POLICY &&
+               completion.reason < BH_REASON_COUNT) {
+      by_policy.fetch_add(1);
+      reasons[completion.reason].fetch_add(1);
+    } else {
+      illegal.fetch_add(1);
+    }
+    if (now_ns <= request.deadline_ns) return;
+    const uint64_t over_ns = now_ns - request.deadline_ns;
+    if (over_ns > kSlackNs) late.fetch_add(1);
+    uint64_t worst = worst_ns.load();
+    while (over_ns > worst && !worst_ns.compare_exchange_weak(worst, over_ns)) {
+    }
+  }
+};
+
+class HostileHost : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto shim = EmbeddedShim::Create({});
+    ASSERT_TRUE(shim.ok()) << shim.status();
+    shim_ = *std::move(shim);
+    shim_->SetObserver(&alarm_);
+    ChannelSpec spec;
+    spec.driver = "hostile";
+    spec.geometry = geometry_;
+    spec.cache_entries = 0;
+    auto channel = shim_->AddChannel(spec);
+    ASSERT_TRUE(channel.ok()) << channel.status();
+    channel_ = *channel;
+    file_.reset(open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+  }
+  void TearDown() override { StopCallers(); }
+
+  void StartCallers() {
+    for (int caller = 0; caller < kCallers; ++caller) {
+      callers_.emplace_back([this, caller] {
+        std::mt19937_64 random(static_cast<uint64_t>(caller));
+        while (!stop_.load()) {
+          FileRequest request;
+          request.inode = random();
+          request.path = "/somewhere/or/other";
+          if (random() % 2 == 0) request.descriptor = file_.get();
+          request.deadline_ns = MonotonicAfterNs((1 + random() % 30) * kMs);
+          const Completion completion = shim_->Call(request);
+          tally_.Add(request, completion, MonotonicNowNs());
+        }
+      });
+    }
+  }
+  void StopCallers() {
+    stop_.store(true);
+    for (std::thread& caller : callers_) caller.join();
+    callers_.clear();
+  }
+
+  // One hostile generation, and its end as a supervisor would have it.
+  void Suffer(Hostility hostility, uint64_t seed) {
+    const uint32_t generation = ++generation_;
+    auto regions = shim_->Descriptors(channel_);
+    ASSERT_TRUE(regions.ok()) << regions.status();
+    UniqueFd shim_files;
+    auto peer = HostilePeer::Start(*std::move(regions), generation, geometry_, hostility, seed,
+                                   &shim_files);
+    ASSERT_TRUE(peer.ok()) << peer.status();
+    const absl::Status begun = shim_->BeginGeneration(channel_, generation, kCallbacks, kCallbacks,
+                                                      1, std::move(shim_files));
+    ASSERT_TRUE(begun.ok()) << begun;
+    const EndCause cause = alarm_.WaitFor(generation, kRound);
+    EXPECT_TRUE(peer->End()) << "the peer ended by itself: " << Name(hostility);
+    const absl::Status ended = shim_->EndGeneration(channel_, generation, cause);
+    EXPECT_TRUE(ended.ok() || absl::IsNotFound(ended)) << ended;
+  }
+
+  const bh_geometry geometry_ = {
+      .lanes = 2, .slots_per_lane = 4, .call_chunks = 16, .reply_chunks = 0};
+  Alarm alarm_;
+  std::unique_ptr<EmbeddedShim> shim_;
+  ChannelId channel_ = 0;
+  uint32_t generation_ = 0;
+  UniqueFd file_;
+  std::atomic<bool> stop_{false};
+  std::vector<std::thread> callers_;
+  Tally tally_;
+};
+
+TEST_F(HostileHost, CannotHoldACallerOrLeaveAnythingBehind) {
+  StartCallers();
+  const uint64_t until_ns = MonotonicAfterNs(SecondsToRun() * kNanosecondsPerSecond);
+  uint64_t round = 0;
+  do {
+    for (const Hostility hostility : kHostilities) {
+      ASSERT_NO_FATAL_FAILURE(Suffer(hostility, ++round));
+    }
+  } while (MonotonicNowNs() < until_ns);
+  StopCallers();
+
+  EXPECT_EQ(tally_.illegal.load(), 0u);
+  EXPECT_EQ(tally_.late.load(), 0u) << "worst: " << tally_.worst_ns.load() / 1000 << " us";
+  EXPECT_GT(tally_.answered.load(), 0u) << "the peers that answer have to be believed to be hosts";
+  EXPECT_GT(alarm_.violations(), 0u);
+
+  const auto statistics = shim_->Statistics(channel_);
+  ASSERT_TRUE(statistics.ok());
+  EXPECT_EQ(statistics->calls, tally_.calls.load());
+  EXPECT_EQ(statistics->answered, tally_.answered.load());
+  EXPECT_EQ(statistics->in_flight, 0u);
+  uint64_t by_policy = 0;
+  for (size_t reason = 0; reason < kNoAnswerCount; ++reason) {
+    EXPECT_EQ(statistics->by_policy[reason], tally_.reasons[reason].load()) << reason;
+    by_policy += statistics->by_policy[reason];
+  }
+  EXPECT_EQ(statistics->calls, statistics->answered + by_policy);
+  EXPECT_EQ(statistics->cached + statistics->cancelled, 0u);
+  std::printf(
+      "%llu generations, %llu calls: %llu answered, %llu by policy; %llu violations; worst "
+      "%llu us past its deadline\n",
+      static_cast<unsigned long long>(round), static_cast<unsigned long long>(tally_.calls.load()),
+      static_cast<unsigned long long>(tally_.answered.load()),
+      static_cast<unsigned long long>(by_policy),
+      static_cast<unsigned long long>(statistics->violations),
+      static_cast<unsigned long long>(tally_.worst_ns.load() / 1000));
+
+  // All slots and all payload room are there again for an honest one.
+  auto host = TestHost::Start(*shim_, channel_, ++generation_,
+                              [](const TestCall&) { return TestAnswer::kAllow; });
+  ASSERT_TRUE(host.ok()) << host.status();
+  std::vector<std::thread> honest;
+  std::atomic<uint64_t> answered{0};
+  for (int caller = 0; caller < kCallers; ++caller) {
+    honest.emplace_back([&] {
+      for (int i = 0; i < 200; ++i) {
+        FileRequest request;
+        request.path = "/somewhere/or/other";
+        request.descriptor = file_.get();
+        request.deadline_ns = MonotonicAfterNs(60 * kNanosecondsPerSecond);
+        const Completion completion = shim_->Call(request);
+        if (completion.outcome == BH_OUTCOME_ANSWERED && completion.allowed())
+          answered.fetch_add(1);
+      }
+    });
+  }
+  for (std::thread& caller : honest) caller.join();
+  EXPECT_EQ(answered.load(), 200u * kCallers);
+}
+
+}  // namespace
+}  // namespace bulkhead

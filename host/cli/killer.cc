@@ -30,7 +30,7 @@ void Killer::Run(uint64_t kills_max, const std::atomic<bool>& done) {
     if (pid <= 0) continue;
     const UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
     if (!process.valid() || victim_() != pid) continue;  // it went by itself
-    killed_ns_ = MonotonicNowNs();
+    killed_ns_.store(MonotonicNowNs());
     if (syscall(SYS_pidfd_send_signal, process.get(), SIGKILL, nullptr, 0) != 0) continue;
     pollfd dead = {process.get(), POLLIN, 0};
     poll(&dead, 1, 10'000);
@@ -42,9 +42,11 @@ void Killer::Run(uint64_t kills_max, const std::atomic<bool>& done) {
 void Killer::Completed(uint64_t started_ns, uint64_t ended_ns) {
   uint64_t dead_ns = dead_ns_.load();
   if (dead_ns == 0 || started_ns < dead_ns) return;
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const uint64_t killed_ns =
+      killed_ns_.load();  // of this death, if the exchange finds it still there
   if (!dead_ns_.compare_exchange_strong(dead_ns, 0)) return;  // somebody was first
-  recoveries_ms_.push_back(static_cast<double>(ended_ns - killed_ns_) / 1e6);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  recoveries_ms_.push_back(static_cast<double>(ended_ns - killed_ns) / 1e6);
 }
 
 std::vector<double> Killer::recoveries_ms() const {

@@ -40,7 +40,7 @@ class Killer {
   std::atomic<uint64_t> kills_{0};
   // Not 0 while an answer is waited for: when the victim was seen dead.
   std::atomic<uint64_t> dead_ns_{0};
-  uint64_t killed_ns_ = 0;
+  std::atomic<uint64_t> killed_ns_{0};
   mutable std::mutex mutex_;
   std::vector<double> recoveries_ms_;
 };

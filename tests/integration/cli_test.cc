@@ -16,6 +16,8 @@
 #include <fstream>
 #include <string>
 
+#include "ipc/sanitizer.h"
+
 namespace bulkhead {
 namespace {
 
@@ -142,6 +144,10 @@ class CliAsRoot : public Cli {
  protected:
   void SetUp() override {
     Cli::SetUp();
+    if (kThreadSanitized) {
+      GTEST_SKIP()
+          << "ThreadSanitizer's runtime does not survive clone(CLONE_FILES) in the shim's keeper";
+    }
     if (geteuid() != 0) GTEST_SKIP() << "guards real files: needs root";
     if (Run("doctor").text.find("attachment fanotify    works") == std::string::npos) {
       GTEST_SKIP() << "fanotify permission events do not work here";

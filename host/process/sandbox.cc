@@ -87,7 +87,6 @@ constexpr int kAllowed[] = {
     SCMP_SYS(getdents64),
     SCMP_SYS(getcwd),
     SCMP_SYS(fadvise64),
-    SCMP_SYS(fcntl),
     SCMP_SYS(futex),
     SCMP_SYS(futex_waitv),
     SCMP_SYS(set_robust_list),
@@ -103,7 +102,6 @@ constexpr int kAllowed[] = {
     SCMP_SYS(getegid),
     SCMP_SYS(sched_yield),
     SCMP_SYS(sched_getaffinity),
-    SCMP_SYS(sched_setaffinity),
     SCMP_SYS(getcpu),
     SCMP_SYS(sched_getparam),
     SCMP_SYS(sched_getscheduler),
@@ -140,16 +138,23 @@ constexpr int kAllowed[] = {
     SCMP_SYS(uname),
     SCMP_SYS(sysinfo),
     SCMP_SYS(getrlimit),
-    SCMP_SYS(prlimit64),
     SCMP_SYS(getrusage),
     SCMP_SYS(times),
     SCMP_SYS(membarrier),
     SCMP_SYS(memfd_create),
     SCMP_SYS(ftruncate),
-    SCMP_SYS(prctl),
     SCMP_SYS(exit),
     SCMP_SYS(exit_group),
 };
+
+// Not F_SETOWN and F_SETSIG, which make the kernel send any signal to any process of this user; not
+// F_ADD_SEALS, which would keep the next generation from mapping what it must write.
+constexpr int kAllowedFcntl[] = {F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD,    F_SETFD,
+                                 F_GETFL, F_SETFL,         F_GET_SEALS};
+
+// Names of threads and mappings. Not what would make the process traceable again, or let it outlive
+// its supervisor.
+constexpr int kAllowedPrctl[] = {PR_SET_NAME, PR_GET_NAME, PR_GET_DUMPABLE, PR_SET_VMA};
 
 // Nothing that a driver does by mistake: whoever tries these is trying something.
 constexpr int kFatal[] = {
@@ -181,9 +186,17 @@ constexpr int kFatal[] = {
 
 // Their runtimes look at their own maps, switch off address randomisation, and watch for leaks.
 constexpr int kSanitizersNeed[] = {
-    SCMP_SYS(personality), SCMP_SYS(execve), SCMP_SYS(tgkill), SCMP_SYS(sched_setscheduler),
-    SCMP_SYS(setrlimit),   SCMP_SYS(open),   SCMP_SYS(openat), SCMP_SYS(wait4),
+    SCMP_SYS(personality),
+    SCMP_SYS(execve),
+    SCMP_SYS(tgkill),
+    SCMP_SYS(sched_setscheduler),
+    SCMP_SYS(setrlimit),
+    SCMP_SYS(open),
+    SCMP_SYS(openat),
+    SCMP_SYS(wait4),
     SCMP_SYS(arch_prctl),
+    SCMP_SYS(prctl),
+    SCMP_SYS(sched_setaffinity),
 };
 
 class Filter {
@@ -220,6 +233,15 @@ absl::Status FilterSystemCalls() {
   Filter filter;
   for (const int call : kAllowed) filter.Add(SCMP_ACT_ALLOW, call);
   for (const int call : kFatal) filter.Add(SCMP_ACT_KILL_PROCESS, call);
+  const auto self = static_cast<scmp_datum_t>(getpid());
+  for (const int command : kAllowedFcntl) {
+    filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(fcntl),
+               SCMP_A1(SCMP_CMP_EQ, static_cast<scmp_datum_t>(command)));
+  }
+  // Its own limits and no other's: those of its supervisor need no capability, only the same user.
+  for (const scmp_datum_t pid : {scmp_datum_t{0}, self}) {
+    filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), SCMP_A0(SCMP_CMP_EQ, pid));
+  }
   if (kSanitized) {
     for (const int call : kSanitizersNeed) filter.Add(SCMP_ACT_ALLOW, call);
   } else {
@@ -227,11 +249,15 @@ absl::Status FilterSystemCalls() {
     filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(open), SCMP_A1(SCMP_CMP_MASKED_EQ, kWrites, O_RDONLY));
     filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(openat), SCMP_A2(SCMP_CMP_MASKED_EQ, kWrites, O_RDONLY));
     // abort() signals its own thread.
-    filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(tgkill),
-               SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(getpid())));
+    filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(tgkill), SCMP_A0(SCMP_CMP_EQ, self));
+    // The calling thread only: another's id may be another process's.
+    filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(sched_setaffinity), SCMP_A0(SCMP_CMP_EQ, 0));
+    for (const int option : kAllowedPrctl) {
+      filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(prctl),
+                 SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(option)));
+    }
   }
-  filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(kill),
-             SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(getpid())));
+  filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(kill), SCMP_A0(SCMP_CMP_EQ, self));
   // Threads, but no processes. clone3's flags are behind a pointer that a filter can't follow, so
   // it does not exist here, and libc falls back to clone.
   filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(clone),

@@ -6,10 +6,14 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -75,6 +79,35 @@ TEST_F(SandboxTest, RefusesWhatADriverHasNoUseFor) {
       {"unlink", [] { return Refused(unlink("/tmp/sandbox-test")); }},
       {"killing another", [] { return Refused(kill(getppid(), 0)); }},
       {"killing all", [] { return Refused(kill(-1, 0)); }},
+      {"signals through a descriptor's owner",
+       [] {
+         int ends[2];
+         return pipe2(ends, 0) != 0 ? 3 : Refused(fcntl(ends[0], F_SETOWN, getppid()));
+       }},
+      {"choosing the signal of a descriptor",
+       [] {
+         int ends[2];
+         return pipe2(ends, 0) != 0 ? 3 : Refused(fcntl(ends[0], F_SETSIG, SIGKILL));
+       }},
+      {"sealing memory that the next generation needs",
+       [] {
+         const int memory = memfd_create("sandbox-test", MFD_ALLOW_SEALING);
+         return memory < 0 ? 3 : Refused(fcntl(memory, F_ADD_SEALS, F_SEAL_WRITE));
+       }},
+      {"another's limits",
+       [] {
+         rlimit limit = {};
+         return Refused(prlimit(getppid(), RLIMIT_NOFILE, nullptr, &limit));
+       }},
+      {"another's CPUs",
+       [] {
+         cpu_set_t cpus;
+         CPU_ZERO(&cpus);
+         CPU_SET(0, &cpus);
+         return Refused(sched_setaffinity(getppid(), sizeof(cpus), &cpus));
+       }},
+      {"outliving its parent", [] { return Refused(prctl(PR_SET_PDEATHSIG, 0)); }},
+      {"being dumpable again", [] { return Refused(prctl(PR_SET_DUMPABLE, 1)); }},
       {"setuid", [] { return Refused(setuid(1)); }},
       {"chmod", [] { return Refused(chmod("/tmp", 0777)); }},
   };
@@ -112,8 +145,17 @@ TEST_F(SandboxTest, LetsADriverWork) {
     void* memory =
         mmap(nullptr, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) return 2;
-    int answer = 3;
-    std::thread worker([&answer] { answer = 0; });
+    if (fcntl(file, F_DUPFD_CLOEXEC, 0) < 0 || fcntl(file, F_GETFL) < 0) return 3;
+    rlimit limit = {};
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 4;
+    cpu_set_t cpus;
+    if (sched_getaffinity(0, sizeof(cpus), &cpus) != 0 ||
+        sched_setaffinity(0, sizeof(cpus), &cpus) != 0) {
+      return 5;
+    }
+    int answer = 6;
+    std::thread worker(
+        [&answer] { answer = pthread_setname_np(pthread_self(), "worker") == 0 ? 0 : 7; });
     worker.join();
     return answer;
   });

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "ipc/channel_header.h"
 #include "ipc/check.h"
 #include "ipc/descriptor_inbox.h"
 #include "ipc/futex.h"
@@ -51,36 +52,6 @@ absl::StatusOr<bh_channel_header> ReadHeader(int fd) {
     return absl::InvalidArgumentError("the call region has no header: it is too short to read");
   }
   return header;
-}
-
-absl::StatusOr<bh_geometry> CheckHeader(const bh_channel_header& header) {
-  if (header.magic != BH_CHANNEL_MAGIC) {
-    return absl::InvalidArgumentError("the call region is not a channel: wrong magic number");
-  }
-  if (header.abi_version != BH_ABI_VERSION) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the channel has ABI version ", header.abi_version, ", this host speaks ",
-                     BH_ABI_VERSION, ": install shim and host of one release"));
-  }
-  const bh_geometry geometry = {header.lanes, header.slots_per_lane, header.call_chunks,
-                                header.reply_chunks};
-  if (!bh_geometry_valid(&geometry)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the channel's header has an impossible geometry: ", geometry.lanes,
-                     " lanes, ", geometry.slots_per_lane, " slots, ", geometry.call_chunks, " and ",
-                     geometry.reply_chunks, " chunks"));
-  }
-  if (header.call_bytes != bh_call_region_bytes(&geometry) ||
-      header.reply_bytes != bh_reply_region_bytes(&geometry)) {
-    return absl::InvalidArgumentError(
-        "the channel's header contradicts itself: its region sizes "
-        "are not those of its geometry");
-  }
-  if (header.notify_offset != 0 || header.notify_bytes != 0) {
-    return absl::InvalidArgumentError(
-        "the channel has a notification ring, which this version does not know");
-  }
-  return geometry;
 }
 
 }  // namespace
@@ -289,7 +260,7 @@ absl::StatusOr<std::unique_ptr<HostPort>> HostPort::Attach(UniqueFd call_region,
   }
   auto header = ReadHeader(call_region.get());
   if (!header.ok()) return header.status();
-  auto geometry = CheckHeader(*header);
+  auto geometry = CheckChannelHeader(*header);
   if (!geometry.ok()) return geometry.status();
   auto call = SharedMemory::MapChecked(std::move(call_region), bh_call_region_bytes(&*geometry),
                                        SharedMemory::Access::kReadOnly, kCallSeals);

@@ -6,38 +6,49 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <utility>
 
 #include "ipc/check.h"
 
 namespace bulkhead {
 
-LogQueue::LogQueue() : event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+// Not zeroed: the pages of lines that were never posted are never touched.
+LogQueue::LogQueue()
+    : slots_(std::make_unique_for_overwrite<Slot[]>(kLinesMax)),
+      event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   BULKHEAD_CHECK(event_.valid());
 }
 
-void LogQueue::Post(uint32_t level, std::string_view text) {
+void LogQueue::Post(uint32_t level, std::string_view text) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (lines_.size() >= kLinesMax) {
+  if (lines_ == kLinesMax) {
     ++dropped_;
     return;
   }
-  lines_.push_back(
-      {std::min<uint32_t>(level, BULKHEAD_LOG_ERROR), std::string(text.substr(0, kLineBytesMax))});
+  Slot& slot = slots_[(oldest_ + lines_++) % kLinesMax];
+  slot.level = std::min<uint32_t>(level, BULKHEAD_LOG_ERROR);
+  slot.bytes = static_cast<uint32_t>(text.copy(slot.text, kLineBytesMax));
   const uint64_t one = 1;
   (void)!write(event_.get(), &one, sizeof(one));
 }
 
 bool LogQueue::Take(Line* line) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (lines_.empty()) {
+  if (lines_ == 0) {
     uint64_t count;
     (void)!read(event_.get(), &count, sizeof(count));
     return false;
   }
-  *line = std::move(lines_.front());
-  lines_.pop_front();
+  const Slot& slot = slots_[oldest_];
+  line->level = slot.level;
+  line->text.assign(slot.text, slot.bytes);
+  oldest_ = (oldest_ + 1) % kLinesMax;
+  --lines_;
   return true;
+}
+
+void LogQueue::CountDropped() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ++dropped_;
 }
 
 uint64_t LogQueue::dropped() const {

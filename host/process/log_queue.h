@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // LogQueue: lines that a driver's threads log, until the control loop sends them. It never makes a
-// driver wait for the supervisor: when it is full, lines are dropped and counted.
+// driver wait for the supervisor: when it is full, lines are dropped and counted. Post() allocates
+// nothing, so that a verdict may be on its path and the lack of memory its subject.
 //
 // Threads: Post() from any; Take() and fd() for one reader.
 #ifndef BULKHEAD_HOST_PROCESS_LOG_QUEUE_H_
 #define BULKHEAD_HOST_PROCESS_LOG_QUEUE_H_
 
+#include <cstddef>
 #include <cstdint>
-#include <deque>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -27,15 +29,25 @@ class LogQueue {
   static constexpr size_t kLineBytesMax = 1024;
 
   LogQueue();
-  void Post(uint32_t level, std::string_view text);
+  void Post(uint32_t level, std::string_view text) noexcept;
   // The oldest line. False: there is none, and fd() is no longer readable.
   bool Take(Line* line);
-  uint64_t dropped() const;
+  // A line that was taken reached nobody.
+  void CountDropped();
+  uint64_t dropped() const;                // lines that found the queue full, or reached nobody
   int fd() const { return event_.get(); }  // readable while there are lines
 
  private:
+  struct Slot {
+    uint32_t level;
+    uint32_t bytes;
+    char text[kLineBytesMax];
+  };
+
   mutable std::mutex mutex_;
-  std::deque<Line> lines_;
+  const std::unique_ptr<Slot[]> slots_;  // a ring of kLinesMax
+  size_t oldest_ = 0;
+  size_t lines_ = 0;
   uint64_t dropped_ = 0;
   UniqueFd event_;
 };

@@ -2,11 +2,14 @@
 #include "host/process/log_queue.h"
 
 #include <gtest/gtest.h>
+#include <malloc.h>
 #include <poll.h>
 
 #include <string>
 #include <thread>
 #include <vector>
+
+#include "ipc/sanitizer.h"
 
 namespace bulkhead {
 namespace {
@@ -44,9 +47,11 @@ TEST(LogQueue, CutsLongLines) {
 
 TEST(LogQueue, DropsAndCountsWhatDoesNotFit) {
   LogQueue queue;
+  LogQueue::Line line;
+  queue.Post(0, "so that the ring does not begin where its memory does");
+  ASSERT_TRUE(queue.Take(&line));
   for (size_t i = 0; i < LogQueue::kLinesMax + 10; ++i) queue.Post(0, std::to_string(i));
   EXPECT_EQ(queue.dropped(), 10u);
-  LogQueue::Line line;
   for (size_t i = 0; i < LogQueue::kLinesMax; ++i) {
     ASSERT_TRUE(queue.Take(&line));
     EXPECT_EQ(line.text, std::to_string(i)) << "the oldest are kept";
@@ -55,6 +60,23 @@ TEST(LogQueue, DropsAndCountsWhatDoesNotFit) {
   queue.Post(0, "room again");
   EXPECT_TRUE(queue.Take(&line));
   EXPECT_EQ(queue.dropped(), 10u);
+}
+
+TEST(LogQueue, PostsWithoutAllocating) {
+  if (kSanitized) GTEST_SKIP() << "a sanitizer's allocator does not count";
+  LogQueue queue;
+  const std::string text(LogQueue::kLineBytesMax, 'x');
+  const auto allocated = [] { return mallinfo2().uordblks + mallinfo2().hblkhd; };
+  const size_t before = allocated();
+  ASSERT_GT(before, LogQueue::kLinesMax * text.size()) << "the queue itself does not show";
+  for (size_t i = 0; i < LogQueue::kLinesMax + 10; ++i) queue.Post(0, text);
+  EXPECT_EQ(allocated(), before);
+}
+
+TEST(LogQueue, CountsWhatReachedNobody) {
+  LogQueue queue;
+  queue.CountDropped();
+  EXPECT_EQ(queue.dropped(), 1u);
 }
 
 // Each line is taken or counted as dropped, whoever posts meanwhile.

@@ -133,6 +133,7 @@ class Life {
     // Bounded: a driver that floods its log must not keep the control loop from answering.
     for (size_t i = 0; i < LogQueue::kLinesMax && log_.Take(&line); ++i) {
       if (!control_.Send(MakeLogLine(static_cast<wire::LogLevel>(line.level), line.text)).ok()) {
+        log_.CountDropped();
         return;
       }
     }

@@ -22,10 +22,12 @@ namespace {
 constexpr uint64_t kStepNs = 30 * kNanosecondsPerSecond;
 constexpr int kStepMs = 30'000;
 constexpr int kControlFd = 3;
+constexpr int kLeftOpenFd = 4;
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<HostRun>> HostRun::Spawn(const std::string& program) {
+absl::StatusOr<std::unique_ptr<HostRun>> HostRun::Spawn(const std::string& program,
+                                                        int leave_open) {
   auto sockets = ControlSocket::Pair();
   if (!sockets.ok()) return sockets.status();
   std::unique_ptr<HostRun> run(new HostRun);
@@ -38,8 +40,10 @@ absl::StatusOr<std::unique_ptr<HostRun>> HostRun::Spawn(const std::string& progr
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     // dup2 onto itself would keep close-on-exec.
     const int high = fcntl(theirs, F_DUPFD, 10);
+    const int left = leave_open < 0 ? -1 : fcntl(leave_open, F_DUPFD, 10);
     if (high < 0 || dup2(high, kControlFd) < 0) _exit(127);
-    close_range(kControlFd + 1, ~0u, 0);
+    if (left >= 0 && dup2(left, kLeftOpenFd) < 0) _exit(127);
+    close_range(left >= 0 ? kLeftOpenFd + 1 : kControlFd + 1, ~0u, 0);
     const char* const words[] = {program.c_str(), nullptr};
     execv(program.c_str(), const_cast<char* const*>(words));
     _exit(127);

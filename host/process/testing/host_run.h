@@ -22,8 +22,10 @@ namespace bulkhead {
 
 class HostRun {
  public:
-  // Executes `program` and waits for its Hello.
-  static absl::StatusOr<std::unique_ptr<HostRun>> Spawn(const std::string& program);
+  // Executes `program` and waits for its Hello. It inherits `leave_open`, as from a careless
+  // parent.
+  static absl::StatusOr<std::unique_ptr<HostRun>> Spawn(const std::string& program,
+                                                        int leave_open = -1);
   ~HostRun();  // kills and reaps it
 
   // Sends Attach with the channel's regions, a socket for files and `checkpoint` (or, when that is

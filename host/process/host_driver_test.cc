@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a driver finds inside the real bulkhead-host: the sandbox, before its first instruction; its
+// checkpoint, after any death; and the file of a call, as it was sent.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+#include <random>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "host/process/checkpoint.h"
+#include "host/process/sandbox.h"
+#include "host/process/testing/host_run.h"
+#include "ipc/monotonic.h"
+#include "ipc/sanitizer.h"
+#include "ipc/shared_memory.h"
+#include "shim/embedded/embedded_shim.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr uint64_t kCheckpointBytes = 8192;
+constexpr uint64_t kOpenAndExec = 3;
+
+class HostDriverTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const char* build = std::getenv("BULKHEAD_BUILD");
+    ASSERT_NE(build, nullptr);
+    build_ = build;
+    auto shim = EmbeddedShim::Create({.deadline_ns = 60 * kNanosecondsPerSecond});
+    ASSERT_TRUE(shim.ok()) << shim.status();
+    shim_ = *std::move(shim);
+    ChannelSpec spec;
+    spec.driver = "test";
+    spec.geometry = geometry_;
+    spec.cache_entries = 0;
+    auto channel = shim_->AddChannel(spec);
+    ASSERT_TRUE(channel.ok()) << channel.status();
+    channel_ = *channel;
+  }
+
+  AttachFields Fields(const std::string& module, uint32_t generation = 1) const {
+    AttachFields fields;
+    fields.generation = generation;
+    fields.reason = generation == 1 ? wire::StartReason::Cold : wire::StartReason::CrashRestart;
+    fields.geometry = geometry_;
+    fields.workers = 2;
+    fields.driver_name = module;
+    fields.driver_path = build_ + "/test-modules/" + module + ".so";
+    fields.callbacks = kOpenAndExec;
+    fields.sandbox = kSandboxAll;
+    return fields;
+  }
+  std::unique_ptr<HostRun> Spawn(int leave_open = -1) {
+    auto run = HostRun::Spawn(build_ + "/bin/bulkhead-host", leave_open);
+    EXPECT_TRUE(run.ok()) << run.status();
+    return run.ok() ? *std::move(run) : nullptr;
+  }
+  std::unique_ptr<HostRun> Serve(const AttachFields& fields, int checkpoint) {
+    std::unique_ptr<HostRun> run = Spawn();
+    if (!run) return nullptr;
+    const absl::Status status = run->Begin(*shim_, channel_, fields, checkpoint);
+    EXPECT_TRUE(status.ok()) << status;
+    return status.ok() ? std::move(run) : nullptr;
+  }
+  static absl::StatusOr<SharedMemory> MakeCheckpoint() {
+    auto memory = SharedMemory::Create("bulkhead-checkpoint-test", kCheckpointBytes);
+    if (!memory.ok()) return memory.status();
+    if (absl::Status status = memory->SealAgainstResize(); !status.ok()) return status;
+    return memory;
+  }
+
+  const bh_geometry geometry_ = {
+      .lanes = 2, .slots_per_lane = 8, .call_chunks = 16, .reply_chunks = 0};
+  std::string build_;
+  std::unique_ptr<EmbeddedShim> shim_;
+  ChannelId channel_ = 0;
+};
+
+TEST_F(HostDriverTest, IsLockedInBeforeItsFirstInstruction) {
+  if (kSanitized) GTEST_SKIP() << "a sanitizer's runtime needs a wider filter";
+  const UniqueFd secret(open("/etc/passwd", O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(secret.valid());
+  auto run = Spawn(secret.get());
+  ASSERT_TRUE(run);
+  ASSERT_TRUE(run->Attach(*shim_, channel_, Fields("prober")).ok());
+  const absl::Status status = run->AwaitStarted();
+  EXPECT_TRUE(status.ok()) << status;
+}
+
+// The prober itself, where there is no sandbox: or the test above could not fail.
+TEST_F(HostDriverTest, WouldFindAnOpenDoor) {
+  if (kSanitized) GTEST_SKIP() << "a sanitizer's runtime needs a wider filter";
+  AttachFields fields = Fields("prober");
+  fields.sandbox = 0;
+  auto run = Spawn();
+  ASSERT_TRUE(run);
+  ASSERT_TRUE(run->Attach(*shim_, channel_, fields).ok());
+  const absl::Status status = run->AwaitStarted();
+  ASSERT_TRUE(absl::IsFailedPrecondition(status)) << status;
+  const std::string found(status.message());
+  for (const char* what : {"a socket", "a file to write", "a signal to the supervisor", "a child",
+                           "the supervisor's limits", "every system call", "new privileges"}) {
+    EXPECT_NE(found.find(what), std::string::npos) << what << " is not in: " << found;
+  }
+}
+
+// Killed at a random moment of a life that saves all the time, the next generation goes on from the
+// last whole record.
+TEST_F(HostDriverTest, GoesOnFromItsCheckpointAfterAKill) {
+  const auto memory = MakeCheckpoint();
+  ASSERT_TRUE(memory.ok()) << memory.status();
+  std::mt19937_64 random(5);
+  uint64_t last = 0;
+  for (uint32_t generation = 1; generation <= 20; ++generation) {
+    AttachFields fields = Fields("survivor", generation);
+    fields.checkpoint_bytes = kCheckpointBytes;
+    auto run = Serve(fields, memory->fd().get());
+    ASSERT_TRUE(run);
+    for (uint64_t spin = random() % 200'000; spin != 0; --spin) asm volatile("");
+    const int end = run->Kill();
+    ASSERT_TRUE(WIFSIGNALED(end) && WTERMSIG(end) == SIGKILL) << end;
+    ASSERT_TRUE(shim_->EndGeneration(channel_, generation, EndCause::kKilled).ok());
+
+    std::vector<uint64_t> record(kCheckpointBytes / sizeof(uint64_t));
+    const long bytes = Checkpoint(std::span(memory->data(), kCheckpointBytes))
+                           .Load(std::as_writable_bytes(std::span(record)));
+    ASSERT_GT(bytes, 0);
+    record.resize(static_cast<size_t>(bytes) / sizeof(uint64_t));
+    ASSERT_EQ(record, std::vector<uint64_t>(1 + record[0] % 200, record[0]));
+    ASSERT_GT(record[0], last) << "it began anew in generation " << generation;
+    last = record[0];
+  }
+}
+
+TEST_F(HostDriverTest, WithoutCheckpointMemorySaysThatARecordDoesNotFit) {
+  auto run = Spawn();
+  ASSERT_TRUE(run);
+  ASSERT_TRUE(run->Attach(*shim_, channel_, Fields("survivor")).ok());
+  EXPECT_EQ(run->AwaitStarted().message(), "a record that does not fit");
+}
+
+TEST_F(HostDriverTest, SeesTheFileAsItWasSent) {
+  const auto memory = MakeCheckpoint();
+  ASSERT_TRUE(memory.ok()) << memory.status();
+  AttachFields fields = Fields("survivor");
+  fields.checkpoint_bytes = kCheckpointBytes;
+  auto run = Serve(fields, memory->fd().get());
+  ASSERT_TRUE(run);
+  EXPECT_EQ(run->callbacks(), kOpenAndExec);
+  EXPECT_EQ(run->descriptors(), 2u) << "file_exec alone asks for descriptors";
+
+  const std::string path =
+      testing::TempDir() + "/host-driver-" + std::to_string(getpid());  // content: its own name
+  std::ofstream(path) << path.substr(path.rfind('/') + 1);
+  for (const uint16_t callback : {BH_CALLBACK_FILE_OPEN, BH_CALLBACK_FILE_EXEC}) {
+    FileRequest request;
+    request.path = path;
+    request.callback = callback;
+    request.pid = 77;
+    request.uid = 88;
+    request.gid = UINT32_MAX;
+    const auto file = OpenAndDescribe(request);
+    ASSERT_TRUE(file.ok()) << file.status();
+    const Completion completion = shim_->Call(request);
+    EXPECT_EQ(completion.outcome, static_cast<uint32_t>(BH_OUTCOME_ANSWERED)) << callback;
+    EXPECT_TRUE(completion.allowed()) << callback;
+  }
+  unlink(path.c_str());
+  // stop() has a thread to end; a drain that leaves it running would not exit with 0.
+  ASSERT_TRUE(run->control().Send(MakeDrain(1)).ok());
+  const int end = run->Wait();
+  EXPECT_TRUE(WIFEXITED(end) && WEXITSTATUS(end) == 0) << end;
+}
+
+}  // namespace
+}  // namespace bulkhead

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -306,6 +307,9 @@ TEST_F(HostProcessTest, AnExceptionDeclinesOneCall) {
   EXPECT_EQ(AskName("throw-", 50 * kNanosecondsPerMillisecond).outcome,
             static_cast<uint32_t>(BH_OUTCOME_POLICY));
   EXPECT_TRUE(Answered(AskName("fine"), true));
+  ASSERT_TRUE(run->control().Send(MakeDrain(1)).ok());
+  EXPECT_TRUE(absl::IsUnavailable(run->Receive().status()));
+  EXPECT_EQ(run->log(), "a callback threw: as asked\n");
 }
 
 TEST_F(HostProcessTest, WhatADriverForgesIsAViolation) {
@@ -320,6 +324,35 @@ TEST_F(HostProcessTest, WhatADriverForgesIsAViolation) {
     run->Kill();
     (void)shim_->EndGeneration(channel_, generation, EndCause::kHostile);
   }
+}
+
+// Whatever it wrote: callers end by their deadlines, and the next generation serves.
+TEST_F(HostProcessTest, ADriverThatScribblesOverItsChannelHoldsNobody) {
+  constexpr size_t kCheckpointBytes = 4096;
+  auto checkpoint = SharedMemory::Create("bulkhead-scribble-test", kCheckpointBytes);
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  ASSERT_TRUE(checkpoint->SealAgainstResize().ok());
+  std::atomic_ref<uint64_t> scribbled(*reinterpret_cast<uint64_t*>(checkpoint->data()));
+  for (uint32_t generation = 1; generation <= 5; ++generation) {
+    AttachFields fields = Fields("faulty", generation);
+    fields.checkpoint_bytes = kCheckpointBytes;
+    scribbled = 0;
+    auto run = Serve(fields, checkpoint->fd().get());
+    ASSERT_TRUE(run);
+    const Completion asked = AskName("scribble-", 200 * kNanosecondsPerMillisecond);
+    EXPECT_TRUE(asked.outcome == BH_OUTCOME_ANSWERED || asked.outcome == BH_OUTCOME_POLICY)
+        << OutcomeText(asked);
+    // The caller may be the faster one. It writes to both, so what is seen here happened there.
+    const uint64_t until_ns = MonotonicAfterNs(kLongNs / 2);
+    while (scribbled == 0 && MonotonicNowNs() < until_ns) std::this_thread::yield();
+    EXPECT_NE(scribbled, 0u) << "the driver wrote nothing";
+    run->Kill();
+    const absl::Status ended = shim_->EndGeneration(channel_, generation, EndCause::kHostile);
+    EXPECT_TRUE(ended.ok() || absl::IsNotFound(ended)) << ended;
+  }
+  auto run = Serve(Fields("faulty", 6));
+  ASSERT_TRUE(run);
+  EXPECT_TRUE(Answered(AskName("fine"), true));
 }
 
 TEST_F(HostProcessTest, AFloodOfLogLinesIsDroppedAndCounted) {

@@ -18,6 +18,7 @@
 
 #include <bulkhead/driver.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
@@ -202,7 +203,13 @@ void call(void* state, const bulkhead_call* call, const bulkhead_file* file,
     answer->cacheability = static_cast<uint32_t>(verdict.cacheability());
     answer->verdict = static_cast<uint32_t>(verdict.verdict());
   } catch (const std::exception& trouble) {
-    Host(instance->host).error(std::string("a callback threw: ") + trouble.what());
+    // No allocation: a std::bad_alloc may be what is told of here, and nothing may leave this
+    // function.
+    char text[256];
+    const int length = std::snprintf(text, sizeof(text), "a callback threw: %s", trouble.what());
+    if (length > 0) {
+      Host(instance->host).error({text, std::min(static_cast<size_t>(length), sizeof(text) - 1)});
+    }
   } catch (...) {
     Host(instance->host).error("a callback threw an exception that is no std::exception");
   }

@@ -101,7 +101,9 @@ absl::Status Supervisor::AddDriver(const DriverConfig& config) {
     absl::StatusOr<SharedMemory> memory =
         SharedMemory::Create("bulkhead-checkpoint", config.manifest.checkpoint_bytes);
     if (!memory.ok()) return memory.status();
-    if (absl::Status status = memory->SealAgainstResize(); !status.ok()) return status;
+    for (const absl::Status& status : {memory->SealAgainstResize(), memory->SealForGood()}) {
+      if (!status.ok()) return status;
+    }
     driver->checkpoint = *std::move(memory);
   }
   ChannelSpec spec = config.channel;

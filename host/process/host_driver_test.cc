@@ -76,7 +76,9 @@ class HostDriverTest : public ::testing::Test {
   static absl::StatusOr<SharedMemory> MakeCheckpoint() {
     auto memory = SharedMemory::Create("bulkhead-checkpoint-test", kCheckpointBytes);
     if (!memory.ok()) return memory.status();
-    if (absl::Status status = memory->SealAgainstResize(); !status.ok()) return status;
+    for (const absl::Status& status : {memory->SealAgainstResize(), memory->SealForGood()}) {
+      if (!status.ok()) return status;
+    }
     return memory;
   }
 
@@ -141,6 +143,20 @@ TEST_F(HostDriverTest, GoesOnFromItsCheckpointAfterAKill) {
     ASSERT_GT(record[0], last) << "it began anew in generation " << generation;
     last = record[0];
   }
+}
+
+// Or a host that gets past its filter of system calls could keep the next from mapping it.
+TEST_F(HostDriverTest, TakesNoCheckpointThatAHostCouldSeal) {
+  auto memory = SharedMemory::Create("bulkhead-checkpoint-test", kCheckpointBytes);
+  ASSERT_TRUE(memory.ok()) << memory.status();
+  ASSERT_TRUE(memory->SealAgainstResize().ok());
+  AttachFields fields = Fields("survivor");
+  fields.checkpoint_bytes = kCheckpointBytes;
+  auto run = Spawn();
+  ASSERT_TRUE(run);
+  ASSERT_TRUE(run->Attach(*shim_, channel_, fields, memory->fd().get()).ok());
+  EXPECT_EQ(run->AwaitStarted().message(),
+            "shared memory lacks F_SEAL_SEAL: its creator must seal it");
 }
 
 TEST_F(HostDriverTest, WithoutCheckpointMemorySaysThatARecordDoesNotFit) {

@@ -332,6 +332,7 @@ TEST_F(HostProcessTest, ADriverThatScribblesOverItsChannelHoldsNobody) {
   auto checkpoint = SharedMemory::Create("bulkhead-scribble-test", kCheckpointBytes);
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
   ASSERT_TRUE(checkpoint->SealAgainstResize().ok());
+  ASSERT_TRUE(checkpoint->SealForGood().ok());
   std::atomic_ref<uint64_t> scribbled(*reinterpret_cast<uint64_t*>(checkpoint->data()));
   for (uint32_t generation = 1; generation <= 5; ++generation) {
     AttachFields fields = Fields("faulty", generation);

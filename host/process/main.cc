@@ -105,9 +105,10 @@ class Life {
     if (!library.ok()) return library.status();
     library_.emplace(*library);
     if (attach.checkpoint_bytes != 0) {
+      // For good: one generation's F_SEAL_WRITE would deny the next its checkpoint.
       absl::StatusOr<SharedMemory> memory =
           SharedMemory::MapChecked(message.TakeDescriptor(kCheckpoint), attach.checkpoint_bytes,
-                                   SharedMemory::Access::kReadWrite, F_SEAL_SHRINK | F_SEAL_GROW);
+                                   SharedMemory::Access::kReadWrite, F_SEAL_SEAL);
       if (!memory.ok()) return memory.status();
       checkpoint_memory_.emplace(*std::move(memory));
       checkpoint_.emplace(std::span(checkpoint_memory_->data(), attach.checkpoint_bytes));

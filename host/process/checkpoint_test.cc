@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <random>
@@ -60,6 +61,37 @@ TEST_F(CheckpointTest, SmallMemoryHasNoCapacity) {
   Checkpoint checkpoint(small);
   EXPECT_EQ(checkpoint.capacity(), 0u);
   EXPECT_FALSE(checkpoint.Save({}));
+}
+
+// Every state that a save can be interrupted in, whatever order its bytes reach the memory in: the
+// record before it is there until the new one is whole.
+TEST_F(CheckpointTest, ATornSaveLeavesTheRecordBefore) {
+  constexpr int kOrders = 20;
+  std::mt19937_64 random(3);
+  Checkpoint checkpoint(memory_);
+  std::vector<std::byte> old, found(kBytes);
+  for (uint64_t number = 1; number <= 8; ++number) {
+    const std::vector<std::byte> record = Record(number, 8 + number * 37 % 50);
+    const std::vector<std::byte> before(memory_.begin(), memory_.end());
+    ASSERT_TRUE(checkpoint.Save(record));
+    const std::vector<std::byte> after(memory_.begin(), memory_.end());
+    std::vector<size_t> changed;
+    for (size_t at = 0; at < kBytes; ++at) {
+      if (before[at] != after[at]) changed.push_back(at);
+    }
+    for (int order = 0; order < kOrders; ++order) {
+      std::copy(before.begin(), before.end(), memory_.begin());
+      for (size_t written = 0; written <= changed.size(); ++written) {
+        const std::vector<std::byte>& whole = written == changed.size() ? record : old;
+        const long bytes = Checkpoint(memory_).Load(found);
+        ASSERT_EQ(bytes, static_cast<long>(whole.size())) << number << ", " << written << " bytes";
+        ASSERT_TRUE(std::equal(whole.begin(), whole.end(), found.begin()));
+        if (written != changed.size()) memory_[changed[written]] = after[changed[written]];
+      }
+      std::shuffle(changed.begin(), changed.end(), random);
+    }
+    old = record;
+  }
 }
 
 // A writer is killed at a random moment, again and again: what is found is always one whole record,

@@ -2,7 +2,7 @@
 //
 // Supervisor: starts the hosts of its drivers, watches them, starts them again when they fall, puts
 // content in force and takes it back, and tells the shim what serves. What it decides is
-// Lifecycle's; this file carries it out.
+// Lifecycle's; this carries it out.
 //
 //   Supervisor supervisor(options);                 // link, spawner, clock and chance come in
 //   supervisor.AddDriver(config);                   // each driver, before Start

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the lifecycle wants done, carried out by the supervisor's thread: processes, what the hosts
+// are told, and what the shim is told about them.
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "host/supervisor/supervisor.h"
+#include "host/supervisor/supervisor_driver.h"
+#include "ipc/control_socket.h"
+
+namespace bulkhead {
+namespace {
+
+using Level = SupervisorEvent::Level;
+
+constexpr size_t kRecoverySamplesMax = 100'000;
+
+const char* EndName(EndCause end) {
+  constexpr const char* kNames[] = {"stopped", "crashed", "hung", "killed", "hostile"};
+  return kNames[static_cast<int>(end)];
+}
+
+}  // namespace
+
+void Supervisor::Step(Driver& driver, Event event) {
+  const std::vector<ActionItem> actions = driver.lifecycle->Step(event, options_.now_ns());
+  for (const ActionItem& action : actions) Perform(driver, action);
+}
+
+void Supervisor::Perform(Driver& driver, const ActionItem& action) {
+  ShimLink& link = *options_.link;
+  absl::Status status;
+  switch (action.kind) {
+    case ActionKind::kSpawn:
+      SpawnHost(driver, action);
+      break;
+    case ActionKind::kAttach:
+      status = AttachHost(driver, action);
+      if (!status.ok() && driver.child) options_.spawner->Kill(*driver.child);
+      break;
+    case ActionKind::kBegin: {
+      status =
+          link.BeginGeneration(driver.channel, action.generation, driver.callbacks,
+                               driver.descriptors, action.content, std::move(driver.shim_files));
+      const uint64_t now_ns = options_.now_ns();
+      driver.heard_ns = driver.ping_ns = now_ns;
+      driver.quarantine_reason.clear();
+      if (driver.death_seen_ns != 0 && driver.recoveries.size() < kRecoverySamplesMax) {
+        driver.recoveries.push_back({driver.death_seen_ns, now_ns});
+      }
+      driver.death_seen_ns = 0;
+      Report(driver, Level::kInfo, "serves");
+      if (!status.ok() && driver.child) options_.spawner->Kill(*driver.child);
+      break;
+    }
+    case ActionKind::kEnd:
+      status = link.EndGeneration(driver.channel, action.generation, action.end);
+      if (absl::IsNotFound(status)) status = absl::OkStatus();  // its channel went before it
+      Report(driver, action.end == EndCause::kStopped ? Level::kInfo : Level::kWarning,
+             absl::StrCat(EndName(action.end), ": ", driver.last_end));
+      break;
+    case ActionKind::kDrain:
+      status = link.SetState(driver.channel, /*quarantined=*/false, /*draining=*/true);
+      (void)driver.control.Send(MakeDrain(action.generation));
+      break;
+    case ActionKind::kKill:
+      if (driver.child) options_.spawner->Kill(*driver.child);
+      break;
+    case ActionKind::kSetTimer:
+      driver.timer_ns = action.at_ns;
+      break;
+    case ActionKind::kQuarantine:
+      status = link.SetState(driver.channel, /*quarantined=*/true, /*draining=*/false);
+      driver.quarantine_reason =
+          driver.start_failure.empty() ? driver.last_end : driver.start_failure;
+      Report(driver, Level::kError,
+             absl::StrCat("quarantined: it fell too often; last: ", driver.quarantine_reason));
+      break;
+    case ActionKind::kInForce:
+      driver.in_force = action.content;
+      break;
+    case ActionKind::kRolledBack: {
+      driver.rolled_back = action.content;
+      driver.rolled_back_reason =
+          driver.start_failure.empty() ? driver.last_end : driver.start_failure;
+      Report(driver, Level::kError,
+             absl::StrCat("content ", action.content, " failed (", driver.rolled_back_reason,
+                          "): back to content ", driver.lifecycle->good_content()));
+      break;
+    }
+    case ActionKind::kGood: {
+      Report(driver, Level::kInfo,
+             absl::StrCat("content ", action.content, " is known to be good"));
+      driver.content.DropBefore(action.content);
+      break;
+    }
+    case ActionKind::kStoppedNow:
+      break;
+  }
+  if (!status.ok()) Report(driver, Level::kError, std::string(status.message()));
+}
+
+void Supervisor::SpawnHost(Driver& driver, const ActionItem& action) {
+  driver.start_failure.clear();
+  driver.error_tail.clear();
+  absl::StatusOr<std::pair<ControlSocket, ControlSocket>> sockets = ControlSocket::Pair();
+  absl::Status status = sockets.status();
+  if (status.ok()) {
+    driver.control = std::move(sockets->first);
+    absl::StatusOr<ChildProcess> child = options_.spawner->Spawn(
+        sockets->second.Release(), [this](pid_t pid) { return options_.link->Exclude(pid); });
+    status = child.status();
+    if (child.ok()) driver.child.emplace(*std::move(child));
+  }
+  if (status.ok()) return;
+  driver.last_end = absl::StrCat("can't start a host: ", status.message());
+  Report(driver, Level::kError, driver.last_end);
+  Step(driver, {.kind = EventKind::kSpawnFailed,
+                .generation = action.generation,
+                .chance = options_.chance()});
+}
+
+absl::Status Supervisor::AttachHost(Driver& driver, const ActionItem& action) {
+  absl::StatusOr<ChannelDescriptors> regions = options_.link->Descriptors(driver.channel);
+  if (!regions.ok()) return regions.status();
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
+    return absl::ErrnoToStatus(errno, "socketpair");
+  }
+  driver.shim_files.reset(ends[0]);
+  const UniqueFd host_files(ends[1]);
+  const Manifest& manifest = driver.config.manifest;
+  AttachFields fields;
+  fields.generation = action.generation;
+  fields.reason = static_cast<wire::StartReason>(action.reason);
+  fields.geometry = driver.config.channel.geometry;
+  fields.workers = manifest.workers;
+  fields.driver_name = manifest.name;
+  fields.driver_path = manifest.LibraryPath();
+  fields.content_path = driver.content.Path(action.content);
+  fields.content_version = action.content;
+  fields.options = manifest.options;
+  if (!driver.config.options.empty()) {
+    fields.options += (fields.options.empty() ? "" : " ") + driver.config.options;
+  }
+  fields.callbacks = manifest.callbacks;
+  fields.checkpoint_bytes = manifest.checkpoint_bytes;
+  fields.spin_ns = driver.config.channel.spin_ns;
+  fields.sandbox = options_.sandbox;
+  // A place for the checkpoint even without one: a message has its number of descriptors.
+  const int checkpoint =
+      manifest.checkpoint_bytes != 0 ? driver.checkpoint.fd().get() : host_files.get();
+  return driver.control.Send(
+      MakeAttach(fields),
+      {regions->call_region.get(), regions->reply_region.get(), host_files.get(), checkpoint});
+}
+
+}  // namespace bulkhead

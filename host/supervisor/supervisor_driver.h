@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Supervisor::Driver: what a supervisor knows about one driver, its present host and those before.
+// For the supervisor's own files; its mutex_ guards all of it but what says otherwise.
+#ifndef BULKHEAD_HOST_SUPERVISOR_SUPERVISOR_DRIVER_H_
+#define BULKHEAD_HOST_SUPERVISOR_SUPERVISOR_DRIVER_H_
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "host/supervisor/content_store.h"
+#include "host/supervisor/lifecycle.h"
+#include "host/supervisor/spawner.h"
+#include "host/supervisor/supervisor.h"
+#include "ipc/control_socket.h"
+#include "ipc/shared_memory.h"
+#include "ipc/unique_fd.h"
+
+namespace bulkhead {
+
+struct Supervisor::Driver {
+  Driver(const DriverConfig& config_in, const std::string& folder)
+      : config(config_in), content(folder) {}
+
+  const DriverConfig config;
+  ContentStore content;
+  std::mutex content_mutex;  // copies are made outside mutex_
+  ChannelId channel = 0;
+  SharedMemory checkpoint;
+  std::unique_ptr<Lifecycle> lifecycle;
+  uint64_t timer_ns = 0;
+
+  // the present host
+  std::optional<ChildProcess> child;
+  ControlSocket control;
+  UniqueFd shim_files;  // until BeginGeneration takes it
+  uint64_t callbacks = 0;
+  uint64_t descriptors = 0;
+  std::string version;
+  std::string start_failure;
+  std::string error_tail;
+  uint64_t ping_ns = 0;   // when the last one was sent
+  uint64_t heard_ns = 0;  // when the host last said anything
+
+  // the past
+  uint64_t death_seen_ns = 0;  // of a generation that served, until the next does
+  std::vector<RecoverySample> recoveries;
+  std::string last_end;
+  std::string quarantine_reason;
+  uint64_t in_force = 0;
+  uint64_t rolled_back = 0;
+  std::string rolled_back_reason;
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_HOST_SUPERVISOR_SUPERVISOR_DRIVER_H_

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The supervisor's thread: what it waits for and reads. Control messages, error output and ends of
+// hosts, timers, heartbeats, the shim's word and commands of other threads become the lifecycle's
+// events here.
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "host/supervisor/supervisor.h"
+#include "host/supervisor/supervisor_driver.h"
+#include "ipc/control_socket.h"
+#include "ipc/monotonic.h"
+
+namespace bulkhead {
+namespace {
+
+using Level = SupervisorEvent::Level;
+
+constexpr size_t kErrorTailBytesMax = 4096;
+constexpr int kMessagesAtOnceMax = 256;
+
+}  // namespace
+
+void Supervisor::RunCommands() {
+  uint64_t count;
+  (void)!read(wake_.get(), &count, sizeof(count));
+  std::deque<std::function<void()>> commands;
+  {
+    const std::lock_guard<std::mutex> lock(commands_mutex_);
+    commands.swap(commands_);
+  }
+  for (const auto& command : commands) command();
+}
+
+uint64_t Supervisor::NextTimer() const {
+  uint64_t next_ns = kForeverNs;
+  for (const auto& driver : drivers_) {
+    if (driver->timer_ns != 0) next_ns = std::min(next_ns, driver->timer_ns);
+    if (driver->lifecycle->state() == State::kServing) {
+      next_ns = std::min(next_ns, driver->ping_ns + options_.heartbeat_every_ns);
+    }
+  }
+  return next_ns;
+}
+
+void Supervisor::Run() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  for (;;) {
+    RunCommands();
+    const uint64_t now_ns = options_.now_ns();
+    for (const auto& driver : drivers_) {
+      if (driver->timer_ns != 0 && now_ns >= driver->timer_ns) {
+        driver->timer_ns = 0;
+        Step(*driver, {.kind = EventKind::kTimer});
+      }
+      Heartbeat(*driver, now_ns);
+    }
+    changed_.notify_all();
+    if (stopping_ && std::all_of(drivers_.begin(), drivers_.end(), [](const auto& driver) {
+          return driver->lifecycle->state() == State::kStopped;
+        })) {
+      return;
+    }
+    std::vector<pollfd> ready = {{wake_.get(), POLLIN, 0}};
+    for (const auto& driver : drivers_) {
+      if (!driver->child) continue;
+      ready.push_back({driver->child->pidfd.get(), POLLIN, 0});
+      ready.push_back({driver->control.fd(), POLLIN, 0});
+      ready.push_back({driver->child->error_output.get(), POLLIN, 0});
+    }
+    const uint64_t next_ns = NextTimer();
+    timespec left = {};
+    if (next_ns != kForeverNs) {
+      const uint64_t span_ns = next_ns > now_ns ? next_ns - now_ns : 0;
+      left = {static_cast<time_t>(span_ns / kNanosecondsPerSecond),
+              static_cast<long>(span_ns % kNanosecondsPerSecond)};
+    }
+    lock.unlock();
+    ppoll(ready.data(), ready.size(), next_ns == kForeverNs ? nullptr : &left, nullptr);
+    lock.lock();
+    for (const auto& driver : drivers_) Look(*driver);
+  }
+}
+
+void Supervisor::Look(Driver& driver) {
+  if (!driver.child) return;
+  ReadErrorOutput(driver);
+  ReadControl(driver);  // what it said before it died comes first
+  pollfd dead = {driver.child ? driver.child->pidfd.get() : -1, POLLIN, 0};
+  if (driver.child && poll(&dead, 1, 0) == 1) OnDeath(driver);
+}
+
+void Supervisor::ReadErrorOutput(Driver& driver) {
+  std::array<char, 1024> text;
+  for (int i = 0; i < 16; ++i) {
+    const ssize_t bytes = read(driver.child->error_output.get(), text.data(), text.size());
+    if (bytes < 0) return;  // nothing there
+    if (bytes == 0) {       // nobody writes any more: not to be polled
+      driver.child->error_output.reset();
+      return;
+    }
+    driver.error_tail.append(text.data(), static_cast<size_t>(bytes));
+    if (driver.error_tail.size() > kErrorTailBytesMax) {
+      driver.error_tail.erase(0, driver.error_tail.size() - kErrorTailBytesMax);
+    }
+  }
+}
+
+void Supervisor::ReadControl(Driver& driver) {
+  for (int i = 0; i < kMessagesAtOnceMax && driver.child && driver.control.connected(); ++i) {
+    absl::StatusOr<ControlMessage> message = driver.control.Receive(0);
+    const uint32_t generation = driver.lifecycle->generation();
+    if (absl::IsDeadlineExceeded(message.status())) return;
+    if (absl::IsUnavailable(message.status())) {  // it is about to be seen dead
+      driver.control.Close();
+      return;
+    }
+    if (!message.ok()) {
+      Report(driver, Level::kError, absl::StrCat("says nonsense: ", message.status().message()));
+      Step(driver, {.kind = EventKind::kHostile, .generation = generation});
+      driver.control.Close();
+      return;
+    }
+    driver.heard_ns = options_.now_ns();
+    if (message->as<wire::Hello>() != nullptr) {
+      const auto* hello = message->as<wire::Hello>();
+      if (hello->abi_version() != BH_ABI_VERSION) {
+        driver.start_failure = absl::StrCat("bulkhead-host has channel ABI ", hello->abi_version(),
+                                            ", bulkhead has ", BH_ABI_VERSION, ": mixed versions");
+        Step(driver, {.kind = EventKind::kHostile, .generation = generation});
+        continue;
+      }
+      Step(driver, {.kind = EventKind::kHello, .generation = generation});
+    } else if (const auto* started = message->as<wire::Started>()) {
+      if (started->generation() != generation) continue;
+      driver.callbacks = started->callbacks() & driver.config.manifest.callbacks;
+      driver.descriptors = started->descriptors() & driver.callbacks;
+      driver.version = started->driver_version() ? started->driver_version()->str() : "";
+      Step(driver, {.kind = EventKind::kStarted, .generation = generation});
+    } else if (const auto* failed = message->as<wire::StartFailed>()) {
+      driver.start_failure = failed->reason()->str();
+      Step(driver, {.kind = EventKind::kStartFailed, .generation = generation});
+    } else if (const auto* line = message->as<wire::LogLine>()) {
+      const Level level = line->level() == wire::LogLevel::Error     ? Level::kError
+                          : line->level() == wire::LogLevel::Warning ? Level::kWarning
+                                                                     : Level::kInfo;
+      Report(driver, level, absl::StrCat("says: ", line->text()->str()));
+    }
+  }
+}
+
+void Supervisor::OnDeath(Driver& driver) {
+  const uint64_t now_ns = options_.now_ns();
+  if (driver.lifecycle->state() == State::kServing) driver.death_seen_ns = now_ns;
+  const pid_t pid = driver.child->pid;
+  const ChildExit exit = options_.spawner->Reap(*driver.child);
+  (void)options_.link->Include(pid);
+  if (driver.child->error_output.valid()) ReadErrorOutput(driver);
+  driver.child.reset();
+  driver.control.Close();
+  driver.shim_files.reset();
+  driver.last_end = exit.text;
+  Step(driver, {.kind = EventKind::kExited,
+                .generation = driver.lifecycle->generation(),
+                .end = exit.end,
+                .chance = options_.chance()});
+}
+
+void Supervisor::Heartbeat(Driver& driver, uint64_t now_ns) {
+  if (driver.lifecycle->state() != State::kServing) return;
+  if (now_ns < driver.ping_ns + options_.heartbeat_every_ns) return;
+  if (now_ns - driver.heard_ns > options_.heartbeat_missed_ns) {
+    Report(driver, Level::kError, "does not answer its supervisor");
+    Step(driver, {.kind = EventKind::kHung, .generation = driver.lifecycle->generation()});
+    return;
+  }
+  driver.ping_ns = now_ns;
+  // Without a wait: a host that does not read has missed its heartbeat soon enough.
+  (void)driver.control.Send(MakePing(now_ns), {}, 0);
+}
+
+// ---- What the shim sees
+
+void Supervisor::OnOverdue(ChannelId channel, uint32_t generation, uint64_t) {
+  Post([this, channel, generation] {
+    Driver* driver = FindChannel(channel);
+    if (driver == nullptr || driver->lifecycle->generation() != generation) return;
+    Report(*driver, Level::kError, "missed a call's deadline");
+    if (driver->lifecycle->state() == State::kServing) driver->death_seen_ns = options_.now_ns();
+    Step(*driver, {.kind = EventKind::kHung, .generation = generation});
+  });
+}
+
+void Supervisor::OnViolation(ChannelId channel, uint32_t generation, uint32_t violation) {
+  Post([this, channel, generation, violation] {
+    Driver* driver = FindChannel(channel);
+    if (driver == nullptr || driver->lifecycle->generation() != generation) return;
+    Report(*driver, Level::kError, absl::StrCat("broke the protocol (violation ", violation, ")"));
+    Step(*driver, {.kind = EventKind::kHostile, .generation = generation});
+  });
+}
+
+void Supervisor::OnPoison(ChannelId channel, uint32_t, uint64_t call_id) {
+  Post([this, channel, call_id] {
+    Driver* driver = FindChannel(channel);
+    if (driver == nullptr) return;
+    Report(*driver, Level::kWarning,
+           absl::StrCat("call ", call_id, " is quarantined: it brought too many hosts down"));
+  });
+}
+
+void Supervisor::OnTakeover(uint32_t incarnation, uint32_t adopted_calls) {
+  Post([this, incarnation, adopted_calls] {
+    shim_incarnation_ = incarnation;
+    if (!options_.on_event) return;
+    options_.on_event({.level = Level::kWarning,
+                       .text = absl::StrCat("shim incarnation ", incarnation, " took over ",
+                                            adopted_calls, " calls")});
+  });
+}
+
+void Supervisor::OnShimLost() {
+  Post([this] {
+    if (options_.on_event) {
+      options_.on_event(
+          {.level = Level::kError, .text = "the shim is gone; its hosts start afresh"});
+    }
+    for (const auto& driver : drivers_) {
+      ChannelSpec spec = driver->config.channel;
+      spec.driver = driver->config.manifest.name;
+      if (absl::StatusOr<ChannelId> channel = options_.link->AddChannel(spec); channel.ok()) {
+        driver->channel = *channel;
+      }
+      Step(*driver, {.kind = EventKind::kRestart});
+    }
+  });
+}
+
+}  // namespace bulkhead

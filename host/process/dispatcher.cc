@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <utility>
 
@@ -53,6 +54,17 @@ FileCallback CallbackOf(const bulkhead_driver_description& driver, uint32_t call
       return driver.file_access;
     default:
       return nullptr;
+  }
+}
+
+const char* NameOf(uint32_t callback) {
+  switch (callback) {
+    case BH_CALLBACK_FILE_OPEN:
+      return "file_open";
+    case BH_CALLBACK_FILE_EXEC:
+      return "file_exec";
+    default:
+      return "file_access";
   }
 }
 
@@ -191,11 +203,22 @@ void Dispatcher::Answer(TakenCall& taken) {
   }
   if (answer.verdict == BULKHEAD_DECLINE || answer.verdict == 0) {
     port_->Decline(taken);
+    if (answer.verdict == 0) ReportEmptyAnswer(taken.callback);
     return;
   }
   // What a driver answers is its own word: the shim judges it, like everything from here.
   const bh_verdict_reply reply = {.verdict = answer.verdict, .cacheability = answer.cacheability};
   port_->Reply(taken, BH_REPLY_DONE, {reinterpret_cast<const uint8_t*>(&reply), sizeof(reply)});
+}
+
+// Once: whoever forgets an answer forgets it at every call.
+void Dispatcher::ReportEmptyAnswer(uint32_t callback) {
+  if (empty_answer_reported_.exchange(true, std::memory_order_relaxed)) return;
+  char text[128];
+  const int length = std::snprintf(
+      text, sizeof(text), "the driver answered nothing to %s: the policy for absent applies",
+      NameOf(callback));
+  log_->Post(BULKHEAD_LOG_WARNING, {text, static_cast<size_t>(length)});
 }
 
 }  // namespace bulkhead

@@ -7,6 +7,7 @@
 
 #include <bulkhead/driver.h>
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -42,6 +43,7 @@ class Dispatcher {
  private:
   void Work(uint32_t worker);
   void Answer(TakenCall& call);
+  void ReportEmptyAnswer(uint32_t callback);
 
   const bulkhead_driver_description& driver_;
   LogQueue* const log_;
@@ -49,6 +51,7 @@ class Dispatcher {
   bulkhead_host host_ = {};
   void* state_ = nullptr;
   bool started_ = false;
+  std::atomic<bool> empty_answer_reported_ = false;
   std::unique_ptr<HostPort> port_;
   std::vector<std::thread> workers_;
 

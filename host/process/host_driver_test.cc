@@ -166,6 +166,31 @@ TEST_F(HostDriverTest, WithoutCheckpointMemorySaysThatARecordDoesNotFit) {
   EXPECT_EQ(run->AwaitStarted().message(), "a record that does not fit");
 }
 
+// An answer that was forgotten looks like one that was declined: each generation says so, once.
+TEST_F(HostDriverTest, ReportsAnAnswerLeftEmpty) {
+  const auto log_of = [this](uint32_t generation, const std::vector<std::string>& paths) {
+    AttachFields fields = Fields("silent", generation);
+    fields.driver_name = "module";
+    auto run = Serve(fields, -1);
+    if (!run) return std::string("no start");
+    for (const std::string& path : paths) {
+      FileRequest request;
+      request.path = path;
+      const Completion completion = shim_->Call(request);
+      EXPECT_EQ(completion.outcome, static_cast<uint32_t>(BH_OUTCOME_POLICY)) << path;
+    }
+    EXPECT_TRUE(run->control().Send(MakeDrain(1)).ok());
+    EXPECT_TRUE(absl::IsUnavailable(run->Receive().status()));
+    EXPECT_TRUE(shim_->EndGeneration(channel_, generation, EndCause::kStopped).ok());
+    return run->log();
+  };
+  const std::string line =
+      "the driver answered nothing to file_open: the policy for absent applies\n";
+  EXPECT_EQ(log_of(1, {"decline", "decline"}), "");
+  EXPECT_EQ(log_of(2, {"nothing", "nothing", "decline"}), line);
+  EXPECT_EQ(log_of(3, {"nothing"}), line);
+}
+
 TEST_F(HostDriverTest, SeesTheFileAsItWasSent) {
   const auto memory = MakeCheckpoint();
   ASSERT_TRUE(memory.ok()) << memory.status();

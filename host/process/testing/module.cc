@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Modules that a host must refuse, and one that it takes: MODULE says which this is.
+// Modules that a host must refuse, one that it takes, and one that does not do what it is for:
+// MODULE says which this is.
 #include <bulkhead/driver.h>
 
 #include <cstddef>
+#include <string_view>
 
 namespace {
 
@@ -13,6 +15,13 @@ namespace {
 [[maybe_unused]] void Callback(void*, const bulkhead_call*, const bulkhead_file*,
                                bulkhead_answer* answer) {
   answer->verdict = BULKHEAD_ALLOW;
+}
+// Declines what is called so; leaves the answer as it came otherwise.
+[[maybe_unused]] void AnswerNothing(void*, const bulkhead_call*, const bulkhead_file* file,
+                                    bulkhead_answer* answer) {
+  if (std::string_view(file->path, file->path_length) == "decline") {
+    answer->verdict = BULKHEAD_DECLINE;
+  }
 }
 
 [[maybe_unused]] constexpr bulkhead_driver_description kGood = {
@@ -39,6 +48,7 @@ namespace {
 #define MODULE_newer 6
 #define MODULE_no_start 7
 #define MODULE_no_function 8
+#define MODULE_silent 9
 #define MODULE_NUMBER_OF(name) MODULE_##name
 #define MODULE_NUMBER(name) MODULE_NUMBER_OF(name)
 #define IS(name) (MODULE_NUMBER(MODULE) == MODULE_##name)
@@ -62,6 +72,7 @@ extern "C" const bulkhead_driver_description* bulkhead_driver(void) {
   if (IS(too_small)) description.size = offsetof(bulkhead_driver_description, file_open);
   if (IS(no_start)) description.start = nullptr;
   if (IS(no_function)) description.callbacks |= BULKHEAD_ON_FILE_EXEC;
+  if (IS(silent)) description.file_open = &AnswerNothing;
   return &description;
 #endif
 }

@@ -79,7 +79,7 @@ struct bulkhead_file {
 
 struct bulkhead_answer {
   uint32_t size;         /* set by the host to what it reads; the driver leaves it */
-  uint32_t verdict;      /* enum bulkhead_verdict; 0 is an error of the driver and declines */
+  uint32_t verdict;      /* enum bulkhead_verdict; 0 is an error: logged once, and declines */
   uint32_t cacheability; /* enum bulkhead_cacheability */
   uint32_t reserved;
 };

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/cli/service.h"
 
+#include <sys/prctl.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <limits>
@@ -8,6 +10,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "ipc/check.h"
 #include "ipc/monotonic.h"
 
 namespace bulkhead {
@@ -127,6 +130,8 @@ absl::StatusOr<std::unique_ptr<Service>> Service::Start(const Program& program,
                                                         const ServiceOptions& options,
                                                         ShimLink* link,
                                                         const std::string& attachment) {
+  // Hosts run as the same user: one that got past its filter must not open our /proc/PID/mem.
+  BULKHEAD_CHECK(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0);
   absl::StatusOr<TemporaryFolder> folder = TemporaryFolder::Create();
   if (!folder.ok()) return folder.status();
   std::unique_ptr<Service> service(new Service(*std::move(folder)));

@@ -40,7 +40,9 @@ void Supervisor::Perform(Driver& driver, const ActionItem& action) {
       break;
     case ActionKind::kAttach:
       status = AttachHost(driver, action);
-      if (!status.ok() && driver.child) options_.spawner->Kill(*driver.child);
+      if (status.ok()) break;
+      driver.start_failure = absl::StrCat("its host took no Attach: ", status.message());
+      if (driver.child) options_.spawner->Kill(*driver.child);
       break;
     case ActionKind::kBegin: {
       status =
@@ -65,7 +67,8 @@ void Supervisor::Perform(Driver& driver, const ActionItem& action) {
       break;
     case ActionKind::kDrain:
       status = link.SetState(driver.channel, /*quarantined=*/false, /*draining=*/true);
-      (void)driver.control.Send(MakeDrain(action.generation));
+      // Who can't be told leaves when the time for it is over: the timer kills.
+      (void)driver.Tell(MakeDrain(action.generation));
       break;
     case ActionKind::kKill:
       if (driver.child) options_.spawner->Kill(*driver.child);
@@ -154,9 +157,8 @@ absl::Status Supervisor::AttachHost(Driver& driver, const ActionItem& action) {
   // A place for the checkpoint even without one: a message has its number of descriptors.
   const int checkpoint =
       manifest.checkpoint_bytes != 0 ? driver.checkpoint.fd().get() : host_files.get();
-  return driver.control.Send(
-      MakeAttach(fields),
-      {regions->call_region.get(), regions->reply_region.get(), host_files.get(), checkpoint});
+  return driver.Tell(MakeAttach(fields), {regions->call_region.get(), regions->reply_region.get(),
+                                          host_files.get(), checkpoint});
 }
 
 }  // namespace bulkhead

@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/types/span.h"
 #include "host/supervisor/content_store.h"
 #include "host/supervisor/lifecycle.h"
 #include "host/supervisor/spawner.h"
@@ -25,6 +27,12 @@ namespace bulkhead {
 struct Supervisor::Driver {
   Driver(const DriverConfig& config_in, const std::string& folder)
       : config(config_in), content(folder) {}
+
+  // Says it to the host, or not at all: the thread waits for no host, or one that does not read
+  // would keep it from all others.
+  absl::Status Tell(const ControlBuffer& message, absl::Span<const int> with = {}) {
+    return control.Send(message, with, /*until_ns=*/0);
+  }
 
   const DriverConfig config;
   ContentStore content;

@@ -180,8 +180,7 @@ void Supervisor::Heartbeat(Driver& driver, uint64_t now_ns) {
     return;
   }
   driver.ping_ns = now_ns;
-  // Without a wait: a host that does not read has missed its heartbeat soon enough.
-  (void)driver.control.Send(MakePing(now_ns), {}, 0);
+  (void)driver.Tell(MakePing(now_ns));  // who does not read has missed its heartbeat soon enough
 }
 
 // ---- What the shim sees

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/supervisor/played_hosts.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ipc/abi/channel.h"
+#include "ipc/check.h"
+#include "ipc/monotonic.h"
+
+namespace bulkhead {
+namespace {
+
+UniqueFd Null() { return UniqueFd(open("/dev/null", O_RDWR | O_CLOEXEC)); }
+
+}  // namespace
+
+absl::Status PlayedHost::SayHello() {
+  return control.Send(MakeHello(BH_ABI_VERSION, /*driver_abi=*/1, /*pid=*/1));
+}
+
+absl::Status PlayedHost::SayStarted(uint32_t of_generation) {
+  return control.Send(MakeStarted(of_generation, /*callbacks=*/0, /*descriptors=*/0, "1"));
+}
+
+absl::Status PlayedHost::ReadAttach(uint64_t until_ns) {
+  for (;;) {
+    absl::StatusOr<ControlMessage> message = control.Receive(until_ns);
+    if (!message.ok()) return message.status();
+    const auto* attach = message->as<wire::Attach>();
+    if (attach == nullptr) continue;
+    driver = attach->driver_name()->str();
+    generation = attach->generation();
+    return absl::OkStatus();
+  }
+}
+
+void PlayedHost::Die() { End(SIGSEGV); }
+
+void PlayedHost::End(int signal) {
+  int none = 0;
+  if (!signal_.compare_exchange_strong(none, signal)) return;  // nobody dies twice
+  const uint64_t one = 1;
+  BULKHEAD_CHECK(write(ended_.get(), &one, sizeof(one)) == sizeof(one));
+}
+
+absl::StatusOr<ChildProcess> PlayedHosts::Spawn(
+    UniqueFd control, const std::function<absl::Status(pid_t)>& before_exec) {
+  auto host = std::make_shared<PlayedHost>();
+  host->control = ControlSocket(std::move(control));
+  host->ended_.reset(eventfd(0, EFD_CLOEXEC));
+  absl::StatusOr<UniqueFd> pidfd = host->ended_.Duplicate();
+  if (!pidfd.ok()) return pidfd.status();
+  ChildProcess child;
+  child.pidfd = *std::move(pidfd);
+  child.error_output = Null();
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    child.pid = ++newest_;
+    living_[child.pid] = host;
+    silent_.push_back(std::move(host));
+  }
+  changed_.notify_all();
+  if (absl::Status status = before_exec(child.pid); !status.ok()) return status;
+  return child;
+}
+
+std::shared_ptr<PlayedHost> PlayedHosts::Find(pid_t pid) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return living_.at(pid);
+}
+
+ChildExit PlayedHosts::Reap(ChildProcess& child) {
+  const int signal = Find(child.pid)->signal_;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  living_.erase(child.pid);
+  return {.end = signal == SIGKILL ? EndCause::kKilled : EndCause::kCrashed,
+          .text = absl::StrCat("signal ", signal)};
+}
+
+void PlayedHosts::Kill(const ChildProcess& child) { Find(child.pid)->End(SIGKILL); }
+
+absl::StatusOr<std::shared_ptr<PlayedHost>> PlayedHosts::Next(uint64_t until_ns) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (silent_.empty()) {
+    const uint64_t now_ns = MonotonicNowNs();
+    if (now_ns >= until_ns) return absl::DeadlineExceededError("no host was started in time");
+    changed_.wait_for(lock, std::chrono::nanoseconds(until_ns - now_ns));
+  }
+  std::shared_ptr<PlayedHost> host = std::move(silent_.front());
+  silent_.pop_front();
+  return host;
+}
+
+absl::StatusOr<std::shared_ptr<PlayedHost>> PlayedHosts::Attached(const std::string& driver,
+                                                                  uint64_t until_ns) {
+  for (;;) {
+    const auto found = std::find_if(attached_.begin(), attached_.end(),
+                                    [&](const auto& host) { return host->driver == driver; });
+    if (found != attached_.end()) {
+      std::shared_ptr<PlayedHost> host = *found;
+      attached_.erase(found);
+      return host;
+    }
+    absl::StatusOr<std::shared_ptr<PlayedHost>> host = Next(until_ns);
+    if (!host.ok()) return host;
+    if (absl::Status status = (*host)->SayHello(); !status.ok()) return status;
+    if (absl::Status status = (*host)->ReadAttach(until_ns); !status.ok()) return status;
+    attached_.push_back(*std::move(host));
+  }
+}
+
+absl::StatusOr<ChannelDescriptors> IdleShim::Descriptors(ChannelId) {
+  return ChannelDescriptors{.call_region = Null(), .reply_region = Null()};
+}
+
+}  // namespace bulkhead

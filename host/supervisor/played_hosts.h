@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Hosts that a test plays: PlayedHosts gives the supervisor processes that do not exist, and the
+// test says and hears at the other end of their control sockets whatever it likes. IdleShim is a
+// shim that takes everything and calls nobody.
+#ifndef BULKHEAD_HOST_SUPERVISOR_PLAYED_HOSTS_H_
+#define BULKHEAD_HOST_SUPERVISOR_PLAYED_HOSTS_H_
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "host/supervisor/spawner.h"
+#include "ipc/control_socket.h"
+#include "ipc/shim_link.h"
+#include "ipc/unique_fd.h"
+
+namespace bulkhead {
+
+class PlayedHost {
+ public:
+  ControlSocket control;
+  std::string driver;       // known once it has read its Attach
+  uint32_t generation = 0;  // likewise
+
+  absl::Status SayHello();
+  absl::Status SayStarted(uint32_t of_generation);
+  // Reads until Attach comes.
+  absl::Status ReadAttach(uint64_t until_ns);
+  void Die();  // of SIGSEGV
+
+ private:
+  friend class PlayedHosts;
+  void End(int signal);
+  UniqueFd ended_;  // an eventfd: the supervisor has it as the process's pidfd
+  std::atomic<int> signal_ = 0;
+};
+
+// Its spawner's functions are called from the supervisor's thread, the others from the test's.
+class PlayedHosts final : public Spawner {
+ public:
+  absl::StatusOr<ChildProcess> Spawn(
+      UniqueFd control, const std::function<absl::Status(pid_t)>& before_exec) override;
+  ChildExit Reap(ChildProcess& child) override;
+  void Kill(const ChildProcess& child) override;
+
+  // The next that was started and not taken yet, silent so far.
+  absl::StatusOr<std::shared_ptr<PlayedHost>> Next(uint64_t until_ns);
+  // The next of this driver, with its Attach read; those of others are kept for later.
+  absl::StatusOr<std::shared_ptr<PlayedHost>> Attached(const std::string& driver,
+                                                       uint64_t until_ns);
+
+ private:
+  std::shared_ptr<PlayedHost> Find(pid_t pid);
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<std::shared_ptr<PlayedHost>> silent_;
+  std::map<pid_t, std::shared_ptr<PlayedHost>> living_;
+  pid_t newest_ = 1 << 30;                            // beyond any real one
+  std::deque<std::shared_ptr<PlayedHost>> attached_;  // the test's alone
+};
+
+class IdleShim final : public ShimLink {
+ public:
+  void SetObserver(Observer*) override {}
+  absl::StatusOr<ChannelId> AddChannel(const ChannelSpec&) override { return channels_++; }
+  absl::StatusOr<ChannelDescriptors> Descriptors(ChannelId) override;
+  absl::Status BeginGeneration(ChannelId, uint32_t, uint64_t, uint64_t, uint64_t,
+                               UniqueFd) override {
+    return absl::OkStatus();
+  }
+  absl::Status EndGeneration(ChannelId, uint32_t, EndCause) override { return absl::OkStatus(); }
+  absl::Status SetState(ChannelId, bool, bool) override { return absl::OkStatus(); }
+  absl::Status SetPolicy(ChannelId, const Policy&) override { return absl::OkStatus(); }
+  absl::StatusOr<ChannelStatistics> Statistics(ChannelId) override { return ChannelStatistics(); }
+  absl::Status Exclude(pid_t) override { return absl::OkStatus(); }
+  absl::Status Include(pid_t) override { return absl::OkStatus(); }
+
+ private:
+  ChannelId channels_ = 0;
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_HOST_SUPERVISOR_PLAYED_HOSTS_H_

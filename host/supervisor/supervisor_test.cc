@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A supervisor against hosts that the test plays; real ones stand in
+// tests/integration/supervisor_integration_test.cc.
+#include "host/supervisor/supervisor.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <limits>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "host/supervisor/played_hosts.h"
+#include "ipc/control_socket.h"
+#include "ipc/monotonic.h"
+
+namespace bulkhead {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr uint64_t kSoonNs = 30 * kNanosecondsPerSecond;
+
+class SupervisorTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = absl::StrCat(testing::TempDir(), "/supervisor-test-", getpid());
+    std::filesystem::create_directories(folder_ + "/run");
+    std::filesystem::create_directories(folder_ + "/content");
+    options_.link = &shim_;
+    options_.spawner = &hosts_;
+    options_.run_folder = folder_ + "/run";
+    options_.now_ns = MonotonicNowNs;
+    options_.chance = [] { return uint64_t{0}; };
+    options_.limits.drain_within_ns = kNanosecondsPerMillisecond;
+  }
+  void TearDown() override {
+    supervisor_.reset();
+    std::filesystem::remove_all(folder_);
+  }
+  void Start(const std::vector<std::string>& drivers) {
+    supervisor_ = std::make_unique<Supervisor>(options_);
+    for (const std::string& driver : drivers) {
+      DriverConfig config;
+      config.manifest.name = driver;
+      ASSERT_TRUE(supervisor_->AddDriver(config).ok());
+    }
+    ASSERT_TRUE(supervisor_->Start().ok());
+  }
+  absl::Status Serves(const std::string& driver, uint64_t until_ns) {
+    return supervisor_->WaitUntilServing(driver, until_ns);
+  }
+
+  IdleShim shim_;
+  PlayedHosts hosts_;
+  Supervisor::Options options_;
+  std::unique_ptr<Supervisor> supervisor_;
+  std::string folder_;
+};
+
+// More than a control socket of this machine's can hold.
+uint64_t PingsToFill(int socket) {
+  int bytes = 0;
+  socklen_t size = sizeof(bytes);
+  EXPECT_EQ(getsockopt(socket, SOL_SOCKET, SO_SNDBUF, &bytes, &size), 0);
+  return static_cast<uint64_t>(bytes) / MakePing(0).size() + 1;
+}
+
+// A send that waits holds up the thread that everybody shares: a second for each of the deaf.
+TEST_F(SupervisorTest, HostsThatNeverReadDelayNobodyElsesRestart) {
+  constexpr int kDeaf = 12;
+  constexpr uint64_t kAllWithinNs = 10 * kNanosecondsPerSecond;
+  options_.heartbeat_every_ns = 1;
+  options_.heartbeat_missed_ns = std::numeric_limits<uint64_t>::max();
+  options_.limits.service = {.falls_max = kDeaf + 1, .first_delay_ns = 0};
+  std::vector<std::string> names;
+  for (int i = 0; i < kDeaf; ++i) names.push_back(absl::StrCat("deaf-", i));
+  names.push_back("other");
+  Start(names);
+  std::vector<std::shared_ptr<PlayedHost>> deaf;
+  for (int i = 0; i < kDeaf; ++i) {
+    auto host = hosts_.Next(MonotonicAfterNs(kSoonNs));
+    ASSERT_TRUE(host.ok()) << host.status();
+    ASSERT_TRUE((*host)->SayHello().ok());
+    ASSERT_TRUE((*host)->SayStarted(1).ok());
+    ASSERT_TRUE(Serves(names[static_cast<size_t>(i)], MonotonicAfterNs(kSoonNs)).ok());
+    deaf.push_back(*std::move(host));
+  }
+  auto other = hosts_.Attached("other", MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(other.ok()) << other.status();
+  ASSERT_TRUE((*other)->SayStarted((*other)->generation).ok());
+  // Each ping that this one hears was sent to all.
+  for (uint64_t left = PingsToFill((*other)->control.fd()); left > 0;) {
+    const auto message = (*other)->control.Receive(MonotonicAfterNs(kSoonNs));
+    ASSERT_TRUE(message.ok()) << message.status();
+    if (message->as<wire::Ping>() != nullptr) --left;
+  }
+
+  const uint64_t until_ns = MonotonicAfterNs(kAllWithinNs);
+  for (int i = 0; i < kDeaf; ++i) {
+    (void)supervisor_->SetContent(names[static_cast<size_t>(i)], folder_ + "/content",
+                                  0);  // drains
+    (*other)->Die();
+    other = hosts_.Attached("other", until_ns);
+    ASSERT_TRUE(other.ok()) << other.status() << ", after drain " << i;
+    ASSERT_TRUE((*other)->SayStarted((*other)->generation).ok());
+    ASSERT_TRUE(Serves("other", until_ns).ok()) << "after drain " << i;
+  }
+  // What could not be asked to leave was killed, and has a successor.
+  for (int i = 0; i < kDeaf; ++i) {
+    const auto next = hosts_.Attached(names[static_cast<size_t>(i)], MonotonicAfterNs(kSoonNs));
+    ASSERT_TRUE(next.ok()) << next.status();
+    EXPECT_EQ((*next)->generation, 2u);
+  }
+}
+
+TEST_F(SupervisorTest, AHostThatTakesNoAttachFailsToStart) {
+  options_.limits.start = {.falls_max = 1};
+  Start({"gone"});
+  auto host = hosts_.Next(MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(host.ok()) << host.status();
+  ASSERT_EQ(shutdown((*host)->control.fd(), SHUT_RD), 0);
+  ASSERT_TRUE((*host)->SayHello().ok());
+  const absl::Status status = Serves("gone", MonotonicAfterNs(kSoonNs));
+  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("took no Attach"));
+}
+
+}  // namespace
+}  // namespace bulkhead

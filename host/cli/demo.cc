@@ -278,7 +278,9 @@ void AddDemo(CLI::App& app, const Program& program, std::function<int()>* run) {
   auto options = std::make_shared<DemoOptions>();
   CLI::App* command = app.add_subcommand(
       "demo", "The whole story on real files, with fanotify as root, without privileges otherwise");
-  command->add_option("--json", options->json, "Write the report to this file")->type_name("FILE");
+  command->add_option("--json", options->json, "Write the report to this file")
+      ->check(ReportPathTrouble)
+      ->type_name("FILE");
   command->add_flag("--verbose", options->verbose, "Also say what the driver and its hosts do");
   command->callback([&program, options, run] {
     *run = [&program, options] { return RunDemo(program, *options); };

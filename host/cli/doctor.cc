@@ -110,7 +110,9 @@ void AddDoctor(CLI::App& app, const Program& program, std::function<int()>* run)
   auto json = std::make_shared<std::string>();
   CLI::App* command = app.add_subcommand(
       "doctor", "What works on this machine, tried for real; 1: no attachment works");
-  command->add_option("--json", *json, "Also write it to this file")->type_name("FILE");
+  command->add_option("--json", *json, "Also write it to this file")
+      ->check(ReportPathTrouble)
+      ->type_name("FILE");
   command->callback(
       [&program, json, run] { *run = [&program, json] { return RunDoctor(program, *json); }; });
 }

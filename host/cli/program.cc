@@ -4,9 +4,11 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/mount.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <iostream>
 #include <system_error>
@@ -29,6 +31,26 @@ int Conclude(const Report& report, const std::string& json) {
     if (absl::Status status = report.WriteJson(json); !status.ok()) return Complain(status);
   }
   return report.ExitCode();
+}
+
+std::string ReportPathTrouble(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (fs::is_directory(status)) return absl::StrCat(path, " is a folder; name a file in it");
+  fs::path folder = fs::path(path).parent_path();
+  if (folder.empty()) folder = ".";
+  if (!fs::is_directory(folder, error)) {
+    return absl::StrCat("there is no folder ", folder.string(), "; make it, or name another file");
+  }
+  // A file is replaced by one made beside it; anything else (a pipe, a terminal) is written to.
+  const bool in_place = fs::exists(status) && !fs::is_regular_file(status);
+  const std::string written = in_place ? path : folder.string();
+  if (access(written.c_str(), in_place ? W_OK : W_OK | X_OK) != 0) {
+    return absl::StrCat("can't write to ", written, " (", std::strerror(errno),
+                        "); name another file");
+  }
+  return "";
 }
 
 absl::StatusOr<TemporaryFolder> TemporaryFolder::Create() {

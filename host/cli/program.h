@@ -34,6 +34,10 @@ int Complain(const absl::Status& status);
 // Prints the table, writes the JSON when `json` is not empty; the exit code of both.
 int Conclude(const Report& report, const std::string& json);
 
+// For --json: why no report could be written there, or nothing. Asked while the words are parsed: a
+// report that fails after hours of work comes too late.
+std::string ReportPathTrouble(const std::string& path);
+
 // A private folder that is removed with everything in it.
 class TemporaryFolder {
  public:

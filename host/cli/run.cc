@@ -91,7 +91,14 @@ int RunService(const Program& program, RunOptions options) {
   for (std::string& folder : options.guarded) {
     std::error_code error;
     const std::filesystem::path whole = std::filesystem::canonical(folder, error);
-    if (error) return Complain(absl::NotFoundError(absl::StrCat(folder, ": ", error.message())));
+    if (error) {
+      return Complain(absl::NotFoundError(absl::StrCat(
+          "can't guard ", folder, ": ", error.message(), "; --guard takes a folder that exists")));
+    }
+    if (!std::filesystem::is_directory(whole, error)) {
+      return Complain(absl::InvalidArgumentError(absl::StrCat(
+          "can't guard ", folder, ": it is not a folder; guard the one that it is in")));
+    }
     folder = whole.string();
   }
   absl::StatusOr<Instance> instance = Instance::Claim(options.guarded);
@@ -263,6 +270,7 @@ void AddRun(CLI::App& app, const Program& program, std::function<int()>* run) {
       ->delimiter(',')
       ->type_name("LIST");
   command->add_option("--json", options->json, "Write the counts to this file at the end")
+      ->check(ReportPathTrouble)
       ->type_name("FILE");
   command->add_flag("--quiet", options->quiet, "Print nothing but what keeps it from running");
   command
@@ -279,7 +287,9 @@ void AddOperator(CLI::App& app, std::function<int()>* run) {
   auto json = std::make_shared<std::string>();
   CLI::App* status =
       app.add_subcommand("status", "What runs, and how it is doing; 1: nothing runs");
-  status->add_option("--json", *json, "Also write it to this file")->type_name("FILE");
+  status->add_option("--json", *json, "Also write it to this file")
+      ->check(ReportPathTrouble)
+      ->type_name("FILE");
   status->callback([json, run] { *run = [json] { return ShowStatus(*json); }; });
 
   auto driver = std::make_shared<std::string>();

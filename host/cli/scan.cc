@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cerrno>
 #include <condition_variable>
 #include <cstdio>
 #include <deque>
@@ -17,6 +19,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "host/cli/service.h"
 #include "ipc/monotonic.h"
 #include "shim/embedded/embedded_shim.h"
@@ -97,6 +100,12 @@ class Scan {
     report.SetDetail("found_paths", found_);
     report.SetDetail("trouble_paths", trouble_);
     const int written = bulkhead::Conclude(report, options_.json);
+    if (denied_.load()) {
+      std::fputs(
+          "bulkhead: not everything was scanned; run it as root, or as a user who may read what "
+          "was denied\n",
+          stderr);
+    }
     if (written == kExitTrouble || !trouble_.empty()) return kExitTrouble;
     return found_.empty() ? kExitClean : kExitFound;
   }
@@ -112,9 +121,8 @@ class Scan {
     }
     if (fs::is_regular_file(status)) return queue_.Push(top);
     fs::directory_iterator entry(top, error);
-    if (error) return Trouble(top, error.message());
+    if (error) return Unlisted(top, error);
     for (const fs::directory_iterator end; entry != end && !Interrupted(); entry.increment(error)) {
-      if (error) return Trouble(top, error.message());
       const fs::file_status kind = entry->symlink_status(error);  // links are not followed
       if (fs::is_directory(kind)) {
         Walk(entry->path().string());
@@ -122,7 +130,12 @@ class Scan {
         queue_.Push(entry->path().string());
       }
     }
-    if (error) Trouble(top, error.message());
+    if (error) Unlisted(top, error);
+  }
+
+  void Unlisted(const std::string& folder, const std::error_code& error) {
+    if (error == std::errc::permission_denied) denied_.store(true);
+    Trouble(folder, absl::StrCat("can't list this folder: ", error.message()));
   }
 
   void Ask(const std::string& path) {
@@ -130,7 +143,10 @@ class Scan {
     FileRequest request;
     request.path = path;
     const absl::StatusOr<UniqueFd> file = OpenAndDescribe(request);
-    if (!file.ok()) return Trouble(path, std::string(file.status().message()));
+    if (!file.ok()) {
+      if (access(path.c_str(), R_OK) != 0 && errno == EACCES) denied_.store(true);
+      return Trouble(path, absl::StrReplaceAll(file.status().message(), {{" " + path, ""}}));
+    }
     const Completion completion = shim_.Call(request);
     const std::lock_guard<std::mutex> lock(mutex_);
     ++files_;
@@ -164,6 +180,7 @@ class Scan {
   const ScanOptions& options_;
   const bool terminal_;
   PathQueue queue_;
+  std::atomic<bool> denied_{false};  // something, to this user
   std::mutex mutex_;
   size_t files_ = 0;
   std::vector<std::string> found_;
@@ -197,7 +214,9 @@ void AddScan(CLI::App& app, const Program& program, std::function<int()>* run) {
   command->add_option("folders", options->folders, "Folders or files")
       ->required()
       ->type_name("DIR");
-  command->add_option("--json", options->json, "Write the result to this file")->type_name("FILE");
+  command->add_option("--json", options->json, "Write the result to this file")
+      ->check(ReportPathTrouble)
+      ->type_name("FILE");
   command->add_flag("--verbose", options->verbose, "Also say what the drivers and their hosts do");
   command->callback([&program, options, run] {
     *run = [&program, options] { return RunScan(program, *options); };

@@ -29,7 +29,9 @@ void AddStorm(CLI::App& app, const Program& program, std::function<int()>* run) 
     kind->add_option("--every-ms", options->every_ms, "Milliseconds between kills");
     kind->add_option("--threads", options->threads, "Callers")->check(CLI::Range(1, 64));
     kind->add_flag("--short", options->short_form, "The form for the test suite");
-    kind->add_option("--json", options->json, "Write the report to this file")->type_name("FILE");
+    kind->add_option("--json", options->json, "Write the report to this file")
+        ->check(ReportPathTrouble)
+        ->type_name("FILE");
     kind->callback([&program, options, storm, run] {
       *run = [&program, options, storm] { return storm(program, *options); };
     });

@@ -15,7 +15,6 @@
 namespace bulkhead {
 namespace {
 
-// Its own descriptors and program, which it reads later, stay readable for an ordinary user too.
 TEST(Service, OpensItsMemoryToNoOtherProcess) {
   const char* build = std::getenv("BULKHEAD_BUILD");
   ASSERT_NE(build, nullptr);

@@ -24,9 +24,8 @@
 namespace bulkhead {
 namespace {
 
-// Slots that a spinning worker looks at each time round; the others once in kPollsPerScan.
 constexpr size_t kRecentSlots = 4;
-constexpr uint32_t kPollsPerScan = 8;
+constexpr uint32_t kPollsPerLook = 32;  // at the clock
 // Between two looks at the clock a spinner needs well below a microsecond. More means that it lost
 // its CPU.
 constexpr uint64_t kPreemptedNs = 100'000;
@@ -62,6 +61,8 @@ struct HostPort::State {
     std::array<uint32_t, kRecentSlots> recent = {};  // slots served last, the last first
     SpinBudget spin{0};
     std::vector<uint32_t> order;  // all slots, those of the home lanes first
+    uint32_t turn = 0;            // in `recent`
+    uint32_t next = 0;            // in `order`
     // By slot: a ticket that is not this worker's to take (taken, or of another generation). Keeps
     // scans away from `claims`, which other workers write.
     std::vector<uint64_t> seen;
@@ -105,6 +106,9 @@ struct HostPort::State {
     for (uint32_t slot = 0; slot < slots; ++slot) view.StoreReplyPayloadBytes(slot, 0);
   }
 
+  bool MayTake(const Worker& worker, uint32_t slot) const {
+    return view.Ticket(slot) != worker.seen[slot];
+  }
   bool TryTake(Worker& worker, uint32_t slot, uint64_t* ticket);
   bool Poll(Worker& worker, uint32_t* slot, uint64_t* ticket);
   bool Scan(Worker& worker, uint32_t* slot, uint64_t* ticket);
@@ -135,7 +139,6 @@ struct HostPort::State {
 // otherwise claim a ticket that another worker has answered long since: the exchange succeeds only
 // when nobody claimed anything in this slot after `claimed` was read, and no ticket comes twice.
 bool HostPort::State::TryTake(Worker& worker, uint32_t slot, uint64_t* ticket) {
-  if (view.Ticket(slot) == worker.seen[slot]) return false;
   uint64_t claimed = claims[slot].load(std::memory_order_acquire);
   const uint64_t found = view.Ticket(slot);
   if (found == claimed || bh_ticket_generation(found) != options.generation) {
@@ -150,19 +153,21 @@ bool HostPort::State::TryTake(Worker& worker, uint32_t slot, uint64_t* ticket) {
   return true;
 }
 
+// The slot served last, where a busy caller's next call comes, and one of the others in turn: what
+// a look takes is what a call waits.
 bool HostPort::State::Poll(Worker& worker, uint32_t* slot, uint64_t* ticket) {
-  for (const uint32_t candidate : worker.recent) {
-    if (TryTake(worker, candidate, ticket)) {
-      *slot = candidate;
-      return true;
-    }
-  }
-  return false;
+  *slot = worker.recent[0];
+  if (MayTake(worker, *slot) && TryTake(worker, *slot, ticket)) return true;
+  *slot = worker.recent[worker.turn++ % kRecentSlots];
+  if (MayTake(worker, *slot) && TryTake(worker, *slot, ticket)) return true;
+  if (++worker.next == slots) worker.next = 0;
+  *slot = worker.order[worker.next];
+  return MayTake(worker, *slot) && TryTake(worker, *slot, ticket);
 }
 
 bool HostPort::State::Scan(Worker& worker, uint32_t* slot, uint64_t* ticket) {
   for (const uint32_t candidate : worker.order) {
-    if (TryTake(worker, candidate, ticket)) {
+    if (MayTake(worker, candidate) && TryTake(worker, candidate, ticket)) {
       *slot = candidate;
       return true;
     }
@@ -175,11 +180,10 @@ bool HostPort::State::Spin(Worker& worker, uint64_t started_ns, uint64_t until_n
   const uint64_t spin_until_ns = std::min(until_ns, started_ns + worker.spin.budget_ns());
   uint64_t last_ns = started_ns;
   while (last_ns < spin_until_ns && !stopping()) {
-    for (uint32_t i = 0; i < kPollsPerScan; ++i) {
+    for (uint32_t i = 0; i < kPollsPerLook; ++i) {
       if (Poll(worker, slot, ticket)) return true;
       bh_cpu_relax();
     }
-    if (Scan(worker, slot, ticket)) return true;
     const uint64_t now_ns = MonotonicNowNs();
     if (now_ns - last_ns > kPreemptedNs) {
       worker.spin.LearnPreempted();
@@ -283,14 +287,15 @@ std::optional<TakenCall> HostPort::Take(uint32_t worker, uint64_t until_ns) {
   State& state = *state_;
   BULKHEAD_CHECK(worker < state.options.workers);
   State::Worker& mine = state.workers[worker];
+  std::optional<TakenCall> taken(std::in_place);
+  TakenCall& call = *taken;
+  call.worker = worker;
   for (;;) {
-    if (state.stopping()) return std::nullopt;
-    TakenCall call;
-    call.worker = worker;
-    if (!state.Poll(mine, &call.slot, &call.ticket) &&
-        !state.Scan(mine, &call.slot, &call.ticket) &&
-        !state.Wait(worker, until_ns, &call.slot, &call.ticket)) {
-      return std::nullopt;
+    if (state.stopping() || (!state.Poll(mine, &call.slot, &call.ticket) &&
+                             !state.Scan(mine, &call.slot, &call.ticket) &&
+                             !state.Wait(worker, until_ns, &call.slot, &call.ticket))) {
+      taken.reset();
+      return taken;
     }
     state.view.StoreTaken(worker, call.slot, call.ticket);
     if (mine.recent[0] != call.slot) {
@@ -308,11 +313,11 @@ std::optional<TakenCall> HostPort::Take(uint32_t worker, uint64_t until_ns) {
       Decline(call);
       continue;
     }
-    std::memcpy(call.args, line.args, sizeof(call.args));
+    state.view.CopyArguments(call.slot, call.args);
     if (line.args_bytes < BH_INLINE_BYTES) {
       std::memset(call.args + line.args_bytes, 0, BH_INLINE_BYTES - line.args_bytes);
     }
-    return call;
+    return taken;
   }
 }
 

@@ -25,7 +25,6 @@ struct CallLine {
   uint16_t callback;
   uint16_t args_bytes;
   uint16_t flags;
-  uint64_t args[BH_INLINE_BYTES / 8];
 };
 struct CallSecondLine {
   uint64_t call_id;
@@ -59,9 +58,16 @@ class HostView {
     line.callback = bh_load_relaxed(&shared->callback);
     line.args_bytes = bh_load_relaxed(&shared->args_bytes);
     line.flags = bh_load_relaxed(&shared->flags);
-    const auto* words = reinterpret_cast<const uint64_t*>(shared->args);
-    for (size_t i = 0; i < BH_INLINE_BYTES / 8; ++i) line.args[i] = bh_load_relaxed(&words[i]);
     return line;
+  }
+  // BH_INLINE_BYTES of them. Straight to where they stay: what is stored word by word and copied on
+  // with wider loads waits for its own stores.
+  void CopyArguments(uint32_t slot, uint8_t* arguments) const {
+    const auto* words = reinterpret_cast<const uint64_t*>(call_slot(slot)->args);
+    for (size_t i = 0; i < BH_INLINE_BYTES / 8; ++i) {
+      const uint64_t word = bh_load_relaxed(&words[i]);
+      std::memcpy(arguments + i * 8, &word, 8);
+    }
   }
 
   CallSecondLine CopySecondLine(uint32_t slot) const {

@@ -21,6 +21,21 @@
 
 #define BH_LINE_ALIGNED __attribute__((aligned(BH_CACHE_LINE)))
 
+/*
+ * Copies `bytes`, whole words, each with one load and one store: a wider load of words that were
+ * stored one by one just before waits until they have left the store buffer.
+ */
+typedef uint64_t __attribute__((may_alias)) bh_word;
+static inline void bh_copy_words(void *to, const void *from, size_t bytes)
+{
+	const bh_word *in = (const bh_word *)from;
+	bh_word *out = (bh_word *)to;
+	size_t i;
+
+	for (i = 0; i < bytes / sizeof(bh_word); i++)
+		bh_store_relaxed(out + i, bh_load_relaxed(in + i));
+}
+
 static inline uint64_t bh_min_u64(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;

@@ -97,7 +97,7 @@ static void fill(struct bh_call *call, const struct bh_slot *s, struct bh_call_s
 	shared->callback = (uint16_t)call->callback;
 	shared->args_bytes = (uint16_t)call->args_bytes;
 	shared->flags = (uint16_t)flags;
-	bh_copy(shared->args, call->args, BH_INLINE_BYTES);
+	bh_copy_words(shared->args, call->args, BH_INLINE_BYTES);
 }
 
 /*

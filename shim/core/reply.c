@@ -17,13 +17,7 @@ BH_STATIC_ASSERT(offsetof(struct bh_reply_slot, status) == sizeof(uint64_t),
 void bh_reply_copy_once(const struct bh_reply_slot *slot, const struct bh_reply_facts *facts,
 			struct bh_reply_copy *copy)
 {
-	const uint64_t *line = &slot->ticket;
-	uint64_t words[BH_REPLY_WORDS];
-	uint32_t i;
-
-	for (i = 0; i < BH_REPLY_WORDS; i++)
-		words[i] = bh_load_relaxed(line + 1 + i);
-	bh_copy(copy, words, sizeof(words));
+	bh_copy_words(copy, &slot->status, BH_REPLY_WORDS * sizeof(uint64_t));
 	/* Line 1 costs a transfer: not touched unless room was lent. */
 	copy->payload_bytes = facts->reply_capacity ? bh_load_relaxed(&slot->payload_bytes) : 0;
 }

@@ -24,10 +24,21 @@ inline uint64_t MonotonicNowNs() {
          static_cast<uint64_t>(now.tv_nsec);
 }
 
+// The same clock as of the last tick: never ahead, up to 10 ms behind, and four times cheaper.
+inline uint64_t MonotonicCoarseNs() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+  return static_cast<uint64_t>(now.tv_sec) * kNanosecondsPerSecond +
+         static_cast<uint64_t>(now.tv_nsec);
+}
+
+inline uint64_t SaturatingAddNs(uint64_t time_ns, uint64_t span_ns) {
+  return span_ns > kForeverNs - time_ns ? kForeverNs : time_ns + span_ns;
+}
+
 // The absolute time `span_ns` from now.
 inline uint64_t MonotonicAfterNs(uint64_t span_ns) {
-  const uint64_t now_ns = MonotonicNowNs();
-  return span_ns > kForeverNs - now_ns ? kForeverNs : now_ns + span_ns;
+  return SaturatingAddNs(MonotonicNowNs(), span_ns);
 }
 
 }  // namespace bulkhead

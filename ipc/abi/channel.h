@@ -157,7 +157,10 @@ BH_ASSERT_TRIVIAL(struct bh_worker_line);
  * writes), 0 otherwise. The shim stores 0 before it wakes the worker. Futex words.
  */
 struct bh_host_line {
-	uint32_t sleeping[BH_WORKERS_MAX];
+	union {
+		uint32_t sleeping[BH_WORKERS_MAX];
+		uint64_t sleeping_pairs[BH_WORKERS_MAX / 2]; /* for a look at all of them */
+	};
 };
 BH_ASSERT_SIZE(struct bh_host_line, BH_CACHE_LINE);
 BH_ASSERT_TRIVIAL(struct bh_host_line);

@@ -31,6 +31,7 @@ extern "C" {
 
 #define BH_CHANNELS_MAX 8u /* drivers that one call can visit */
 #define BH_NO_DEADLINE (~0ull)
+#define BH_COARSE_NS 10000000u /* a tick of the slowest kernel */
 
 struct bh_channel;
 struct bh_call;
@@ -98,6 +99,8 @@ enum bh_violation {
 struct bh_platform {
 	void *context;
 	uint64_t (*now_ns)(void *context); /* monotonic */
+	/* The same clock read cheaply: never ahead of now_ns, behind it by BH_COARSE_NS at most. */
+	uint64_t (*coarse_ns)(void *context);
 	/*
 	 * Sleep until *word != expected, a wake, until_ns, or a spurious reason. 0, or -1 when the
 	 * caller is being killed and must not wait any longer. `word` is a bell in the reply region
@@ -220,8 +223,8 @@ enum bh_outcome {
 
 /*
  * One call. The caller owns the memory and keeps it until the call has ended; payload and
- * descriptor stay the caller's too (copied or duplicated as needed). Zero it, fill the input, start
- * it.
+ * descriptor stay the caller's too (copied or duplicated as needed). Fill the whole input, start
+ * it: the rest needs no value before.
  */
 struct bh_call {
 	/* input */
@@ -236,7 +239,6 @@ struct bh_call {
 	uint32_t reissue;      /* enum bh_reissue */
 	uint64_t deadline_ns;  /* monotonic */
 	uint64_t call_id;      /* 0: the core numbers it when a host first gets it */
-	uint64_t started_ns;   /* the time, when the caller has just looked; 0: the core looks */
 
 	/* output, valid once outcome is not BH_OUTCOME_PENDING */
 	uint32_t outcome; /* enum bh_outcome */
@@ -246,7 +248,7 @@ struct bh_call {
 	uint8_t reply[BH_INLINE_BYTES];
 	size_t reply_payload_bytes;
 	uint32_t issues;   /* times it was given to a host */
-	uint64_t ended_ns; /* the core's last look at the clock: at most one spin's look old */
+	uint64_t ended_ns; /* the core's last look at the clock: BH_COARSE_NS old at most */
 
 	/* the core's */
 	struct bh_shim *shim;

@@ -50,6 +50,7 @@ void bh_call_start(struct bh_shim *shim, struct bh_call *call)
 	call->announced = 0;
 	call->sleeping = 0;
 	call->suspect = 0;
+	call->ticket = BH_TICKET_NONE;
 	if (call->args_bytes > BH_INLINE_BYTES)
 		call->args_bytes = BH_INLINE_BYTES;
 }
@@ -341,7 +342,7 @@ static void take_answer(struct bh_call *call, uint64_t now_ns)
 	}
 	verdict = bh_reply_verdict(&copy);
 	call->reply_bytes = copy.reply_bytes;
-	bh_copy(call->reply, copy.reply, BH_INLINE_BYTES);
+	bh_copy_words(call->reply, copy.reply, BH_INLINE_BYTES);
 	take_payload(call, &copy);
 	bh_count_owned(&s->answered);
 	if (verdict.verdict == BH_VERDICT_DENY)

@@ -49,6 +49,9 @@ class FakePlatform
 	{
 		c.context = this;
 		c.now_ns = [](void *self) { return Self(self).now_ns; };
+		c.coarse_ns = [](void *self) {
+			return Self(self).now_ns - Self(self).coarse_behind_ns;
+		};
 		c.wait = [](void *self, uint32_t *word, uint32_t expected, int, uint64_t until_ns) {
 			return Self(self).Wait(word, expected, until_ns);
 		};
@@ -82,7 +85,8 @@ class FakePlatform
 	}
 
 	bh_platform c{};
-	uint64_t now_ns = 1'000'000;
+	uint64_t now_ns = 1'000'000'000;
+	uint64_t coarse_behind_ns = 0; // at most BH_COARSE_NS
 	uint32_t cpu = 0;
 	int send_result = 0;
 	uint64_t waits = 0;

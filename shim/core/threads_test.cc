@@ -36,6 +36,7 @@ class Threads
 	{
 		c.context = this;
 		c.now_ns = [](void *) { return NowNs(); };
+		c.coarse_ns = c.now_ns;
 		c.wait = [](void *self, uint32_t *word, uint32_t expected, int, uint64_t until_ns) {
 			static_cast<Threads *>(self)->Wait(word, expected, until_ns);
 			return 0;

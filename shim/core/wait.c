@@ -47,7 +47,7 @@ static int spin(struct bh_call *call, const struct bh_wait *wait, uint64_t until
 	const struct bh_platform *platform = channel->platform;
 	struct bh_lane *lane = &channel->lanes[call->lane];
 	uint32_t budget = spin_budget(channel, lane);
-	uint64_t spin_until_ns = bh_min_u64(*now_ns + budget, bh_min_u64(until_ns, wait->until_ns));
+	uint64_t spin_until_ns = 0;
 	uint32_t polls;
 
 	if (!budget)
@@ -61,6 +61,9 @@ static int spin(struct bh_call *call, const struct bh_wait *wait, uint64_t until
 			bh_cpu_relax();
 		}
 		*now_ns = platform->now_ns(platform->context);
+		if (!spin_until_ns) /* *now_ns was a coarse time until here */
+			spin_until_ns = bh_min_u64(*now_ns + budget,
+						   bh_min_u64(until_ns, wait->until_ns));
 		if (bh_load_relaxed(wait->spin_epoch) != wait->spin_epoch_value)
 			return 1;
 	} while (*now_ns < spin_until_ns);
@@ -108,10 +111,12 @@ static int run(struct bh_call *call, uint64_t until_ns, uint64_t now_ns)
 
 void bh_call_run(struct bh_shim *shim, struct bh_call *call)
 {
-	uint64_t now_ns = call->started_ns;
+	const struct bh_platform *platform = shim->platform;
+	uint64_t now_ns = platform->coarse_ns(platform->context);
 
-	if (!now_ns)
-		now_ns = shim->platform->now_ns(shim->platform->context);
+	/* A host is not to be blamed for a call that was overdue when it came. */
+	if (call->deadline_ns < now_ns + BH_COARSE_NS)
+		now_ns = platform->now_ns(platform->context);
 	bh_call_start(shim, call);
 	run(call, BH_NO_DEADLINE, now_ns);
 }

@@ -27,9 +27,15 @@ static int wake_worker(struct bh_channel *channel, uint32_t worker)
  */
 static uint32_t look_who_sleeps(struct bh_channel *channel)
 {
+	const struct bh_host_line *line = (const void *)channel->reply_region;
 	uint32_t worker, known = bh_load_relaxed(&channel->workers_known);
 	uint32_t highest = known;
+	uint64_t any = 0;
 
+	for (worker = known / 2; worker < BH_WORKERS_MAX / 2; worker++)
+		any |= bh_load_relaxed(&line->sleeping_pairs[worker]);
+	if (!any)
+		return known;
 	for (worker = known; worker < BH_WORKERS_MAX; worker++)
 		if (bh_load_relaxed(sleeping_word(channel, worker)))
 			highest = worker + 1;

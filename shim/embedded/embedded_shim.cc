@@ -27,7 +27,9 @@ EmbeddedShim::EmbeddedShim(const Options& options)
 EmbeddedShim::~EmbeddedShim() = default;
 
 uint64_t EmbeddedShim::DeadlineOf(const FileRequest& request) const {
-  return request.deadline_ns != 0 ? request.deadline_ns : MonotonicAfterNs(options_.deadline_ns);
+  // Up to a tick early, and never late.
+  return request.deadline_ns != 0 ? request.deadline_ns
+                                  : SaturatingAddNs(MonotonicCoarseNs(), options_.deadline_ns);
 }
 
 Completion EmbeddedShim::Call(const FileRequest& request) {
@@ -37,7 +39,7 @@ Completion EmbeddedShim::Call(const FileRequest& request) {
     Completion completion;
     completion.verdict = BH_VERDICT_ALLOW;
     completion.outcome = BH_OUTCOME_UNASKED;
-    completion.started_ns = completion.ended_ns = MonotonicNowNs();
+    completion.ended_ns = MonotonicCoarseNs();
     return completion;
   }
   Call(&call);

@@ -60,8 +60,7 @@ absl::StatusOr<UniqueFd> OpenAndDescribe(FileRequest& request) {
 }
 
 void FillCall(const FileRequest& request, uint64_t deadline_ns, bh_call& call) {
-  std::memset(&call, 0, sizeof(call));
-  bh_file_args args = {};
+  bh_file_args args;
   args.pid = request.pid;
   args.uid = request.uid;
   args.gid = request.gid;
@@ -70,15 +69,18 @@ void FillCall(const FileRequest& request, uint64_t deadline_ns, bh_call& call) {
   args.inode = request.inode;
   args.change = request.change;
   args.size = request.size;
-  static_assert(sizeof(args) <= sizeof(call.args));
+  static_assert(sizeof(args) == sizeof(call.args));
   std::memcpy(call.args, &args, sizeof(args));
   call.args_bytes = sizeof(args);
   call.callback = request.callback;
   call.payload = request.path.empty() ? nullptr : request.path.data();
   call.payload_bytes = request.path.size();
+  call.reply_capacity = 0;
+  call.reply_payload = nullptr;
   call.descriptor = request.descriptor;
   call.reissue = BH_REISSUE_FREELY;
   call.deadline_ns = deadline_ns;
+  call.call_id = 0;
 }
 
 Completion CompletionOf(const bh_call& call) {
@@ -87,7 +89,6 @@ Completion CompletionOf(const bh_call& call) {
   completion.outcome = call.outcome;
   completion.reason = call.reason;
   completion.issues = call.issues;
-  completion.started_ns = call.started_ns;
   completion.ended_ns = call.ended_ns;
   return completion;
 }

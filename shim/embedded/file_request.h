@@ -47,13 +47,12 @@ struct Completion {
   uint32_t outcome = BH_OUTCOME_CANCELLED;  // enum bh_outcome
   uint32_t reason = BH_REASON_ABSENT;       // enum bh_reason, when outcome is BH_OUTCOME_POLICY
   uint32_t issues = 0;                      // hosts that it was given to
-  uint64_t started_ns = 0;
-  uint64_t ended_ns = 0;
+  uint64_t ended_ns = 0;                    // CLOCK_MONOTONIC; up to 10 ms early
 
   bool allowed() const { return verdict == BH_VERDICT_ALLOW; }
 };
 
-// Fills the input of `call`, which is zeroed first. Path and descriptor are referred to, not
+// Fills the input of `call`. Path and descriptor are referred to, not
 // copied.
 void FillCall(const FileRequest& request, uint64_t deadline_ns, bh_call& call);
 

@@ -12,6 +12,7 @@ namespace {
 FutexScope ScopeOf(int shared) { return shared != 0 ? FutexScope::kShared : FutexScope::kPrivate; }
 
 uint64_t Now(void*) { return MonotonicNowNs(); }
+uint64_t Coarse(void*) { return MonotonicCoarseNs(); }
 
 int Wait(void*, uint32_t* word, uint32_t expected, int shared, uint64_t until_ns) {
   FutexWait(word, expected, ScopeOf(shared), until_ns);
@@ -45,6 +46,7 @@ uint32_t Cpu(void*) {
 UserPlatform::UserPlatform(EventQueue* events) {
   platform_.context = events;
   platform_.now_ns = &Now;
+  platform_.coarse_ns = &Coarse;
   platform_.wait = &Wait;
   platform_.wake = &Wake;
   platform_.send_descriptor = &SendDescriptor;

@@ -21,6 +21,7 @@ bh_platform PlatformOf(World* world) {
   bh_platform platform = {};
   platform.context = world;
   platform.now_ns = [](void* context) { return static_cast<World*>(context)->now_ns; };
+  platform.coarse_ns = platform.now_ns;
   platform.wait = [](void* context, uint32_t*, uint32_t, int, uint64_t until_ns) {
     static_cast<World*>(context)->now_ns = until_ns;
     return 0;

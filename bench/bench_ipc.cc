@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // bench-ipc: what a call costs beside the cheapest thing that does the same work, in the same
-// rounds. A unit of measurement is some thousand round trips; around each stands a probe of the raw
-// line, and a round whose probes disagree is dropped, because the CPUs moved. Ratios are formed
-// round by round; the median counts.
+// rounds. A unit of measurement is some hundred or thousand round trips of each; around it stands a
+// probe of the raw line, and a unit whose probes disagree is dropped, because the CPUs moved.
+// Ratios are formed unit by unit; the median counts.
+//
+// Google Benchmark runs the units, those of all cases interleaved at random: each is one
+// repetition.
+#include <benchmark/benchmark.h>
 #include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <functional>
 #include <iostream>
 #include <map>
 #include <string>
@@ -29,36 +31,61 @@ namespace {
 
 constexpr double kNearNs = 200;  // a raw round trip below it: the CPUs are neighbours
 constexpr double kProbesAgree = 1.25;
-constexpr uint64_t kGapNs = 30'000;
+constexpr int kProbeTrips = 500;
 constexpr int kExitSkipped = 77;
+
+struct Case {
+  const char* name;
+  Mode ours;
+  Mode floor;
+  int peer_cpu;  // 0 is the caller's
+  int trips;
+  uint64_t gap_ns;   // before each trip, in which the peer falls asleep; 0: no gap
+  uint64_t work_ns;  // before the peer's answer, in which the caller falls asleep; not counted
+  double limit;
+};
+
+constexpr Case kCases[] = {
+    {"spinning", Mode::kCall, Mode::kRaw, 1, 2000, 0, 0, 1.5},
+    {"host_asleep", Mode::kCallHostAsleep, Mode::kFutexOne, 1, 200, 30'000, 0, 1.25},
+    {"both_asleep", Mode::kCallBothAsleep, Mode::kFutexBoth, 1, 200, 30'000, 30'000, 1.25},
+    // On one CPU each runs while the other sleeps: nothing has to be arranged.
+    {"same_core", Mode::kCallBothAsleep, Mode::kFutexBoth, 0, 500, 0, 0, 1.25},
+};
 
 class Bench {
  public:
   explicit Bench(Peer& peer) : peer_(peer) {}
 
-  // Mean nanoseconds of a round trip in this mode.
-  double Measure(Mode mode, int peer_cpu, int trips) {
-    peer_.Enter(mode, peer_cpu);
-    Trips(mode, trips / 8 + 1);  // until everything is where it will be
-    if (mode == Mode::kFutexOne || mode == Mode::kCallHostAsleep) return MeasureApart(mode, trips);
-    const uint64_t started_ns = MonotonicNowNs();
-    Trips(mode, trips);
-    return static_cast<double>(MonotonicNowNs() - started_ns) / trips;
+  // Mean nanoseconds of a round trip.
+  double Probe() { return Together(Mode::kRaw, 1, kProbeTrips); }
+  double Measure(const Case& unit, Mode mode) {
+    return unit.gap_ns == 0 ? Together(mode, unit.peer_cpu, unit.trips) : Apart(unit, mode);
   }
   bool failed() const { return failed_; }
 
  private:
-  // With a gap before each trip in which the peer falls asleep: it has nothing to wait for awake.
-  double MeasureApart(Mode mode, int trips) {
+  void Enter(Mode mode, int peer_cpu, uint64_t work_ns, int trips) {
+    peer_.Enter(mode, peer_cpu, work_ns);
+    Trips(mode, trips / 8 + 1);  // until everything is where it will be
+  }
+  double Together(Mode mode, int peer_cpu, int trips) {
+    Enter(mode, peer_cpu, 0, trips);
+    const uint64_t started_ns = MonotonicNowNs();
+    Trips(mode, trips);
+    return static_cast<double>(MonotonicNowNs() - started_ns) / trips;
+  }
+  double Apart(const Case& unit, Mode mode) {
+    Enter(mode, unit.peer_cpu, unit.work_ns, unit.trips);
     uint64_t total_ns = 0;
-    for (int i = 0; i < trips; ++i) {
-      const uint64_t asleep_ns = MonotonicNowNs() + kGapNs;
+    for (int i = 0; i < unit.trips; ++i) {
+      const uint64_t asleep_ns = MonotonicAfterNs(unit.gap_ns);
       while (MonotonicNowNs() < asleep_ns) bh_cpu_relax();
       const uint64_t started_ns = MonotonicNowNs();
       Trips(mode, 1);
-      total_ns += MonotonicNowNs() - started_ns;
+      total_ns += MonotonicNowNs() - started_ns - unit.work_ns;
     }
-    return static_cast<double>(total_ns) / trips;
+    return static_cast<double>(total_ns) / unit.trips;
   }
 
   void Trips(Mode mode, int trips) {
@@ -101,27 +128,67 @@ class Bench {
   bool failed_ = false;
 };
 
-struct Pair {
-  const char* name;
-  Mode ours;
-  Mode floor;
-  int peer_cpu;  // 0 is the caller's
-  int trips;
-  double limit;
-};
-
-constexpr Pair kPairs[] = {
-    {"spinning", Mode::kCall, Mode::kRaw, 1, 2000, 1.5},
-    {"host_asleep", Mode::kCallHostAsleep, Mode::kFutexOne, 1, 200, 1.25},
-    {"both_asleep", Mode::kCallBothAsleep, Mode::kFutexBoth, 1, 200, 1.25},
-    {"same_core", Mode::kCallBothAsleep, Mode::kFutexBoth, 0, 200, 1.25},
-};
-
 struct Series {
   std::vector<double> ratio, ours_ns, floor_ns;
 };
 
-int Run(int rounds, const std::string& json) {
+struct Measured {
+  std::map<std::string, Series> series;  // by name and distance
+  size_t dropped = 0;
+};
+
+void RunUnit(benchmark::State& state, const Case& unit, Bench& bench, Measured& measured) {
+  for (auto iteration : state) {
+    (void)iteration;
+    const double before_ns = bench.Probe();
+    const double floor_ns = bench.Measure(unit, unit.floor);
+    const double ours_ns = bench.Measure(unit, unit.ours);
+    const double after_ns = bench.Probe();
+    state.SetIterationTime(ours_ns / 1e9);
+    state.counters["floor_ns"] = floor_ns;
+    state.counters["ratio"] = ours_ns / floor_ns;
+    if (std::max(before_ns, after_ns) > kProbesAgree * std::min(before_ns, after_ns)) {
+      ++measured.dropped;
+      continue;
+    }
+    Series& series =
+        measured.series[absl::StrCat(unit.name, before_ns < kNearNs ? "_near" : "_far")];
+    series.ratio.push_back(ours_ns / floor_ns);
+    series.ours_ns.push_back(ours_ns);
+    series.floor_ns.push_back(floor_ns);
+  }
+}
+
+// The report is ours; Google Benchmark's own goes to --benchmark_out.
+class NoConsole : public benchmark::BenchmarkReporter {
+ public:
+  bool ReportContext(const Context&) override { return true; }
+  void ReportRuns(const std::vector<Run>&) override {}
+};
+
+Report MakeReport(const Measured& measured, bool failed) {
+  Report report("bench ipc");
+  for (const Case& unit : kCases) {
+    for (const char* distance : {"_near", "_far"}) {
+      const std::string name = absl::StrCat(unit.name, distance);
+      const auto found = measured.series.find(name);
+      if (found == measured.series.end()) continue;  // the CPUs never stood like that
+      const Percentiles ratio = ComputePercentiles(found->second.ratio);
+      report.AddFigure(absl::StrCat(name, "_ratio_p50"), ratio.p50, "", unit.limit,
+                       Report::Relation::kAtMost);
+      report.AddInfo(absl::StrCat(name, "_ours_p50"), ComputePercentiles(found->second.ours_ns).p50,
+                     "ns");
+      report.AddInfo(absl::StrCat(name, "_floor_p50"),
+                     ComputePercentiles(found->second.floor_ns).p50, "ns");
+      report.AddInfo(absl::StrCat(name, "_units"), static_cast<double>(ratio.count), "");
+    }
+  }
+  report.AddFigure("calls_failed", failed ? 1 : 0, "", 0, Report::Relation::kAtMost);
+  report.AddInfo("units_dropped", static_cast<double>(measured.dropped), "");
+  return report;
+}
+
+int Run(int units, const std::string& json) {
   if (sysconf(_SC_NPROCESSORS_ONLN) < 2) {
     std::printf("SKIP: two processes on two CPUs are measured, and this machine has one\n");
     return kExitSkipped;
@@ -133,42 +200,19 @@ int Run(int rounds, const std::string& json) {
   }
   PinTo(0);
   Bench bench(**peer);
-  std::map<std::string, Series> measured;  // by name and distance
-  size_t dropped = 0;
-  for (int round = 0; round < rounds; ++round) {
-    for (const Pair& pair : kPairs) {
-      const double before_ns = bench.Measure(Mode::kRaw, 1, 500);
-      const double floor_ns = bench.Measure(pair.floor, pair.peer_cpu, pair.trips);
-      const double ours_ns = bench.Measure(pair.ours, pair.peer_cpu, pair.trips);
-      const double after_ns = bench.Measure(Mode::kRaw, 1, 500);
-      if (std::max(before_ns, after_ns) > kProbesAgree * std::min(before_ns, after_ns)) {
-        ++dropped;
-        continue;
-      }
-      Series& series = measured[absl::StrCat(pair.name, before_ns < kNearNs ? "_near" : "_far")];
-      series.ratio.push_back(ours_ns / floor_ns);
-      series.ours_ns.push_back(ours_ns);
-      series.floor_ns.push_back(floor_ns);
-    }
+  Measured measured;
+  for (const Case& unit : kCases) {
+    benchmark::RegisterBenchmark(unit.name,
+                                 [&unit, &bench, &measured](benchmark::State& state) {
+                                   RunUnit(state, unit, bench, measured);
+                                 })
+        ->UseManualTime()
+        ->Iterations(1)
+        ->Repetitions(units);
   }
-  Report report("bench ipc");
-  for (const Pair& pair : kPairs) {
-    for (const char* distance : {"_near", "_far"}) {
-      const std::string name = absl::StrCat(pair.name, distance);
-      const auto found = measured.find(name);
-      if (found == measured.end()) continue;  // the CPUs never stood like that
-      const Percentiles ratio = ComputePercentiles(found->second.ratio);
-      report.AddFigure(absl::StrCat(name, "_ratio_p50"), ratio.p50, "", pair.limit,
-                       Report::Relation::kAtMost);
-      report.AddInfo(absl::StrCat(name, "_ours_p50"), ComputePercentiles(found->second.ours_ns).p50,
-                     "ns");
-      report.AddInfo(absl::StrCat(name, "_floor_p50"),
-                     ComputePercentiles(found->second.floor_ns).p50, "ns");
-      report.AddInfo(absl::StrCat(name, "_rounds"), static_cast<double>(ratio.count), "");
-    }
-  }
-  report.AddFigure("calls_failed", bench.failed() ? 1 : 0, "", 0, Report::Relation::kAtMost);
-  report.AddInfo("units_dropped", static_cast<double>(dropped), "");
+  NoConsole console;
+  benchmark::RunSpecifiedBenchmarks(&console);
+  const Report report = MakeReport(measured, bench.failed());
   report.PrintTable(std::cout);
   if (!json.empty()) {
     if (absl::Status status = report.WriteJson(json); !status.ok()) {
@@ -183,14 +227,24 @@ int Run(int rounds, const std::string& json) {
 }  // namespace bulkhead
 
 int main(int argc, char** argv) {
+  // Google Benchmark takes its own flags out; they come after this one, and so win.
+  std::vector<char*> arguments(argv, argv + argc);
+  std::string interleave = "--benchmark_enable_random_interleaving=true";
+  arguments.insert(arguments.begin() + 1, interleave.data());
+  int count = static_cast<int>(arguments.size());
+  const bool help =
+      std::any_of(argv, argv + argc, [](std::string_view word) { return word == "--help"; });
+  if (!help) benchmark::Initialize(&count, arguments.data());
+
   CLI::App app("What a call costs, beside the raw line and the futex that do the same work");
-  int rounds = 300;
+  app.footer(
+      "Google Benchmark's flags work too: --benchmark_filter=spinning, --benchmark_out=FILE");
+  int units = 300;
   bool short_form = false;
   std::string json;
-  app.add_option("--rounds", rounds, "Rounds; each measures everything once")
-      ->check(CLI::Range(1, 100'000));
-  app.add_flag("--short", short_form, "The form for the test suite: 40 rounds");
+  app.add_option("--units", units, "Measurements of each case")->check(CLI::Range(1, 100'000));
+  app.add_flag("--short", short_form, "The form for the test suite: 40 units");
   app.add_option("--json", json, "Write the report to this file")->type_name("FILE");
-  CLI11_PARSE(app, argc, argv);
-  return bulkhead::Run(short_form ? 40 : rounds, json);
+  CLI11_PARSE(app, count, arguments.data());
+  return bulkhead::Run(short_form ? 40 : units, json);
 }

@@ -39,6 +39,14 @@ void AnswerRaw(Page& page, uint64_t& last) {
   }
 }
 
+// What a driver would do meanwhile: long enough for the caller to fall asleep.
+void Work(const Page& page) {
+  const uint64_t work_ns = bh_load_relaxed(&page.work_ns);
+  if (work_ns == 0) return;
+  const uint64_t until_ns = MonotonicAfterNs(work_ns);
+  while (MonotonicNowNs() < until_ns) bh_cpu_relax();
+}
+
 void AnswerFutex(Page& page, uint32_t& last) {
   const uint32_t seen = bh_load_acquire(&page.futex_call);
   if (seen == last) {
@@ -46,16 +54,18 @@ void AnswerFutex(Page& page, uint32_t& last) {
     return;
   }
   last = seen;
+  Work(page);
   FutexPost(&page.futex_reply, seen);
 }
 
-void AnswerCalls(HostPort& port) {
+void AnswerCalls(const Page& page, HostPort& port) {
   const uint64_t until_ns = MonotonicAfterNs(kLookNs);
   const bh_verdict_reply reply = {.verdict = BH_VERDICT_ALLOW, .cacheability = BH_CACHE_NOT};
   for (int i = 0; i < 256; ++i) {
     std::optional<TakenCall> call = port.Take(0, until_ns);
     if (!call) return;
     port.BeginDriver(*call);
+    Work(page);
     port.Reply(*call, BH_REPLY_DONE, {reinterpret_cast<const uint8_t*>(&reply), sizeof(reply)});
   }
 }
@@ -139,7 +149,7 @@ absl::StatusOr<std::unique_ptr<Peer>> Peer::Start() {
         case Mode::kCall:
         case Mode::kCallHostAsleep:
         case Mode::kCallBothAsleep:
-          AnswerCalls(*ports[ChannelOf(mode)]);
+          AnswerCalls(page, *ports[ChannelOf(mode)]);
           break;
         case Mode::kIdle:
         case Mode::kEnd:
@@ -164,21 +174,27 @@ Peer::~Peer() {
   if (page_ != nullptr) munmap(page_, sizeof(Page));
 }
 
-void Peer::Enter(Mode mode, int cpu) {
+void Peer::Enter(Mode mode, int cpu, uint64_t work_ns) {
   const uint64_t next = (((page_->mode >> 8) + 1) << 8) | static_cast<uint64_t>(mode);
   bh_store_relaxed(&page_->cpu, static_cast<uint64_t>(cpu));
+  bh_store_relaxed(&page_->work_ns, work_ns);
   bh_store_release(&page_->mode, next);
   while (bh_load_acquire(&page_->at_mode) != next) sched_yield();
 }
 
 bool Peer::Call(Mode mode, const uint8_t* arguments) {
-  bh_call call = {};
+  bh_call call;
   call.callback = BH_CALLBACK_FILE_OPEN;
   call.args_bytes = BH_INLINE_BYTES;
   std::memcpy(call.args, arguments, BH_INLINE_BYTES);
+  call.payload = nullptr;
+  call.payload_bytes = 0;
+  call.reply_capacity = 0;
+  call.reply_payload = nullptr;
   call.descriptor = -1;
-  call.started_ns = MonotonicNowNs();
-  call.deadline_ns = call.started_ns + 5 * kNanosecondsPerSecond;
+  call.reissue = BH_REISSUE_FREELY;
+  call.deadline_ns = MonotonicCoarseNs() + 5 * kNanosecondsPerSecond;
+  call.call_id = 0;
   shims_[ChannelOf(mode)]->Call(&call);
   return call.outcome == BH_OUTCOME_ANSWERED && call.verdict == BH_VERDICT_ALLOW;
 }

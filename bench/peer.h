@@ -42,6 +42,7 @@ struct Page {
   alignas(128) uint64_t mode;     // of type Mode
   alignas(128) uint64_t at_mode;  // the peer's answer: it is there
   uint64_t cpu;                   // where the peer should run
+  uint64_t work_ns;               // how long it works before it answers
 };
 
 class Peer {
@@ -50,8 +51,9 @@ class Peer {
   static absl::StatusOr<std::unique_ptr<Peer>> Start();
   ~Peer();
 
-  // Switches the peer to a mode on a CPU and waits until it is there.
-  void Enter(Mode mode, int cpu);
+  // Switches the peer to a mode on a CPU and waits until it is there. When it sleeps, it works for
+  // `work_ns` before it answers.
+  void Enter(Mode mode, int cpu, uint64_t work_ns);
   Page& page() { return *page_; }
   // One call through the channel of the mode; not 0: it ended as it should.
   bool Call(Mode mode, const uint8_t* arguments);

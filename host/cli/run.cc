@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/cli/run.h"
 
-#include <signal.h>
-#include <time.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -18,6 +19,7 @@
 #include "host/cli/service.h"
 #include "host/supervisor/instance.h"
 #include "host/supervisor/operator_server.h"
+#include "ipc/unique_fd.h"
 #include "shim/fanotify/fanotify_attachment.h"
 
 namespace bulkhead {
@@ -121,8 +123,10 @@ int RunService(const Program& program, RunOptions options) {
     status.shim_pid = static_cast<uint32_t>(guard.worker_pid());
     status.shim_incarnation = guard.counters().incarnation;
   };
+  const UniqueFd stop(eventfd(0, EFD_CLOEXEC));
   absl::StatusOr<std::unique_ptr<OperatorServer>> server =
-      OperatorServer::Listen(InstanceSocket(getpid()), &(*service)->supervisor(), complete);
+      OperatorServer::Listen(InstanceSocket(getpid()), &(*service)->supervisor(), complete,
+                             [&stop] { eventfd_write(stop.get(), 1); });
   if (!server.ok()) return Complain(server.status());
   for (const std::string& folder : options.guarded) {
     const absl::StatusOr<MarkKind> kind = guard.Guard(folder, MarkKind::kAuto, *events);
@@ -134,16 +138,15 @@ int RunService(const Program& program, RunOptions options) {
     (void)!write(options.ready_fd, "\n", 1);
     close(options.ready_fd);
   }
-  while (!program.interrupted->load()) {
-    const timespec second = {1, 0};
-    nanosleep(&second, nullptr);  // a signal ends it early
+  pollfd stopped = {stop.get(), POLLIN, 0};
+  while (!program.interrupted->load() && poll(&stopped, 1, 1000) != 1) {  // a signal ends it early
     line.Show((*service)->supervisor().Status(), guard.counters().events, 1.0);
   }
   line.End();
   const FanotifyAttachment::Counters counters = guard.counters();
   guard.RemoveGuards();  // from here on nobody waits for us
-  server->reset();
   (*service)->Stop();
+  server->reset();  // nobody waits for content any more
   guard.Stop();
   if (options.json.empty()) return kExitOk;
   Report report("run");
@@ -235,24 +238,42 @@ int ShowStatus(const std::string& json) {
   return written.ok() ? kExitOk : Complain(written);
 }
 
+// Sends a request and tells how it went.
+int Ask(const std::string& path, const ControlBuffer& request, const std::string& done) {
+  absl::StatusOr<ControlMessage> answer = AskInstance(path, request);
+  if (!answer.ok()) return Complain(answer.status());
+  const auto* result = answer->as<wire::Done>();
+  if (result == nullptr) return Complain(absl::InternalError("an answer that is none"));
+  if (result->error() != nullptr && result->error()->size() != 0) {
+    std::fprintf(stderr, "bulkhead: %s\n", result->error()->c_str());
+    return kExitFailed;
+  }
+  std::printf("%s\n", done.c_str());
+  return kExitOk;
+}
+
 // Sends a request to the one instance that runs this driver.
 int AskAbout(const std::string& driver, const ControlBuffer& request, const std::string& done) {
   for (const auto& [path, status] : Instances()) {
     for (const DriverStatusFields& running : status.drivers) {
-      if (running.name != driver) continue;
-      absl::StatusOr<ControlMessage> answer = AskInstance(path, request);
-      if (!answer.ok()) return Complain(answer.status());
-      const auto* result = answer->as<wire::Done>();
-      if (result == nullptr) return Complain(absl::InternalError("an answer that is none"));
-      if (result->error() != nullptr && result->error()->size() != 0) {
-        std::fprintf(stderr, "bulkhead: %s\n", result->error()->c_str());
-        return kExitFailed;
-      }
-      std::printf("%s\n", done.c_str());
-      return kExitOk;
+      if (running.name == driver) return Ask(path, request, done);
     }
   }
   return Complain(absl::NotFoundError(absl::StrCat("no instance runs the driver '", driver, "'")));
+}
+
+// Returns when the instance has ended.
+int StopInstance(pid_t pid) {
+  constexpr int kEndsWithinMs = 30'000;
+  // Held from before the request: the number can't become another's.
+  const UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  if (!process.valid()) return Complain(absl::NotFoundError(absl::StrCat("no process ", pid)));
+  if (const int code = Ask(InstanceSocket(pid), MakeShutdown(), "stops"); code != kExitOk) {
+    return code;
+  }
+  pollfd ended = {process.get(), POLLIN, 0};
+  if (poll(&ended, 1, kEndsWithinMs) == 1) return kExitOk;
+  return Complain(absl::DeadlineExceededError(absl::StrCat("process ", pid, " is still there")));
 }
 
 }  // namespace
@@ -312,6 +333,10 @@ void AddOperator(CLI::App& app, std::function<int()>* run) {
   release->callback([driver, run] {
     *run = [driver] { return AskAbout(*driver, MakeRelease(*driver), "released"); };
   });
+  auto pid = std::make_shared<pid_t>(0);
+  CLI::App* stop = app.add_subcommand("stop", "End a running instance in order, as Ctrl-C does");
+  stop->add_option("--pid", *pid, "Its process, as status says")->required()->type_name("PID");
+  stop->callback([pid, run] { *run = [pid] { return StopInstance(*pid); }; });
 }
 
 }  // namespace bulkhead

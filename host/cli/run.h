@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // bulkhead run: guards folders through fanotify, in the foreground, until Ctrl-C. And what talks to
-// such an instance: status, content, release.
+// such an instance: status, content, release, stop.
 #ifndef BULKHEAD_HOST_CLI_RUN_H_
 #define BULKHEAD_HOST_CLI_RUN_H_
 

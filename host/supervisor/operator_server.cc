@@ -25,23 +25,27 @@ ControlBuffer Done(const absl::Status& status, uint64_t version = 0) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<OperatorServer>> OperatorServer::Listen(
-    const std::string& path, Supervisor* supervisor, std::function<void(StatusFields&)> complete) {
+    const std::string& path, Supervisor* supervisor, std::function<void(StatusFields&)> complete,
+    std::function<void()> shut_down) {
   absl::StatusOr<ControlListener> listener = ControlListener::Listen(path);
   if (!listener.ok()) return listener.status();
   std::unique_ptr<OperatorServer> server(new OperatorServer);
   server->supervisor_ = supervisor;
   server->complete_ = std::move(complete);
+  server->shut_down_ = std::move(shut_down);
   server->listener_ = *std::move(listener);
   server->stop_ = UniqueFd(eventfd(0, EFD_CLOEXEC));
   BULKHEAD_CHECK(server->stop_.valid());
-  server->thread_ = std::thread([raw = server.get()] { raw->Run(); });
+  for (std::thread& thread : server->threads_) {
+    thread = std::thread([raw = server.get()] { raw->Run(); });
+  }
   return server;
 }
 
 OperatorServer::~OperatorServer() {
   const uint64_t one = 1;
   (void)!write(stop_.get(), &one, sizeof(one));
-  thread_.join();
+  for (std::thread& thread : threads_) thread.join();
 }
 
 void OperatorServer::Run() {
@@ -50,7 +54,7 @@ void OperatorServer::Run() {
     poll(ready, 2, -1);
     if (ready[0].revents != 0) return;
     if (ready[1].revents == 0) continue;
-    absl::StatusOr<ControlSocket> peer = listener_.Accept(0);
+    absl::StatusOr<ControlSocket> peer = listener_.Accept(0);  // or another thread was faster
     if (peer.ok()) Answer(*peer);
   }
 }
@@ -69,15 +73,28 @@ ControlBuffer OperatorServer::Carry(const ControlMessage& request) {
     return MakeStatus(status);
   }
   if (const auto* content = request.as<wire::SetContent>()) {
-    const absl::StatusOr<uint64_t> version = supervisor_->SetContent(
-        TextOf(content->driver()), TextOf(content->path()), MonotonicAfterNs(kContentWithinNs));
-    return version.ok() ? Done(absl::OkStatus(), *version) : Done(version.status());
+    const bool room = contents_.fetch_add(1) < kContentsMax;
+    ControlBuffer answer = room ? PutInForce(*content)
+                                : Done(absl::ResourceExhaustedError(
+                                      "too much content is being put in force; try again later"));
+    contents_.fetch_sub(1);
+    return answer;
   }
   if (const auto* release = request.as<wire::Release>()) {
     return Done(supervisor_->Release(TextOf(release->driver())));
   }
+  if (request.as<wire::Shutdown>() != nullptr) {
+    shut_down_();
+    return Done(absl::OkStatus());
+  }
   return Done(
       absl::InvalidArgumentError(std::string(request.name()) + " is no operator's request"));
+}
+
+ControlBuffer OperatorServer::PutInForce(const wire::SetContent& content) {
+  const absl::StatusOr<uint64_t> version = supervisor_->SetContent(
+      TextOf(content.driver()), TextOf(content.path()), MonotonicAfterNs(kContentWithinNs));
+  return version.ok() ? Done(absl::OkStatus(), *version) : Done(version.status());
 }
 
 absl::StatusOr<ControlMessage> AskInstance(const std::string& path, const ControlBuffer& request) {

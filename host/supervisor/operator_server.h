@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// OperatorServer: answers operators' requests (status, content, release) on a Unix socket that only
-// root and the user that runs the service can reach. One request a connection, one connection at a
-// time.
+// OperatorServer: answers operators' requests (status, content, release, shutdown) on a Unix socket
+// that only root and the user that runs the service can reach. One request a connection.
+//
+// Content is answered when it serves or was rolled back, which takes as long as its driver's start.
+// Some threads answer, and one of them is never given to content: status is always answered.
 #ifndef BULKHEAD_HOST_SUPERVISOR_OPERATOR_SERVER_H_
 #define BULKHEAD_HOST_SUPERVISOR_OPERATOR_SERVER_H_
 
+#include <array>
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -19,9 +23,14 @@ namespace bulkhead {
 
 class OperatorServer {
  public:
-  // `supervisor` outlives this. `complete` adds to a status what the supervisor does not know.
+  static constexpr int kContentsMax = 3;  // that many wait for theirs to serve
+
+  // `supervisor` outlives this. `complete` adds to a status what the supervisor does not know;
+  // `shut_down` is told that the service is to end. Both are called from any of the threads.
   static absl::StatusOr<std::unique_ptr<OperatorServer>> Listen(
-      const std::string& path, Supervisor* supervisor, std::function<void(StatusFields&)> complete);
+      const std::string& path, Supervisor* supervisor, std::function<void(StatusFields&)> complete,
+      std::function<void()> shut_down);
+  // Waits for the answers that are being made: stop the supervisor first.
   ~OperatorServer();
 
  private:
@@ -29,12 +38,15 @@ class OperatorServer {
   void Run();
   void Answer(ControlSocket& peer);
   ControlBuffer Carry(const ControlMessage& request);
+  ControlBuffer PutInForce(const wire::SetContent& content);
 
   Supervisor* supervisor_ = nullptr;
   std::function<void(StatusFields&)> complete_;
+  std::function<void()> shut_down_;
   ControlListener listener_;
   UniqueFd stop_;
-  std::thread thread_;
+  std::atomic<int> contents_ = 0;
+  std::array<std::thread, kContentsMax + 1> threads_;
 };
 
 // The other side: sends one request to the instance behind `path`, returns its answer.

@@ -144,11 +144,13 @@ absl::StatusOr<uint64_t> Supervisor::SetContent(const std::string& name, const s
   absl::StatusOr<Driver*> found = Named(name);
   if (!found.ok()) return found.status();
   Driver& driver = **found;
-  absl::StatusOr<uint64_t> version;
-  {
-    const std::lock_guard<std::mutex> lock(driver.content_mutex);
-    version = driver.content.Add(folder);
+  // Of two at a time one would wait for content that the other's has replaced.
+  const std::unique_lock<std::mutex> alone(driver.content_mutex, std::try_to_lock);
+  if (!alone) {
+    return absl::AbortedError(
+        absl::StrCat("other content of '", name, "' is being put in force; try again later"));
   }
+  absl::StatusOr<uint64_t> version = driver.content.Add(folder);
   if (!version.ok()) return version;
   Post([this, &driver, content = *version] {
     Step(driver, {.kind = EventKind::kContent, .content = content});
@@ -161,6 +163,7 @@ absl::StatusOr<uint64_t> Supervisor::SetContent(const std::string& name, const s
           absl::StrCat("not in force: ", driver.rolled_back_reason, "; content ",
                        driver.lifecycle->good_content(), " is wanted again"));
     }
+    if (stopping_) return absl::CancelledError("not in force: the service ends");
     const uint64_t now_ns = MonotonicNowNs();
     if (now_ns >= until_ns) {
       return absl::DeadlineExceededError(absl::StrCat("content ", *version,

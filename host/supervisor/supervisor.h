@@ -88,7 +88,8 @@ class Supervisor final : private ShimLink::Observer {
   // FailedPrecondition with the reason when the driver is quarantined; DeadlineExceeded.
   absl::Status WaitUntilServing(const std::string& driver, uint64_t until_ns);
   // Copies the folder and puts it in force. The version when it serves; FailedPrecondition with the
-  // reason when it was rolled back.
+  // reason when it was rolled back; Aborted when another thread is at it for this driver; Cancelled
+  // when the supervisor stops meanwhile.
   absl::StatusOr<uint64_t> SetContent(const std::string& driver, const std::string& folder,
                                       uint64_t until_ns);
   // Lifts a quarantine.

@@ -36,7 +36,7 @@ struct Supervisor::Driver {
 
   const DriverConfig config;
   ContentStore content;
-  std::mutex content_mutex;  // copies are made outside mutex_
+  std::mutex content_mutex;  // held, without mutex_ or before it, by who puts content in force
   ChannelId channel = 0;
   SharedMemory checkpoint;
   std::unique_ptr<Lifecycle> lifecycle;

@@ -22,7 +22,8 @@ using ::testing::Not;
 TEST_F(Cli, HelpSaysWhatThereIs) {
   const Outcome help = Run("--help");
   EXPECT_EQ(help.code, 0);
-  for (const char* command : {"run", "scan", "status", "content", "doctor", "demo", "storm"}) {
+  for (const char* command :
+       {"run", "scan", "status", "content", "stop", "doctor", "demo", "storm"}) {
     EXPECT_THAT(help.text, HasSubstr(command));
     EXPECT_EQ(Run(std::string(command) + " --help").code, 0) << command;
   }
@@ -114,6 +115,19 @@ TEST_F(CliAsRoot, RunGuardsAnswersStatusAndEndsCleanly) {
   EXPECT_TRUE(std::ifstream(files_ + "/infected").good()) << "guarded by nobody";
   // Others may run on this machine.
   EXPECT_THAT(Run("status").text, Not(HasSubstr("pid " + std::to_string(service) + ",")));
+}
+
+TEST_F(CliAsRoot, StopEndsAnInstanceInOrder) {
+  Infect();
+  const pid_t service = StartService("--driver scanner --quiet --guard " + files_);
+  ASSERT_GT(service, 0) << "it did not start";
+  EXPECT_FALSE(std::ifstream(files_ + "/infected").good());
+  const Outcome stop = Run("stop --pid " + std::to_string(service));
+  EXPECT_EQ(stop.code, 0) << stop.text;
+  EXPECT_TRUE(std::ifstream(files_ + "/infected").good()) << "it has ended when stop returns";
+  EXPECT_EQ(StopService(), 0);
+  const Outcome again = Run("stop --pid " + std::to_string(service));
+  EXPECT_EQ(again.code, 2);
 }
 
 }  // namespace

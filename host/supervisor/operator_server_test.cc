@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/supervisor/operator_server.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "host/supervisor/played_hosts.h"
+#include "host/supervisor/supervisor.h"
+#include "ipc/monotonic.h"
+
+namespace bulkhead {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+constexpr uint64_t kSoonNs = 30 * kNanosecondsPerSecond;
+
+std::string DriverName(int number) { return absl::StrCat("driver-", number); }
+
+class OperatorServerTest : public ::testing::Test {
+ protected:
+  static constexpr int kDrivers = OperatorServer::kContentsMax + 1;
+
+  void SetUp() override {
+    folder_ = absl::StrCat(testing::TempDir(), "/operator-server-test-", getpid());
+    std::filesystem::create_directories(folder_ + "/run");
+    std::filesystem::create_directories(folder_ + "/content");
+    Supervisor::Options options;
+    options.link = &shim_;
+    options.spawner = &hosts_;
+    options.run_folder = folder_ + "/run";
+    options.now_ns = MonotonicNowNs;
+    options.chance = [] { return uint64_t{0}; };
+    options.limits.drain_within_ns = kNanosecondsPerMillisecond;
+    supervisor_ = std::make_unique<Supervisor>(std::move(options));
+    for (int i = 0; i < kDrivers; ++i) {
+      DriverConfig config;
+      config.manifest.name = DriverName(i);
+      ASSERT_TRUE(supervisor_->AddDriver(config).ok());
+    }
+    ASSERT_TRUE(supervisor_->Start().ok());
+    for (int i = 0; i < kDrivers; ++i) {
+      auto host = hosts_.Attached(DriverName(i), MonotonicAfterNs(kSoonNs));
+      ASSERT_TRUE(host.ok()) << host.status();
+      ASSERT_TRUE((*host)->SayStarted((*host)->generation).ok());
+      ASSERT_TRUE(supervisor_->WaitUntilServing(DriverName(i), MonotonicAfterNs(kSoonNs)).ok());
+      serving_.push_back(*std::move(host));
+    }
+    auto server = OperatorServer::Listen(
+        Path(), supervisor_.get(), [](StatusFields& status) { status.guarded = {"/guarded"}; },
+        [this] { shut_downs_.fetch_add(1); });
+    ASSERT_TRUE(server.ok()) << server.status();
+    server_ = *std::move(server);
+  }
+  void TearDown() override {
+    supervisor_->Stop();
+    for (std::thread& thread : operators_) thread.join();
+    server_.reset();
+    supervisor_.reset();
+    std::filesystem::remove_all(folder_);
+  }
+  std::string Path() const { return folder_ + "/socket"; }
+
+  // What the answer says is wrong; "" for done.
+  std::string Ask(const ControlBuffer& request) {
+    const absl::StatusOr<ControlMessage> answer = AskInstance(Path(), request);
+    if (!answer.ok()) return std::string(answer.status().message());
+    const auto* done = answer->as<wire::Done>();
+    if (done == nullptr) return absl::StrCat("answered with ", answer->name());
+    return done->error() != nullptr ? done->error()->str() : "";
+  }
+  std::string GiveContent(int number) {
+    return Ask(MakeSetContent(DriverName(number), folder_ + "/content"));
+  }
+  // An operator gives the first `count` drivers content, which then does not start.
+  void GiveSlowContent(int count) {
+    answers_.resize(static_cast<size_t>(count));
+    for (int i = 0; i < count; ++i) {
+      operators_.emplace_back(
+          [this, i, answer = &answers_[static_cast<size_t>(i)]] { *answer = GiveContent(i); });
+    }
+    for (int i = 0; i < count; ++i) {
+      auto host = hosts_.Attached(DriverName(i), MonotonicAfterNs(kSoonNs));
+      ASSERT_TRUE(host.ok()) << host.status();
+      starting_.push_back(*std::move(host));
+    }
+  }
+  void WaitForAnswers() {
+    for (std::thread& thread : operators_) thread.join();
+    operators_.clear();
+  }
+
+  std::string folder_;
+  IdleShim shim_;
+  PlayedHosts hosts_;
+  std::unique_ptr<Supervisor> supervisor_;
+  std::unique_ptr<OperatorServer> server_;
+  std::atomic<int> shut_downs_ = 0;
+  std::vector<std::shared_ptr<PlayedHost>> serving_;
+  std::vector<std::shared_ptr<PlayedHost>> starting_;  // of the content that was given
+  std::vector<std::thread> operators_;
+  std::vector<std::string> answers_;
+};
+
+TEST_F(OperatorServerTest, StatusIsAnsweredWhileContentStarts) {
+  GiveSlowContent(OperatorServer::kContentsMax);
+  const absl::StatusOr<ControlMessage> answer = AskInstance(Path(), MakeGetStatus());
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  ASSERT_NE(answer->as<wire::Status>(), nullptr);
+  const StatusFields status = ReadStatus(*answer->as<wire::Status>());
+  EXPECT_EQ(status.guarded, std::vector<std::string>{"/guarded"});
+  ASSERT_EQ(status.drivers.size(), size_t{kDrivers});
+  EXPECT_EQ(status.drivers[0].state, "awaiting started");
+  EXPECT_THAT(GiveContent(OperatorServer::kContentsMax), HasSubstr("too much content"));
+  for (const auto& host : starting_) ASSERT_TRUE(host->SayStarted(host->generation).ok());
+  WaitForAnswers();
+  for (const std::string& text : answers_) EXPECT_THAT(text, IsEmpty());
+  EXPECT_EQ(supervisor_->Status().drivers[0].content_version, 1u);
+}
+
+TEST_F(OperatorServerTest, ContentOfOneDriverIsGivenByOneAtATime) {
+  GiveSlowContent(1);
+  EXPECT_THAT(GiveContent(0), HasSubstr("is being put in force"));
+  ASSERT_TRUE(starting_[0]->SayStarted(starting_[0]->generation).ok());
+  WaitForAnswers();
+  EXPECT_THAT(answers_[0], IsEmpty());
+}
+
+TEST_F(OperatorServerTest, AStopEndsTheWaitForContent) {
+  GiveSlowContent(1);
+  supervisor_->Stop();
+  WaitForAnswers();
+  EXPECT_THAT(answers_[0], HasSubstr("the service ends"));
+}
+
+TEST_F(OperatorServerTest, ShutdownIsPassedOn) {
+  EXPECT_EQ(Ask(MakeShutdown()), "");
+  EXPECT_EQ(shut_downs_.load(), 1);
+}
+
+TEST_F(OperatorServerTest, WhatIsNoOperatorsRequestIsRefusedByName) {
+  EXPECT_THAT(Ask(MakePing(1)), HasSubstr("Ping is no operator's request"));
+  EXPECT_THAT(Ask(MakeRelease("none")), HasSubstr("no driver 'none'"));
+}
+
+}  // namespace
+}  // namespace bulkhead

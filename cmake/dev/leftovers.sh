@@ -3,12 +3,14 @@
 # Other work goes on on the machine meanwhile, so each look is limited to what can be the run's.
 
 # Processes that carry the run's mark in their environment, or run a program of our build folder
-# (a driver host starts with an empty environment).
+# (a driver host starts with an empty environment). Those that nobody may look into, as hosts and
+# supervisors are, still tell their command line.
 leftover_processes() {
   local directory pid program
   for directory in /proc/[0-9]*; do
     pid=${directory#/proc/}
-    program=$(readlink "$directory/exe" 2>/dev/null) || continue
+    program=$(readlink "$directory/exe" 2>/dev/null) ||
+      IFS= read -r -d '' program 2>/dev/null <"$directory/cmdline" || continue
     if [[ $program == "$ROOT"/build/* ]] ||
       { tr '\0' '\n' <"$directory/environ" | grep -qx "BULKHEAD_TEST_RUN=$run_id"; } 2>/dev/null; then
       # The start time tells a process from a later one with the same id.

@@ -73,8 +73,13 @@ class PathQueue {
 
 class Scan {
  public:
-  Scan(const Program& program, EmbeddedShim& shim, const ScanOptions& options)
-      : program_(program), shim_(shim), options_(options), terminal_(isatty(STDERR_FILENO) == 1) {}
+  // `own` is the service's own folder, which is nobody's to be found in.
+  Scan(const Program& program, EmbeddedShim& shim, const ScanOptions& options, fs::path own)
+      : program_(program),
+        shim_(shim),
+        options_(options),
+        own_(std::move(own)),
+        terminal_(isatty(STDERR_FILENO) == 1) {}
 
   void Run() {
     std::vector<std::thread> askers;
@@ -120,6 +125,7 @@ class Scan {
       return Trouble(top, error ? error.message() : "no such file or folder");
     }
     if (fs::is_regular_file(status)) return queue_.Push(top);
+    if (fs::equivalent(top, own_, error)) return;
     fs::directory_iterator entry(top, error);
     if (error) return Unlisted(top, error);
     for (const fs::directory_iterator end; entry != end && !Interrupted(); entry.increment(error)) {
@@ -178,6 +184,7 @@ class Scan {
   const Program& program_;
   EmbeddedShim& shim_;
   const ScanOptions& options_;
+  const fs::path own_;
   const bool terminal_;
   PathQueue queue_;
   std::atomic<bool> denied_{false};  // something, to this user
@@ -198,7 +205,7 @@ int RunScan(const Program& program, ScanOptions options) {
       Service::Start(program, options.service, shim->get(), "embedded");
   if (!service.ok()) return Complain(service.status());
   const uint64_t started_ns = program.now_ns();
-  Scan scan(program, **shim, options);
+  Scan scan(program, **shim, options, (*service)->folder());
   scan.Run();
   (*service)->Stop();
   return scan.Conclude(static_cast<double>(program.now_ns() - started_ns) / 1e9);

@@ -45,6 +45,8 @@ class Service {
                                                         const std::string& attachment);
   Supervisor& supervisor() { return *supervisor_; }
   const std::vector<std::string>& drivers() const { return names_; }
+  // Where it keeps what it made for its hosts.
+  const std::string& folder() const { return folder_.path(); }
   // Ends every host. Also done by the destructor.
   void Stop() { supervisor_->Stop(); }
 

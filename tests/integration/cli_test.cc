@@ -42,6 +42,12 @@ TEST_F(Cli, ScanSaysCleanFoundAndTrouble) {
   EXPECT_THAT(trouble.text, HasSubstr("No such file"));
 }
 
+// The driver's copy of the rules, which hold the very strings that they look for, lies in there.
+TEST_F(Cli, ScanDoesNotFindItsOwnRules) {
+  const Outcome own = Run("scan --driver scanner " + temporary_);
+  EXPECT_EQ(own.code, 0) << own.text;
+}
+
 TEST_F(Cli, ScanSaysWhatIsWrongWithItsRules) {
   const Outcome missing = Run("scan --driver scanner --rules " + folder_ + "/nothing " + files_);
   EXPECT_EQ(missing.code, 2);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <utility>
 
@@ -42,6 +43,11 @@ absl::Status PlayedHost::ReadAttach(uint64_t until_ns) {
   }
 }
 
+void PlayedHost::Write(const std::string& text) {
+  BULKHEAD_CHECK(write(error_output_.get(), text.data(), text.size()) ==
+                 static_cast<ssize_t>(text.size()));
+}
+
 void PlayedHost::Die() { End(SIGSEGV); }
 
 void PlayedHost::End(int signal) {
@@ -60,7 +66,10 @@ absl::StatusOr<ChildProcess> PlayedHosts::Spawn(
   if (!pidfd.ok()) return pidfd.status();
   ChildProcess child;
   child.pidfd = *std::move(pidfd);
-  child.error_output = Null();
+  int errors[2];
+  if (pipe2(errors, O_CLOEXEC | O_NONBLOCK) != 0) return absl::ErrnoToStatus(errno, "pipe");
+  child.error_output.reset(errors[0]);
+  host->error_output_.reset(errors[1]);
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     child.pid = ++newest_;

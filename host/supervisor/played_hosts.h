@@ -36,12 +36,14 @@ class PlayedHost {
   absl::Status SayStarted(uint32_t of_generation);
   // Reads until Attach comes.
   absl::Status ReadAttach(uint64_t until_ns);
-  void Die();  // of SIGSEGV
+  void Write(const std::string& text);  // to its standard error
+  void Die();                           // of SIGSEGV
 
  private:
   friend class PlayedHosts;
   void End(int signal);
   UniqueFd ended_;  // an eventfd: the supervisor has it as the process's pidfd
+  UniqueFd error_output_;
   std::atomic<int> signal_ = 0;
 };
 

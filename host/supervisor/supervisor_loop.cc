@@ -10,6 +10,7 @@
 #include <array>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "host/supervisor/supervisor.h"
 #include "host/supervisor/supervisor_driver.h"
@@ -22,7 +23,20 @@ namespace {
 using Level = SupervisorEvent::Level;
 
 constexpr size_t kErrorTailBytesMax = 4096;
+constexpr size_t kLastLineBytesMax = 256;
 constexpr int kMessagesAtOnceMax = 256;
+
+// What a host wrote to standard error before it ended, for an operator's terminal: nothing but
+// what can be printed.
+std::string LastLine(std::string text) {
+  absl::StripTrailingAsciiWhitespace(&text);
+  std::string line = text.substr(text.rfind('\n') + 1, kLastLineBytesMax);
+  const auto unprintable = [](char letter) {
+    return !absl::ascii_isprint(static_cast<unsigned char>(letter));
+  };
+  std::replace_if(line.begin(), line.end(), unprintable, '?');
+  return line;
+}
 
 }  // namespace
 
@@ -165,6 +179,9 @@ void Supervisor::OnDeath(Driver& driver) {
   driver.control.Close();
   driver.shim_files.reset();
   driver.last_end = exit.text;
+  if (const std::string line = LastLine(driver.error_tail); !line.empty()) {
+    absl::StrAppend(&driver.last_end, "; it last wrote: ", line);
+  }
   Step(driver, {.kind = EventKind::kExited,
                 .generation = driver.lifecycle->generation(),
                 .end = exit.end,

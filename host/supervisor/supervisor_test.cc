@@ -133,5 +133,15 @@ TEST_F(SupervisorTest, AHostThatTakesNoAttachFailsToStart) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("took no Attach"));
 }
 
+TEST_F(SupervisorTest, SaysWhatAFallenHostWroteLast) {
+  Start({"talker"});
+  auto host = hosts_.Attached("talker", MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(host.ok()) << host.status();
+  (*host)->Write("before\n\x1b[2Jlast\x07 words\n\n");
+  (*host)->Die();
+  ASSERT_TRUE(hosts_.Attached("talker", MonotonicAfterNs(kSoonNs)).ok());
+  EXPECT_EQ(supervisor_->Status().drivers[0].last_end, "signal 11; it last wrote: ?[2Jlast? words");
+}
+
 }  // namespace
 }  // namespace bulkhead

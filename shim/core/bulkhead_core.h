@@ -110,11 +110,11 @@ struct bh_platform {
 		    uint64_t until_ns);
 	void (*wake)(void *context, uint32_t *word, int shared, int waiters);
 	/*
-	 * Send `descriptor` ahead of a ticket to the host of the channel's present generation. Must
-	 * not wait. 0, -1 when there is no room now, -2 when it can never be sent.
+	 * Send the call's file ahead of a ticket to the host of the channel's present generation.
+	 * Must not wait. 0, -1 when there is no room now, -2 when it can never be sent.
 	 */
 	int (*send_descriptor)(void *context, void *channel_cookie, uint32_t slot, uint64_t ticket,
-			       int descriptor);
+			       const struct bh_call *call);
 	void (*event)(void *context, void *channel_cookie, uint32_t event, uint32_t detail,
 		      uint32_t generation, uint64_t call_id);
 	/* Index of the CPU that runs the caller, for the choice of a lane. */
@@ -209,6 +209,8 @@ struct bh_shim {
 };
 void bh_shim_init(struct bh_shim *shim, const struct bh_platform *platform);
 int bh_shim_add(struct bh_shim *shim, struct bh_channel *channel); /* -1 when full */
+/* Whether any channel would be asked about this callback. */
+int bh_shim_wants(const struct bh_shim *shim, uint32_t callback);
 
 /* How a call ended. */
 enum bh_outcome {
@@ -235,7 +237,7 @@ struct bh_call {
 	size_t payload_bytes;
 	size_t reply_capacity; /* room for an answer beyond the line; 0 for deciding calls */
 	void *reply_payload;   /* where that answer is copied: reply_capacity bytes, or NULL */
-	int descriptor;        /* the file, or -1 */
+	int descriptor;        /* the file, as send_descriptor() knows it; negative: none */
 	uint32_t reissue;      /* enum bh_reissue */
 	uint64_t deadline_ns;  /* monotonic */
 	uint64_t call_id;      /* 0: the core numbers it when a host first gets it */

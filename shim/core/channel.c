@@ -298,3 +298,14 @@ int bh_shim_add(struct bh_shim *shim, struct bh_channel *channel)
 	shim->channel_count++;
 	return 0;
 }
+
+int bh_shim_wants(const struct bh_shim *shim, uint32_t callback)
+{
+	uint64_t bit = bh_callback_bit(callback);
+	uint32_t i;
+
+	for (i = 0; i < shim->channel_count; i++)
+		if (bh_load_relaxed(&shim->channels[i]->callbacks) & bit)
+			return 1;
+	return 0;
+}

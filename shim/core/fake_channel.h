@@ -58,7 +58,8 @@ class FakePlatform
 		c.wake = [](void *self, uint32_t *word, int, int) {
 			Self(self).wakes.push_back(word);
 		};
-		c.send_descriptor = [](void *self, void *, uint32_t, uint64_t ticket, int) {
+		c.send_descriptor = [](void *self, void *, uint32_t, uint64_t ticket,
+				       const bh_call *) {
 			Self(self).sent_tickets.push_back(ticket);
 			return Self(self).send_result;
 		};

@@ -109,7 +109,7 @@ static int send_descriptor(struct bh_call *call, uint32_t slot, uint64_t ticket)
 	const struct bh_platform *platform = call->channel->platform;
 
 	return platform->send_descriptor(platform->context, call->channel->cookie, slot, ticket,
-					 call->descriptor);
+					 call);
 }
 
 enum bh_issue_result bh_issue(struct bh_call *call, uint32_t generation)

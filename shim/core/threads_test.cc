@@ -44,7 +44,9 @@ class Threads
 		c.wake = [](void *self, uint32_t *, int, int) {
 			static_cast<Threads *>(self)->Wake();
 		};
-		c.send_descriptor = [](void *, void *, uint32_t, uint64_t, int) { return 0; };
+		c.send_descriptor = [](void *, void *, uint32_t, uint64_t, const bh_call *) {
+			return 0;
+		};
 		c.event = [](void *self, void *, uint32_t event, uint32_t, uint32_t, uint64_t) {
 			static_cast<Threads *>(self)->events[event]++;
 		};

@@ -23,8 +23,8 @@ void Wake(void*, uint32_t* word, int shared, int waiters) {
   FutexWake(word, ScopeOf(shared), waiters);
 }
 
-int SendDescriptor(void*, void* cookie, uint32_t slot, uint64_t ticket, int descriptor) {
-  return static_cast<const ChannelCookie*>(cookie)->route->Send(slot, ticket, descriptor);
+int SendDescriptor(void*, void* cookie, uint32_t slot, uint64_t ticket, const bh_call* call) {
+  return static_cast<const ChannelCookie*>(cookie)->route->Send(slot, ticket, call->descriptor);
 }
 
 void Event(void* context, void* cookie, uint32_t event, uint32_t detail, uint32_t generation,

@@ -27,7 +27,7 @@ bh_platform PlatformOf(World* world) {
     return 0;
   };
   platform.wake = [](void*, uint32_t*, int, int) {};
-  platform.send_descriptor = [](void*, void*, uint32_t, uint64_t, int) { return 0; };
+  platform.send_descriptor = [](void*, void*, uint32_t, uint64_t, const bh_call*) { return 0; };
   platform.event = [](void*, void*, uint32_t, uint32_t, uint32_t, uint64_t) {};
   platform.cpu = [](void*) -> uint32_t { return 0; };
   return platform;

@@ -73,7 +73,7 @@ bh_platform StillPlatform() {
   platform.now_ns = [](void*) -> uint64_t { return 1'000; };
   platform.wait = [](void*, uint32_t*, uint32_t, int, uint64_t) { return -1; };
   platform.wake = [](void*, uint32_t*, int, int) {};
-  platform.send_descriptor = [](void*, void*, uint32_t, uint64_t, int) { return -2; };
+  platform.send_descriptor = [](void*, void*, uint32_t, uint64_t, const bh_call*) { return -2; };
   platform.event = [](void*, void*, uint32_t, uint32_t, uint32_t, uint64_t) { ADD_FAILURE(); };
   platform.cpu = [](void*) -> uint32_t { return 0; };
   return platform;

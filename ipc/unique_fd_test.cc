@@ -22,7 +22,8 @@ TEST(UniqueFd, ClosesWhatItOwnsOnce) {
     raw = fd.get();
     ASSERT_TRUE(IsOpen(raw));
     UniqueFd moved = std::move(fd);
-    EXPECT_FALSE(fd.valid());  // NOLINT(bugprone-use-after-move): what is tested
+    // NOLINTNEXTLINE(bugprone-use-after-move,clang-analyzer-cplusplus.Move): what is tested
+    EXPECT_FALSE(fd.valid());
     EXPECT_EQ(moved.get(), raw);
     EXPECT_TRUE(IsOpen(raw));
   }

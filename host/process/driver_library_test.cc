@@ -18,7 +18,8 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 std::string Module(const std::string& name) {
-  return std::string(std::getenv("BULKHEAD_TEST_MODULES")) + "/" + name + ".so";
+  const char* folder = std::getenv("BULKHEAD_TEST_MODULES");
+  return std::string(folder != nullptr ? folder : ".") + "/" + name + ".so";
 }
 
 std::string Refusal(const std::string& path, const std::string& name = "module",

@@ -64,9 +64,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"calbacks", "[]", "is no field"}));
 
 TEST(Manifest, RefusesWhatIsNoManifest) {
-  for (const char* text : {"", "[]", "null", "{", "\"text\"",
-                           "\x7f"
-                           "ELF"}) {
+  for (const char* text : {"", "[]", "null", "{", "\"text\"", "\177ELF"}) {
     EXPECT_FALSE(ParseManifest(text).ok()) << text;
   }
   EXPECT_FALSE(ParseManifest(std::string(100'000, '[')).ok());

@@ -37,11 +37,11 @@ function(bulkhead_executable name)
   endif()
 endfunction()
 
-# bulkhead_driver(NAME SOURCES file... [LIBS lib...] [FILES file...])
+# bulkhead_driver(NAME SOURCES file... [LIBS lib...] [FILES file...] [INSTALL])
 # A driver folder as the host expects it: <build>/drivers/NAME/NAME.so, and FILES (manifest, content)
 # beside it under the names they have here. It links bulkhead_sdk and nothing else of ours.
 function(bulkhead_driver name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;LIBS;FILES")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "INSTALL" "" "SOURCES;LIBS;FILES")
   bulkhead_reject_unparsed(${name})
   set(folder ${PROJECT_BINARY_DIR}/drivers/${name})
   set(target bulkhead_driver_${name})
@@ -53,6 +53,9 @@ function(bulkhead_driver name)
   foreach(file IN LISTS arg_FILES)
     configure_file(${file} ${folder}/${file} COPYONLY)
   endforeach()
+  if(arg_INSTALL)
+    install(DIRECTORY ${folder} DESTINATION lib/bulkhead/drivers USE_SOURCE_PERMISSIONS)
+  endif()
 endfunction()
 
 # bulkhead_test(NAME SOURCES file... [LIBS lib...] [LABELS label...] [TIMEOUT seconds]

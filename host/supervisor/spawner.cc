@@ -105,7 +105,10 @@ ChildExit ProcessSpawner::Reap(ChildProcess& child) {
     exit.end = info.si_status == 0 ? EndCause::kStopped : EndCause::kCrashed;
     exit.text = absl::StrCat("exit code ", info.si_status);
   } else {
-    exit.end = info.si_status == SIGKILL ? EndCause::kKilled : EndCause::kCrashed;
+    // SIGTERM and SIGINT are sent to whole process groups: by systemd, by Ctrl-C.
+    const int signal = info.si_status;
+    exit.end = signal == SIGKILL || signal == SIGTERM || signal == SIGINT ? EndCause::kKilled
+                                                                          : EndCause::kCrashed;
     exit.text = absl::StrCat("signal ", info.si_status, " (", strsignal(info.si_status), ")");
   }
   return exit;

@@ -76,6 +76,9 @@ test_main() {
   scratch=$run_folder/tmp
   run_id=${run_folder##*.}
   mkdir "$results" "$scratch"
+  # Some tests do a part as nobody, who has to get there as to /tmp.
+  chmod 711 "$run_folder"
+  chmod 1777 "$scratch"
   touch "$results/checks.tsv" "$results/ctest-failed.tsv"
   trap 'rm -rf "$run_folder"' EXIT
   leftovers_snapshot "$run_folder/before"

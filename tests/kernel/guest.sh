@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+# What a guest script has to say its results with: '. /guest/lib' at its start.
+# Whatever it prints is shown when the run fails; results.py has the lines of the result port.
+
+one_line() { tr '\t\n' '  ' | cut -c 1-300; }
+
+# result passed|failed|skipped NAME [DETAIL]
+result() { printf '%s\t%s\t%s\n' "$1" "$2" "$(printf %s "${3:-}" | one_line)" >/dev/ttyS1; }
+
+# bring NAME PATH: hands a file to who started the guest.
+bring() { printf 'file\t%s\t%s\n' "$1" "$(base64 "$2" | tr -d '\n')" >/dev/ttyS1; }
+
+# run_program NAME SECONDS COMMAND...: passed when it ends with 0 in time. What it printed is left
+# in /tmp/NAME.out.
+run_program() {
+  local name=$1 seconds=$2 code=0
+  shift 2
+  echo "== $name"
+  timeout -s KILL "$seconds" "$@" >"/tmp/$name.out" 2>&1 || code=$?
+  cat "/tmp/$name.out"
+  case $code in
+    0) return 0 ;;
+    137 | 143) result failed "$name" "killed: it crashed, or took longer than $seconds s" ;;
+    *) result failed "$name" "code $code; $(grep -m 1 -E ':[0-9]+: Failure$' "/tmp/$name.out")" ;;
+  esac
+  return 1
+}
+
+# run_test NAME SECONDS COMMAND...
+run_test() { ! run_program "$@" || result passed "$1"; }
+
+# run_gtest NAME SECONDS PROGRAM...: tells how many of its tests ran, and why others did not.
+run_gtest() {
+  run_program "$@" || return 0
+  local passed skipped reasons
+  passed=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) test.*/\1/p' "/tmp/$1.out")
+  skipped=$(sed -n 's/^\[  SKIPPED \] \([0-9]*\) test.*/\1/p' "/tmp/$1.out")
+  reasons=$(grep -A 1 -E ':[0-9]+: Skipped$' "/tmp/$1.out" | grep -v -E ': Skipped$|^--$' | sort -u)
+  if [ "${passed:-0}" -gt 0 ]; then
+    result passed "$1" "$passed tests${skipped:+, $skipped skipped: $reasons}"
+  elif [ "${skipped:-0}" -gt 0 ]; then
+    result skipped "$1" "all $skipped tests: $reasons"
+  else
+    result failed "$1" "it ran no test"
+  fi
+}

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Debian's kernel for a guest: fetched through apt, which checks its hashes, and never installed.
+
+An installed image would get a boot loader's triggers run and could become the machine's own kernel.
+"""
+import glob
+import os
+import platform
+import re
+import subprocess
+import tarfile
+import tempfile
+
+DOWNLOAD_SECONDS_MAX = 150
+# 6.1.0-56-amd64, 6.12.9+bpo-amd64; not the flavours rt and cloud, nor the headers' common half.
+VERSION = re.compile(r"\d[\d.]*(\+bpo)?(-\d+)?-amd64")
+
+
+class Unavailable(Exception):
+    """This machine cannot have the kernel; the message says why and what would help."""
+
+
+def _age(version):
+    return [int(number) for number in re.findall(r"\d+", version.removesuffix("-amd64"))]
+
+
+def wanted_version():
+    """The one asked for, else the newest that there are headers of: modules are built for it."""
+    asked = os.environ.get("BULKHEAD_KERNEL")
+    if asked:
+        if not VERSION.fullmatch(asked):
+            raise ValueError(f"BULKHEAD_KERNEL={asked} is no version like 6.1.0-56-amd64")
+        known = subprocess.run(["apt-cache", "show", f"linux-image-{asked}"], check=False,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if known.returncode != 0:
+            raise ValueError(f"BULKHEAD_KERNEL={asked}: apt knows no package linux-image-{asked}; "
+                             "'apt-cache search linux-image' lists what there is")
+        return asked
+    if platform.machine() != "x86_64":
+        raise Unavailable(f"the guest is an x86-64 machine, and this one is {platform.machine()}")
+    versions = [path.rpartition("linux-headers-")[2]
+                for path in glob.glob("/usr/src/linux-headers-*-amd64")]
+    versions = [version for version in versions if VERSION.fullmatch(version)]
+    if not versions:
+        raise Unavailable("no kernel headers are installed; run ./dev setup")
+    return max(versions, key=_age)
+
+
+def _download(package, folder):
+    try:
+        apt = subprocess.run(["apt-get", "download", "-q", package], cwd=folder, check=False,
+                             text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, timeout=DOWNLOAD_SECONDS_MAX)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unavailable(f"apt-get download {package}: {error}") from error
+    packages = glob.glob(os.path.join(folder, "*.deb"))
+    if apt.returncode != 0 or len(packages) != 1:
+        errors = [line for line in apt.stdout.splitlines() if line.startswith("E:")]
+        raise Unavailable(f"'apt-get download {package}' failed: "
+                          f"{' '.join(errors) or 'it fetched nothing'} (where the archive has "
+                          "moved on: apt-get update, then install linux-headers-amd64)")
+    return packages[0]
+
+
+def _unpack(package, names, folder):
+    """Takes boot/NAME of each name; a stream, because the modules behind them are 400 MB."""
+    missing = set(names)
+    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL) as unpacker:
+        with tarfile.open(fileobj=unpacker.stdout, mode="r|") as archive:
+            for member in archive:
+                name = member.name.removeprefix("./boot/")
+                if name not in missing or not member.isfile():
+                    continue
+                with open(os.path.join(folder, name), "wb") as target:
+                    target.write(archive.extractfile(member).read())
+                missing.remove(name)
+                if not missing:
+                    break
+        unpacker.kill()  # it may wait with the rest of the package
+    if missing:
+        raise Unavailable(f"{os.path.basename(package)} has no {' or '.join(sorted(missing))}")
+
+
+def fetch(version, cache):
+    """The path of the kernel VERSION, fetched into CACHE/VERSION by the first who asks."""
+    folder = os.path.join(cache, version)
+    kernel = os.path.join(folder, f"vmlinuz-{version}")
+    if os.path.exists(kernel):
+        return kernel
+    os.makedirs(cache, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix=f".{version}.") as scratch:
+        ready = os.path.join(scratch, "ready")
+        os.mkdir(ready)
+        package = _download(f"linux-image-{version}", scratch)
+        _unpack(package, [f"vmlinuz-{version}", f"config-{version}"], ready)
+        try:
+            os.rename(ready, folder)  # all or nothing, whoever else fetches it meanwhile
+        except OSError:
+            if not os.path.exists(kernel):
+                raise
+    return kernel

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The machine that a guest runs on: QEMU without KVM, so that it works wherever the tests do.
+
+Serial ports, because Debian's kernel has their driver built in and virtio's only as modules:
+ttyS0 the kernel's log and nothing else, ttyS1 the results, ttyS2 what programs print.
+"""
+import os
+import subprocess
+import time
+
+QEMU = "qemu-system-x86_64"
+PORTS = ("console", "results", "output")
+# A first oops ends the run, with its trace on the console: what follows one means nothing.
+# Uninterruptible sleep is a finding long before the kernel's own two minutes. Without tsc=reliable
+# the kernel takes QEMU's two CPUs for unsynchronised and reads every clock from an emulated HPET,
+# outside the vDSO; both CPUs' TSC is the machine's.
+COMMAND_LINE = ("console=ttyS0 panic=-1 oops=panic sysctl.kernel.hung_task_timeout_secs=20 "
+                "sysctl.kernel.printk_ratelimit=0 tsc=reliable rdinit=/guest/init")
+
+
+class Machine:
+    """Runs once, in FOLDER, where each port's output is a file. Use it in a 'with' statement."""
+
+    def __init__(self, folder, kernel, initramfs, cpus, memory_mib):
+        self._folder = folder
+        # Whoever ends this process by SIGKILL ends the guest too.
+        command = ["setpriv", "--pdeathsig", "KILL", QEMU, "-no-user-config", "-nodefaults",
+                   "-display", "none", "-no-reboot", "-accel", "tcg,thread=multi", "-cpu", "max",
+                   "-smp", str(cpus), "-m", str(memory_mib), "-kernel", kernel,
+                   "-initrd", initramfs, "-append", COMMAND_LINE]
+        for port in PORTS:
+            open(self._path(port), "wb").close()  # or an earlier run could speak for this one
+            command += ["-serial", f"file:{self._path(port)}"]
+        with open(self._path("qemu"), "wb") as errors:
+            self._began = time.monotonic()
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=errors,
+                                             stderr=subprocess.STDOUT)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._process.kill()
+        self._process.wait()
+
+    def wait(self, seconds_max):
+        """Returns None when the guest switched itself off, else what is wrong."""
+        try:
+            code = self._process.wait(seconds_max)
+        except subprocess.TimeoutExpired:
+            return f"the guest did not end within {seconds_max} s"
+        return None if code == 0 else f"{QEMU} ended with code {code}: {self.read('qemu').strip()}"
+
+    def seconds(self):
+        return time.monotonic() - self._began
+
+    def read(self, port):
+        with open(self._path(port), encoding="utf-8", errors="replace", newline="\n") as file:
+            return file.read()
+
+    def _path(self, port):
+        return os.path.join(self._folder, port + ".log")

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a guest says, and what its kernel's log says about it.
+
+The result port carries lines of fields between tabs, and nothing else:
+    booted    SECONDS               the guest script begins; by the clock of the guest's kernel
+    passed    NAME    DETAIL
+    failed    NAME    REASON
+    skipped   NAME    REASON
+    file      NAME    BASE64        a file to be brought back
+    end       CODE                  the guest script's exit code; the last line
+A guest can die at any byte: only a line that ends is believed, and a run without its 'end' failed.
+"""
+import base64
+import binascii
+import collections
+import re
+
+Outcome = collections.namedtuple("Outcome", "state name detail")
+
+# 'traps: NAME[1] general protection fault ip:' is a process that crashed, as tests let drivers do;
+# the kernel's own says 'general protection fault, probably for ...' or ': 0000 [#1]'.
+KERNEL_TROUBLE = re.compile(
+    r"BUG:|WARNING:|KASAN|KFENCE:|lockdep|Oops|Kernel panic|general protection fault(?! ip:)|"
+    r"INFO: task .* blocked|soft lockup|hard LOCKUP|detected stall|self-detected stall")
+
+
+class Results:
+    def __init__(self, text):
+        self.booted_s = None
+        self.outcomes = []
+        self.files = {}
+        self.code = None
+        self.errors = []
+        *lines, rest = text.split("\n")
+        for line in lines:
+            try:
+                self._read(line.rstrip("\r").split("\t"))
+            except ValueError:
+                self.errors.append(f"not a line of results: {line[:200]!r}")
+        if rest:
+            self.errors.append(f"the results break off at {rest[:200]!r}")
+        if self.code is None:
+            self.errors.append("the guest did not reach its end")
+        elif self.code != 0:
+            self.errors.append(f"the guest script ended with code {self.code}")
+
+    def _read(self, fields):
+        if self.code is not None:
+            raise ValueError("after the end")
+        kind, *values = fields
+        if kind in ("passed", "failed", "skipped"):
+            name, detail = values
+            self.outcomes.append(Outcome(kind, name, detail))
+        elif kind == "file":
+            name, content = values
+            try:
+                self.files[name] = base64.b64decode(content, validate=True)
+            except binascii.Error as error:
+                raise ValueError(str(error)) from error
+        elif kind == "booted":
+            self.booted_s = float(*values)
+        elif kind == "end":
+            self.code = int(*values)
+        else:
+            raise ValueError("an unknown kind")
+
+
+def kernel_trouble(log):
+    """Lines of a kernel's log that no healthy kernel writes."""
+    return [line.strip() for line in log.splitlines() if KERNEL_TROUBLE.search(line)]

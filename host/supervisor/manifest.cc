@@ -147,7 +147,7 @@ absl::StatusOr<Manifest> ParseManifest(std::string_view text) {
   if (!json.is_object()) return Wrong("must be a JSON object, not ", json.type_name());
   Manifest manifest;
   Reader reader(json);
-  uint32_t schema = 0, abi = 0, memory_mib = 0;
+  uint32_t schema = 0, abi = 0;
   reader.Number("schema", 1, 1, &schema, true);
   reader.Text("name", &manifest.name, true);
   if (!manifest.name.empty() && !GoodName(manifest.name)) {
@@ -168,7 +168,7 @@ absl::StatusOr<Manifest> ParseManifest(std::string_view text) {
   reader.Number("altitude", 0, 1'000'000, &manifest.altitude, false);
   reader.Number("workers", 1, BH_WORKERS_MAX, &manifest.workers, false);
   reader.Number("checkpoint_bytes", 0, 1 << 20, &manifest.checkpoint_bytes, false);
-  reader.Number("memory_mib_max", 16, 1 << 20, &memory_mib, false);
+  reader.Number("memory_mib_max", 64, 1 << 20, &manifest.memory_mib_max, false);
   reader.Text("options", &manifest.options, false);
   if (absl::Status status = ReadContent(reader, &manifest); !status.ok()) return status;
   if (absl::Status status = reader.Done(); !status.ok()) return status;

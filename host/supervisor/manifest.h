@@ -24,11 +24,13 @@ struct Manifest {
   uint32_t altitude = 1000;
   uint32_t workers = 2;
   uint32_t checkpoint_bytes = 4096;
+  uint32_t memory_mib_max = 1024;
   bool content_required = false;
   std::string content_default;  // relative to the folder; empty: none
   std::string options;
 
   std::string folder;  // where it was loaded from; empty for parsed text
+  uint64_t MemoryBytesMax() const { return uint64_t{memory_mib_max} << 20; }
   std::string LibraryPath() const { return folder + "/" + library; }
 };
 

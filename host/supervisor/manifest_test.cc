@@ -60,8 +60,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"callbacks", "[\"file_opened\"]", "file_open"}, BadCase{"workers", "0", "from 1"},
         BadCase{"workers", "17", "to 16"}, BadCase{"workers", "-1", "whole number"},
         BadCase{"checkpoint_bytes", "1e99", "whole number"},
-        BadCase{"options", "[]", "must be a text"}, BadCase{"content", "true", "object"},
-        BadCase{"calbacks", "[]", "is no field"}));
+        BadCase{"memory_mib_max", "63", "from 64"}, BadCase{"options", "[]", "must be a text"},
+        BadCase{"content", "true", "object"}, BadCase{"calbacks", "[]", "is no field"}));
 
 TEST(Manifest, RefusesWhatIsNoManifest) {
   for (const char* text : {"", "[]", "null", "{", "\"text\"", "\177ELF"}) {

@@ -58,7 +58,7 @@ void PlayedHost::End(int signal) {
 }
 
 absl::StatusOr<ChildProcess> PlayedHosts::Spawn(
-    UniqueFd control, const std::function<absl::Status(pid_t)>& before_exec) {
+    UniqueFd control, uint64_t, const std::function<absl::Status(pid_t)>& before_exec) {
   auto host = std::make_shared<PlayedHost>();
   host->control = ControlSocket(std::move(control));
   host->ended_.reset(eventfd(0, EFD_CLOEXEC));

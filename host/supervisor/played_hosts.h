@@ -51,7 +51,7 @@ class PlayedHost {
 class PlayedHosts final : public Spawner {
  public:
   absl::StatusOr<ChildProcess> Spawn(
-      UniqueFd control, const std::function<absl::Status(pid_t)>& before_exec) override;
+      UniqueFd control, uint64_t, const std::function<absl::Status(pid_t)>& before_exec) override;
   ChildExit Reap(ChildProcess& child) override;
   void Kill(const ChildProcess& child) override;
 

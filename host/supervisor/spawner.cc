@@ -4,15 +4,20 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "ipc/sanitizer.h"
 
 namespace bulkhead {
 namespace {
@@ -23,9 +28,18 @@ absl::Status Failed(const char* what) {
   return absl::UnavailableError(absl::StrCat(what, ": ", std::strerror(errno)));
 }
 
+// RLIMIT_DATA and not RLIMIT_AS: a driver maps the files that it is asked about, however large.
+bool LimitMemory(rlim_t bytes) {
+  if (kSanitized) return true;
+  rlimit limit = {};
+  if (getrlimit(RLIMIT_DATA, &limit) != 0) return false;
+  limit.rlim_cur = limit.rlim_max = std::min(limit.rlim_max, bytes);
+  return setrlimit(RLIMIT_DATA, &limit) == 0;
+}
+
 // The child's part, between fork and exec of a process that may have threads: system calls only.
-[[noreturn]] void BecomeHost(const char* program, pid_t parent, int gate, int control, int null,
-                             int error_output) {
+[[noreturn]] void BecomeHost(const char* program, char* const* environment, pid_t parent, int gate,
+                             int control, int null, int error_output, rlim_t memory_bytes_max) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   char go = 0;
   // The gate opens when we are known, and closes without a word when we are not wanted.
@@ -43,8 +57,9 @@ absl::Status Failed(const char* what) {
     _exit(127);
   }
   close_range(kControlFd + 1, ~0u, 0);
+  if (!LimitMemory(memory_bytes_max)) _exit(127);
   const char* const words[] = {program, "--control-fd", "3", nullptr};
-  execv(program, const_cast<char* const*>(words));
+  execve(program, const_cast<char* const*>(words), environment);
   constexpr char kText[] = "bulkhead: can't execute bulkhead-host\n";
   (void)!write(STDERR_FILENO, kText, sizeof(kText) - 1);
   _exit(127);
@@ -53,7 +68,8 @@ absl::Status Failed(const char* what) {
 }  // namespace
 
 absl::StatusOr<ChildProcess> ProcessSpawner::Spawn(
-    UniqueFd control, const std::function<absl::Status(pid_t)>& before_exec) {
+    UniqueFd control, uint64_t memory_bytes_max,
+    const std::function<absl::Status(pid_t)>& before_exec) {
   if (access(program_.c_str(), X_OK) != 0) return Failed(program_.c_str());
   int gate[2], errors[2];
   if (pipe2(gate, O_CLOEXEC) != 0) return Failed("pipe");
@@ -62,6 +78,12 @@ absl::StatusOr<ChildProcess> ProcessSpawner::Spawn(
   UniqueFd errors_out(errors[0]), errors_in(errors[1]);
   const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
   if (!null.valid()) return Failed("/dev/null");
+  // Who runs out of memory falls in one way or another: the host's allocator says why, as the last
+  // thing on its standard error.
+  std::string explain = "MIMALLOC_SHOW_ERRORS=1";
+  std::vector<char*> environment;
+  for (char** entry = environ; *entry != nullptr; ++entry) environment.push_back(*entry);
+  environment.insert(environment.end(), {explain.data(), nullptr});
   const pid_t parent = getpid();
   // Signals of ours must not run handlers of ours in the child.
   sigset_t all, before;
@@ -70,8 +92,8 @@ absl::StatusOr<ChildProcess> ProcessSpawner::Spawn(
   const pid_t pid = fork();
   if (pid == 0) {
     close(gate_in.get());
-    BecomeHost(program_.c_str(), parent, gate_out.get(), control.get(), null.get(),
-               errors_in.get());
+    BecomeHost(program_.c_str(), environment.data(), parent, gate_out.get(), control.get(),
+               null.get(), errors_in.get(), memory_bytes_max);
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (pid < 0) return Failed("fork");

@@ -7,6 +7,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <functional>
 #include <string>
 
@@ -32,20 +33,24 @@ class Spawner {
   virtual ~Spawner() = default;
   // Starts a host whose end of the control socket is `control`. `before_exec` is called with the
   // process id while the child waits: it has run nothing of its own yet. The child dies with the
-  // thread's process.
+  // thread's process. Its private memory (heap, static data, stacks; not the files that it maps)
+  // never takes more than `memory_bytes_max`: allocations beyond it fail.
   virtual absl::StatusOr<ChildProcess> Spawn(
-      UniqueFd control, const std::function<absl::Status(pid_t)>& before_exec) = 0;
+      UniqueFd control, uint64_t memory_bytes_max,
+      const std::function<absl::Status(pid_t)>& before_exec) = 0;
   // REQUIRES: the child's pidfd is readable. Afterwards its id may come back.
   virtual ChildExit Reap(ChildProcess& child) = 0;
   virtual void Kill(const ChildProcess& child) = 0;
 };
 
-// The real one: runs `program --control-fd 3` with nothing else open.
+// The real one: runs `program --control-fd 3` with nothing else open. Memory is not limited in a
+// build with sanitizers, whose runtimes reserve terabytes.
 class ProcessSpawner final : public Spawner {
  public:
   explicit ProcessSpawner(std::string program) : program_(std::move(program)) {}
   absl::StatusOr<ChildProcess> Spawn(
-      UniqueFd control, const std::function<absl::Status(pid_t)>& before_exec) override;
+      UniqueFd control, uint64_t memory_bytes_max,
+      const std::function<absl::Status(pid_t)>& before_exec) override;
   ChildExit Reap(ChildProcess& child) override;
   void Kill(const ChildProcess& child) override;
 

@@ -114,8 +114,9 @@ void Supervisor::SpawnHost(Driver& driver, const ActionItem& action) {
   absl::Status status = sockets.status();
   if (status.ok()) {
     driver.control = std::move(sockets->first);
-    absl::StatusOr<ChildProcess> child = options_.spawner->Spawn(
-        sockets->second.Release(), [this](pid_t pid) { return options_.link->Exclude(pid); });
+    absl::StatusOr<ChildProcess> child =
+        options_.spawner->Spawn(sockets->second.Release(), driver.config.manifest.MemoryBytesMax(),
+                                [this](pid_t pid) { return options_.link->Exclude(pid); });
     status = child.status();
     if (child.ok()) driver.child.emplace(*std::move(child));
   }

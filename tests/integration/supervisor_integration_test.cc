@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -15,11 +16,13 @@
 
 #include "host/supervisor/supervisor.h"
 #include "ipc/monotonic.h"
+#include "ipc/sanitizer.h"
 #include "shim/embedded/embedded_shim.h"
 
 namespace bulkhead {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 constexpr uint64_t kSoonNs = 30 * kNanosecondsPerSecond;
@@ -145,6 +148,34 @@ TEST_F(SupervisorIntegration, BadContentIsTakenBackAndSaysWhy) {
   std::ofstream(bad + "/good.yar") << "rule any_file { condition: filesize > 3 }\n";
   ASSERT_TRUE(supervisor_->SetContent("scanner", bad, MonotonicAfterNs(kSoonNs)).ok());
   EXPECT_FALSE(AskFile("clean").allowed()) << "the new rules";
+}
+
+TEST_F(SupervisorIntegration, MemoryEndsWhereTheManifestSays) {
+  if (kSanitized) GTEST_SKIP() << "a sanitizer's runtime reserves terabytes: not limited then";
+  Manifest manifest = Named("faulty");
+  manifest.memory_mib_max = 256;
+  Start(manifest, "");
+  ASSERT_TRUE(Serves("faulty"));
+  rlimit limit = {};
+  const pid_t host = supervisor_->HostPid("faulty");
+  ASSERT_EQ(prlimit(host, RLIMIT_DATA, nullptr, &limit), 0);
+  ASSERT_EQ(limit.rlim_max, rlim_t{256} << 20) << "or the machine would run out of memory";
+  FileRequest greedy;
+  greedy.path = "/memory-without-end";
+  EXPECT_EQ(shim_->Call(greedy).reason, uint32_t{BH_REASON_POISON});
+  ASSERT_TRUE(Serves("faulty"));
+  EXPECT_THAT(supervisor_->Status().drivers[0].last_end,
+              AllOf(HasSubstr("Aborted"), HasSubstr("unable to allocate memory")));
+  FileRequest modest;
+  modest.path = "/deny-this";
+  EXPECT_FALSE(shim_->Call(modest).allowed()) << "its successor";
+}
+
+TEST_F(SupervisorIntegration, TheLeastMemoryIsEnoughForASmallDriver) {
+  Manifest manifest = Named("null");
+  manifest.memory_mib_max = 64;
+  Start(manifest, "");
+  EXPECT_TRUE(Serves("null"));
 }
 
 class BadDriver : public SupervisorIntegration {

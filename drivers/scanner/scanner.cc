@@ -32,7 +32,8 @@ class Scanner : public bulkhead::Driver {
     if (bytes->empty()) return bulkhead::allow().cache();
     // An answer that comes after the deadline is nobody's: leave off before.
     const auto left = std::chrono::floor<std::chrono::seconds>(file.time_left()).count();
-    const ScanResult result = rules_->Scan(*bytes, static_cast<int>(std::clamp<long>(left, 1, 60)));
+    if (left < 1) return bulkhead::decline();  // the engine counts in seconds
+    const ScanResult result = rules_->Scan(*bytes, static_cast<int>(std::min<long>(left, 60)));
     switch (result.found) {
       case Found::kMatch:
         host_->warning("denied " + std::string(file.path()) + ": " + result.rule);

@@ -362,14 +362,22 @@ static void lose_host(struct bh_call *call, uint64_t now_ns)
 	charge(call, fate, now_ns);
 }
 
+/*
+ * A host whose workers are all at other calls has not hung: this one has waited for its turn too
+ * long. A host that lies about that loses nothing for its callers but what it could deny them by
+ * answering, and must still answer its supervisor.
+ */
 static void overdue(struct bh_call *call, uint64_t now_ns)
 {
 	struct bh_channel *channel = call->channel;
+	int busy = bh_in_hand(channel, call) == BH_HAND_OTHERS;
 
-	bh_count(channel, call->lane, BH_COUNT_OVERDUE);
-	bh_channel_event(channel, BH_EVENT_OVERDUE, 0, call);
+	if (!busy) {
+		bh_count(channel, call->lane, BH_COUNT_OVERDUE);
+		bh_channel_event(channel, BH_EVENT_OVERDUE, 0, call);
+	}
 	abandon(call, 0);
-	end_by_policy(call, BH_REASON_HUNG, 1, now_ns);
+	end_by_policy(call, busy ? BH_REASON_FULL : BH_REASON_HUNG, 1, now_ns);
 }
 
 /* A host that rings without answering gets fewer and longer sleeps for it, then its end. */

@@ -198,6 +198,22 @@ int bh_channel_end_generation(struct bh_channel *channel, uint32_t generation, u
 	return 0;
 }
 
+/*
+ * Tickets can be foretold. What a dead host answered to calls of generations after its own must not
+ * be taken for their answers. Its own answers are older, and stay.
+ */
+static void forget_planted_answers(struct bh_channel *channel, uint32_t generation)
+{
+	struct bh_reply_slot *reply;
+	uint32_t slot;
+
+	for (slot = 0; slot < channel->slot_count; slot++) {
+		reply = bh_reply_slot_at(channel, slot);
+		if (bh_ticket_generation(bh_load_relaxed(&reply->ticket)) >= generation)
+			bh_store_release(&reply->ticket, BH_TICKET_NONE);
+	}
+}
+
 int bh_channel_begin_generation(struct bh_channel *channel, uint32_t generation)
 {
 	uint32_t previous;
@@ -213,6 +229,8 @@ int bh_channel_begin_generation(struct bh_channel *channel, uint32_t generation)
 		end_living(channel, channel->detached ? BH_END_HOSTILE : BH_END_STOPPED);
 	/* Whatever an adopted channel's slots wait for of other generations will not come. */
 	bh_exchange(&channel->ended, generation - 1);
+	if (generation > channel->highest)
+		forget_planted_answers(channel, generation);
 	channel->highest = generation;
 	channel->living = generation;
 	channel->adopted = 0;

@@ -54,25 +54,29 @@ void bh_wake_home(struct bh_channel *channel, uint32_t lane)
 		wake_worker(channel, lane % known);
 }
 
-static int in_hand(struct bh_channel *channel, const struct bh_call *call)
+enum bh_hand bh_in_hand(struct bh_channel *channel, const struct bh_call *call)
 {
 	const struct bh_worker_line *line;
+	enum bh_hand hand = BH_HAND_EMPTY;
 	uint32_t worker;
+	uint64_t ticket;
 
 	for (worker = 0; worker < BH_WORKERS_MAX; worker++) {
 		line = (const void *)(channel->reply_region + bh_worker_line_offset(worker));
-		if (bh_load_relaxed(&line->ticket) == call->ticket &&
-		    bh_load_relaxed(&line->slot) == call->slot)
-			return 1;
+		ticket = bh_load_relaxed(&line->ticket);
+		if (ticket == call->ticket && bh_load_relaxed(&line->slot) == call->slot)
+			return BH_HAND_THIS;
+		if (bh_ticket_generation(ticket) == bh_ticket_generation(call->ticket))
+			hand = BH_HAND_OTHERS;
 	}
-	return 0;
+	return hand;
 }
 
 void bh_wake_another(struct bh_channel *channel, const struct bh_call *call)
 {
 	uint32_t i, worker, known;
 
-	if (in_hand(channel, call))
+	if (bh_in_hand(channel, call) == BH_HAND_THIS)
 		return;
 	known = look_who_sleeps(channel);
 	if (!known)

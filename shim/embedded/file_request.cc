@@ -48,7 +48,7 @@ absl::Status DescribeObject(int descriptor, FileRequest& request) {
 
 absl::StatusOr<UniqueFd> OpenAndDescribe(FileRequest& request) {
   const std::string path(request.path);
-  UniqueFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  UniqueFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW));
   if (file.get() < 0) return absl::ErrnoToStatus(errno, absl::StrCat("can't open ", path));
   struct stat object;
   if (fstat(file.get(), &object) != 0 || !S_ISREG(object.st_mode)) {

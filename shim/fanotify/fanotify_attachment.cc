@@ -225,7 +225,8 @@ absl::StatusOr<MarkKind> FanotifyAttachment::Guard(const std::string& path, Mark
     if (!status.ok()) return status;
     return kind;
   }
-  absl::StatusOr<std::unique_ptr<TreeMarks>> tree = TreeMarks::Create(group_.get(), events);
+  absl::StatusOr<std::unique_ptr<TreeMarks>> tree =
+      TreeMarks::Create(group_.get(), events, [this](const std::string& text) { Log(text); });
   if (!tree.ok()) return tree.status();
   status = (*tree)->AddTree(path);
   if (!status.ok()) return status;

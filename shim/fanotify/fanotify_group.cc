@@ -57,7 +57,8 @@ const char* MarkKindName(MarkKind kind) {
 absl::StatusOr<FanotifyGroup> FanotifyGroup::Create() {
   UniqueFd group(fanotify_init(
       FAN_CLASS_CONTENT | FAN_CLOEXEC | FAN_NONBLOCK | FAN_UNLIMITED_QUEUE | FAN_UNLIMITED_MARKS,
-      O_RDONLY | O_LARGEFILE | O_CLOEXEC));
+      // Not waiting: whoever holds a lease on a file would make us wait for him to break it.
+      O_RDONLY | O_LARGEFILE | O_CLOEXEC | O_NONBLOCK));
   if (group.valid()) return FanotifyGroup(std::move(group));
   switch (errno) {
     case EPERM:

@@ -22,9 +22,10 @@ constexpr uint32_t kWatchMask = IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_ONL
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<TreeMarks>> TreeMarks::Create(FanotifyGroup* group,
-                                                             const GuardedEvents& events) {
-  std::unique_ptr<TreeMarks> marks(new TreeMarks(group, events));
+absl::StatusOr<std::unique_ptr<TreeMarks>> TreeMarks::Create(
+    FanotifyGroup* group, const GuardedEvents& events,
+    std::function<void(const std::string&)> log) {
+  std::unique_ptr<TreeMarks> marks(new TreeMarks(group, events, std::move(log)));
   marks->inotify_.reset(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   if (!marks->inotify_.valid()) {
     return absl::ErrnoToStatus(
@@ -36,18 +37,14 @@ absl::StatusOr<std::unique_ptr<TreeMarks>> TreeMarks::Create(FanotifyGroup* grou
   return marks;
 }
 
-TreeMarks::TreeMarks(FanotifyGroup* group, const GuardedEvents& events)
-    : group_(group), events_(events) {}
+TreeMarks::TreeMarks(FanotifyGroup* group, const GuardedEvents& events,
+                     std::function<void(const std::string&)> log)
+    : group_(group), events_(events), log_(std::move(log)) {}
 
 TreeMarks::~TreeMarks() {
   if (!thread_.joinable()) return;
   eventfd_write(stop_.get(), 1);
   thread_.join();
-}
-
-std::string TreeMarks::last_failure() const {
-  std::lock_guard<std::mutex> lock(mutex_);
-  return last_failure_;
 }
 
 absl::Status TreeMarks::AddTree(const std::string& root) {
@@ -100,17 +97,17 @@ absl::Status TreeMarks::Walk(const std::string& path, uint64_t device, bool is_r
     if (entry->d_type == DT_DIR || entry->d_type == DT_UNKNOWN) children.push_back(name);
   }
   closedir(listing);
+  // Whoever makes directories here can make one that can't be marked. Its neighbours are.
   for (const std::string& child : children) {
     status = Walk(absl::StrCat(path, "/", child), device, /*is_root=*/false);
-    if (!status.ok()) return status;
+    if (absl::IsResourceExhausted(status)) return status;
+    Unguarded(status);
   }
   return absl::OkStatus();
 }
 
-void TreeMarks::Later(const absl::Status& status) {
-  if (status.ok()) return;
-  failures_.fetch_add(1);
-  last_failure_ = status.ToString();
+void TreeMarks::Unguarded(const absl::Status& status) const {
+  if (!status.ok()) log_(absl::StrCat("not guarded: ", std::string(status.message())));
 }
 
 void TreeMarks::Watch() {
@@ -147,13 +144,13 @@ void TreeMarks::HandleEvents() {
       // A copy: the walk changes the map.
       const Watched where = parent->second;
       if ((event.mask & (IN_CREATE | IN_MOVED_TO)) != 0) {
-        Later(Walk(absl::StrCat(where.path, "/", name), where.device, /*is_root=*/false));
+        Unguarded(Walk(absl::StrCat(where.path, "/", name), where.device, /*is_root=*/false));
       }
     }
   }
   if (!again) return;
   std::lock_guard<std::mutex> lock(mutex_);
-  for (const Watched& root : roots_) Later(Walk(root.path, root.device, /*is_root=*/true));
+  for (const Watched& root : roots_) Unguarded(Walk(root.path, root.device, /*is_root=*/true));
 }
 
 }  // namespace bulkhead

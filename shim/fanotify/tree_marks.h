@@ -14,6 +14,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -30,30 +31,32 @@ namespace bulkhead {
 
 class TreeMarks {
  public:
-  // `group` is not owned and must outlive this.
-  static absl::StatusOr<std::unique_ptr<TreeMarks>> Create(FanotifyGroup* group,
-                                                           const GuardedEvents& events);
+  // `group` is not owned and must outlive this. `log` is told, from any thread, of each directory
+  // that could not be marked: its files are not guarded.
+  static absl::StatusOr<std::unique_ptr<TreeMarks>> Create(
+      FanotifyGroup* group, const GuardedEvents& events,
+      std::function<void(const std::string&)> log);
   ~TreeMarks();
 
   // Marks the tree and watches it from now on. Does not cross into other file systems. Directories
-  // that vanish while it walks are left out; one that can't be opened is an error.
+  // that vanish while it walks are left out, those that can't be marked are told to the log. An
+  // error when that is the root, or when the kernel has no more watches.
   absl::Status AddTree(const std::string& root);
 
   uint64_t directories() const { return directories_.load(); }  // marked so far
-  // Directories that came later and could not be marked (and why, the last).
-  uint64_t failures() const { return failures_.load(); }
-  std::string last_failure() const;
 
  private:
-  TreeMarks(FanotifyGroup* group, const GuardedEvents& events);
+  TreeMarks(FanotifyGroup* group, const GuardedEvents& events,
+            std::function<void(const std::string&)> log);
 
   absl::Status Walk(const std::string& path, uint64_t device, bool is_root);
   void Watch();
   void HandleEvents();
-  void Later(const absl::Status& status);
+  void Unguarded(const absl::Status& status) const;
 
   FanotifyGroup* const group_;
   const GuardedEvents events_;
+  const std::function<void(const std::string&)> log_;
   UniqueFd inotify_;
   UniqueFd stop_;
 
@@ -64,10 +67,8 @@ class TreeMarks {
   };
   std::map<int, Watched> watched_;  // by inotify's number
   std::vector<Watched> roots_;
-  std::string last_failure_;
 
   std::atomic<uint64_t> directories_{0};
-  std::atomic<uint64_t> failures_{0};
   std::thread thread_;
 };
 

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -39,6 +40,9 @@ int Conclude(const Report& report, const std::string& json);
 std::string ReportPathTrouble(const std::string& path);
 
 // A private folder that is removed with everything in it.
+// For a terminal: what a file's name or a driver's line holds of control characters becomes '?'.
+std::string Printable(std::string_view text);
+
 class TemporaryFolder {
  public:
   // Below $TMPDIR, or /tmp.

@@ -177,7 +177,7 @@ class Scan {
     Line(absl::StrCat("TROUBLE  ", path, why.empty() ? "" : ": ", why));
   }
   void Line(const std::string& text) const {
-    std::printf("%s%s\n", terminal_ ? "\r\033[K" : "", text.c_str());
+    std::printf("%s%s\n", terminal_ ? "\r\033[K" : "", Printable(text).c_str());
     std::fflush(stdout);
   }
 

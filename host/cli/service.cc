@@ -189,7 +189,7 @@ void PrintEvent(const SupervisorEvent& event) {
   std::string who = event.driver.empty() ? "bulkhead" : event.driver;
   if (event.generation != 0) absl::StrAppend(&who, " g", event.generation);
   if (event.pid > 0) absl::StrAppend(&who, " (pid ", event.pid, ")");
-  std::fprintf(stderr, "%s: %s\n", who.c_str(), event.text.c_str());
+  std::fprintf(stderr, "%s: %s\n", who.c_str(), Printable(event.text).c_str());
 }
 
 }  // namespace bulkhead

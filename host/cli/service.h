@@ -25,7 +25,7 @@ struct ServiceOptions {
   std::string rules;                 // content of those that need some; empty: their default
   Policy policy;
   uint64_t deadline_ns = 5'000'000'000;
-  uint32_t cache_entries = 4096;
+  uint32_t cache_entries = 0;
   std::string driver_options;   // added to the manifest's
   bool endless_budget = false;  // storms kill hosts on purpose
   uint64_t probation_ns = 60'000'000'000;

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -14,6 +15,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "ipc/abi/module.h"
 #include "ipc/sanitizer.h"
 
 namespace bulkhead {
@@ -56,7 +58,6 @@ constexpr int kAllowed[] = {
     SCMP_SYS(munmap),
     SCMP_SYS(mremap),
     SCMP_SYS(mprotect),
-    SCMP_SYS(madvise),
     SCMP_SYS(mlock),
     SCMP_SYS(munlock),
     SCMP_SYS(mincore),
@@ -156,6 +157,10 @@ constexpr int kAllowedFcntl[] = {F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD,    F_SETFD,
 // its supervisor.
 constexpr int kAllowedPrctl[] = {PR_SET_NAME, PR_GET_NAME, PR_GET_DUMPABLE, PR_SET_VMA};
 
+// What a host may ask of the kernel module, through the descriptor that it was given.
+constexpr unsigned long kAllowedIoctl[] = {BH_HOST_INFO, BH_HOST_WAIT, BH_HOST_WAKE, BH_HOST_RING,
+                                           BH_HOST_FETCH};
+
 // Nothing that a driver does by mistake: whoever tries these is trying something.
 constexpr int kFatal[] = {
     SCMP_SYS(ptrace),
@@ -234,6 +239,11 @@ absl::Status FilterSystemCalls() {
   for (const int call : kAllowed) filter.Add(SCMP_ACT_ALLOW, call);
   for (const int call : kFatal) filter.Add(SCMP_ACT_KILL_PROCESS, call);
   const auto self = static_cast<scmp_datum_t>(getpid());
+  // Not holes in memory that the shim must be able to write without waiting.
+  filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(madvise), SCMP_A2(SCMP_CMP_NE, MADV_REMOVE));
+  for (const unsigned long command : kAllowedIoctl) {
+    filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, command));
+  }
   for (const int command : kAllowedFcntl) {
     filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(fcntl),
                SCMP_A1(SCMP_CMP_EQ, static_cast<scmp_datum_t>(command)));

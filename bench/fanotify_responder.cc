@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench/fanotify_responder.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/fanotify.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+namespace bulkhead {
+
+absl::StatusOr<std::unique_ptr<FanotifyResponder>> FanotifyResponder::Start(
+    const std::string& folder) {
+  absl::StatusOr<UniqueFd> directory = OpenGuardedDirectory(folder);
+  if (!directory.ok()) return directory.status();
+  const absl::StatusOr<MarkKind> kind = ChooseMarkKind(directory->get(), folder);
+  if (!kind.ok()) return kind.status();
+  absl::StatusOr<FanotifyGroup> group = FanotifyGroup::Create();
+  if (!group.ok()) return group.status();
+  UniqueFd stop(eventfd(0, EFD_CLOEXEC));
+  if (!stop.valid()) return absl::ErrnoToStatus(errno, "eventfd");
+  if (absl::Status status = group->Mark(directory->get(), *kind, {}, folder); !status.ok()) {
+    return status;
+  }
+  std::unique_ptr<FanotifyResponder> made(
+      new FanotifyResponder(*std::move(group), std::move(stop)));
+  // Signals are for the thread that opens: this one must not leave an opener waiting.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  made->thread_ = std::thread([responder = made.get()] { responder->Answer(); });
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return made;
+}
+
+FanotifyResponder::~FanotifyResponder() {
+  eventfd_write(stop_.get(), 1);
+  thread_.join();
+}
+
+void FanotifyResponder::Answer() {
+  alignas(fanotify_event_metadata) char buffer[4096];
+  for (;;) {
+    pollfd waited[2] = {{.fd = group_.fd(), .events = POLLIN, .revents = 0},
+                        {.fd = stop_.get(), .events = POLLIN, .revents = 0}};
+    poll(waited, 2, -1);
+    if (waited[1].revents != 0) return;
+    // When it fails the kernel has denied the open itself, and the opener counts it.
+    ssize_t bytes = read(group_.fd(), buffer, sizeof(buffer));
+    auto* event = reinterpret_cast<fanotify_event_metadata*>(buffer);
+    for (; FAN_EVENT_OK(event, bytes); event = FAN_EVENT_NEXT(event, bytes)) {
+      const UniqueFd object(event->fd);
+      const fanotify_response answer = {.fd = event->fd, .response = FAN_ALLOW};
+      answered_.fetch_add(1);  // first: after the answer the opener may ask
+      (void)!write(group_.fd(), &answer, sizeof(answer));
+    }
+  }
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// FanotifyResponder: the least that a fanotify permission group can cost. One thread that waits
+// in poll, allows what it reads at once, and looks at nothing. The group and its mark are made as
+// the product makes its own (shim/fanotify/fanotify_group.h).
+#ifndef BULKHEAD_BENCH_FANOTIFY_RESPONDER_H_
+#define BULKHEAD_BENCH_FANOTIFY_RESPONDER_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "ipc/unique_fd.h"
+#include "shim/fanotify/fanotify_group.h"
+
+namespace bulkhead {
+
+class FanotifyResponder {
+ public:
+  static absl::StatusOr<std::unique_ptr<FanotifyResponder>> Start(const std::string& folder);
+  // REQUIRES: nobody opens in the folder any more.
+  ~FanotifyResponder();
+
+  uint64_t answered() const { return answered_.load(); }
+
+ private:
+  FanotifyResponder(FanotifyGroup group, UniqueFd stop)
+      : group_(std::move(group)), stop_(std::move(stop)) {}
+  void Answer();
+
+  FanotifyGroup group_;
+  UniqueFd stop_;
+  std::atomic<uint64_t> answered_{0};
+  std::thread thread_;
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_BENCH_FANOTIFY_RESPONDER_H_

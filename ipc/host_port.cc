@@ -13,10 +13,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "ipc/abi/module.h"
 #include "ipc/channel_header.h"
 #include "ipc/check.h"
-#include "ipc/descriptor_inbox.h"
-#include "ipc/futex.h"
+#include "ipc/host_transport.h"
 #include "ipc/host_view_unsafe.h"
 #include "ipc/shared_memory.h"
 #include "ipc/spin_budget.h"
@@ -69,7 +69,7 @@ struct HostPort::State {
     std::atomic<uint64_t> calls{0}, sleeps{0}, bells{0}, malformed{0};
   };
 
-  State(HostView mapped, const bh_geometry& shape, UniqueFd descriptor_socket,
+  State(HostView mapped, const bh_geometry& shape, std::unique_ptr<HostTransport> way,
         const HostPortOptions& wanted)
       : view(std::move(mapped)),
         geometry(shape),
@@ -79,7 +79,7 @@ struct HostPort::State {
         options(wanted),
         claims(slots),
         reply_payload_bytes(slots),
-        inbox(std::move(descriptor_socket), wanted.generation, slots),
+        transport(std::move(way)),
         workers(wanted.workers) {
     const uint32_t spin_ns = MachineHasOneCpu() ? 0 : options.spin_ns;
     for (uint32_t w = 0; w < options.workers; ++w) {
@@ -131,7 +131,7 @@ struct HostPort::State {
   // By slot: what the reply slot's payload_bytes holds, so that its line is written only when that
   // changes. Touched by whoever has the slot's call; ordered by the slot's tickets.
   std::vector<std::atomic<uint64_t>> reply_payload_bytes;
-  DescriptorInbox inbox;
+  const std::unique_ptr<HostTransport> transport;
   std::vector<Worker> workers;
 };
 
@@ -212,7 +212,7 @@ bool HostPort::State::Wait(uint32_t w, uint64_t until_ns, uint32_t* slot, uint64
     const bool found = Scan(worker, slot, ticket);
     if (!found && !stopping() && woken != FutexResult::kTimedOut) {
       worker.sleeps.fetch_add(1, std::memory_order_relaxed);
-      woken = FutexWait(word, 1, FutexScope::kShared, until_ns);
+      woken = transport->WaitForCall(w, word, until_ns);
       // On the way round the scan pays for the wake-up that the shim may have spent on us.
       bh_store_relaxed(word, 0u);
       if (Scan(worker, slot, ticket)) {
@@ -238,7 +238,7 @@ bool HostPort::State::Wait(uint32_t w, uint64_t until_ns, uint32_t* slot, uint64
 bool HostPort::State::WakeWorker(uint32_t w) {
   uint32_t* word = view.SleepWord(w);
   if (bh_load_relaxed(word) == 0 || bh_exchange(word, 0u) == 0) return false;
-  FutexWake(word, FutexScope::kShared, kFutexWakeAll);
+  transport->WakeWorker(w, word);
   return true;
 }
 
@@ -262,24 +262,41 @@ absl::StatusOr<std::unique_ptr<HostPort>> HostPort::Attach(UniqueFd call_region,
     return absl::InvalidArgumentError(
         absl::StrCat(options.workers, " workers: must be 1 to ", BH_WORKERS_MAX));
   }
-  auto header = ReadHeader(call_region.get());
-  if (!header.ok()) return header.status();
-  auto geometry = CheckChannelHeader(*header);
-  if (!geometry.ok()) return geometry.status();
-  auto call = SharedMemory::MapChecked(std::move(call_region), bh_call_region_bytes(&*geometry),
-                                       SharedMemory::Access::kReadOnly, kCallSeals);
+  bh_geometry geometry;
+  const bool in_kernel = IsModuleHost(call_region.get(), &geometry);
+  if (!in_kernel) {
+    auto header = ReadHeader(call_region.get());
+    if (!header.ok()) return header.status();
+    auto checked = CheckChannelHeader(*header);
+    if (!checked.ok()) return checked.status();
+    geometry = *checked;
+  }
+  const uint32_t slots = bh_slot_count(&geometry);
+  auto transport =
+      in_kernel ? MakeModuleTransport(UniqueFd(fcntl(call_region.get(), F_DUPFD_CLOEXEC, 3)))
+                : MakeFutexTransport(std::move(descriptor_socket), options.generation, slots);
+  auto call =
+      in_kernel
+          ? SharedMemory::MapDevice(std::move(call_region), 0, bh_call_region_bytes(&geometry),
+                                    SharedMemory::Access::kReadOnly)
+          : SharedMemory::MapChecked(std::move(call_region), bh_call_region_bytes(&geometry),
+                                     SharedMemory::Access::kReadOnly, kCallSeals);
   if (!call.ok()) {
     return absl::Status(call.status().code(),
                         absl::StrCat("call region: ", call.status().message()));
   }
-  auto reply = SharedMemory::MapChecked(std::move(reply_region), bh_reply_region_bytes(&*geometry),
-                                        SharedMemory::Access::kReadWrite, kReplySeals);
+  auto reply = in_kernel ? SharedMemory::MapDevice(std::move(reply_region), BH_MODULE_REPLY_OFFSET,
+                                                   bh_reply_region_bytes(&geometry),
+                                                   SharedMemory::Access::kReadWrite)
+                         : SharedMemory::MapChecked(std::move(reply_region),
+                                                    bh_reply_region_bytes(&geometry),
+                                                    SharedMemory::Access::kReadWrite, kReplySeals);
   if (!reply.ok()) {
     return absl::Status(reply.status().code(),
                         absl::StrCat("reply region: ", reply.status().message()));
   }
-  auto state = std::make_unique<State>(HostView(*std::move(call), *std::move(reply), *geometry),
-                                       *geometry, std::move(descriptor_socket), options);
+  auto state = std::make_unique<State>(HostView(*std::move(call), *std::move(reply), geometry),
+                                       geometry, std::move(transport), options);
   return std::unique_ptr<HostPort>(new HostPort(std::move(state)));
 }
 
@@ -352,7 +369,7 @@ absl::StatusOr<UniqueFd> HostPort::ReceiveDescriptor(TakenCall& call) {
     return absl::FailedPreconditionError("the call carries no file, or it was received already");
   }
   call.descriptor_waits = false;
-  return state_->inbox.Receive(call.slot, call.ticket);
+  return state_->transport->ReceiveFile(call.slot, call.ticket);
 }
 
 void HostPort::Reply(TakenCall& call, uint32_t status, absl::Span<const uint8_t> reply,
@@ -377,7 +394,7 @@ void HostPort::Reply(TakenCall& call, uint32_t status, absl::Span<const uint8_t>
   if (state.view.CallerSleeps(call.slot)) {
     uint32_t* bell = state.view.Bell(call.slot);
     bh_add_fetch(bell, 1u);
-    FutexWake(bell, FutexScope::kShared, kFutexWakeAll);
+    state.transport->WakeCaller(call.slot, bell);
     mine.bells.fetch_add(1, std::memory_order_relaxed);
   }
   const uint64_t calls = mine.calls.load(std::memory_order_relaxed) + 1;
@@ -401,7 +418,7 @@ HostPort::Counters HostPort::counters() const {
     sum.bells += worker.bells.load(std::memory_order_relaxed);
     sum.malformed += worker.malformed.load(std::memory_order_relaxed);
   }
-  sum.stray_descriptors = state_->inbox.stray();
+  sum.stray_descriptors = state_->transport->stray_files();
   return sum;
 }
 

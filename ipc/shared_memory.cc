@@ -105,7 +105,7 @@ absl::StatusOr<SharedMemory> SharedMemory::Create(const std::string& name, size_
         absl::StrCat("no memory for ", bytes, " bytes of shared memory (", name,
                      "): choose a smaller channel or free some memory"));
   }
-  return Map(std::move(fd), bytes, Access::kReadWrite);
+  return Map(std::move(fd), 0, bytes, Access::kReadWrite);
 }
 
 absl::StatusOr<SharedMemory> SharedMemory::MapChecked(UniqueFd fd, size_t bytes, Access access,
@@ -122,12 +122,20 @@ absl::StatusOr<SharedMemory> SharedMemory::MapChecked(UniqueFd fd, size_t bytes,
     return absl::InvalidArgumentError(
         absl::StrCat("shared memory has ", *file_bytes, " bytes where ", bytes, " belong"));
   }
-  return Map(std::move(fd), bytes, access);
+  return Map(std::move(fd), 0, bytes, access);
 }
 
-absl::StatusOr<SharedMemory> SharedMemory::Map(UniqueFd fd, size_t bytes, Access access) {
+absl::StatusOr<SharedMemory> SharedMemory::MapDevice(UniqueFd fd, uint64_t offset, size_t bytes,
+                                                     Access access) {
+  if (!fd.valid()) return absl::InvalidArgumentError("no descriptor for shared memory came along");
+  return Map(std::move(fd), offset, bytes, access);
+}
+
+absl::StatusOr<SharedMemory> SharedMemory::Map(UniqueFd fd, uint64_t offset, size_t bytes,
+                                               Access access) {
   const int protection = access == Access::kReadOnly ? PROT_READ : PROT_READ | PROT_WRITE;
-  void* data = mmap(nullptr, bytes, protection, MAP_SHARED | MAP_POPULATE, fd.get(), 0);
+  void* data = mmap(nullptr, bytes, protection, MAP_SHARED | MAP_POPULATE, fd.get(),
+                    static_cast<off_t>(offset));
   if (data == MAP_FAILED) return absl::ErrnoToStatus(errno, "cannot map shared memory");
   SharedMemory memory(std::move(fd), static_cast<std::byte*>(data), bytes);
   memory.locked_ = mlock(data, bytes) == 0;

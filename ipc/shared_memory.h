@@ -45,6 +45,10 @@ class SharedMemory {
   static absl::StatusOr<SharedMemory> MapChecked(UniqueFd fd, size_t bytes, Access access,
                                                  int required_seals);
 
+  // Maps memory of a device that the kernel's side made: what it says about itself is true.
+  static absl::StatusOr<SharedMemory> MapDevice(UniqueFd fd, uint64_t offset, size_t bytes,
+                                                Access access);
+
   absl::Status SealAgainstResize();
   absl::Status SealAgainstNewWriters();
   absl::Status SealForGood();
@@ -59,7 +63,8 @@ class SharedMemory {
 
  private:
   SharedMemory(UniqueFd fd, std::byte* data, size_t bytes);
-  static absl::StatusOr<SharedMemory> Map(UniqueFd fd, size_t bytes, Access access);
+  static absl::StatusOr<SharedMemory> Map(UniqueFd fd, uint64_t offset, size_t bytes,
+                                          Access access);
   absl::Status AddSeals(int seals);
   void Unmap();
 

@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <thread>
@@ -18,6 +17,7 @@
 #include "ipc/channel_memory.h"
 #include "shim/embedded/embedded_shim.h"
 #include "shim/fanotify/fanotify_attachment.h"
+#include "shim/module/link/module_link.h"
 
 namespace bulkhead {
 namespace {
@@ -42,11 +42,7 @@ absl::Status TryEmbedded(const Program& program) {
   return absl::InternalError(absl::StrCat("a call ended ", OutcomeText(completion)));
 }
 
-absl::Status TryModule() {
-  std::error_code error;
-  if (std::filesystem::exists("/dev/bulkhead", error)) return absl::OkStatus();
-  return absl::UnimplementedError("there is no kernel module in this version");
-}
+absl::Status TryModule() { return ModuleLink::Open().status(); }
 
 std::vector<Finding> Examine(const Program& program) {
   std::vector<Finding> findings;
@@ -57,7 +53,8 @@ std::vector<Finding> Examine(const Program& program) {
   findings.push_back(
       {"attachment fanotify", FanotifyAttachment::Probe(),
        "run as root (CAP_SYS_ADMIN), on a kernel with CONFIG_FANOTIFY_ACCESS_PERMISSIONS"});
-  findings.push_back({"attachment module", TryModule(), "use fanotify or embedded"});
+  findings.push_back({"attachment module", TryModule(),
+                      "the message says it; fanotify and embedded need no module"});
   return findings;
 }
 

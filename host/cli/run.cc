@@ -16,11 +16,11 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "host/cli/attachment.h"
 #include "host/cli/service.h"
 #include "host/supervisor/instance.h"
 #include "host/supervisor/operator_server.h"
 #include "ipc/unique_fd.h"
-#include "shim/fanotify/fanotify_attachment.h"
 
 namespace bulkhead {
 namespace {
@@ -30,6 +30,7 @@ struct RunOptions {
   std::vector<std::string> guarded;
   std::vector<std::string> events = {"open", "exec"};
   std::string json;
+  std::string attach = "auto";
   bool quiet = false;
   int ready_fd = -1;
 };
@@ -89,7 +90,6 @@ class StatusLine {
 int RunService(const Program& program, RunOptions options) {
   const absl::StatusOr<GuardedEvents> events = ParseEvents(options.events);
   if (!events.ok()) return Complain(events.status());
-  if (absl::Status status = FanotifyAttachment::Probe(); !status.ok()) return Complain(status);
   for (std::string& folder : options.guarded) {
     std::error_code error;
     const std::filesystem::path whole = std::filesystem::canonical(folder, error);
@@ -108,20 +108,20 @@ int RunService(const Program& program, RunOptions options) {
 
   StatusLine line(options.quiet);
   options.service.on_event = [&line](const SupervisorEvent& event) { line.Event(event); };
-  FanotifyAttachment::Options wanted;
-  wanted.deadline_ns = options.service.deadline_ns;
-  wanted.log = [&line](const std::string& text) { line.Event({.text = text}); };
-  absl::StatusOr<std::unique_ptr<FanotifyAttachment>> attachment =
-      FanotifyAttachment::Create(wanted);
+  absl::StatusOr<std::unique_ptr<Attachment>> attachment =
+      Attachment::Create({.kind = options.attach,
+                          .deadline_ns = options.service.deadline_ns,
+                          .log = [&line](const std::string& text) { line.Event({.text = text}); }});
   if (!attachment.ok()) return Complain(attachment.status());
-  FanotifyAttachment& guard = **attachment;
+  Attachment& guard = **attachment;
   absl::StatusOr<std::unique_ptr<Service>> service =
-      Service::Start(program, options.service, guard.link(), "fanotify");
+      Service::Start(program, options.service, guard.link(), guard.name());
   if (!service.ok()) return Complain(service.status());
   const auto complete = [&](StatusFields& status) {
+    const Attachment::Counters counters = guard.counters();
     status.guarded = options.guarded;
-    status.shim_pid = static_cast<uint32_t>(guard.worker_pid());
-    status.shim_incarnation = guard.counters().incarnation;
+    status.shim_pid = counters.shim_pid;
+    status.shim_incarnation = counters.incarnation;
   };
   const UniqueFd stop(eventfd(0, EFD_CLOEXEC));
   absl::StatusOr<std::unique_ptr<OperatorServer>> server =
@@ -129,8 +129,7 @@ int RunService(const Program& program, RunOptions options) {
                              [&stop] { eventfd_write(stop.get(), 1); });
   if (!server.ok()) return Complain(server.status());
   for (const std::string& folder : options.guarded) {
-    const absl::StatusOr<MarkKind> kind = guard.Guard(folder, MarkKind::kAuto, *events);
-    if (!kind.ok()) return Complain(kind.status());
+    if (absl::Status status = guard.Guard(folder, *events); !status.ok()) return Complain(status);
     line.Event({.text = absl::StrCat("guards ", folder, "; Ctrl-C ends it")});
   }
 
@@ -143,21 +142,16 @@ int RunService(const Program& program, RunOptions options) {
     line.Show((*service)->supervisor().Status(), guard.counters().events, 1.0);
   }
   line.End();
-  const FanotifyAttachment::Counters counters = guard.counters();
+  const Attachment::Counters counters = guard.counters();
   guard.RemoveGuards();  // from here on nobody waits for us
   (*service)->Stop();
   server->reset();  // nobody waits for content any more
   guard.Stop();
   if (options.json.empty()) return kExitOk;
   Report report("run");
-  report.AddInfo("events", static_cast<double>(counters.events), "");
-  report.AddInfo("allowed", static_cast<double>(counters.allowed), "");
-  report.AddInfo("denied", static_cast<double>(counters.denied), "");
-  report.AddInfo("late", static_cast<double>(counters.late), "");
-  report.AddInfo("adopted", static_cast<double>(counters.adopted), "");
-  report.AddInfo("full", static_cast<double>(counters.full), "");
-  report.AddInfo("replayed", static_cast<double>(counters.replayed), "");
-  report.AddInfo("shim_incarnations", static_cast<double>(counters.incarnation), "");
+  for (const auto& [name, count] : counters.report) {
+    report.AddInfo(name, static_cast<double>(count), "");
+  }
   const absl::Status written = report.WriteJson(options.json);
   return written.ok() ? kExitOk : Complain(written);
 }
@@ -199,7 +193,7 @@ int ShowStatus(const std::string& json) {
                   driver.generation, driver.pid, static_cast<unsigned long>(driver.content_version),
                   static_cast<unsigned long>(driver.last_known_good),
                   static_cast<unsigned long>(driver.restarts),
-                  driver.last_end.empty() ? "" : ", last: ", driver.last_end.c_str());
+                  driver.last_end.empty() ? "" : ", last: ", Printable(driver.last_end).c_str());
       std::printf(
           "    %lu calls: %lu answered, %lu cached, %lu by policy, %lu denied; %lu reissued, "
           "%lu overdue, %lu poison\n",
@@ -287,6 +281,9 @@ void AddRun(CLI::App& app, const Program& program, std::function<int()>* run) {
       ->allow_extra_args(false)
       ->required()
       ->type_name("DIR");
+  command->add_option("--attach", options->attach, "Where calls come from; auto: module if loaded")
+      ->check(CLI::IsMember({"auto", "module", "fanotify"}))
+      ->type_name("KIND");
   command->add_option("--events", options->events, "What to ask about: open,exec,access")
       ->delimiter(',')
       ->type_name("LIST");

@@ -13,7 +13,7 @@ bring() { printf 'file\t%s\t%s\n' "$1" "$(base64 "$2" | tr -d '\n')" >/dev/ttyS1
 # run_program NAME SECONDS COMMAND...: passed when it ends with 0 in time. What it printed is left
 # in /tmp/NAME.out.
 run_program() {
-  local name=$1 seconds=$2 code=0
+  local name=$1 seconds=$2 code=0 reason
   shift 2
   echo "== $name"
   timeout -s KILL "$seconds" "$@" >"/tmp/$name.out" 2>&1 || code=$?
@@ -21,7 +21,10 @@ run_program() {
   case $code in
     0) return 0 ;;
     137 | 143) result failed "$name" "killed: it crashed, or took longer than $seconds s" ;;
-    *) result failed "$name" "code $code; $(grep -m 1 -E ':[0-9]+: Failure$' "/tmp/$name.out")" ;;
+    *)
+      reason=$(grep -m 1 -E ':[0-9]+: Failure$' "/tmp/$name.out" || tail -n 1 "/tmp/$name.out")
+      result failed "$name" "code $code; $reason"
+      ;;
   esac
   return 1
 }

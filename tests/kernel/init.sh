@@ -18,6 +18,9 @@ mount -t tracefs tracefs /sys/kernel/tracing
 ln -sf /proc/self/fd /dev/fd
 ln -sf /run /var/run
 ip link set lo up
+# Descriptors as systemd has them; the kernel's own hard limit is 4096.
+ulimit -n 524288
+ulimit -Sn 1024
 
 # Held open until the end: the last to close a port waits until all of it is sent.
 exec 8>/dev/ttyS2 9>/dev/ttyS1

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/cli/attachment.h"
+
+#include "ipc/abi/callbacks.h"
+#include "shim/fanotify/fanotify_attachment.h"
+#include "shim/module/link/module_link.h"
+
+namespace bulkhead {
+namespace {
+
+class WithFanotify final : public Attachment {
+ public:
+  explicit WithFanotify(std::unique_ptr<FanotifyAttachment> fanotify)
+      : fanotify_(std::move(fanotify)) {}
+
+  const char* name() const override { return "fanotify"; }
+  ShimLink* link() override { return fanotify_->link(); }
+  absl::Status Guard(const std::string& folder, const GuardedEvents& events) override {
+    return fanotify_->Guard(folder, MarkKind::kAuto, events).status();
+  }
+  Counters counters() override {
+    const FanotifyAttachment::Counters now = fanotify_->counters();
+    return {.events = now.events,
+            .shim_pid = static_cast<uint32_t>(fanotify_->worker_pid()),
+            .incarnation = now.incarnation,
+            .report = {{"events", now.events},
+                       {"allowed", now.allowed},
+                       {"denied", now.denied},
+                       {"late", now.late},
+                       {"adopted", now.adopted},
+                       {"full", now.full},
+                       {"replayed", now.replayed},
+                       {"shim_incarnations", now.incarnation}}};
+  }
+  void RemoveGuards() override { fanotify_->RemoveGuards(); }
+  void Stop() override { fanotify_->Stop(); }
+
+ private:
+  std::unique_ptr<FanotifyAttachment> fanotify_;
+};
+
+// The module's guards go with its link: the hosts serve until then.
+class WithModule final : public Attachment {
+ public:
+  WithModule(std::unique_ptr<ModuleLink> link, uint64_t deadline_ns)
+      : link_(std::move(link)), deadline_ns_(deadline_ns) {}
+
+  const char* name() const override { return "module"; }
+  ShimLink* link() override { return link_.get(); }
+  absl::Status Guard(const std::string& folder, const GuardedEvents& events) override {
+    const uint64_t callbacks = (events.open ? bh_callback_bit(BH_CALLBACK_FILE_OPEN) : 0) |
+                               (events.exec ? bh_callback_bit(BH_CALLBACK_FILE_EXEC) : 0) |
+                               (events.access ? bh_callback_bit(BH_CALLBACK_FILE_ACCESS) : 0);
+    return link_->Guard(folder, BH_GUARD_TREE, callbacks, deadline_ns_);
+  }
+  Counters counters() override {
+    Counters sum;
+    uint64_t denied = 0;
+    // A call that several drivers were asked about counts for each.
+    for (ChannelId channel = 0;; ++channel) {
+      const absl::StatusOr<ChannelStatistics> one = link_->Statistics(channel);
+      if (!one.ok()) break;
+      sum.events += one->calls;
+      denied += one->denied;
+    }
+    sum.report = {{"events", sum.events}, {"denied", denied}};
+    return sum;
+  }
+  void RemoveGuards() override { (void)link_->RemoveGuards(); }
+  void Stop() override {}
+
+ private:
+  std::unique_ptr<ModuleLink> link_;
+  const uint64_t deadline_ns_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Attachment>> Attachment::Create(const AttachmentOptions& options) {
+  if (options.kind != "fanotify") {
+    absl::StatusOr<std::unique_ptr<ModuleLink>> link = ModuleLink::Open();
+    if (link.ok()) return std::make_unique<WithModule>(*std::move(link), options.deadline_ns);
+    if (options.kind == "module" || !absl::IsNotFound(link.status())) return link.status();
+  }
+  if (absl::Status status = FanotifyAttachment::Probe(); !status.ok()) return status;
+  FanotifyAttachment::Options wanted;
+  wanted.deadline_ns = options.deadline_ns;
+  wanted.log = options.log;
+  absl::StatusOr<std::unique_ptr<FanotifyAttachment>> fanotify = FanotifyAttachment::Create(wanted);
+  if (!fanotify.ok()) return fanotify.status();
+  return std::make_unique<WithFanotify>(*std::move(fanotify));
+}
+
+}  // namespace bulkhead

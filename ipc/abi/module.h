@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * What user mode says to the kernel module. Two kinds of descriptors:
+ *
+ *   control   /dev/bulkhead, for the supervisor (CAP_SYS_ADMIN). What is made through it lives as
+ *             long as it. read() gives struct bh_module_event, whole ones; it polls.
+ *   host      made by BH_CONTROL_HOST and handed to one driver host: it maps the channel, waits,
+ *             wakes callers and fetches the files of calls that it was given; nothing else. When
+ *             its last copy is closed, as at the host's death, its generation has ended.
+ *
+ * mmap of a host descriptor: the call region, read-only, at offset 0; the reply region at
+ * BH_MODULE_REPLY_OFFSET. Sizes: bh_call_region_bytes() and bh_reply_region_bytes() of the geometry
+ * that BH_HOST_INFO gives.
+ *
+ * All fields are written by user mode and read by the kernel unless they say otherwise. Reserved
+ * fields and unused bytes are 0, or the call fails with EINVAL.
+ */
+#ifndef BULKHEAD_IPC_ABI_MODULE_H_
+#define BULKHEAD_IPC_ABI_MODULE_H_
+
+#include "ipc/abi/channel.h"
+
+#ifdef __KERNEL__
+#include <linux/ioctl.h>
+#else
+#include <sys/ioctl.h>
+#endif
+
+#define BH_MODULE_ABI 1u
+#define BH_MODULE_REPLY_OFFSET (1ull << 32)
+#define BH_MODULE_NAME_BYTES 32
+#define BH_MODULE_REASONS 5 /* enum bh_reason of shim/core */
+
+struct bh_module_rule {
+	uint8_t action;   /* enum bh_action */
+	uint8_t fallback; /* enum bh_action: allow or deny */
+};
+
+struct bh_module_policy {
+	struct bh_module_rule rule[BH_CLASS_COUNT][BH_MODULE_REASONS];
+};
+
+struct bh_module_add {
+	uint32_t abi; /* BH_MODULE_ABI */
+	uint32_t altitude;
+	char name[BH_MODULE_NAME_BYTES]; /* ends with 0 */
+	struct bh_geometry geometry;
+	uint32_t spin_ns;
+	uint32_t cache_entries;
+	uint32_t channel; /* the kernel writes: its number, counted from 0 */
+	uint32_t reserved;
+	struct bh_module_policy policy;
+};
+
+struct bh_module_begin {
+	uint32_t channel;
+	uint32_t generation;
+	uint64_t callbacks;
+	uint64_t descriptor_callbacks;
+	uint64_t content_version;
+};
+
+struct bh_module_end {
+	uint32_t channel;
+	uint32_t generation;
+	uint32_t cause; /* enum bh_end */
+	uint32_t reserved;
+};
+
+struct bh_module_state {
+	uint32_t channel;
+	uint8_t quarantined;
+	uint8_t draining;
+	uint8_t reserved[2];
+};
+
+struct bh_module_set_policy {
+	uint32_t channel;
+	uint32_t reserved;
+	struct bh_module_policy policy;
+};
+
+/* The kernel writes all but the channel. Each as in struct bh_statistics of shim/core. */
+struct bh_module_statistics {
+	uint32_t channel;
+	uint32_t in_flight;
+	uint32_t generation;
+	uint32_t reserved;
+	uint64_t calls;
+	uint64_t answered;
+	uint64_t cached;
+	uint64_t by_policy[BH_MODULE_REASONS];
+	uint64_t reissued;
+	uint64_t overdue;
+	uint64_t late;
+	uint64_t violations;
+	uint64_t poisoned;
+	uint64_t cancelled;
+	uint64_t unknown;
+	uint64_t denied;
+	uint64_t generations;
+};
+
+enum bh_module_guard_kind {
+	BH_GUARD_TREE = 1,       /* what lies in or below the directory */
+	BH_GUARD_MOUNT = 2,      /* what is reached through the mount */
+	BH_GUARD_FILESYSTEM = 3, /* the file system, however it is reached */
+};
+
+struct bh_module_guard {
+	int32_t fd;           /* any file or directory there */
+	uint32_t kind;        /* enum bh_module_guard_kind */
+	uint64_t deadline_ns; /* that calls get, from their start; the same for all guards */
+	uint64_t callbacks;   /* bits of bh_callback_bit(): what is asked about here */
+};
+
+struct bh_module_pid {
+	int32_t pid; /* thread group; in the caller's pid namespace */
+	uint32_t reserved;
+};
+
+struct bh_module_event {
+	uint32_t channel;
+	uint32_t event; /* enum bh_event of shim/core */
+	uint32_t detail;
+	uint32_t generation;
+	uint64_t call_id;
+	uint64_t lost; /* events that found no room before this one */
+};
+
+struct bh_module_host {
+	uint32_t channel;
+	uint32_t reserved;
+};
+
+struct bh_module_wait {
+	uint32_t worker;
+	uint32_t reserved;
+	uint64_t until_ns; /* CLOCK_MONOTONIC; UINT64_MAX: for ever */
+};
+
+struct bh_module_fetch {
+	uint64_t ticket;
+	uint32_t slot;
+	uint32_t reserved;
+};
+
+#define BH_MODULE_IOC 0xB8
+
+/* Control. EPERM, EINVAL, ENOMEM as ever. ENOENT: there is no such channel or generation. */
+#define BH_CONTROL_ADD _IOWR(BH_MODULE_IOC, 1, struct bh_module_add)    /* ENOSPC: no room */
+#define BH_CONTROL_HOST _IOW(BH_MODULE_IOC, 2, struct bh_module_host)   /* returns a descriptor */
+#define BH_CONTROL_BEGIN _IOW(BH_MODULE_IOC, 3, struct bh_module_begin) /* the last host made */
+#define BH_CONTROL_END _IOW(BH_MODULE_IOC, 4, struct bh_module_end)
+#define BH_CONTROL_STATE _IOW(BH_MODULE_IOC, 5, struct bh_module_state)
+#define BH_CONTROL_POLICY _IOW(BH_MODULE_IOC, 6, struct bh_module_set_policy)
+#define BH_CONTROL_STATISTICS _IOWR(BH_MODULE_IOC, 7, struct bh_module_statistics)
+#define BH_CONTROL_GUARD _IOW(BH_MODULE_IOC, 8, struct bh_module_guard) /* EOPNOTSUPP */
+#define BH_CONTROL_UNGUARD _IO(BH_MODULE_IOC, 11) /* all: whoever waits is still answered */
+#define BH_CONTROL_EXCLUDE _IOW(BH_MODULE_IOC, 9, struct bh_module_pid)
+#define BH_CONTROL_INCLUDE _IOW(BH_MODULE_IOC, 10, struct bh_module_pid)
+
+/* Host. */
+#define BH_HOST_INFO _IOR(BH_MODULE_IOC, 32, struct bh_geometry)
+/* Sleeps while the worker's sleeping word is 1. 0 or ETIMEDOUT or EINTR. */
+#define BH_HOST_WAIT _IOW(BH_MODULE_IOC, 33, struct bh_module_wait)
+/* Wakes the worker of this number: its sleeping word was set to 0. */
+#define BH_HOST_WAKE _IO(BH_MODULE_IOC, 34)
+/* Wakes the caller of this slot: its bell was changed. */
+#define BH_HOST_RING _IO(BH_MODULE_IOC, 35)
+/* Returns a read-only descriptor of the call's file. ENOENT: that call is not in the slot. */
+#define BH_HOST_FETCH _IOW(BH_MODULE_IOC, 36, struct bh_module_fetch)
+
+BH_ASSERT_SIZE(struct bh_module_policy, 80);
+BH_ASSERT_SIZE(struct bh_module_add, 152);
+BH_ASSERT_SIZE(struct bh_module_set_policy, 88);
+BH_ASSERT_SIZE(struct bh_module_statistics, 152);
+BH_ASSERT_SIZE(struct bh_module_begin, 32);
+BH_ASSERT_SIZE(struct bh_module_end, 16);
+BH_ASSERT_SIZE(struct bh_module_state, 8);
+BH_ASSERT_SIZE(struct bh_module_guard, 24);
+BH_ASSERT_SIZE(struct bh_module_event, 32);
+BH_ASSERT_SIZE(struct bh_module_wait, 16);
+BH_ASSERT_SIZE(struct bh_module_fetch, 16);
+
+#endif /* BULKHEAD_IPC_ABI_MODULE_H_ */

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* A channel's memory, and the files of its calls. */
+#include <linux/cred.h>
+#include <linux/file.h>
+#include <linux/slab.h>
+#include <linux/vmalloc.h>
+
+#include "shim/module/bh_module.h"
+
+static void release(struct kref *ref)
+{
+	struct bh_mchannel *channel = container_of(ref, struct bh_mchannel, ref);
+
+	if (channel->opener)
+		put_cred(channel->opener);
+	vfree(channel->files);
+	vfree(channel->call_region);
+	vfree(channel->reply_region);
+	vfree(channel->private);
+	kfree(channel);
+}
+
+void bh_mchannel_put(struct bh_mchannel *channel)
+{
+	kref_put(&channel->ref, release);
+}
+
+static void to_core_policy(const struct bh_module_policy *from, struct bh_policy *to)
+{
+	BUILD_BUG_ON(sizeof(*from) != sizeof(*to));
+	BUILD_BUG_ON(BH_MODULE_REASONS != BH_REASON_COUNT);
+	memcpy(to, from, sizeof(*to));
+}
+
+struct bh_mchannel *bh_mchannel_create(const struct bh_module_add *add, u32 number)
+{
+	struct bh_channel_config config;
+	struct bh_mchannel *channel;
+	size_t private_bytes;
+
+	bh_channel_config_default(&config);
+	config.geometry = add->geometry;
+	to_core_policy(&add->policy, &config.policy);
+	config.altitude = add->altitude;
+	config.spin_ns = add->spin_ns;
+	config.cache_entries = add->cache_entries;
+	private_bytes = bh_channel_private_bytes(&config);
+	if (!private_bytes)
+		return ERR_PTR(-EINVAL);
+	channel = kzalloc(sizeof(*channel), GFP_KERNEL_ACCOUNT);
+	if (!channel)
+		return ERR_PTR(-ENOMEM);
+	kref_init(&channel->ref);
+	spin_lock_init(&channel->files_lock);
+	channel->number = number;
+	memcpy(channel->name, add->name, sizeof(channel->name));
+	channel->geometry = add->geometry;
+	channel->slots = bh_slot_count(&add->geometry);
+	channel->private = vzalloc(private_bytes);
+	channel->call_region = vmalloc_user(bh_call_region_bytes(&add->geometry));
+	channel->reply_region = vmalloc_user(bh_reply_region_bytes(&add->geometry));
+	channel->files = vcalloc(channel->slots, sizeof(*channel->files));
+	if (!channel->private || !channel->call_region || !channel->reply_region ||
+	    !channel->files) {
+		bh_mchannel_put(channel);
+		return ERR_PTR(-ENOMEM);
+	}
+	channel->opener = get_current_cred();
+	config.cookie = channel;
+	channel->core = bh_channel_init(channel->private, &config, bh_kernel_platform(),
+					channel->call_region, channel->reply_region);
+	if (!channel->core) {
+		bh_mchannel_put(channel);
+		return ERR_PTR(-EINVAL);
+	}
+	return channel;
+}
+
+void bh_mchannel_stop(struct bh_mchannel *channel)
+{
+	struct bh_statistics statistics;
+
+	bh_channel_set_quarantined(channel->core, 1);
+	bh_channel_statistics(channel->core, &statistics);
+	if (statistics.generation)
+		bh_channel_end_generation(channel->core, statistics.generation, BH_END_KILLED);
+}
+
+void bh_mcall_forget_file(struct bh_mcall *mcall)
+{
+	struct bh_mchannel *channel = mcall->file_channel;
+
+	if (!channel)
+		return;
+	spin_lock(&channel->files_lock);
+	if (channel->files[mcall->file_slot].path == mcall->path)
+		channel->files[mcall->file_slot].path = NULL;
+	spin_unlock(&channel->files_lock);
+	mcall->file_channel = NULL;
+}
+
+int bh_mchannel_fetch(struct bh_mchannel *channel, u32 slot, u64 ticket)
+{
+	struct path path = {};
+	struct file *file;
+	int fd;
+
+	if (slot >= channel->slots || ticket == BH_TICKET_NONE)
+		return -ENOENT;
+	spin_lock(&channel->files_lock);
+	if (channel->files[slot].path && channel->files[slot].ticket == ticket) {
+		path = *channel->files[slot].path;
+		path_get(&path);
+	}
+	spin_unlock(&channel->files_lock);
+	if (!path.dentry)
+		return -ENOENT;
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd < 0)
+		goto put_path;
+	/* Its own accesses to this file cause no calls; what it may read, the operator's
+	 * supervisor may. */
+	file = dentry_open(&path, O_RDONLY | O_LARGEFILE | O_NOATIME | (__force int)FMODE_NONOTIFY,
+			   channel->opener);
+	if (IS_ERR(file)) {
+		put_unused_fd(fd);
+		fd = PTR_ERR(file);
+	} else {
+		fd_install(fd, file);
+	}
+put_path:
+	path_put(&path);
+	return fd;
+}

@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* /dev/bulkhead: what a supervisor asks of us. One at a time; all that it made ends with it. */
+#include <linux/capability.h>
+#include <linux/file.h>
+#include <linux/pid.h>
+#include <linux/poll.h>
+#include <linux/sched/signal.h>
+#include <linux/uaccess.h>
+
+#include "shim/module/bh_module.h"
+
+#define DEADLINE_MAX_NS (600ull * NSEC_PER_SEC)
+
+/* All under bh_control_mutex. */
+static struct file *session;
+static struct mchannels {
+	struct bh_mchannel *channel[BH_CHANNELS_MAX];
+	u32 count;
+} channels;
+
+static struct bh_mchannel *find(u32 number)
+{
+	return number < channels.count ? channels.channel[number] : NULL;
+}
+
+static void tear_down(void)
+{
+	u32 i;
+
+	for (i = 0; i < channels.count; i++)
+		bh_mchannel_stop(channels.channel[i]);
+	bh_guards_clear();
+	bh_stack_clear();
+	for (i = 0; i < channels.count; i++)
+		bh_mchannel_put(channels.channel[i]);
+	channels.count = 0;
+	bh_exclusions_clear();
+	bh_events_reset();
+}
+
+void bh_control_eject(void)
+{
+	mutex_lock(&bh_control_mutex);
+	tear_down();
+	mutex_unlock(&bh_control_mutex);
+}
+
+static int control_open(struct inode *inode, struct file *file)
+{
+	int result = 0;
+
+	if (!capable(CAP_SYS_ADMIN))
+		return -EPERM;
+	mutex_lock(&bh_control_mutex);
+	if (session)
+		result = -EBUSY;
+	else
+		result = bh_exclude(task_tgid(current));
+	if (!result)
+		session = file;
+	mutex_unlock(&bh_control_mutex);
+	return result;
+}
+
+static int control_release(struct inode *inode, struct file *file)
+{
+	mutex_lock(&bh_control_mutex);
+	tear_down();
+	session = NULL;
+	mutex_unlock(&bh_control_mutex);
+	return 0;
+}
+
+static long add(void __user *argument)
+{
+	struct bh_module_add add;
+	struct bh_mchannel *channel;
+	int result;
+
+	if (copy_from_user(&add, argument, sizeof(add)))
+		return -EFAULT;
+	if (add.abi != BH_MODULE_ABI || add.reserved || add.name[BH_MODULE_NAME_BYTES - 1])
+		return -EINVAL;
+	if (channels.count == BH_CHANNELS_MAX)
+		return -ENOSPC;
+	channel = bh_mchannel_create(&add, channels.count);
+	if (IS_ERR(channel))
+		return PTR_ERR(channel);
+	result = bh_stack_add(channel->core);
+	if (result) {
+		bh_mchannel_put(channel);
+		return result;
+	}
+	add.channel = channels.count;
+	channels.channel[channels.count++] = channel;
+	return copy_to_user(argument, &add, sizeof(add)) ? -EFAULT : 0;
+}
+
+static long host(void __user *argument)
+{
+	struct bh_module_host wanted;
+	struct bh_mchannel *channel;
+
+	if (copy_from_user(&wanted, argument, sizeof(wanted)))
+		return -EFAULT;
+	channel = find(wanted.channel);
+	if (!channel || wanted.reserved)
+		return channel ? -EINVAL : -ENOENT;
+	return bh_host_create(channel);
+}
+
+static long begin(void __user *argument)
+{
+	struct bh_module_begin begin;
+	struct bh_mchannel *channel;
+
+	if (copy_from_user(&begin, argument, sizeof(begin)))
+		return -EFAULT;
+	channel = find(begin.channel);
+	return channel ? bh_host_begin(channel, &begin) : -ENOENT;
+}
+
+static long end(void __user *argument)
+{
+	struct bh_module_end end;
+	struct bh_mchannel *channel;
+
+	if (copy_from_user(&end, argument, sizeof(end)))
+		return -EFAULT;
+	channel = find(end.channel);
+	if (!channel)
+		return -ENOENT;
+	if (end.cause > BH_END_HOSTILE || end.reserved)
+		return -EINVAL;
+	return bh_channel_end_generation(channel->core, end.generation, end.cause) ? -ENOENT : 0;
+}
+
+static long set_state(void __user *argument)
+{
+	struct bh_module_state state;
+	struct bh_mchannel *channel;
+
+	if (copy_from_user(&state, argument, sizeof(state)))
+		return -EFAULT;
+	channel = find(state.channel);
+	if (!channel)
+		return -ENOENT;
+	bh_channel_set_quarantined(channel->core, state.quarantined);
+	bh_channel_set_draining(channel->core, state.draining);
+	return 0;
+}
+
+static long set_policy(void __user *argument)
+{
+	struct bh_module_set_policy wanted;
+	struct bh_mchannel *channel;
+	struct bh_policy policy;
+
+	if (copy_from_user(&wanted, argument, sizeof(wanted)))
+		return -EFAULT;
+	channel = find(wanted.channel);
+	if (!channel)
+		return -ENOENT;
+	BUILD_BUG_ON(sizeof(policy) != sizeof(wanted.policy));
+	memcpy(&policy, &wanted.policy, sizeof(policy));
+	return bh_channel_set_policy(channel->core, &policy) ? -EINVAL : 0;
+}
+
+static long statistics(void __user *argument)
+{
+	struct bh_module_statistics out = {};
+	struct bh_statistics in;
+	struct bh_mchannel *channel;
+	u32 i;
+
+	if (copy_from_user(&out.channel, argument, sizeof(out.channel)))
+		return -EFAULT;
+	channel = find(out.channel);
+	if (!channel)
+		return -ENOENT;
+	bh_channel_statistics(channel->core, &in);
+	out.in_flight = in.in_flight;
+	out.generation = in.generation;
+	out.calls = in.calls;
+	out.answered = in.answered;
+	out.cached = in.cached;
+	for (i = 0; i < BH_MODULE_REASONS; i++)
+		out.by_policy[i] = in.by_policy[i];
+	out.reissued = in.reissued;
+	out.overdue = in.overdue;
+	out.late = in.late;
+	out.violations = in.violations;
+	out.poisoned = in.poisoned;
+	out.cancelled = in.cancelled;
+	out.unknown = in.unknown;
+	out.denied = in.denied;
+	out.generations = in.generations;
+	return copy_to_user(argument, &out, sizeof(out)) ? -EFAULT : 0;
+}
+
+static long add_guard(void __user *argument)
+{
+	struct bh_module_guard wanted;
+	struct file *place;
+	long result;
+
+	if (copy_from_user(&wanted, argument, sizeof(wanted)))
+		return -EFAULT;
+	if (wanted.kind < BH_GUARD_TREE || wanted.kind > BH_GUARD_FILESYSTEM ||
+	    !wanted.deadline_ns || wanted.deadline_ns > DEADLINE_MAX_NS)
+		return -EINVAL;
+	place = fget(wanted.fd);
+	if (!place)
+		return -EBADF;
+	result = bh_guards_add(&place->f_path, &wanted);
+	fput(place);
+	return result;
+}
+
+static long exclude(void __user *argument, bool in)
+{
+	struct bh_module_pid wanted;
+	struct pid *pid;
+	long result = 0;
+
+	if (copy_from_user(&wanted, argument, sizeof(wanted)))
+		return -EFAULT;
+	if (wanted.reserved)
+		return -EINVAL;
+	pid = find_get_pid(wanted.pid);
+	if (!pid)
+		return -ESRCH;
+	if (in)
+		bh_include(pid);
+	else
+		result = bh_exclude(pid);
+	put_pid(pid);
+	return result;
+}
+
+static long control_locked(unsigned int command, void __user *argument)
+{
+	switch (command) {
+	case BH_CONTROL_ADD:
+		return add(argument);
+	case BH_CONTROL_HOST:
+		return host(argument);
+	case BH_CONTROL_BEGIN:
+		return begin(argument);
+	case BH_CONTROL_END:
+		return end(argument);
+	case BH_CONTROL_STATE:
+		return set_state(argument);
+	case BH_CONTROL_POLICY:
+		return set_policy(argument);
+	case BH_CONTROL_STATISTICS:
+		return statistics(argument);
+	case BH_CONTROL_GUARD:
+		return add_guard(argument);
+	case BH_CONTROL_UNGUARD:
+		bh_guards_disarm();
+		return 0;
+	case BH_CONTROL_EXCLUDE:
+		return exclude(argument, false);
+	case BH_CONTROL_INCLUDE:
+		return exclude(argument, true);
+	default:
+		return -ENOTTY;
+	}
+}
+
+static long control_ioctl(struct file *file, unsigned int command, unsigned long argument)
+{
+	long result;
+
+	if (mutex_lock_killable(&bh_control_mutex))
+		return -EINTR;
+	result = control_locked(command, (void __user *)argument);
+	mutex_unlock(&bh_control_mutex);
+	return result;
+}
+
+static ssize_t control_read(struct file *file, char __user *buffer, size_t bytes, loff_t *offset)
+{
+	return bh_events_read(buffer, bytes, !(file->f_flags & O_NONBLOCK));
+}
+
+static __poll_t control_poll(struct file *file, poll_table *table)
+{
+	poll_wait(file, &bh_events_queue, table);
+	return bh_events_pending() ? EPOLLIN | EPOLLRDNORM : 0;
+}
+
+const struct file_operations bh_control_operations = {
+	.owner = THIS_MODULE,
+	.open = control_open,
+	.release = control_release,
+	.unlocked_ioctl = control_ioctl,
+	.read = control_read,
+	.poll = control_poll,
+	.llseek = noop_llseek,
+};

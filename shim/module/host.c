@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The descriptor of a driver host, and all that a host can do: map, wait, wake, ring, fetch. What
+ * it asks for is checked here; what it writes into the reply region, the core checks.
+ */
+#include <linux/anon_inodes.h>
+#include <linux/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+#include <linux/vmalloc.h>
+
+#include "shim/module/bh_module.h"
+
+static struct bh_host_line *host_line(const struct bh_mchannel *channel)
+{
+	return channel->reply_region;
+}
+
+static struct bh_reply_slot *reply_slot(const struct bh_mchannel *channel, u32 slot)
+{
+	return channel->reply_region + bh_reply_slot_offset(slot);
+}
+
+static void mapping_open(struct vm_area_struct *vma)
+{
+	struct bh_mchannel *channel = vma->vm_private_data;
+
+	kref_get(&channel->ref);
+}
+
+static void mapping_close(struct vm_area_struct *vma)
+{
+	bh_mchannel_put(vma->vm_private_data);
+}
+
+/* No partial unmaps are refused: what a host loses is its own. */
+static const struct vm_operations_struct mapping_operations = {
+	.open = mapping_open,
+	.close = mapping_close,
+};
+
+static int map(struct file *file, struct vm_area_struct *vma)
+{
+	struct bh_host *host = file->private_data;
+	struct bh_mchannel *channel = host->channel;
+	u64 offset = (u64)vma->vm_pgoff << PAGE_SHIFT;
+	size_t bytes = vma->vm_end - vma->vm_start;
+	void *region;
+	int result;
+
+	if (offset == 0 && bytes == bh_call_region_bytes(&channel->geometry)) {
+		if (vma->vm_flags & VM_WRITE)
+			return -EPERM;
+		vma->vm_flags &= ~VM_MAYWRITE;
+		region = channel->call_region;
+	} else if (offset == BH_MODULE_REPLY_OFFSET &&
+		   bytes == bh_reply_region_bytes(&channel->geometry)) {
+		region = channel->reply_region;
+	} else {
+		return -EINVAL;
+	}
+	/* A private copy would show nobody's words but its own. */
+	if (!(vma->vm_flags & VM_SHARED) || (vma->vm_flags & VM_EXEC))
+		return -EINVAL;
+	vma->vm_flags &= ~VM_MAYEXEC;
+	vma->vm_flags |= VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP;
+	vma->vm_pgoff = 0;
+	result = remap_vmalloc_range(vma, region, 0);
+	if (result)
+		return result;
+	vma->vm_private_data = channel;
+	vma->vm_ops = &mapping_operations;
+	mapping_open(vma);
+	return 0;
+}
+
+static long wait_for_call(struct bh_mchannel *channel, void __user *argument)
+{
+	struct bh_module_wait wait;
+	int result;
+
+	if (copy_from_user(&wait, argument, sizeof(wait)))
+		return -EFAULT;
+	if (wait.worker >= BH_WORKERS_MAX || wait.reserved)
+		return -EINVAL;
+	result = bh_word_wait(&host_line(channel)->sleeping[wait.worker], 1, wait.until_ns,
+			      TASK_INTERRUPTIBLE);
+	if (result == -ERESTARTSYS)
+		return -EINTR;
+	return result == -ETIME ? -ETIMEDOUT : 0;
+}
+
+static long fetch(struct bh_mchannel *channel, void __user *argument)
+{
+	struct bh_module_fetch wanted;
+
+	if (copy_from_user(&wanted, argument, sizeof(wanted)))
+		return -EFAULT;
+	if (wanted.reserved)
+		return -EINVAL;
+	return bh_mchannel_fetch(channel, wanted.slot, wanted.ticket);
+}
+
+static long host_ioctl(struct file *file, unsigned int command, unsigned long argument)
+{
+	struct bh_host *host = file->private_data;
+	struct bh_mchannel *channel = host->channel;
+	void __user *pointer = (void __user *)argument;
+
+	switch (command) {
+	case BH_HOST_INFO:
+		return copy_to_user(pointer, &channel->geometry, sizeof(channel->geometry))
+			       ? -EFAULT
+			       : 0;
+	case BH_HOST_WAIT:
+		return wait_for_call(channel, pointer);
+	case BH_HOST_WAKE:
+		if (argument >= BH_WORKERS_MAX)
+			return -EINVAL;
+		bh_word_wake(&host_line(channel)->sleeping[argument]);
+		return 0;
+	case BH_HOST_RING:
+		if (argument >= channel->slots)
+			return -EINVAL;
+		bh_word_wake(&reply_slot(channel, argument)->bell);
+		return 0;
+	case BH_HOST_FETCH:
+		return fetch(channel, pointer);
+	default:
+		return -ENOTTY;
+	}
+}
+
+/* How the process that closes its last descriptor ends, for what its calls are charged with. */
+static u32 end_of(const struct task_struct *task)
+{
+	if (!(task->flags & PF_EXITING))
+		return BH_END_HOSTILE; /* it goes on, and can't serve any more */
+	switch (task->exit_code & 0x7f) {
+	case 0:
+		return task->exit_code ? BH_END_CRASHED : BH_END_STOPPED;
+	case SIGKILL:
+	case SIGTERM:
+		return BH_END_KILLED;
+	default:
+		return BH_END_CRASHED;
+	}
+}
+
+static int host_release(struct inode *inode, struct file *file)
+{
+	struct bh_host *host = file->private_data;
+	struct bh_mchannel *channel = host->channel;
+
+	mutex_lock(&bh_control_mutex);
+	if (channel->next_host == host)
+		channel->next_host = NULL;
+	/* Not an error when it has ended already: the supervisor may have been told first. */
+	if (host->generation)
+		bh_channel_end_generation(channel->core, host->generation, end_of(current));
+	mutex_unlock(&bh_control_mutex);
+	bh_mchannel_put(channel);
+	kfree(host);
+	return 0;
+}
+
+static const struct file_operations host_operations = {
+	.owner = THIS_MODULE,
+	.mmap = map,
+	.unlocked_ioctl = host_ioctl,
+	.release = host_release,
+	.llseek = noop_llseek,
+};
+
+int bh_host_create(struct bh_mchannel *channel)
+{
+	struct bh_host *host = kzalloc(sizeof(*host), GFP_KERNEL_ACCOUNT);
+	int fd;
+
+	if (!host)
+		return -ENOMEM;
+	host->channel = channel;
+	kref_get(&channel->ref);
+	fd = anon_inode_getfd("[bulkhead-host]", &host_operations, host, O_RDWR | O_CLOEXEC);
+	if (fd < 0) {
+		bh_mchannel_put(channel);
+		kfree(host);
+		return fd;
+	}
+	channel->next_host = host;
+	return fd;
+}
+
+int bh_host_begin(struct bh_mchannel *channel, const struct bh_module_begin *begin)
+{
+	struct bh_host *host = channel->next_host;
+
+	if (!host)
+		return -ENOENT;
+	bh_channel_set_callbacks(channel->core, begin->callbacks, begin->descriptor_callbacks);
+	bh_channel_set_content_version(channel->core, begin->content_version);
+	if (bh_channel_begin_generation(channel->core, begin->generation))
+		return -EINVAL;
+	host->generation = begin->generation;
+	channel->next_host = NULL;
+	return 0;
+}

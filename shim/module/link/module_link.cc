@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "shim/module/link/module_link.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ipc/check.h"
+#include "shim/core/bulkhead_core.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr const char* kDevice = "/dev/bulkhead";
+
+static_assert(BH_MODULE_REASONS == kNoAnswerCount);
+static_assert(int{BH_MODULE_REASONS} == int{BH_REASON_COUNT});
+
+bh_module_policy PolicyOf(const Policy& policy) {
+  bh_module_policy to = {};
+  for (size_t i = 0; i < policy.rules.size(); ++i) {
+    for (size_t reason = 0; reason < kNoAnswerCount; ++reason) {
+      to.rule[i][reason].action = static_cast<uint8_t>(policy.rules[i][reason].action);
+      to.rule[i][reason].fallback = static_cast<uint8_t>(policy.rules[i][reason].fallback);
+    }
+  }
+  return to;
+}
+
+absl::Status Refused(int error) {
+  switch (error) {
+    case ENOENT:
+    case ENXIO:
+    case ENODEV:
+      return absl::NotFoundError("the kernel module is not loaded: modprobe bulkhead");
+    case EACCES:
+    case EPERM:
+      return absl::PermissionDeniedError("the kernel module serves root only (CAP_SYS_ADMIN)");
+    case EBUSY:
+      return absl::AlreadyExistsError("another supervisor has the kernel module; end that first");
+    default:
+      return absl::ErrnoToStatus(error, kDevice);
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ModuleLink>> ModuleLink::Open() {
+  UniqueFd device(open(kDevice, O_RDWR | O_CLOEXEC | O_NONBLOCK));
+  if (!device.valid()) return Refused(errno);
+  UniqueFd stop(eventfd(0, EFD_CLOEXEC));
+  if (!stop.valid()) return absl::ErrnoToStatus(errno, "an eventfd");
+  return std::unique_ptr<ModuleLink>(new ModuleLink(std::move(device), std::move(stop)));
+}
+
+ModuleLink::ModuleLink(UniqueFd device, UniqueFd stop)
+    : device_(std::move(device)), stop_(std::move(stop)), reader_([this] { ReadEvents(); }) {}
+
+ModuleLink::~ModuleLink() {
+  BULKHEAD_CHECK(eventfd_write(stop_.get(), 1) == 0);
+  reader_.join();
+}
+
+absl::Status ModuleLink::Say(unsigned long command, void* argument, const char* what) {
+  int result;
+  do {
+    result = ioctl(device_.get(), command, argument);
+  } while (result < 0 && errno == EINTR);
+  if (result < 0) return absl::ErrnoToStatus(errno, absl::StrCat("the kernel module: ", what));
+  return absl::OkStatus();
+}
+
+void ModuleLink::ReadEvents() {
+  std::array<pollfd, 2> watched = {{{device_.get(), POLLIN, 0}, {stop_.get(), POLLIN, 0}}};
+  for (;;) {
+    if (poll(watched.data(), watched.size(), -1) < 0 && errno != EINTR) return;
+    if ((watched[1].revents & POLLIN) != 0) return;
+    bh_module_event event;
+    while (read(device_.get(), &event, sizeof(event)) == ssize_t{sizeof(event)}) Deliver(event);
+  }
+}
+
+void ModuleLink::Deliver(const bh_module_event& event) {
+  const std::lock_guard<std::mutex> lock(observer_mutex_);
+  if (observer_ == nullptr) return;
+  switch (event.event) {
+    case BH_EVENT_OVERDUE:
+      return observer_->OnOverdue(event.channel, event.generation, event.call_id);
+    case BH_EVENT_VIOLATION:
+      return observer_->OnViolation(event.channel, event.generation, event.detail);
+    case BH_EVENT_POISON:
+      return observer_->OnPoison(event.channel, event.generation, event.call_id);
+    default:
+      return;
+  }
+}
+
+void ModuleLink::SetObserver(Observer* observer) {
+  const std::lock_guard<std::mutex> lock(observer_mutex_);
+  observer_ = observer;
+}
+
+absl::Status ModuleLink::Guard(const std::string& directory, bh_module_guard_kind kind,
+                               uint64_t callbacks, uint64_t deadline_ns) {
+  const UniqueFd place(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!place.valid()) return absl::ErrnoToStatus(errno, absl::StrCat("can't guard ", directory));
+  bh_module_guard guard = {.fd = place.get(),
+                           .kind = static_cast<uint32_t>(kind),
+                           .deadline_ns = deadline_ns,
+                           .callbacks = callbacks};
+  return Say(BH_CONTROL_GUARD, &guard, directory.c_str());
+}
+
+absl::StatusOr<ChannelId> ModuleLink::AddChannel(const ChannelSpec& spec) {
+  bh_module_add add = {};
+  add.abi = BH_MODULE_ABI;
+  add.altitude = spec.altitude;
+  spec.driver.copy(add.name, sizeof(add.name) - 1);
+  add.geometry = spec.geometry;
+  add.spin_ns = spec.spin_ns;
+  add.cache_entries = spec.cache_entries;
+  add.policy = PolicyOf(spec.policy);
+  if (absl::Status status = Say(BH_CONTROL_ADD, &add, "a channel"); !status.ok()) return status;
+  return add.channel;
+}
+
+absl::StatusOr<ChannelDescriptors> ModuleLink::Descriptors(ChannelId channel) {
+  bh_module_host wanted = {.channel = channel, .reserved = 0};
+  UniqueFd host(ioctl(device_.get(), BH_CONTROL_HOST, &wanted));
+  if (!host.valid()) return absl::ErrnoToStatus(errno, "the kernel module: a host's descriptor");
+  UniqueFd copy(fcntl(host.get(), F_DUPFD_CLOEXEC, 3));
+  if (!copy.valid()) return absl::ErrnoToStatus(errno, "a copy of a host's descriptor");
+  return ChannelDescriptors{std::move(host), std::move(copy)};
+}
+
+absl::Status ModuleLink::BeginGeneration(ChannelId channel, uint32_t generation, uint64_t callbacks,
+                                         uint64_t descriptor_callbacks, uint64_t content_version,
+                                         UniqueFd) {
+  bh_module_begin begin = {.channel = channel,
+                           .generation = generation,
+                           .callbacks = callbacks,
+                           .descriptor_callbacks = descriptor_callbacks,
+                           .content_version = content_version};
+  return Say(BH_CONTROL_BEGIN, &begin, "the begin of a generation");
+}
+
+absl::Status ModuleLink::EndGeneration(ChannelId channel, uint32_t generation, EndCause cause) {
+  bh_module_end end = {.channel = channel,
+                       .generation = generation,
+                       .cause = static_cast<uint32_t>(cause),
+                       .reserved = 0};
+  return Say(BH_CONTROL_END, &end, "the end of a generation");
+}
+
+absl::Status ModuleLink::SetState(ChannelId channel, bool quarantined, bool draining) {
+  bh_module_state state = {.channel = channel,
+                           .quarantined = static_cast<uint8_t>(quarantined),
+                           .draining = static_cast<uint8_t>(draining),
+                           .reserved = {}};
+  return Say(BH_CONTROL_STATE, &state, "a channel's state");
+}
+
+absl::Status ModuleLink::SetPolicy(ChannelId channel, const Policy& policy) {
+  bh_module_set_policy wanted = {.channel = channel, .reserved = 0, .policy = PolicyOf(policy)};
+  return Say(BH_CONTROL_POLICY, &wanted, "a policy");
+}
+
+absl::StatusOr<ChannelStatistics> ModuleLink::Statistics(ChannelId channel) {
+  bh_module_statistics in = {};
+  in.channel = channel;
+  if (absl::Status status = Say(BH_CONTROL_STATISTICS, &in, "counters"); !status.ok()) {
+    return status;
+  }
+  ChannelStatistics out;
+  out.calls = in.calls;
+  out.answered = in.answered;
+  out.cached = in.cached;
+  out.reissued = in.reissued;
+  out.overdue = in.overdue;
+  out.late = in.late;
+  out.violations = in.violations;
+  out.poisoned = in.poisoned;
+  out.cancelled = in.cancelled;
+  out.denied = in.denied;
+  out.generations = in.generations;
+  for (size_t i = 0; i < kNoAnswerCount; ++i) out.by_policy[i] = in.by_policy[i];
+  out.in_flight = in.in_flight;
+  out.generation = in.generation;
+  return out;
+}
+
+absl::Status ModuleLink::Exclude(pid_t pid) {
+  bh_module_pid wanted = {.pid = pid, .reserved = 0};
+  return Say(BH_CONTROL_EXCLUDE, &wanted, "an exclusion");
+}
+
+absl::Status ModuleLink::Include(pid_t pid) {
+  bh_module_pid wanted = {.pid = pid, .reserved = 0};
+  absl::Status status = Say(BH_CONTROL_INCLUDE, &wanted, "the end of an exclusion");
+  // It was reaped: the kernel can't find it by its number any more, and nobody else can be
+  // meant.
+  return absl::IsNotFound(status) ? absl::OkStatus() : status;
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// ModuleLink: a supervisor's way to the shim in the kernel, /dev/bulkhead. The kernel serves one
+// supervisor at a time, and forgets what it was told when the link is gone: nothing is guarded any
+// more, and whoever waits goes on.
+//
+// Threads: as ShimLink. A thread of the link's reads what the kernel raises.
+#ifndef BULKHEAD_SHIM_MODULE_LINK_MODULE_LINK_H_
+#define BULKHEAD_SHIM_MODULE_LINK_MODULE_LINK_H_
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "ipc/abi/module.h"
+#include "ipc/shim_link.h"
+#include "ipc/unique_fd.h"
+
+namespace bulkhead {
+
+class ModuleLink final : public ShimLink {
+ public:
+  // NotFound: the module is not loaded. PermissionDenied: not root. AlreadyExists: another
+  // supervisor has it. Each says what to do.
+  static absl::StatusOr<std::unique_ptr<ModuleLink>> Open();
+  ~ModuleLink() override;
+
+  // Accesses to regular files in and below this directory are calls from now on. `callbacks`:
+  // bits of bh_callback_bit(). `deadline_ns` is a span, of all guards.
+  absl::Status Guard(const std::string& directory, bh_module_guard_kind kind, uint64_t callbacks,
+                     uint64_t deadline_ns);
+
+  // Takes all guards away. Whoever waits is still answered.
+  absl::Status RemoveGuards() { return Say(BH_CONTROL_UNGUARD, nullptr, "the guards' end"); }
+
+  void SetObserver(Observer* observer) override;
+  absl::StatusOr<ChannelId> AddChannel(const ChannelSpec& spec) override;
+  // Both are the descriptor of the next generation's host, which ends when its last copy is
+  // closed.
+  absl::StatusOr<ChannelDescriptors> Descriptors(ChannelId channel) override;
+  // Hosts fetch files from the kernel: the socket is closed.
+  absl::Status BeginGeneration(ChannelId channel, uint32_t generation, uint64_t callbacks,
+                               uint64_t descriptor_callbacks, uint64_t content_version,
+                               UniqueFd descriptor_socket) override;
+  absl::Status EndGeneration(ChannelId channel, uint32_t generation, EndCause cause) override;
+  absl::Status SetState(ChannelId channel, bool quarantined, bool draining) override;
+  absl::Status SetPolicy(ChannelId channel, const Policy& policy) override;
+  absl::StatusOr<ChannelStatistics> Statistics(ChannelId channel) override;
+  absl::Status Exclude(pid_t pid) override;
+  absl::Status Include(pid_t pid) override;
+
+ private:
+  ModuleLink(UniqueFd device, UniqueFd stop);
+  absl::Status Say(unsigned long command, void* argument, const char* what);
+  void ReadEvents();
+  void Deliver(const bh_module_event& event);
+
+  const UniqueFd device_;
+  const UniqueFd stop_;        // readable: the thread is to end
+  std::mutex observer_mutex_;  // held through a delivery, so that SetObserver(nullptr) is final
+  Observer* observer_ = nullptr;
+  std::thread reader_;
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_SHIM_MODULE_LINK_MODULE_LINK_H_

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Coming, going, and the operator's last word: /sys/module/bulkhead/parameters/eject. */
+#include <linux/miscdevice.h>
+#include <linux/module.h>
+
+#include "shim/module/bh_module.h"
+
+DEFINE_MUTEX(bh_control_mutex);
+
+static struct miscdevice device = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "bulkhead",
+	.fops = &bh_control_operations,
+	.mode = 0600,
+};
+
+static int eject(const char *value, const struct kernel_param *parameter)
+{
+	bool wanted;
+	int result = kstrtobool(value, &wanted);
+
+	if (result || !wanted)
+		return result;
+	pr_warn("ejected by the operator: nothing is guarded any more\n");
+	bh_control_eject();
+	return 0;
+}
+
+static const struct kernel_param_ops eject_operations = {.set = eject};
+module_param_cb(eject, &eject_operations, NULL, 0200);
+MODULE_PARM_DESC(eject, "1: stop guarding and let every waiting caller go");
+
+static int __init start(void)
+{
+	int result = bh_guards_init();
+
+	if (result)
+		return result;
+	bh_stack_init();
+	result = misc_register(&device);
+	if (result)
+		bh_guards_exit();
+	return result;
+}
+
+/* Nobody has a descriptor of ours, so nothing is guarded and nobody waits. */
+static void __exit stop(void)
+{
+	misc_deregister(&device);
+	bh_stack_exit();
+	bh_guards_exit();
+}
+
+module_init(start);
+module_exit(stop);
+MODULE_LICENSE("GPL");
+MODULE_DESCRIPTION("Forwards file callbacks to drivers in restartable user-mode hosts");

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The world below the core, in the kernel: its clock, its sleeps, its wakes. */
+#include <linux/ktime.h>
+#include <linux/sched.h>
+#include <linux/sched/signal.h>
+#include <linux/smp.h>
+#include <linux/wait_bit.h>
+
+#include "shim/module/bh_module.h"
+
+static u64 now_ns(void *context)
+{
+	return ktime_get_ns();
+}
+
+static u64 coarse_ns(void *context)
+{
+	return ktime_get_coarse_ns();
+}
+
+/*
+ * Sleepers queue by the word's address. Nobody is woken by another's word, and a hostile host that
+ * changes words without a wake only keeps its callers asleep until their deadlines.
+ */
+int bh_word_wait(u32 *word, u32 expected, u64 until_ns, int state)
+{
+	struct wait_bit_queue_entry entry;
+	struct wait_queue_head *queue = __var_waitqueue(word);
+	ktime_t until = ns_to_ktime(min_t(u64, until_ns, KTIME_MAX));
+	int result = 0;
+
+	init_wait_var_entry(&entry, word, 0);
+	for (;;) {
+		prepare_to_wait_event(queue, &entry.wq_entry, state);
+		if (READ_ONCE(*word) != expected)
+			break;
+		if (signal_pending_state(state, current)) {
+			result = -ERESTARTSYS;
+			break;
+		}
+		if (until_ns == BH_NO_DEADLINE) {
+			schedule();
+		} else if (!schedule_hrtimeout(&until, HRTIMER_MODE_ABS)) {
+			result = -ETIME;
+			break;
+		}
+	}
+	finish_wait(queue, &entry.wq_entry);
+	return result;
+}
+
+void bh_word_wake(u32 *word)
+{
+	smp_mb(); /* the word's change, before the look whether somebody waits */
+	wake_up_var(word);
+}
+
+static int wait_for(void *context, u32 *word, u32 expected, int shared, u64 until_ns)
+{
+	return bh_word_wait(word, expected, until_ns, TASK_KILLABLE) == -ERESTARTSYS ? -1 : 0;
+}
+
+static void wake(void *context, u32 *word, int shared, int waiters)
+{
+	bh_word_wake(word);
+}
+
+/* The host fetches it: here it only becomes known. */
+static int send_descriptor(void *context, void *cookie, u32 slot, u64 ticket,
+			   const struct bh_call *call)
+{
+	struct bh_mchannel *channel = cookie;
+	struct bh_mcall *mcall = container_of((struct bh_call *)call, struct bh_mcall, call);
+
+	bh_mcall_forget_file(mcall); /* of an issue before this one */
+	spin_lock(&channel->files_lock);
+	channel->files[slot].ticket = ticket;
+	channel->files[slot].path = mcall->path;
+	spin_unlock(&channel->files_lock);
+	mcall->file_channel = channel;
+	mcall->file_slot = slot;
+	return 0;
+}
+
+static void event(void *context, void *cookie, u32 event, u32 detail, u32 generation, u64 call_id)
+{
+	struct bh_mchannel *channel = cookie;
+
+	bh_events_post(channel->number, event, detail, generation, call_id);
+}
+
+static u32 cpu(void *context)
+{
+	return raw_smp_processor_id();
+}
+
+static const struct bh_platform platform = {
+	.now_ns = now_ns,
+	.coarse_ns = coarse_ns,
+	.wait = wait_for,
+	.wake = wake,
+	.send_descriptor = send_descriptor,
+	.event = event,
+	.cpu = cpu,
+};
+
+const struct bh_platform *bh_kernel_platform(void)
+{
+	return &platform;
+}

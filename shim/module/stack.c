@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The stack of channels: read by every call, replaced as a whole. */
+#include <linux/slab.h>
+#include <linux/srcu.h>
+
+#include "shim/module/bh_module.h"
+
+struct stack {
+	struct bh_shim shim;
+	struct rcu_head rcu;
+};
+
+DEFINE_STATIC_SRCU(stack_srcu);
+static struct stack __rcu *present;
+static struct stack empty; /* in force while no driver is there; never freed */
+
+void bh_stack_init(void)
+{
+	bh_shim_init(&empty.shim, bh_kernel_platform());
+	RCU_INIT_POINTER(present, &empty);
+}
+
+void bh_stack_exit(void)
+{
+	srcu_barrier(&stack_srcu);
+}
+
+struct bh_shim *bh_stack_enter(int *index)
+{
+	*index = srcu_read_lock(&stack_srcu);
+	return &srcu_dereference(present, &stack_srcu)->shim;
+}
+
+void bh_stack_leave(int index)
+{
+	srcu_read_unlock(&stack_srcu, index);
+}
+
+static void free_stack(struct rcu_head *rcu)
+{
+	kfree(container_of(rcu, struct stack, rcu));
+}
+
+static void replace(struct stack *next)
+{
+	struct stack *last;
+
+	last = rcu_replace_pointer(present, next, lockdep_is_held(&bh_control_mutex));
+	if (last != &empty)
+		call_srcu(&stack_srcu, &last->rcu, free_stack);
+}
+
+int bh_stack_add(struct bh_channel *channel)
+{
+	struct stack *next = kzalloc(sizeof(*next), GFP_KERNEL);
+	struct stack *last = rcu_dereference_protected(present, lockdep_is_held(&bh_control_mutex));
+
+	if (!next)
+		return -ENOMEM;
+	next->shim = last->shim;
+	if (bh_shim_add(&next->shim, channel)) {
+		kfree(next);
+		return -ENOSPC;
+	}
+	replace(next);
+	return 0;
+}
+
+void bh_stack_clear(void)
+{
+	replace(&empty);
+	synchronize_srcu(&stack_srcu);
+}

@@ -94,6 +94,13 @@ TEST_F(SandboxTest, RefusesWhatADriverHasNoUseFor) {
          const int memory = memfd_create("sandbox-test", MFD_ALLOW_SEALING);
          return memory < 0 ? 3 : Refused(fcntl(memory, F_ADD_SEALS, F_SEAL_WRITE));
        }},
+      {"punching holes in shared memory",
+       [] {
+         void* memory =
+             mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+         if (memory == MAP_FAILED || madvise(memory, 4096, MADV_DONTNEED) != 0) return 3;
+         return Refused(madvise(memory, 4096, MADV_REMOVE));
+       }},
       {"another's limits",
        [] {
          rlimit limit = {};

@@ -80,6 +80,55 @@ TEST_F(CallTest, StaleAndForgedTicketsAreNoAnswers)
 	EXPECT_EQ(call.verdict, BH_VERDICT_ALLOW);
 }
 
+// Tickets can be foretold: the generation's number, and one more than the slot's last count.
+TEST_F(CallTest, ADeadHostAnswersNoCallOfTheNextGeneration)
+{
+	bh_channel_begin_generation(channel.c, 1);
+	for (uint32_t slot = 0; slot < 4; slot++)
+		channel.AnswerTicket(slot, bh_ticket_make(2, 1), BH_VERDICT_ALLOW, BH_CACHE_NOT);
+	bh_channel_end_generation(channel.c, 1, BH_END_CRASHED);
+	bh_channel_begin_generation(channel.c, 2);
+	bh_call call = NewCall();
+	ASSERT_EQ(Start(&call), 0);
+	ASSERT_EQ(call.ticket, bh_ticket_make(2, 1)) << "what the dead host foretold";
+	EXPECT_EQ(Step(&call), 0);
+	channel.Answer(call.slot, BH_VERDICT_DENY);
+	ASSERT_EQ(Step(&call), 1);
+	EXPECT_EQ(call.verdict, BH_VERDICT_DENY);
+}
+
+TEST_F(CallTest, AnAnswerOfADeadHostToItsOwnCallCounts)
+{
+	bh_channel_begin_generation(channel.c, 1);
+	bh_call call = NewCall();
+	ASSERT_EQ(Start(&call), 0);
+	channel.Answer(call.slot, BH_VERDICT_DENY);
+	bh_channel_end_generation(channel.c, 1, BH_END_CRASHED);
+	bh_channel_begin_generation(channel.c, 2);
+	ASSERT_EQ(Step(&call), 1);
+	EXPECT_EQ(call.verdict, BH_VERDICT_DENY);
+	EXPECT_EQ(call.issues, 1u);
+}
+
+TEST_F(CallTest, ACallThatOnlyWaitedForItsTurnIsNotHeldAgainstTheHost)
+{
+	bh_channel_begin_generation(channel.c, 1);
+	bh_call slow = NewCall(), queued = NewCall();
+	slow.deadline_ns += 1'000'000'000;
+	Start(&slow);
+	Start(&queued);
+	channel.Begin(0, slow.slot);
+	platform.now_ns = queued.deadline_ns;
+	ASSERT_EQ(Step(&queued), 1);
+	ExpectPolicy(queued, BH_REASON_FULL, BH_VERDICT_ALLOW);
+	EXPECT_EQ(platform.Count(BH_EVENT_OVERDUE), 0u);
+	// The one that a worker has is.
+	platform.now_ns = slow.deadline_ns;
+	ASSERT_EQ(Step(&slow), 1);
+	ExpectPolicy(slow, BH_REASON_HUNG, BH_VERDICT_ALLOW);
+	EXPECT_EQ(platform.Count(BH_EVENT_OVERDUE), 1u);
+}
+
 TEST_F(CallTest, AnswerInTheLineCountsEvenAtTheDeadline)
 {
 	bh_channel_begin_generation(channel.c, 1);

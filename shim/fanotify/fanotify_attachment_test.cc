@@ -9,6 +9,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -309,6 +310,43 @@ TEST_F(FanotifyAttachmentTest, ATreeIsGuardedWithTheDirectoriesThatCome) {
   EXPECT_EQ(TryOpen(volume_->path() + "/tree/moved/three/infected"), EPERM);
   std::filesystem::create_directory(volume_->path() + "/tree/moved/three/four");
   EXPECT_TRUE(Eventually([&] { return attachment_->guarded_directories() == 5; }));
+}
+
+// Who holds a lease may take 45 s to give it up. Only who opens that file is refused meanwhile.
+TEST_F(FanotifyAttachmentTest, ALeaseOnAFileHoldsNobodyUp) {
+  const std::string clean = volume_->File("leases/clean", "nothing to see");
+  const std::string leased = volume_->File("leases/leased", "nothing to see");
+  const UniqueFd holder(open(leased.c_str(), O_RDWR | O_CLOEXEC));
+  const auto before = signal(SIGIO, SIG_IGN);
+  ASSERT_EQ(fcntl(holder.get(), F_SETLEASE, F_WRLCK), 0) << std::strerror(errno);
+  Start(2 * kSecond);
+  StartHost(Add(), 1, DenyInfected);
+  Guard(volume_->path() + "/leases");
+  EXPECT_EQ(TryOpen(leased), EPERM);
+  EXPECT_EQ(TryOpen(clean), 0);
+  EXPECT_EQ(attachment_->counters().late, 0u);
+  EXPECT_EQ(fcntl(holder.get(), F_SETLEASE, F_UNLCK), 0);
+  signal(SIGIO, before);
+}
+
+// Its path is longer than any open() takes, so it can't be marked; what lies beside it can.
+TEST_F(FanotifyAttachmentTest, ADirectoryThatIsTooDeepIsToldAndItsNeighboursAreGuarded) {
+  volume_->File("deep/before/file", "x");
+  const std::string infected = volume_->File("deep/neighbour/infected", "infected");
+  UniqueFd at(open((volume_->path() + "/deep/before").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const std::string name(200, 'd');
+  for (int i = 0; i < 25; ++i) {
+    ASSERT_EQ(mkdirat(at.get(), name.c_str(), 0700), 0);
+    at.reset(openat(at.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    ASSERT_TRUE(at.valid());
+  }
+  Start();
+  StartHost(Add(), 1, DenyInfected);
+  Guard(volume_->path() + "/deep");
+  EXPECT_EQ(TryOpen(infected), EPERM);
+  std::lock_guard<std::mutex> lock(log_mutex_);
+  ASSERT_EQ(log_.size(), 1u);
+  EXPECT_EQ(log_[0].rfind("not guarded: ", 0), 0u) << log_[0];
 }
 
 TEST_F(FanotifyAttachmentTest, WhoIsExcludedIsNotAskedAbout) {

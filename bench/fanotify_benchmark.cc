@@ -132,7 +132,7 @@ absl::Status Guard(const Program& program, GuardedFolder& folder, bool cached) {
   ServiceOptions options;
   options.drivers = {"null"};
   options.driver_options = cached ? "deny-odd cache" : "deny-odd";
-  if (!cached) options.cache_entries = 0;
+  options.cache_entries = cached ? 4096 : 0;
   return folder.Guard(program, options, /*quiet=*/true);
 }
 

@@ -57,7 +57,7 @@ start --driver scanner
 expect refuses_the_infected_file refused $guarded/eicar
 expect refuses_to_execute_it sh -c "! $guarded/eicar 2>/dev/null"
 expect opens_the_clean_file cat $guarded/clean
-expect refuses_it_from_the_cache refused $guarded/eicar
+expect refuses_it_again refused $guarded/eicar
 echo clean >/tmp/clean
 mv /tmp/clean $guarded/eicar
 expect a_verdict_is_about_the_file cat $guarded/eicar

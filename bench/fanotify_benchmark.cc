@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // bench-fanotify: what open(2) and close(2) of a real file cost
-//   bare       nobody is asked
-//   plain      a fanotify group whose thread allows at once: what the kernel's way up and down
-//   costs bulkhead   `bulkhead run` with the driver null, which is asked each time cached     the
-//   same, and the driver's verdicts may be remembered
+//   - bare: nobody is asked
+//   - plain: a fanotify group whose thread allows at once, the kernel's way up and down alone
+//   - bulkhead: `bulkhead run` with the driver null, which is asked each time
+//   - cached: the same, and the driver's verdicts are remembered
 // Each on a file system of its own, all in every round, in an order that turns. Ratios are formed
 // round by round; their median counts. Google Benchmark is for bench-core: it keeps no samples for
 // a tail, and its interleaving knows no rounds.

@@ -9,6 +9,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -139,6 +140,11 @@ class FanotifyAttachmentTest : public testing::Test {
     GTEST_SKIP() << "ThreadSanitizer's runtime does not survive clone(CLONE_FILES) in the keeper";
 #endif
 #endif
+    // Thousands of opens at once, where 1024 descriptors are the usual soft limit.
+    rlimit files = {};
+    ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &files), 0);
+    files.rlim_cur = files.rlim_max;
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &files), 0);
     watchdog_.emplace(std::chrono::seconds(60));
   }
 

@@ -3,8 +3,6 @@
 # kernel and with all of root's rights. BULKHEAD_BUILD is the build folder.
 . /guest/lib
 tests=$BULKHEAD_BUILD/bin/tests
-# fanotify_attachment_test has 1500 threads wait in open(), each with a descriptor.
-ulimit -Sn 4096
 
 # Two CPUs that run in parallel, and a scheduler that preempts: what the core's waiting is about.
 run_gtest core_wait_test 60 "$tests/core_wait_test"

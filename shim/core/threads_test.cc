@@ -107,11 +107,12 @@ class Host
 	}
 
       private:
-	// A ticket that is not answered and not in another worker's hand.
+	// A ticket that is not answered and not in another worker's hand. The claim is read first:
+	// a worker held up in between must not claim what another has answered since.
 	uint64_t Take(uint32_t slot)
 	{
-		const uint64_t ticket = bh_load_acquire(&channel->Call(slot)->ticket);
 		uint64_t seen = claims[slot];
+		const uint64_t ticket = bh_load_acquire(&channel->Call(slot)->ticket);
 		if (bh_ticket_generation(ticket) != generation || seen == ticket)
 			return 0;
 		return claims[slot].compare_exchange_strong(seen, ticket) ? ticket : 0;

@@ -2,6 +2,7 @@
 #include "rule_set.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
@@ -34,6 +35,25 @@ int OnScanMessage(YR_SCAN_CONTEXT*, int message, void* data, void* user) {
   static_cast<ScanResult*>(user)->found = Found::kMatch;
   static_cast<ScanResult*>(user)->rule = static_cast<YR_RULE*>(data)->identifier;
   return CALLBACK_ABORT;
+}
+
+struct DestroyScanner {
+  void operator()(YR_SCANNER* scanner) const { yr_scanner_destroy(scanner); }
+};
+
+int ScanWith(YR_RULES* rules, std::span<const std::byte> bytes, std::chrono::nanoseconds timeout,
+             ScanResult* result) {
+  if (timeout.count() <= 0) return ERROR_SCAN_TIMEOUT;
+  YR_SCANNER* made = nullptr;
+  const int code = yr_scanner_create(rules, &made);
+  if (code != ERROR_SUCCESS) return code;
+  const std::unique_ptr<YR_SCANNER, DestroyScanner> scanner(made);
+  yr_scanner_set_callback(made, OnScanMessage, result);
+  yr_scanner_set_flags(made, SCAN_FLAGS_FAST_MODE);
+  // yr_scanner_set_timeout() counts in seconds, the field in nanoseconds; a deadline of one second
+  // leaves less than one.
+  made->timeout = static_cast<uint64_t>(timeout.count());
+  return yr_scanner_scan_mem(made, reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
 }
 
 std::vector<std::string> FilesOf(const std::string& folder, std::error_code& error) {
@@ -119,7 +139,7 @@ std::unique_ptr<RuleSet> RuleSet::Load(const std::string& folder, std::string* e
     return nullptr;
   }
   const std::vector<std::byte> sample(4096, std::byte{'B'});
-  if (set->Scan(sample, 5).found == Found::kTrouble) {
+  if (set->Scan(sample, std::chrono::seconds(5)).found == Found::kTrouble) {
     *error = folder + ": the rules load, but a scan with them fails";
     return nullptr;
   }
@@ -134,12 +154,12 @@ bool RuleSet::Save(const std::string& path, std::string* error) const {
   return code == ERROR_SUCCESS;
 }
 
-ScanResult RuleSet::Scan(std::span<const std::byte> bytes, int timeout_s) const {
+ScanResult RuleSet::Scan(std::span<const std::byte> bytes, std::chrono::nanoseconds timeout) const {
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point end = Clock::now() + timeout;
   ScanResult result;
   for (const Rules& rules : rules_) {
-    const int code =
-        yr_rules_scan_mem(rules.get(), reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size(),
-                          SCAN_FLAGS_FAST_MODE, OnScanMessage, &result, timeout_s);
+    const int code = ScanWith(rules.get(), bytes, end - Clock::now(), &result);
     if (result.found == Found::kMatch) break;
     if (code == ERROR_SCAN_TIMEOUT) {
       result.found = Found::kTimeout;

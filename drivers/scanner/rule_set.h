@@ -12,6 +12,7 @@
 
 #include <yara.h>
 
+#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <span>
@@ -31,8 +32,8 @@ class RuleSet {
  public:
   // Every rule file of the folder. On failure *error names the file, and the line for sources.
   static std::unique_ptr<RuleSet> Load(const std::string& folder, std::string* error);
-  // `timeout_s` of at least 1: libyara's own unit.
-  ScanResult Scan(std::span<const std::byte> bytes, int timeout_s) const;
+  // Leaves off after `timeout`, give or take what libyara does between two looks at its clock.
+  ScanResult Scan(std::span<const std::byte> bytes, std::chrono::nanoseconds timeout) const;
   // Writes what Load() compiled from sources, as a .yarc file.
   bool Save(const std::string& path, std::string* error) const;
   size_t files() const { return files_; }

@@ -8,12 +8,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace scanner {
 namespace {
@@ -45,7 +47,7 @@ class RuleSetTest : public ::testing::Test {
     ASSERT_TRUE(set->Save(Compiled() + "/rules.yarc", &error)) << error;
   }
   static ScanResult Scan(const RuleSet& set, const std::string& text) {
-    return set.Scan(std::as_bytes(std::span(text)), 10);
+    return set.Scan(std::as_bytes(std::span(text)), std::chrono::seconds(10));
   }
 
   std::string folder_;
@@ -62,6 +64,16 @@ TEST_F(RuleSetTest, FindsWhatARuleDescribes) {
   const ScanResult result = Scan(*set, "... find-me ...");
   EXPECT_EQ(result.found, Found::kMatch);
   EXPECT_EQ(result.rule, "marker");
+}
+
+TEST_F(RuleSetTest, LeavesOffInTime) {
+  Write("marker.yar", kMarkerRule);
+  const auto set = RuleSet::Load(folder_, &error_);
+  ASSERT_NE(set, nullptr) << error_;
+  const std::vector<std::byte> bytes(1 << 20, std::byte{'f'});
+  EXPECT_EQ(set->Scan(bytes, std::chrono::nanoseconds(1)).found, Found::kTimeout);
+  EXPECT_EQ(set->Scan(bytes, std::chrono::nanoseconds(0)).found, Found::kTimeout);
+  EXPECT_EQ(set->Scan(bytes, std::chrono::hours(1)).found, Found::kNothing);
 }
 
 TEST_F(RuleSetTest, NamesFileAndLineOfAnError) {

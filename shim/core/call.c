@@ -370,7 +370,7 @@ static void lose_host(struct bh_call *call, uint64_t now_ns)
 static void overdue(struct bh_call *call, uint64_t now_ns)
 {
 	struct bh_channel *channel = call->channel;
-	int busy = bh_in_hand(channel, call) == BH_HAND_OTHERS;
+	int busy = !bh_in_hand(channel, call) && bh_host_is_busy(channel);
 
 	if (!busy) {
 		bh_count(channel, call->lane, BH_COUNT_OVERDUE);

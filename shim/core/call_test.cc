@@ -110,6 +110,23 @@ TEST_F(CallTest, AnAnswerOfADeadHostToItsOwnCallCounts)
 	EXPECT_EQ(call.issues, 1u);
 }
 
+TEST_F(CallTest, WhatAWorkerHasAnsweredDoesNotKeepItBusy)
+{
+	bh_channel_begin_generation(channel.c, 1);
+	bh_call first = NewCall();
+	Start(&first);
+	channel.Begin(0, first.slot); // and its line keeps that, as a real host's does
+	channel.Answer(first.slot, BH_VERDICT_ALLOW);
+	ASSERT_EQ(Step(&first), 1);
+
+	bh_call next = NewCall();
+	Start(&next);
+	platform.now_ns = next.deadline_ns;
+	ASSERT_EQ(Step(&next), 1);
+	ExpectPolicy(next, BH_REASON_HUNG, BH_VERDICT_ALLOW);
+	EXPECT_EQ(platform.Count(BH_EVENT_OVERDUE), 1u);
+}
+
 TEST_F(CallTest, ACallThatOnlyWaitedForItsTurnIsNotHeldAgainstTheHost)
 {
 	bh_channel_begin_generation(channel.c, 1);

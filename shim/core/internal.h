@@ -246,12 +246,8 @@ enum bh_issue_result bh_issue(struct bh_call *call, uint32_t generation);
 /* wake.c */
 void bh_wake_home(struct bh_channel *channel, uint32_t lane);
 /* What the host's workers say that they are at. The host's word. */
-enum bh_hand {
-	BH_HAND_EMPTY,  /* nothing */
-	BH_HAND_OTHERS, /* other calls only */
-	BH_HAND_THIS,
-};
-enum bh_hand bh_in_hand(struct bh_channel *channel, const struct bh_call *call);
+int bh_in_hand(struct bh_channel *channel, const struct bh_call *call);
+int bh_host_is_busy(struct bh_channel *channel); /* with some call */
 /* A worker beside the home worker, unless some worker has the call in hand. */
 void bh_wake_another(struct bh_channel *channel, const struct bh_call *call);
 /* Makes the sleeping callers of this generation look again. */

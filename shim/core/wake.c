@@ -54,29 +54,58 @@ void bh_wake_home(struct bh_channel *channel, uint32_t lane)
 		wake_worker(channel, lane % known);
 }
 
-enum bh_hand bh_in_hand(struct bh_channel *channel, const struct bh_call *call)
+static const struct bh_worker_line *worker_line(struct bh_channel *channel, uint32_t worker)
+{
+	return (const void *)(channel->reply_region + bh_worker_line_offset(worker));
+}
+
+int bh_in_hand(struct bh_channel *channel, const struct bh_call *call)
 {
 	const struct bh_worker_line *line;
-	enum bh_hand hand = BH_HAND_EMPTY;
 	uint32_t worker;
-	uint64_t ticket;
 
 	for (worker = 0; worker < BH_WORKERS_MAX; worker++) {
-		line = (const void *)(channel->reply_region + bh_worker_line_offset(worker));
-		ticket = bh_load_relaxed(&line->ticket);
-		if (ticket == call->ticket && bh_load_relaxed(&line->slot) == call->slot)
-			return BH_HAND_THIS;
-		if (bh_ticket_generation(ticket) == bh_ticket_generation(call->ticket))
-			hand = BH_HAND_OTHERS;
+		line = worker_line(channel, worker);
+		if (bh_load_relaxed(&line->ticket) == call->ticket &&
+		    bh_load_relaxed(&line->slot) == call->slot)
+			return 1;
 	}
-	return hand;
+	return 0;
+}
+
+/* A line keeps the ticket that was taken last; the slots know whether it still waits for an answer.
+ */
+static int outstanding(struct bh_channel *channel, uint32_t slot, uint64_t ticket)
+{
+	const struct bh_slot *s;
+
+	if (slot >= channel->slot_count || ticket == BH_TICKET_NONE)
+		return 0;
+	s = &channel->slots[slot];
+	return (bh_load_relaxed(&s->ticket) == ticket ||
+		bh_load_relaxed(&s->abandoned) == ticket) &&
+	       bh_load_relaxed(&bh_reply_slot_at(channel, slot)->ticket) != ticket;
+}
+
+int bh_host_is_busy(struct bh_channel *channel)
+{
+	const struct bh_worker_line *line;
+	uint32_t worker;
+
+	for (worker = 0; worker < BH_WORKERS_MAX; worker++) {
+		line = worker_line(channel, worker);
+		if (outstanding(channel, bh_load_relaxed(&line->slot),
+				bh_load_relaxed(&line->ticket)))
+			return 1;
+	}
+	return 0;
 }
 
 void bh_wake_another(struct bh_channel *channel, const struct bh_call *call)
 {
 	uint32_t i, worker, known;
 
-	if (bh_in_hand(channel, call) == BH_HAND_THIS)
+	if (bh_in_hand(channel, call))
 		return;
 	known = look_who_sleeps(channel);
 	if (!known)

@@ -100,6 +100,19 @@ TEST_F(Cli, StormOnTheEmbeddedShimLosesNothing) {
   }
 }
 
+void ExpectThatItHeld(const Outcome& demo) {
+  for (const char* figure : {"wrong_verdicts +0 ", "calls_lost +0 ", "steps_held +1 "}) {
+    EXPECT_THAT(demo.text, ContainsRegex(std::string("\n") + figure));
+  }
+}
+
+TEST_F(CliAsRoot, DemoHolds) { ExpectThatItHeld(Run("demo")); }
+
+TEST_F(Cli, DemoHoldsWithoutPrivileges) {
+  if (!OrdinaryCanRun()) GTEST_SKIP() << "an ordinary user can't reach " << build_;
+  ExpectThatItHeld(RunAs(Ordinary(), "demo"));
+}
+
 TEST_F(CliAsRoot, StormOnRealFilesGivesEveryOpenItsVerdict) {
   const Outcome storm = Run("storm fanotify --calls 5000");
   for (const char* figure : {"wrong", "errors", "past_deadline"}) {

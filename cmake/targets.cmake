@@ -61,8 +61,8 @@ endfunction()
 # bulkhead_test(NAME SOURCES file... [LIBS lib...] [LABELS label...] [TIMEOUT seconds]
 #               [DEPENDS target...] [ENVIRONMENT NAME=value...] [SERIAL])
 # A GoogleTest program, each of its tests known to ctest on its own. LABELS: unit (the default),
-# integration, storm. DEPENDS names programs that the test starts. SERIAL keeps other tests away
-# while one of these runs (for what takes all CPUs or a resource of the whole machine).
+# integration. DEPENDS names programs that the test starts. SERIAL keeps other tests away while one
+# of these runs (for what takes all CPUs or a resource of the whole machine).
 function(bulkhead_test name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "SERIAL" "TIMEOUT"
                         "SOURCES;LIBS;LABELS;DEPENDS;ENVIRONMENT")

@@ -7,8 +7,8 @@ test_help() {
 Usage: ./dev test [--preset P]... [--filter REGEX] [--fuzz-seconds N] [-j N]
 
 Checks formatting and licence lines, builds release, asan, tsan and the fuzz targets, runs all
-tests in each (storms in release only) and looks for what they left behind. Prints what failed and
-what was skipped, with reasons; the last line reads: N passed, N failed, N skipped.
+tests in each and looks for what they left behind. Prints what failed and what was skipped, with
+reasons; the last line reads: N passed, N failed, N skipped.
 
   --preset P        only this preset; may be given more than once
   --filter REGEX    only tests whose name matches

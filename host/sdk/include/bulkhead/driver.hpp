@@ -4,7 +4,7 @@
 //
 //   class NoScripts : public bulkhead::Driver {
 //     bulkhead::Verdict file_exec(const bulkhead::FileEvent& file) override {
-//       return file.path().ends_with(".sh") ? bulkhead::deny() : bulkhead::allow().cache();
+//       return file.path().ends_with(".sh") ? bulkhead::deny() : bulkhead::allow();
 //     }
 //   };
 //   BULKHEAD_DRIVER(NoScripts, "no-scripts", "1.0", BULKHEAD_ON_FILE_EXEC, 0)
@@ -45,7 +45,8 @@ enum class StartReason : uint32_t {
 class Verdict {
  public:
   constexpr explicit Verdict(bulkhead_verdict verdict) : verdict_(verdict) {}
-  // The answer holds until the object, the content or the driver changes. Not for decline().
+  // The answer holds until the object, the content or the driver changes. Not for decline(), nor
+  // for a verdict by path(): an object may have several.
   constexpr Verdict cache() const {
     Verdict cached = *this;
     cached.cacheability_ = BULKHEAD_CACHE_OBJECT;

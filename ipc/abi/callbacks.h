@@ -63,12 +63,12 @@ static inline uint64_t bh_callback_bit(uint32_t callback)
  */
 struct bh_file_args {
 	uint32_t pid;        /* thread group id of the caller, in the shim's pid namespace */
-	uint32_t uid;        /* effective user id of the caller; UINT32_MAX when not known */
+	uint32_t uid;        /* effective user id; UINT32_MAX when not known (fanotify) */
 	uint64_t device;     /* st_dev of the object */
 	uint64_t inode;      /* st_ino of the object */
 	uint64_t change;     /* differs whenever the object's content may (change time, ns) */
 	uint64_t size;       /* bytes in the object when the call was made */
-	uint32_t gid;        /* effective group id; UINT32_MAX when not known */
+	uint32_t gid;        /* effective group id; UINT32_MAX when not known (fanotify) */
 	uint32_t open_flags; /* O_* as the shim knows them; 0 when not known */
 };
 BH_ASSERT_SIZE(struct bh_file_args, BH_INLINE_BYTES);

@@ -67,8 +67,8 @@ struct bulkhead_file {
   uint64_t change;     /* differs whenever the content may */
   uint64_t length;     /* bytes, when the call was made */
   uint32_t pid;        /* who asks */
-  uint32_t uid;        /* UINT32_MAX when not known */
-  uint32_t gid;        /* UINT32_MAX when not known */
+  uint32_t uid;        /* UINT32_MAX when not known: fanotify tells the process only */
+  uint32_t gid;        /* as uid */
   uint32_t open_flags; /* O_*; 0 when not known */
   const char* path;    /* not terminated; a courtesy: it may already name another object */
   size_t path_length;  /* 0 when not known */

@@ -118,6 +118,7 @@ class FileEvent {
   uint64_t change() const { return file_->change; }
   uint64_t length() const { return file_->length; }
   uint32_t pid() const { return file_->pid; }
+  // None when the shim is not told: fanotify tells the process only.
   std::optional<uint32_t> uid() const { return known(file_->uid); }
   std::optional<uint32_t> gid() const { return known(file_->gid); }
   uint32_t open_flags() const { return file_->open_flags; }

@@ -14,6 +14,7 @@
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
+#include "host/report/atomic_file.h"
 
 namespace bulkhead {
 
@@ -52,13 +53,18 @@ std::string ReportPathTrouble(const std::string& path) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
   if (fs::is_directory(status)) return absl::StrCat(path, " is a folder; name a file in it");
-  fs::path folder = fs::path(path).parent_path();
+  if (!fs::exists(status) && fs::is_symlink(fs::symlink_status(path, error))) {
+    return absl::StrCat(path, " is a symbolic link to nothing; name another file");
+  }
+  fs::path target = fs::canonical(path, error);  // a symbolic link is followed
+  if (error) target = path;
+  fs::path folder = target.parent_path();
   if (folder.empty()) folder = ".";
   if (!fs::is_directory(folder, error)) {
     return absl::StrCat("there is no folder ", folder.string(), "; make it, or name another file");
   }
-  // A file is replaced by one made beside it; anything else (a pipe, a terminal) is written to.
-  const bool in_place = fs::exists(status) && !fs::is_regular_file(status);
+  // Else it is replaced by one made beside it.
+  const bool in_place = IsWrittenInPlace(path);
   const std::string written = in_place ? path : folder.string();
   if (access(written.c_str(), in_place ? W_OK : W_OK | X_OK) != 0) {
     return absl::StrCat("can't write to ", written, " (", std::strerror(errno),

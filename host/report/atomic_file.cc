@@ -9,6 +9,8 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
+#include <system_error>
 
 namespace bulkhead {
 namespace {
@@ -34,7 +36,25 @@ absl::Status WriteAll(int fd, std::string_view bytes, const std::string& path) {
   return absl::OkStatus();
 }
 
-absl::Status WriteInPlace(const std::string& path, std::string_view bytes) {
+// The descriptor of ours that this file is open as; -1: none. /dev/stdout may be a regular file,
+// and what is printed goes there before and after: neither replaced nor written from its beginning.
+int StandardDescriptor(const struct stat& file) {
+  for (const int fd : {STDOUT_FILENO, STDERR_FILENO}) {
+    struct stat open_file {};
+    if (fstat(fd, &open_file) == 0 && open_file.st_dev == file.st_dev &&
+        open_file.st_ino == file.st_ino) {
+      return fd;
+    }
+  }
+  return -1;
+}
+
+absl::Status WriteInPlace(const std::string& path, const struct stat& file,
+                          std::string_view bytes) {
+  if (const int standard = StandardDescriptor(file); standard >= 0) {
+    std::fflush(nullptr);
+    return WriteAll(standard, bytes, path);
+  }
   const int fd = open(path.c_str(), O_WRONLY | O_CLOEXEC);
   if (fd < 0) return Failure(errno, "open", path);
   absl::Status status = WriteAll(fd, bytes, path);
@@ -53,23 +73,35 @@ absl::Status FlushAndClose(int fd, mode_t mode, const std::string& path) {
 
 }  // namespace
 
+bool IsWrittenInPlace(const std::string& path) {
+  struct stat file {};
+  return stat(path.c_str(), &file) == 0 && !S_ISDIR(file.st_mode) &&
+         (!S_ISREG(file.st_mode) || StandardDescriptor(file) >= 0);
+}
+
 absl::Status WriteFileAtomically(const std::string& path, std::string_view bytes) {
   mode_t mode = 0644;
+  std::string target = path;
   struct stat existing {};
   if (stat(path.c_str(), &existing) == 0) {
     if (S_ISDIR(existing.st_mode)) return Failure(EISDIR, "write", path);
-    if (!S_ISREG(existing.st_mode)) return WriteInPlace(path, bytes);
+    if (IsWrittenInPlace(path)) return WriteInPlace(path, existing, bytes);
     mode = existing.st_mode & 07777;
+    std::error_code error;
+    target = std::filesystem::canonical(path, error).string();
+    if (error) return Failure(error.value(), "find", path);
+  } else if (lstat(path.c_str(), &existing) == 0) {
+    return Failure(ENOENT, "follow the symbolic link", path);
   }
 
-  std::string temporary = path + ".XXXXXX";
+  std::string temporary = target + ".XXXXXX";
   const int fd = mkostemp(temporary.data(), O_CLOEXEC);
-  if (fd < 0) return Failure(errno, "create", path);
-  absl::Status status = WriteAll(fd, bytes, path);
-  absl::Status closed = FlushAndClose(fd, mode, path);
+  if (fd < 0) return Failure(errno, "create", target);
+  absl::Status status = WriteAll(fd, bytes, target);
+  absl::Status closed = FlushAndClose(fd, mode, target);
   if (status.ok()) status = closed;
-  if (status.ok() && rename(temporary.c_str(), path.c_str()) != 0) {
-    status = Failure(errno, "replace", path);
+  if (status.ok() && rename(temporary.c_str(), target.c_str()) != 0) {
+    status = Failure(errno, "replace", target);
   }
   if (!status.ok()) unlink(temporary.c_str());
   return status;

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/report/atomic_file.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -48,6 +52,91 @@ TEST_F(FullDiskTest, OldFileStaysAndNoPartIsLeft) {
   EXPECT_EQ(content, "old");
   const std::filesystem::directory_iterator begin(disk_);
   EXPECT_EQ(std::distance(begin, std::filesystem::directory_iterator()), 1);
+}
+
+class AtomicFileTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = ::testing::TempDir() + "/atomic_file_test.XXXXXX";
+    folder_ = mkdtemp(name.data());
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  static std::string Content(const std::filesystem::path& path) {
+    std::ifstream file(path);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+  ptrdiff_t Files() { return std::distance(std::filesystem::directory_iterator(folder_), {}); }
+
+  std::filesystem::path folder_;
+};
+
+TEST_F(AtomicFileTest, ASymbolicLinkStaysOne) {
+  const std::filesystem::path file = folder_ / "file";
+  const std::filesystem::path link = folder_ / "link";
+  std::ofstream(file) << "old";
+  std::filesystem::create_symlink("file", link);
+  const absl::Status status = WriteFileAtomically(link, "new");
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  EXPECT_EQ(Content(file), "new");
+  EXPECT_EQ(Files(), 2);
+}
+
+TEST_F(AtomicFileTest, ASymbolicLinkToNothingIsAnError) {
+  const std::filesystem::path link = folder_ / "link";
+  std::filesystem::create_symlink("nothing", link);
+  EXPECT_TRUE(absl::IsNotFound(WriteFileAtomically(link, "new")));
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  EXPECT_EQ(Files(), 1);
+}
+
+TEST_F(AtomicFileTest, APipeGetsTheBytesThroughALinkToo) {
+  const std::filesystem::path pipe = folder_ / "pipe";
+  const std::filesystem::path link = folder_ / "link";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  std::filesystem::create_symlink("pipe", link);
+  const int reader = open(pipe.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  ASSERT_GE(reader, 0);
+  const absl::Status status = WriteFileAtomically(link, "report");
+  EXPECT_TRUE(status.ok()) << status;
+  char got[16] = {};
+  EXPECT_EQ(read(reader, got, sizeof(got)), 6);
+  EXPECT_STREQ(got, "report");
+  close(reader);
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  EXPECT_TRUE(std::filesystem::is_fifo(pipe));
+}
+
+TEST_F(AtomicFileTest, AFullDeviceIsAnErrorAndStays) {
+  const std::filesystem::path link = folder_ / "link";
+  std::filesystem::create_symlink("/dev/full", link);
+  EXPECT_TRUE(absl::IsResourceExhausted(WriteFileAtomically(link, "report")));
+  EXPECT_TRUE(std::filesystem::is_character_file("/dev/full"));
+}
+
+// As root /dev/stdout was replaced by a file, for everybody on the machine. Here through a link of
+// our own, which would be the one that is replaced.
+TEST_F(AtomicFileTest, StandardOutputIsWrittenAfterWhatWasPrinted) {
+  const std::filesystem::path file = folder_ / "printed";
+  const std::filesystem::path link = folder_ / "stdout";
+  std::filesystem::create_symlink("/proc/self/fd/1", link);
+  std::fflush(stdout);
+  const int before = dup(STDOUT_FILENO);
+  const int output = open(file.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+  ASSERT_GE(output, 0);
+  dup2(output, STDOUT_FILENO);
+  close(output);
+  std::printf("before ");
+  const absl::Status status = WriteFileAtomically(link, "report");
+  std::printf(" after");
+  std::fflush(stdout);
+  dup2(before, STDOUT_FILENO);
+  close(before);
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_EQ(Content(file), "before report after");
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  EXPECT_EQ(Files(), 2);
 }
 
 }  // namespace

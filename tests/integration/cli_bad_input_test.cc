@@ -142,16 +142,30 @@ TEST_F(CliBadInput, ReportsThatCanNotBeWrittenAreRefusedBeforeTheWork) {
     EXPECT_THAT(other.text, HasSubstr("there is no folder")) << command;
   }
   const std::string report = folder_ + "/report.json";
+  fs::create_symlink(report, folder_ + "/link");
+  const Outcome link = Run(scan + folder_ + "/link");
+  EXPECT_EQ(link.code, 2);
+  EXPECT_THAT(link.text, HasSubstr(folder_ + "/link is a symbolic link to nothing"));
   EXPECT_EQ(Run(scan + report).code, 0);
   EXPECT_TRUE(fs::exists(report));
+  EXPECT_EQ(Run(scan + folder_ + "/link").code, 0);
+  EXPECT_TRUE(fs::is_symlink(folder_ + "/link"));
 
   if (!OrdinaryCanRun()) GTEST_SKIP() << "ordinary users can't reach " << build_;
   fs::permissions(files_, fs::perms::owner_read | fs::perms::owner_exec | fs::perms::others_read |
                               fs::perms::others_exec);
   const Outcome denied = RunAs(Ordinary(), scan + files_ + "/report.json");
-  fs::permissions(files_, fs::perms::owner_all);
   EXPECT_EQ(denied.code, 2);
   EXPECT_THAT(denied.text, HasSubstr("can't write to " + files_ + " (Permission denied); name "));
+
+  // Where /dev/stdout is a file it is no file in /dev, which ordinary users can't write to.
+  const Outcome printed = RunAs(Ordinary(), scan + "/dev/stdout >" + temporary_ + "/printed");
+  EXPECT_EQ(printed.code, 0) << printed.text;
+  std::ifstream file(temporary_ + "/printed");
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  EXPECT_THAT(text, ContainsRegex("figure.*\n\\{"));
+  EXPECT_TRUE(fs::remove(temporary_ + "/printed"));
+  fs::permissions(files_, fs::perms::owner_all);
 }
 
 TEST_F(CliBadInput, RunWithoutPrivilegesSaysWhatItNeeds) {

@@ -15,8 +15,9 @@ class WithFanotify final : public Attachment {
 
   const char* name() const override { return "fanotify"; }
   ShimLink* link() override { return fanotify_->link(); }
-  absl::Status Guard(const std::string& folder, const GuardedEvents& events) override {
-    return fanotify_->Guard(folder, MarkKind::kAuto, events).status();
+  absl::Status Guard(const std::string& folder, MarkKind kind,
+                     const GuardedEvents& events) override {
+    return fanotify_->Guard(folder, kind, events).status();
   }
   Counters counters() override {
     const FanotifyAttachment::Counters now = fanotify_->counters();
@@ -39,6 +40,18 @@ class WithFanotify final : public Attachment {
   std::unique_ptr<FanotifyAttachment> fanotify_;
 };
 
+// A tree is as exact here as a mark on a whole file system: auto is always the tree.
+bh_module_guard_kind GuardKindOf(MarkKind kind) {
+  switch (kind) {
+    case MarkKind::kMount:
+      return BH_GUARD_MOUNT;
+    case MarkKind::kFilesystem:
+      return BH_GUARD_FILESYSTEM;
+    default:
+      return BH_GUARD_TREE;
+  }
+}
+
 // The module's guards go with its link: the hosts serve until then.
 class WithModule final : public Attachment {
  public:
@@ -47,11 +60,12 @@ class WithModule final : public Attachment {
 
   const char* name() const override { return "module"; }
   ShimLink* link() override { return link_.get(); }
-  absl::Status Guard(const std::string& folder, const GuardedEvents& events) override {
+  absl::Status Guard(const std::string& folder, MarkKind kind,
+                     const GuardedEvents& events) override {
     const uint64_t callbacks = (events.open ? bh_callback_bit(BH_CALLBACK_FILE_OPEN) : 0) |
                                (events.exec ? bh_callback_bit(BH_CALLBACK_FILE_EXEC) : 0) |
                                (events.access ? bh_callback_bit(BH_CALLBACK_FILE_ACCESS) : 0);
-    return link_->Guard(folder, BH_GUARD_TREE, callbacks, deadline_ns_);
+    return link_->Guard(folder, GuardKindOf(kind), callbacks, deadline_ns_);
   }
   Counters counters() override {
     Counters sum;

@@ -39,7 +39,8 @@ class Attachment {
 
   virtual const char* name() const = 0;
   virtual ShimLink* link() = 0;
-  virtual absl::Status Guard(const std::string& folder, const GuardedEvents& events) = 0;
+  virtual absl::Status Guard(const std::string& folder, MarkKind kind,
+                             const GuardedEvents& events) = 0;
   virtual Counters counters() = 0;
   // From here on nobody waits for us.
   virtual void RemoveGuards() = 0;

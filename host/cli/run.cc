@@ -6,8 +6,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <iterator>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -31,6 +33,7 @@ struct RunOptions {
   std::vector<std::string> events = {"open", "exec"};
   std::string json;
   std::string attach = "auto";
+  std::string mark = MarkKindName(MarkKind::kAuto);
   bool quiet = false;
   int ready_fd = -1;
 };
@@ -50,6 +53,15 @@ absl::StatusOr<GuardedEvents> ParseEvents(const std::vector<std::string>& names)
     }
   }
   return events;
+}
+
+constexpr MarkKind kMarkKinds[] = {MarkKind::kAuto, MarkKind::kDirectory, MarkKind::kMount,
+                                   MarkKind::kFilesystem};
+
+// REQUIRES: the name of one of them.
+MarkKind MarkKindOf(const std::string& name) {
+  return *std::find_if(std::begin(kMarkKinds), std::end(kMarkKinds),
+                       [&name](MarkKind kind) { return name == MarkKindName(kind); });
 }
 
 // One line on a terminal that is always the last: events go above it.
@@ -128,8 +140,10 @@ int RunService(const Program& program, RunOptions options) {
       OperatorServer::Listen(InstanceSocket(getpid()), &(*service)->supervisor(), complete,
                              [&stop] { eventfd_write(stop.get(), 1); });
   if (!server.ok()) return Complain(server.status());
+  const MarkKind mark = MarkKindOf(options.mark);
   for (const std::string& folder : options.guarded) {
-    if (absl::Status status = guard.Guard(folder, *events); !status.ok()) return Complain(status);
+    if (absl::Status status = guard.Guard(folder, mark, *events); !status.ok())
+      return Complain(status);
     line.Event({.text = absl::StrCat("guards ", folder, "; Ctrl-C ends it")});
   }
 
@@ -283,6 +297,15 @@ void AddRun(CLI::App& app, const Program& program, std::function<int()>* run) {
       ->type_name("DIR");
   command->add_option("--attach", options->attach, "Where calls come from; auto: module if loaded")
       ->check(CLI::IsMember({"auto", "module", "fanotify"}))
+      ->type_name("KIND");
+  std::vector<std::string> marks;
+  for (const MarkKind kind : kMarkKinds) marks.emplace_back(MarkKindName(kind));
+  command
+      ->add_option(
+          "--mark", options->mark,
+          "directory: what is below the folder; mount, filesystem: all that is on its mount "
+          "or file system, outside the folder too; auto: below the folder")
+      ->check(CLI::IsMember(marks))
       ->type_name("KIND");
   command->add_option("--events", options->events, "What to ask about: open,exec,access")
       ->delimiter(',')

@@ -4,7 +4,11 @@
 // behind.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/mount.h>
 
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -82,6 +86,9 @@ TEST_F(Cli, OptionsThatMakeNoSenseAreRefused) {
   EXPECT_EQ(Run("scan --driver scanner --deadline never " + files_).code, 2);
   EXPECT_EQ(Run("scan --driver scanner --on-hung maybe " + files_).code, 2);
   EXPECT_EQ(Run("scan " + files_).code, 2);
+  const Outcome mark = Run("run --driver scanner --mark path --guard " + files_);
+  EXPECT_EQ(mark.code, 2);
+  EXPECT_THAT(mark.text, HasSubstr("--mark"));
 }
 
 TEST_F(Cli, DoctorTriesEveryAttachment) {
@@ -134,6 +141,63 @@ TEST_F(CliAsRoot, RunGuardsAnswersStatusAndEndsCleanly) {
   EXPECT_TRUE(std::ifstream(files_ + "/infected").good()) << "guarded by nobody";
   // Others may run on this machine.
   EXPECT_THAT(Run("status").text, Not(HasSubstr("pid " + std::to_string(service) + ",")));
+}
+
+// A file system of the test's own: a mark on the machine's would ask about everybody's files.
+class CliMarks : public CliAsRoot {
+ protected:
+  void SetUp() override {
+    CliAsRoot::SetUp();
+    if (IsSkipped()) return;
+    volume_ = files_ + "/volume";
+    again_ = files_ + "/again";
+    fs::create_directories(volume_);
+    fs::create_directories(again_);
+    if (unshare(CLONE_NEWNS) != 0 || mount("", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        mount("bulkhead-test", volume_.c_str(), "tmpfs", 0, "size=1m") != 0) {
+      GTEST_SKIP() << "can't mount a file system of its own: " << std::strerror(errno);
+    }
+    mounted_ = true;
+    Infect();
+    for (const char* folder : {"/guarded", "/beside"}) {
+      fs::create_directories(volume_ + folder);
+      fs::copy(files_ + "/infected", volume_ + folder + "/infected");
+    }
+    ASSERT_EQ(mount(volume_.c_str(), again_.c_str(), nullptr, MS_BIND, nullptr), 0);
+  }
+  void TearDown() override {
+    if (mounted_) {
+      umount(again_.c_str());
+      EXPECT_EQ(umount(volume_.c_str()), 0) << std::strerror(errno);
+    }
+    CliAsRoot::TearDown();
+  }
+
+  // Which infected files a service with this mark on volume_/guarded refuses.
+  std::string Refused(const std::string& mark) {
+    const pid_t service = StartService("--driver scanner --quiet --attach fanotify --mark " + mark +
+                                       " --guard " + volume_ + "/guarded");
+    if (service <= 0) return "it did not start";
+    std::string refused;
+    for (const char* folder :
+         {"/volume/guarded", "/again/guarded", "/volume/beside", "/again/beside"}) {
+      if (!std::ifstream(files_ + folder + "/infected").good())
+        refused += std::string(folder) + " ";
+    }
+    EXPECT_EQ(StopService(), 0);
+    return refused;
+  }
+
+  std::string volume_;
+  std::string again_;  // the same file system, mounted once more
+  bool mounted_ = false;
+};
+
+TEST_F(CliMarks, AreWhatTheOperatorAsksFor) {
+  EXPECT_EQ(Refused("auto"), "/volume/guarded /again/guarded ");
+  EXPECT_EQ(Refused("directory"), "/volume/guarded /again/guarded ");
+  EXPECT_EQ(Refused("mount"), "/volume/guarded /volume/beside ");
+  EXPECT_EQ(Refused("filesystem"), "/volume/guarded /again/guarded /volume/beside /again/beside ");
 }
 
 TEST_F(CliAsRoot, StopEndsAnInstanceInOrder) {

@@ -10,7 +10,6 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
 #include "ipc/check.h"
 #include "ipc/monotonic.h"
 
@@ -151,38 +150,21 @@ absl::StatusOr<std::unique_ptr<Service>> Service::Start(const Program& program,
   }
   wanted.now_ns = program.now_ns;
   wanted.chance = program.chance;
-  if (options.on_event) {
-    wanted.on_event = [raw = service.get(), tell = options.on_event](SupervisorEvent event) {
-      event.text = raw->NameOriginals(event.text);
-      tell(event);
-    };
-  }
+  wanted.on_event = options.on_event;
   service->supervisor_ = std::make_unique<Supervisor>(std::move(wanted));
   for (const std::string& name : options.drivers) {
     absl::StatusOr<DriverConfig> config = Configure(name, options);
     if (!config.ok()) return config.status();
     if (absl::Status status = service->supervisor_->AddDriver(*config); !status.ok()) return status;
     service->names_.push_back(config->manifest.name);
-    if (config->content_folder.empty()) continue;
-    const std::string copy =
-        absl::StrCat(service->folder_.path(), "/content-", config->manifest.name, "/1");
-    for (const char* end : {"/", ":"}) {
-      service->originals_.emplace_back(copy + end, config->content_folder + end);
-    }
   }
   if (absl::Status status = service->supervisor_->Start(); !status.ok()) return status;
   for (const std::string& name : service->names_) {
     absl::Status status =
         service->supervisor_->WaitUntilServing(name, program.now_ns() + kServesWithinNs);
-    if (!status.ok()) {
-      return absl::Status(status.code(), service->NameOriginals(std::string(status.message())));
-    }
+    if (!status.ok()) return status;
   }
   return service;
-}
-
-std::string Service::NameOriginals(const std::string& text) const {
-  return absl::StrReplaceAll(text, originals_);
 }
 
 void PrintEvent(const SupervisorEvent& event) {

@@ -52,13 +52,8 @@ class Service {
 
  private:
   explicit Service(TemporaryFolder folder) : folder_(std::move(folder)) {}
-  // Drivers get a copy of their content, and name that when it is wrong. The operator knows only
-  // the folder that it was copied from, and the copy is gone when the message is read.
-  std::string NameOriginals(const std::string& text) const;
 
   TemporaryFolder folder_;
-  // Copy and original, not changed after Start. The supervisor's thread reads it to the end.
-  std::vector<std::pair<std::string, std::string>> originals_;
   std::unique_ptr<ProcessSpawner> spawner_;
   std::unique_ptr<Supervisor> supervisor_;
   std::vector<std::string> names_;

@@ -38,6 +38,7 @@ absl::Status Supervisor::AddDriver(const DriverConfig& config) {
     absl::StatusOr<uint64_t> version = driver->content.Add(config.content_folder);
     if (!version.ok()) return version.status();
     content = *version;
+    driver->content_folders[content] = config.content_folder;
   } else if (config.manifest.content_required) {
     return absl::InvalidArgumentError(absl::StrCat(
         "driver '", config.manifest.name, "' needs content: give its folder with --rules"));
@@ -152,10 +153,11 @@ absl::StatusOr<uint64_t> Supervisor::SetContent(const std::string& name, const s
   }
   absl::StatusOr<uint64_t> version = driver.content.Add(folder);
   if (!version.ok()) return version;
+  std::unique_lock<std::mutex> lock(mutex_);
+  driver.content_folders[*version] = folder;
   Post([this, &driver, content = *version] {
     Step(driver, {.kind = EventKind::kContent, .content = content});
   });
-  std::unique_lock<std::mutex> lock(mutex_);
   for (;;) {
     if (driver.in_force == *version) return version;
     if (driver.rolled_back == *version) {
@@ -199,7 +201,10 @@ StatusFields Supervisor::Status() {
     fields.pid = driver->child ? static_cast<uint32_t>(driver->child->pid) : 0;
     fields.altitude = driver->config.channel.altitude;
     fields.content_version = lifecycle.running_content();
-    fields.content_path = driver->config.content_folder;
+    if (const auto folder = driver->content_folders.find(lifecycle.running_content());
+        folder != driver->content_folders.end()) {
+      fields.content_path = folder->second;
+    }
     fields.last_known_good = lifecycle.good_content();
     fields.restarts = lifecycle.restarts();
     fields.start_failures = lifecycle.start_failures();

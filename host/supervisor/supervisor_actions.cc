@@ -99,6 +99,8 @@ void Supervisor::Perform(Driver& driver, const ActionItem& action) {
       Report(driver, Level::kInfo,
              absl::StrCat("content ", action.content, " is known to be good"));
       driver.content.DropBefore(action.content);
+      driver.content_folders.erase(driver.content_folders.begin(),
+                                   driver.content_folders.lower_bound(action.content));
       break;
     }
     case ActionKind::kStoppedNow:

@@ -6,6 +6,7 @@
 #define BULKHEAD_HOST_SUPERVISOR_SUPERVISOR_DRIVER_H_
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -34,8 +35,13 @@ struct Supervisor::Driver {
     return control.Send(message, with, /*until_ns=*/0);
   }
 
+  // Drivers get a copy of their content, and name that when it is wrong. The operator knows only
+  // the folder that it was copied from, and the copy may be gone when the message is read.
+  std::string NameOriginals(std::string text) const;
+
   const DriverConfig config;
   ContentStore content;
+  std::map<uint64_t, std::string> content_folders;  // by version, what the operator named
   std::mutex content_mutex;  // held, without mutex_ or before it, by who puts content in force
   ChannelId channel = 0;
   SharedMemory checkpoint;

@@ -40,6 +40,20 @@ std::string LastLine(std::string text) {
 
 }  // namespace
 
+std::string Supervisor::Driver::NameOriginals(std::string text) const {
+  for (const auto& [number, folder] : content_folders) {
+    const std::string copy = content.Path(number);
+    for (size_t at = 0; (at = text.find(copy, at)) != std::string::npos;) {
+      const size_t end = at + copy.size();
+      const bool is_another =  // 12 begins with 1
+          end < text.size() && absl::ascii_isdigit(static_cast<unsigned char>(text[end]));
+      if (!is_another) text.replace(at, copy.size(), folder);
+      at += is_another ? copy.size() : folder.size();
+    }
+  }
+  return text;
+}
+
 void Supervisor::RunCommands() {
   uint64_t count;
   (void)!read(wake_.get(), &count, sizeof(count));
@@ -157,13 +171,13 @@ void Supervisor::ReadControl(Driver& driver) {
       driver.version = started->driver_version() ? started->driver_version()->str() : "";
       Step(driver, {.kind = EventKind::kStarted, .generation = generation});
     } else if (const auto* failed = message->as<wire::StartFailed>()) {
-      driver.start_failure = failed->reason()->str();
+      driver.start_failure = driver.NameOriginals(failed->reason()->str());
       Step(driver, {.kind = EventKind::kStartFailed, .generation = generation});
     } else if (const auto* line = message->as<wire::LogLine>()) {
       const Level level = line->level() == wire::LogLevel::Error     ? Level::kError
                           : line->level() == wire::LogLevel::Warning ? Level::kWarning
                                                                      : Level::kInfo;
-      Report(driver, level, absl::StrCat("says: ", line->text()->str()));
+      Report(driver, level, absl::StrCat("says: ", driver.NameOriginals(line->text()->str())));
     }
   }
 }
@@ -180,7 +194,7 @@ void Supervisor::OnDeath(Driver& driver) {
   driver.shim_files.reset();
   driver.last_end = exit.text;
   if (const std::string line = LastLine(driver.error_tail); !line.empty()) {
-    absl::StrAppend(&driver.last_end, "; it last wrote: ", line);
+    absl::StrAppend(&driver.last_end, "; it last wrote: ", driver.NameOriginals(line));
   }
   Step(driver, {.kind = EventKind::kExited,
                 .generation = driver.lifecycle->generation(),

@@ -24,7 +24,10 @@
 namespace bulkhead {
 namespace {
 
+using ::testing::Contains;
+using ::testing::Each;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr uint64_t kSoonNs = 30 * kNanosecondsPerSecond;
 
@@ -45,11 +48,12 @@ class SupervisorTest : public ::testing::Test {
     supervisor_.reset();
     std::filesystem::remove_all(folder_);
   }
-  void Start(const std::vector<std::string>& drivers) {
+  void Start(const std::vector<std::string>& drivers, const std::string& content = "") {
     supervisor_ = std::make_unique<Supervisor>(options_);
     for (const std::string& driver : drivers) {
       DriverConfig config;
       config.manifest.name = driver;
+      config.content_folder = content;
       ASSERT_TRUE(supervisor_->AddDriver(config).ok());
     }
     ASSERT_TRUE(supervisor_->Start().ok());
@@ -131,6 +135,45 @@ TEST_F(SupervisorTest, AHostThatTakesNoAttachFailsToStart) {
   const absl::Status status = Serves("gone", MonotonicAfterNs(kSoonNs));
   EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("took no Attach"));
+}
+
+// Its hosts know copies, which are gone when somebody reads what was wrong with them.
+TEST_F(SupervisorTest, NamesContentAsTheOperatorDoes) {
+  std::vector<std::string> said;  // the supervisor's thread's, until it is gone
+  options_.on_event = [&said](const SupervisorEvent& event) { said.push_back(event.text); };
+  const std::string first = folder_ + "/content";
+  const std::string second = folder_ + "/second";
+  std::filesystem::create_directories(second);
+  const std::string copies = options_.run_folder + "/content-reader/";
+  Start({"reader"}, first);
+  auto host = hosts_.Attached("reader", MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(host.ok()) << host.status();
+  ASSERT_TRUE((*host)->SayStarted(1).ok());
+  ASSERT_TRUE(Serves("reader", MonotonicAfterNs(kSoonNs)).ok());
+  (*host)->Write("can't read " + copies + "1/a and " + copies + "1\n");
+  (*host)->Die();
+  host = hosts_.Attached("reader", MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(host.ok()) << host.status();
+  EXPECT_THAT(supervisor_->Status().drivers[0].last_end,
+              HasSubstr("can't read " + first + "/a and " + first));
+  EXPECT_EQ(supervisor_->Status().drivers[0].content_path, first);
+
+  ASSERT_TRUE((*host)->SayStarted(2).ok());
+  ASSERT_TRUE(Serves("reader", MonotonicAfterNs(kSoonNs)).ok());
+  (void)supervisor_->SetContent("reader", second, 0);
+  host = hosts_.Attached("reader", MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(host.ok()) << host.status();
+  EXPECT_EQ(supervisor_->Status().drivers[0].content_path, second);
+  const std::string nonsense = copies + "2/b: nonsense";
+  ASSERT_TRUE((*host)->control.Send(MakeLogLine(wire::LogLevel::Warning, nonsense)).ok());
+  ASSERT_TRUE((*host)->control.Send(MakeStartFailed((*host)->generation, nonsense)).ok());
+  (*host)->Die();
+  ASSERT_TRUE(hosts_.Attached("reader", MonotonicAfterNs(kSoonNs)).ok());
+  supervisor_.reset();
+  const std::string named = second + "/b: nonsense";
+  EXPECT_THAT(said, Contains("says: " + named));
+  EXPECT_THAT(said, Contains("content 2 failed (" + named + "): back to content 1"));
+  EXPECT_THAT(said, Each(Not(HasSubstr(copies))));
 }
 
 TEST_F(SupervisorTest, SaysWhatAFallenHostWroteLast) {

@@ -142,7 +142,7 @@ TEST_F(SupervisorIntegration, BadContentIsTakenBackAndSaysWhy) {
   std::ofstream(bad + "/broken.yar") << "rule broken { condition: }\n";
   const auto version = supervisor_->SetContent("scanner", bad, MonotonicAfterNs(kSoonNs));
   ASSERT_TRUE(absl::IsFailedPrecondition(version.status())) << version.status();
-  EXPECT_THAT(std::string(version.status().message()), HasSubstr("broken.yar:1"));
+  EXPECT_THAT(std::string(version.status().message()), HasSubstr(bad + "/broken.yar:1"));
   EXPECT_FALSE(AskFile(marker).allowed()) << "the old rules";
   std::filesystem::remove(bad + "/broken.yar");
   std::ofstream(bad + "/good.yar") << "rule any_file { condition: filesize > 3 }\n";

@@ -4,8 +4,10 @@
 // hang, have bad content or don't start.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -17,6 +19,7 @@
 #include "host/supervisor/supervisor.h"
 #include "ipc/monotonic.h"
 #include "ipc/sanitizer.h"
+#include "ipc/unique_fd.h"
 #include "shim/embedded/embedded_shim.h"
 
 namespace bulkhead {
@@ -53,6 +56,7 @@ class SupervisorIntegration : public ::testing::Test {
     options.run_folder = folder_ + "/run";
     options.now_ns = MonotonicNowNs;
     options.chance = [] { return uint64_t{0}; };
+    options.heartbeat_missed_ns = heartbeat_missed_ns_;
     supervisor_ = std::make_unique<Supervisor>(std::move(options));
     DriverConfig config;
     config.manifest = manifest;
@@ -91,6 +95,7 @@ class SupervisorIntegration : public ::testing::Test {
   }
 
   uint64_t deadline_ns_ = kSoonNs;
+  uint64_t heartbeat_missed_ns_ = kSoonNs;
   std::string build_;
   std::string folder_;
   std::unique_ptr<EmbeddedShim> shim_;
@@ -109,6 +114,23 @@ TEST_F(SupervisorIntegration, AKilledHostIsReplacedAndItsCallsAreAnswered) {
     EXPECT_FALSE(Ask(2 * i + 1).allowed());
   }
   EXPECT_GE(supervisor_->Recoveries("null").size(), 4u);
+}
+
+// No call is under way, so that nothing but its silence can give it away.
+TEST_F(SupervisorIntegration, AHostThatMissesItsHeartbeatIsReplaced) {
+  heartbeat_missed_ns_ = 2 * kNanosecondsPerSecond;
+  Start(Named("null"), "");
+  ASSERT_TRUE(Serves("null"));
+  const pid_t silent = supervisor_->HostPid("null");
+  const UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, silent, 0)));
+  ASSERT_TRUE(process.valid());
+  ASSERT_EQ(kill(silent, SIGSTOP), 0);
+  pollfd ended = {process.get(), POLLIN, 0};
+  ASSERT_EQ(poll(&ended, 1, kSoonNs / kNanosecondsPerMillisecond), 1) << "it was not killed";
+  ASSERT_TRUE(Serves("null"));
+  EXPECT_NE(supervisor_->HostPid("null"), silent);
+  EXPECT_EQ(Ask(2).outcome, uint32_t{BH_OUTCOME_ANSWERED}) << "by its successor";
+  EXPECT_FALSE(Ask(1).allowed());
 }
 
 TEST_F(SupervisorIntegration, ACrashLoopIsQuarantinedAndReleased) {

@@ -16,6 +16,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <climits>
 #include <condition_variable>
 #include <cstdlib>
 #include <filesystem>
@@ -33,6 +34,7 @@
 #include "shim/embedded/test_host.h"
 #include "shim/embedded/test_observer.h"
 #include "shim/fanotify/guarded_volume.h"
+#include "shim/fanotify/log_limit.h"
 
 namespace bulkhead {
 namespace {
@@ -353,6 +355,35 @@ TEST_F(FanotifyAttachmentTest, ADirectoryThatIsTooDeepIsToldAndItsNeighboursAreG
   std::lock_guard<std::mutex> lock(log_mutex_);
   ASSERT_EQ(log_.size(), 1u);
   EXPECT_EQ(log_[0].rfind("not guarded: ", 0), 0u) << log_[0];
+}
+
+// Who owns a guarded folder can make as many of these as there is room for.
+TEST_F(FanotifyAttachmentTest, AFloodOfDirectoriesThatCanNotBeMarkedIsCounted) {
+  constexpr uint32_t kTooDeep = 40;
+  volume_->File("flood/before/file", "x");
+  UniqueFd at(open((volume_->path() + "/flood").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const std::string name(200, 'd');
+  size_t length = volume_->path().size() + std::string("/flood").size();
+  for (; length + 1 + name.size() < PATH_MAX; length += 1 + name.size()) {
+    ASSERT_EQ(mkdirat(at.get(), name.c_str(), 0700), 0);
+    at.reset(openat(at.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    ASSERT_TRUE(at.valid());
+  }
+  for (uint32_t i = 0; i < kTooDeep; ++i) {
+    ASSERT_EQ(mkdirat(at.get(), (name + std::to_string(i)).c_str(), 0700), 0);
+  }
+  Start();
+  StartHost(Add(), 1, DenyInfected);
+  Guard(volume_->path() + "/flood");
+  {
+    std::lock_guard<std::mutex> lock(log_mutex_);
+    EXPECT_EQ(log_.size(), LogLimit::kLinesMax);
+  }
+  attachment_->RemoveGuards();
+  std::lock_guard<std::mutex> lock(log_mutex_);
+  ASSERT_EQ(log_.size(), LogLimit::kLinesMax + 1);
+  EXPECT_EQ(log_.back(),
+            "and " + std::to_string(kTooDeep - LogLimit::kLinesMax) + " more like these");
 }
 
 TEST_F(FanotifyAttachmentTest, WhoIsExcludedIsNotAskedAbout) {

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "ipc/monotonic.h"
 
 namespace bulkhead {
 namespace {
@@ -106,17 +107,22 @@ absl::Status TreeMarks::Walk(const std::string& path, uint64_t device, bool is_r
   return absl::OkStatus();
 }
 
-void TreeMarks::Unguarded(const absl::Status& status) const {
-  if (!status.ok()) log_(absl::StrCat("not guarded: ", std::string(status.message())));
+// REQUIRES: mutex_.
+void TreeMarks::Unguarded(const absl::Status& status) {
+  if (status.ok()) return;
+  log_.Log(absl::StrCat("not guarded: ", std::string(status.message())), MonotonicNowNs());
 }
 
 void TreeMarks::Watch() {
   for (;;) {
     pollfd waited[2] = {{.fd = inotify_.get(), .events = POLLIN, .revents = 0},
                         {.fd = stop_.get(), .events = POLLIN, .revents = 0}};
-    poll(waited, 2, -1);
-    if (waited[1].revents != 0) return;
-    HandleEvents();
+    poll(waited, 2, static_cast<int>(LogLimit::kMinuteNs / kNanosecondsPerMillisecond));
+    const bool stops = waited[1].revents != 0;
+    if (!stops) HandleEvents();
+    const std::lock_guard<std::mutex> lock(mutex_);
+    log_.TellLeftOut(stops ? kForeverNs : MonotonicNowNs());
+    if (stops) return;
   }
 }
 

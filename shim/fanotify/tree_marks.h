@@ -26,13 +26,15 @@
 #include "absl/status/statusor.h"
 #include "ipc/unique_fd.h"
 #include "shim/fanotify/fanotify_group.h"
+#include "shim/fanotify/log_limit.h"
 
 namespace bulkhead {
 
 class TreeMarks {
  public:
   // `group` is not owned and must outlive this. `log` is told, from any thread, of each directory
-  // that could not be marked: its files are not guarded.
+  // that could not be marked, or how many there are when they come in a flood: their files are not
+  // guarded.
   static absl::StatusOr<std::unique_ptr<TreeMarks>> Create(
       FanotifyGroup* group, const GuardedEvents& events,
       std::function<void(const std::string&)> log);
@@ -52,11 +54,10 @@ class TreeMarks {
   absl::Status Walk(const std::string& path, uint64_t device, bool is_root);
   void Watch();
   void HandleEvents();
-  void Unguarded(const absl::Status& status) const;
+  void Unguarded(const absl::Status& status);
 
   FanotifyGroup* const group_;
   const GuardedEvents events_;
-  const std::function<void(const std::string&)> log_;
   UniqueFd inotify_;
   UniqueFd stop_;
 
@@ -67,6 +68,7 @@ class TreeMarks {
   };
   std::map<int, Watched> watched_;  // by inotify's number
   std::vector<Watched> roots_;
+  LogLimit log_;
 
   std::atomic<uint64_t> directories_{0};
   std::thread thread_;

@@ -25,13 +25,13 @@ void bh_stack_exit(void)
 	srcu_barrier(&stack_srcu);
 }
 
-struct bh_shim *bh_stack_enter(int *index)
+struct bh_shim *bh_stack_enter(int *index) __acquires(&stack_srcu)
 {
 	*index = srcu_read_lock(&stack_srcu);
 	return &srcu_dereference(present, &stack_srcu)->shim;
 }
 
-void bh_stack_leave(int index)
+void bh_stack_leave(int index) __releases(&stack_srcu)
 {
 	srcu_read_unlock(&stack_srcu, index);
 }

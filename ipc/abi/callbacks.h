@@ -59,14 +59,15 @@ static inline uint64_t bh_callback_bit(uint32_t callback)
 /*
  * Arguments of file_open, file_exec and file_access. Written by the shim, read by the host.
  * The path, when there is one, is the call's payload (not terminated, a courtesy: the verdict is
- * about the object, invariant 9). The object is (device, inode, change).
+ * about the object, invariant 9). The object is (device, inode, change). `change` says nothing but
+ * whether it is the same; 0: it may not tell the next content from this one, so no verdict is kept.
  */
 struct bh_file_args {
 	uint32_t pid;        /* thread group id of the caller, in the shim's pid namespace */
 	uint32_t uid;        /* effective user id; UINT32_MAX when not known (fanotify) */
 	uint64_t device;     /* st_dev of the object */
 	uint64_t inode;      /* st_ino of the object */
-	uint64_t change;     /* differs whenever the object's content may (change time, ns) */
+	uint64_t change;     /* differs whenever the object's content may; 0: not known */
 	uint64_t size;       /* bytes in the object when the call was made */
 	uint32_t gid;        /* effective group id; UINT32_MAX when not known (fanotify) */
 	uint32_t open_flags; /* O_* as the shim knows them; 0 when not known */

@@ -47,6 +47,8 @@ static int key_of(const struct bh_call *call, struct entry *key)
 	if (bh_callback_class(call->callback) != BH_CLASS_FILE || call->args_bytes != sizeof(args))
 		return -1;
 	bh_copy(&args, call->args, sizeof(args));
+	if (!args.change)
+		return -1;
 	key->device = args.device;
 	key->inode = args.inode;
 	key->change = args.change;

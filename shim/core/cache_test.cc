@@ -81,6 +81,20 @@ TEST_F(CacheTest, ObjectCallbackChangeAndVersionAreTheKey)
 	ExpectCached(NewCall(1), BH_VERDICT_DENY);
 }
 
+TEST_F(CacheTest, NothingIsKeptAboutAnObjectThatMayChangeUnseen)
+{
+	bh_call changing = NewCall(1);
+	SetChange(&changing, 0);
+	Ask(changing, BH_VERDICT_ALLOW, BH_CACHE_OBJECT);
+	ExpectNotCached(changing);
+	Ask(NewCall(1), BH_VERDICT_ALLOW, BH_CACHE_OBJECT);
+	ExpectCached(NewCall(1), BH_VERDICT_ALLOW);
+	SetPolicy(BH_REASON_CRASHED, BH_ACTION_CACHED, BH_ACTION_DENY);
+	bh_channel_end_generation(channel.c, 1, BH_END_CRASHED);
+	ASSERT_EQ(Start(&changing), 1);
+	ExpectPolicy(changing, BH_REASON_CRASHED, BH_VERDICT_DENY);
+}
+
 TEST_F(CacheTest, VerdictIsAboutTheContentThatWasThereWhenItWasAsked)
 {
 	bh_call call = NewCall(1);

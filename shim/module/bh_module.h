@@ -106,6 +106,13 @@ int bh_exclude(struct pid *pid); /* takes its own reference; -ENOSPC */
 void bh_include(struct pid *pid);
 void bh_exclusions_clear(void);
 
+/* change.c: what tells one content of a file from the next */
+void bh_change_init(void);
+/* For bh_file_args.change: 0 while no verdict about the file may be kept or taken. */
+u64 bh_change_of(struct inode *inode);
+/* Somebody who had it open for writing closes it. */
+void bh_change_writer_gone(const struct inode *inode);
+
 /* guards.c: where accesses are calls */
 int bh_guards_init(void);
 int bh_guards_add(const struct path *path, const struct bh_module_guard *wanted);

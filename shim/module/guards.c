@@ -9,7 +9,6 @@
 #include <linux/cred.h>
 #include <linux/dcache.h>
 #include <linux/fsnotify_backend.h>
-#include <linux/iversion.h>
 #include <linux/mount.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
@@ -19,6 +18,8 @@
 
 #define GUARDS_MAX 64u
 #define DECIDING (FS_OPEN_PERM | FS_OPEN_EXEC_PERM | FS_ACCESS_PERM)
+/* fsnotify_close() raises it before the writer's i_writecount goes down. */
+#define WRITER_GONE FS_CLOSE_WRITE
 
 struct guard {
 	struct path path;
@@ -71,7 +72,7 @@ static u64 guarded(const struct path *path, u32 callback)
 	return deadline_ns;
 }
 
-static void fill_args(struct bh_file_args *args, const struct inode *inode)
+static void fill_args(struct bh_file_args *args, struct inode *inode)
 {
 	const struct cred *cred = current_cred();
 
@@ -80,7 +81,7 @@ static void fill_args(struct bh_file_args *args, const struct inode *inode)
 	args->gid = from_kgid(&init_user_ns, cred->egid);
 	args->device = new_encode_dev(inode->i_sb->s_dev);
 	args->inode = inode->i_ino;
-	args->change = (u64)inode->i_ctime.tv_sec * NSEC_PER_SEC + (u64)inode->i_ctime.tv_nsec;
+	args->change = bh_change_of(inode);
 	args->size = (u64)i_size_read(inode);
 	args->open_flags = 0; /* fsnotify does not tell */
 }
@@ -135,6 +136,10 @@ static int handle_event(struct fsnotify_group *from, u32 mask, const void *data,
 
 	if (!path || !d_is_reg(path->dentry))
 		return 0;
+	if (mask & WRITER_GONE) { /* whoever it was, and wherever */
+		bh_change_writer_gone(d_inode(path->dentry));
+		return 0;
+	}
 	if (mask & FS_OPEN_EXEC_PERM)
 		callback = BH_CALLBACK_FILE_EXEC;
 	else if (mask & FS_OPEN_PERM)
@@ -161,6 +166,7 @@ static const struct fsnotify_ops operations = {
 
 int bh_guards_init(void)
 {
+	bh_change_init();
 	paths = kmem_cache_create("bulkhead_path", PATH_MAX, 0, 0, NULL);
 	return paths ? 0 : -ENOMEM;
 }
@@ -188,7 +194,7 @@ static int mark_file_system(struct super_block *sb)
 	if (!mark)
 		return -ENOMEM;
 	fsnotify_init_mark(mark, group);
-	mark->mask = DECIDING;
+	mark->mask = DECIDING | WRITER_GONE;
 	result = fsnotify_add_mark(mark, &sb->s_fsnotify_marks, FSNOTIFY_OBJ_TYPE_SB, 0, NULL);
 	if (!result) {
 		marks[mark_count++] = mark; /* at most one for each guard */

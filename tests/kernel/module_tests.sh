@@ -63,6 +63,18 @@ mv /tmp/clean $guarded/eicar
 expect a_verdict_is_about_the_file cat $guarded/eicar
 expect ends_after_denials stop
 
+# What was remembered about a file goes when the file changes.
+mkdir /tmp/outside
+start --driver first-byte --cache 4096
+cat $guarded/clean >/dev/null
+asked=$(count answered)
+for i in 1 2 3 4 5; do cat $guarded/clean >/dev/null; done
+expect remembers [ "$(count answered)" = "$asked" ]
+export CHECK_GUARDED=$guarded CHECK_OUTSIDE=/tmp/outside
+run_gtest content_change 240 "$BULKHEAD_BUILD/bin/content_change_check"
+expect remembers_in_between [ "$(count cached)" -gt 3000 ]
+expect ends_after_changes stop
+
 # Its host dies again and again; the opens go on.
 start --driver null
 opens=0 tries=0 kills=0

@@ -64,7 +64,7 @@ struct bulkhead_file {
   int32_t descriptor; /* read-only, the host closes it; -1 when the driver did not ask for it */
   uint64_t device;    /* the object: device, inode and change */
   uint64_t inode;
-  uint64_t change;     /* differs whenever the content may */
+  uint64_t change;     /* differs whenever the content may; 0: not known */
   uint64_t length;     /* bytes, when the call was made */
   uint32_t pid;        /* who asks */
   uint32_t uid;        /* UINT32_MAX when not known: fanotify tells the process only */

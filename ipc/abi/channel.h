@@ -6,6 +6,7 @@
  *     header | call slot [lanes * slots_per_lane] | call pool
  *   reply region  written by the host (and by the shim where a field says so)
  *     host lines | worker line [BH_WORKERS_MAX] | reply slot [lanes * slots_per_lane] | reply pool
+ *   notification region   see notification.h
  *
  * A call is a slot: call slot i and reply slot i belong together. The shim fills the call slot and
  * stores its ticket last, with release; the host answers by filling the reply slot and storing the
@@ -60,8 +61,8 @@ struct bh_channel_header {
 	uint32_t reserved_flags; /* 0 */
 	uint64_t call_bytes;     /* whole call region */
 	uint64_t reply_bytes;    /* whole reply region */
-	uint64_t notify_offset;  /* 0: this version has no notification ring */
-	uint64_t notify_bytes;   /* 0 */
+	uint64_t notify_offset;  /* 0: the ring is a region of its own */
+	uint64_t notify_bytes;   /* of the notification region (notification.h); 0: there is none */
 };
 BH_ASSERT_SIZE(struct bh_channel_header, 64);
 BH_ASSERT_TRIVIAL(struct bh_channel_header);

@@ -29,6 +29,20 @@ static inline void bh_lock_drop(struct bh_lock *lock)
 {
 	spin_unlock(&lock->spin);
 }
+
+/* For locks that interrupts take too. */
+static inline unsigned long bh_lock_take_quiet(struct bh_lock *lock)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&lock->spin, flags);
+	return flags;
+}
+
+static inline void bh_lock_drop_quiet(struct bh_lock *lock, unsigned long flags)
+{
+	spin_unlock_irqrestore(&lock->spin, flags);
+}
 #else
 struct bh_lock {
 	uint32_t taken;
@@ -49,6 +63,18 @@ static inline void bh_lock_take(struct bh_lock *lock)
 static inline void bh_lock_drop(struct bh_lock *lock)
 {
 	bh_store_release(&lock->taken, 0u);
+}
+
+static inline unsigned long bh_lock_take_quiet(struct bh_lock *lock)
+{
+	bh_lock_take(lock);
+	return 0;
+}
+
+static inline void bh_lock_drop_quiet(struct bh_lock *lock, unsigned long flags)
+{
+	(void)flags;
+	bh_lock_drop(lock);
 }
 #endif
 

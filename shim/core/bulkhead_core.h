@@ -24,6 +24,7 @@
 #define BULKHEAD_SHIM_CORE_BULKHEAD_CORE_H_
 
 #include "ipc/abi/channel.h"
+#include "ipc/abi/notification.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -131,6 +132,8 @@ struct bh_channel_config {
 	uint32_t poison_kills;   /* the same for hosts killed from outside; default 16 */
 	uint32_t spin_ns;        /* ceiling of the adaptive spin budget; 0 never spins */
 	uint32_t cache_entries;  /* verdict cache, a power of two; 0 is off */
+	uint32_t notify_entries; /* of the notification ring; 0: there is none */
+	void *notify_region;     /* bh_notification_region_bytes(), zeroed unless adopted */
 	uint32_t adopt;          /* not 0: which take-over of a dead shim's regions this is */
 	void *cookie;            /* handed to the platform */
 };
@@ -179,6 +182,11 @@ void bh_channel_set_callbacks(struct bh_channel *channel, uint64_t callbacks,
 			      uint64_t descriptor_callbacks);
 /* Driver or content changed: cached verdicts of other versions no longer hold. */
 void bh_channel_set_content_version(struct bh_channel *channel, uint64_t version);
+/*
+ * The notifications that the driver wants: bits of bh_notification_bit(). Before
+ * bh_channel_begin_generation(). Without a ring nothing is wanted, whatever is set.
+ */
+void bh_channel_set_notifications(struct bh_channel *channel, uint64_t kinds);
 /* Calls that a host has and has not answered. */
 uint32_t bh_channel_in_flight(struct bh_channel *channel);
 
@@ -198,6 +206,9 @@ struct bh_statistics {
 	uint64_t generations;
 	uint32_t in_flight;
 	uint32_t generation; /* that serves now; 0 when none does */
+	uint64_t notified;   /* notifications that happened: delivered, unread or lost */
+	uint64_t unread;     /* of these, in the ring, as far as the host can be believed */
+	uint64_t lost[BH_LOST_COUNT];
 };
 void bh_channel_statistics(struct bh_channel *channel, struct bh_statistics *statistics);
 
@@ -211,6 +222,39 @@ void bh_shim_init(struct bh_shim *shim, const struct bh_platform *platform);
 int bh_shim_add(struct bh_shim *shim, struct bh_channel *channel); /* -1 when full */
 /* Whether any channel would be asked about this callback. */
 int bh_shim_wants(const struct bh_shim *shim, uint32_t callback);
+
+/*
+ * One notification to be told. The source fills all of it, 0 where it knows nothing; texts are the
+ * source's and need to last for the call only. What does not fit of them is cut.
+ */
+struct bh_notification {
+	uint32_t kind; /* enum bh_notification_kind */
+	uint32_t pid;
+	uint32_t parent;
+	uint32_t uid;
+	uint32_t gid;
+	uint64_t time_ns;
+	uint64_t start_ns;
+	uint64_t cgroup;
+	union {
+		struct bh_notify_file file;
+		struct bh_notify_process process;
+	} body;
+	const char *text;
+	size_t text_bytes;
+	const char *text2;
+	size_t text2_bytes;
+};
+
+/* Whether anybody wants notifications of this kind: to be asked before one is filled. */
+int bh_shim_wants_notification(const struct bh_shim *shim, uint32_t kind);
+/*
+ * Tells each channel that wants it. From any thread and, in the kernel, any context, interrupts
+ * too, but not under the lock of a run queue: it may wake somebody. Never sleeps; the work is
+ * bounded. What finds no room is lost, and counted.
+ */
+void bh_shim_notify(const struct bh_shim *shim, const struct bh_notification *notification);
+void bh_notify(struct bh_channel *channel, const struct bh_notification *notification);
 
 /* How a call ended. */
 enum bh_outcome {

@@ -38,6 +38,7 @@ static int lay_out(const struct bh_channel_config *config, struct layout *layout
 	const struct bh_geometry *geometry = &config->geometry;
 
 	if (!bh_geometry_valid(geometry) || bh_policy_check(&config->policy) ||
+	    !bh_notification_entries_valid(config->notify_entries) ||
 	    (config->cache_entries & (config->cache_entries - 1)) || !config->poison_crashes ||
 	    !config->poison_kills)
 		return -1;
@@ -72,6 +73,7 @@ static void write_header(struct bh_channel *channel)
 	header->reply_chunks = channel->geometry.reply_chunks;
 	header->call_bytes = bh_call_region_bytes(&channel->geometry);
 	header->reply_bytes = bh_reply_region_bytes(&channel->geometry);
+	header->notify_bytes = bh_notification_region_bytes(channel->ring.entries);
 }
 
 static void store_policy(struct bh_channel *channel, const struct bh_policy *policy)
@@ -98,7 +100,7 @@ struct bh_channel *bh_channel_init(void *private_memory, const struct bh_channel
 	uint32_t lane;
 
 	if (!private_memory || !platform || !call_region || !reply_region ||
-	    lay_out(config, &layout))
+	    lay_out(config, &layout) || (config->notify_entries && !config->notify_region))
 		return NULL;
 	channel->platform = platform;
 	channel->call_region = call_region;
@@ -125,6 +127,7 @@ struct bh_channel *bh_channel_init(void *private_memory, const struct bh_channel
 		channel->lanes[lane].free = ~0ull >> (64 - config->geometry.slots_per_lane);
 		channel->lanes[lane].spin_ns = config->spin_ns;
 	}
+	bh_ring_init(channel, config);
 	write_header(channel);
 	if (config->adopt)
 		bh_channel_adopt(channel, config->adopt);

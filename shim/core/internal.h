@@ -97,6 +97,22 @@ struct bh_cache {
 	uint32_t set_mask;
 };
 
+/* The writing side of the notification ring. See notify.c. */
+struct bh_ring {
+	/* written at set-up */
+	uint8_t *region; /* NULL: there is none */
+	struct bh_notification_reader *reader;
+	uint32_t entries;
+	uint64_t kinds; /* that the driver wants; read by every source */
+
+	/* under the lock, which is its own: a flood meets no call there */
+	struct bh_lock lock BH_LINE_ALIGNED;
+	uint64_t written;
+	uint64_t accepted;     /* how far the host has read; a lower bound */
+	uint64_t lost_at_last; /* all that was lost before the last entry */
+	uint64_t lost[BH_LOST_COUNT];
+};
+
 struct bh_channel {
 	/* written at set-up */
 	const struct bh_platform *platform;
@@ -145,6 +161,8 @@ struct bh_channel {
 	struct bh_call *suspect_last;
 	uint32_t suspect_slot;   /* of a suspect that ended while a host had it */
 	uint64_t suspect_ticket; /* 0: none */
+
+	struct bh_ring ring BH_LINE_ALIGNED;
 };
 
 static inline struct bh_call_slot *bh_call_slot_at(const struct bh_channel *channel, uint32_t slot)
@@ -181,6 +199,10 @@ void bh_channel_changed(struct bh_channel *channel);
 void bh_channel_detach(struct bh_channel *channel, uint32_t generation);
 void bh_channel_event(struct bh_channel *channel, uint32_t event, uint32_t detail,
 		      const struct bh_call *call);
+
+/* notify.c */
+void bh_ring_init(struct bh_channel *channel, const struct bh_channel_config *config);
+void bh_ring_statistics(struct bh_channel *channel, struct bh_statistics *statistics);
 
 /* adopt.c */
 void bh_channel_adopt(struct bh_channel *channel, uint32_t takeover);

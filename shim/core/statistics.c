@@ -55,6 +55,7 @@ void bh_channel_statistics(struct bh_channel *channel, struct bh_statistics *sta
 		statistics->denied += bh_load_relaxed(&s->denied);
 		statistics->late += bh_load_relaxed(&s->late);
 	}
+	bh_ring_statistics(channel, statistics);
 	statistics->in_flight = bh_channel_in_flight(channel);
 	bh_lock_take(&channel->lock);
 	statistics->generations = channel->generations;

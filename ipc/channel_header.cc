@@ -28,9 +28,10 @@ absl::StatusOr<bh_geometry> CheckChannelHeader(const bh_channel_header& header) 
         "the channel's header contradicts itself: its region sizes "
         "are not those of its geometry");
   }
-  if (header.notify_offset != 0 || header.notify_bytes != 0) {
+  // How large a ring is, is its own header's and its reader's affair.
+  if (header.notify_offset != 0) {
     return absl::InvalidArgumentError(
-        "the channel has a notification ring, which this version does not know");
+        "the channel has its notification ring where this version does not know one");
   }
   return geometry;
 }

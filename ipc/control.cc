@@ -50,11 +50,23 @@ Offset<wire::Statistics> BuildStatistics(FlatBufferBuilder& builder,
                                          const ChannelStatistics& statistics) {
   const auto by_policy =
       builder.CreateVector(statistics.by_policy.data(), statistics.by_policy.size());
-  return wire::CreateStatistics(builder, statistics.calls, statistics.answered, statistics.cached,
-                                by_policy, statistics.reissued, statistics.overdue, statistics.late,
-                                statistics.violations, statistics.poisoned, statistics.cancelled,
-                                statistics.denied, statistics.generations, statistics.in_flight,
-                                statistics.generation);
+  const auto lost = builder.CreateVector(statistics.lost.data(), statistics.lost.size());
+  return wire::CreateStatistics(
+      builder, statistics.calls, statistics.answered, statistics.cached, by_policy,
+      statistics.reissued, statistics.overdue, statistics.late, statistics.violations,
+      statistics.poisoned, statistics.cancelled, statistics.denied, statistics.generations,
+      statistics.in_flight, statistics.generation, statistics.notified, statistics.unread, lost);
+}
+
+// As many as both have.
+void ReadNumbers(const flatbuffers::Vector<uint64_t>* sent, absl::Span<uint64_t> numbers) {
+  const size_t count = sent == nullptr ? 0 : std::min<size_t>(sent->size(), numbers.size());
+  // The verifier of FlatBuffers 2.0 does not look at the alignment of a vector's elements.
+  for (size_t i = 0; i < count; ++i) {
+    uint64_t element;
+    std::memcpy(&element, sent->Data() + i * sizeof(element), sizeof(element));
+    numbers[i] = flatbuffers::EndianScalar(element);
+  }
 }
 
 bool IsAction(uint8_t value) {
@@ -115,10 +127,11 @@ ControlBuffer MakeAttach(const AttachFields& fields) {
   const auto path = Text(builder, fields.driver_path);
   const auto content = OptionalText(builder, fields.content_path);
   const auto options = OptionalText(builder, fields.options);
-  return Finish(builder, wire::CreateAttach(
-                             builder, fields.generation, fields.reason, &geometry, fields.workers,
-                             name, path, content, fields.content_version, options, fields.callbacks,
-                             fields.checkpoint_bytes, fields.spin_ns, fields.sandbox));
+  return Finish(builder,
+                wire::CreateAttach(builder, fields.generation, fields.reason, &geometry,
+                                   fields.workers, name, path, content, fields.content_version,
+                                   options, fields.callbacks, fields.checkpoint_bytes,
+                                   fields.spin_ns, fields.sandbox, fields.notifications));
 }
 
 absl::StatusOr<AttachFields> ReadAttach(const wire::Attach& attach) {
@@ -152,14 +165,16 @@ absl::StatusOr<AttachFields> ReadAttach(const wire::Attach& attach) {
   fields.checkpoint_bytes = attach.checkpoint_bytes();
   fields.spin_ns = attach.spin_ns();
   fields.sandbox = attach.sandbox();
+  fields.notifications = attach.notifications();
   return fields;
 }
 
 ControlBuffer MakeStarted(uint32_t generation, uint64_t callbacks, uint64_t descriptors,
-                          std::string_view driver_version) {
+                          std::string_view driver_version, uint64_t notifications) {
   FlatBufferBuilder builder;
   const auto version = OptionalText(builder, driver_version, kStatusTextBytesMax);
-  return Finish(builder, wire::CreateStarted(builder, generation, callbacks, descriptors, version));
+  return Finish(builder, wire::CreateStarted(builder, generation, callbacks, descriptors, version,
+                                             notifications));
 }
 
 ControlBuffer MakeStartFailed(uint32_t generation, std::string_view reason) {
@@ -266,15 +281,7 @@ ChannelStatistics ReadStatistics(const wire::Statistics& sent) {
   statistics.calls = sent.calls();
   statistics.answered = sent.answered();
   statistics.cached = sent.cached();
-  if (sent.by_policy() != nullptr) {
-    const size_t count = std::min<size_t>(sent.by_policy()->size(), kNoAnswerCount);
-    // The verifier of FlatBuffers 2.0 does not look at the alignment of a vector's elements.
-    for (size_t i = 0; i < count; ++i) {
-      uint64_t element;
-      std::memcpy(&element, sent.by_policy()->Data() + i * sizeof(element), sizeof(element));
-      statistics.by_policy[i] = flatbuffers::EndianScalar(element);
-    }
-  }
+  ReadNumbers(sent.by_policy(), absl::MakeSpan(statistics.by_policy));
   statistics.reissued = sent.reissued();
   statistics.overdue = sent.overdue();
   statistics.late = sent.late();
@@ -285,6 +292,9 @@ ChannelStatistics ReadStatistics(const wire::Statistics& sent) {
   statistics.generations = sent.generations();
   statistics.in_flight = sent.in_flight();
   statistics.generation = sent.generation();
+  statistics.notified = sent.notified();
+  statistics.unread = sent.unread();
+  ReadNumbers(sent.lost(), absl::MakeSpan(statistics.lost));
   return statistics;
 }
 

@@ -50,6 +50,7 @@ struct AttachFields {
   uint64_t checkpoint_bytes = 0;
   uint32_t spin_ns = 0;
   uint32_t sandbox = 0;
+  uint64_t notifications = 0;
 };
 
 ControlBuffer MakeHello(uint32_t abi_version, uint32_t driver_abi, uint32_t pid);
@@ -57,7 +58,7 @@ ControlBuffer MakeAttach(const AttachFields& fields);
 // The fields of a received Attach as our own types; geometry is checked. InvalidArgument.
 absl::StatusOr<AttachFields> ReadAttach(const wire::Attach& attach);
 ControlBuffer MakeStarted(uint32_t generation, uint64_t callbacks, uint64_t descriptors,
-                          std::string_view driver_version);
+                          std::string_view driver_version, uint64_t notifications = 0);
 ControlBuffer MakeStartFailed(uint32_t generation, std::string_view reason);
 ControlBuffer MakePing(uint64_t number);
 ControlBuffer MakePong(uint64_t number, uint64_t calls, uint64_t log_dropped);

@@ -402,6 +402,11 @@ void HostPort::Reply(TakenCall& call, uint32_t status, absl::Span<const uint8_t>
   state.view.StoreIdle(call.worker, calls);
 }
 
+absl::StatusOr<std::unique_ptr<NotificationReader>> HostPort::OpenNotifications(UniqueFd region) {
+  return NotificationReader::Attach(std::move(region), state_->view.NotificationWords(),
+                                    state_->transport.get());
+}
+
 void HostPort::StopTaking() {
   state_->stop.store(true, std::memory_order_relaxed);
   bh_fence();

@@ -31,6 +31,7 @@
 #include "absl/types/span.h"
 #include "ipc/abi/channel.h"
 #include "ipc/monotonic.h"
+#include "ipc/notification_reader.h"
 #include "ipc/unique_fd.h"
 
 namespace bulkhead {
@@ -106,6 +107,10 @@ class HostPort {
   void Reply(TakenCall& call, uint32_t status, absl::Span<const uint8_t> reply,
              uint64_t reply_payload_bytes = 0);
   void Decline(TakenCall& call) { Reply(call, BH_REPLY_DECLINED, {}); }
+
+  // The channel's notification ring, whose region came with the others'. Once; the port outlives
+  // what it returns.
+  absl::StatusOr<std::unique_ptr<NotificationReader>> OpenNotifications(UniqueFd region);
 
   // Makes every Take return none, now and from here on. For an orderly stop; calls in hand are
   // still to be replied to.

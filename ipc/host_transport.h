@@ -12,6 +12,7 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
+#include "ipc/abi/module.h"
 #include "ipc/futex.h"
 #include "ipc/shared_memory.h"
 #include "ipc/unique_fd.h"
@@ -21,7 +22,7 @@ namespace bulkhead {
 class HostTransport {
  public:
   virtual ~HostTransport() = default;
-  // Sleeps while *word, the worker's sleeping word, is 1.
+  // Sleeps while *word, the worker's sleeping word, is 1. BH_WORKER_NOTIFICATIONS is a worker too.
   virtual FutexResult WaitForCall(uint32_t worker, uint32_t* word, uint64_t until_ns) = 0;
   // The word was set to 0.
   virtual void WakeWorker(uint32_t worker, uint32_t* word) = 0;
@@ -40,6 +41,8 @@ std::unique_ptr<HostTransport> MakeModuleTransport(UniqueFd device);
 
 // Whether a descriptor is one of the module's; then the channel's geometry is in *geometry.
 bool IsModuleHost(int fd, bh_geometry* geometry);
+// Whether it is one of a channel with a notification ring; then *entries is the ring's size.
+bool IsModuleRing(int fd, uint32_t* entries);
 
 }  // namespace bulkhead
 

@@ -16,6 +16,7 @@
 
 #include "ipc/abi/atomics.h"
 #include "ipc/abi/channel.h"
+#include "ipc/abi/notification.h"
 #include "ipc/shared_memory.h"
 
 namespace bulkhead {
@@ -108,6 +109,10 @@ class HostView {
     bh_store_relaxed(&reply_slot(slot)->payload_bytes, bytes);
   }
   uint32_t* Bell(uint32_t slot) { return &reply_slot(slot)->bell; }
+
+  bh_notification_reader* NotificationWords() {
+    return reinterpret_cast<bh_notification_reader*>(reply_.data() + BH_NOTIFICATION_READER_OFFSET);
+  }
 
   uint32_t* SleepWord(uint32_t worker) {
     return &reinterpret_cast<bh_host_line*>(reply_.data())->sleeping[worker];

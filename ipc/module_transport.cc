@@ -45,4 +45,11 @@ std::unique_ptr<HostTransport> MakeModuleTransport(UniqueFd device) {
 
 bool IsModuleHost(int fd, bh_geometry* geometry) { return ioctl(fd, BH_HOST_INFO, geometry) == 0; }
 
+bool IsModuleRing(int fd, uint32_t* entries) {
+  bh_module_ring ring = {};
+  if (ioctl(fd, BH_HOST_RING_INFO, &ring) != 0) return false;
+  *entries = ring.entries;
+  return ring.entries != 0;
+}
+
 }  // namespace bulkhead

@@ -12,4 +12,9 @@ Policy::Policy() {
   }
 }
 
+absl::Status ShimLink::SetNotifications(ChannelId, uint64_t kinds) {
+  if (kinds == 0) return absl::OkStatus();
+  return absl::UnimplementedError("this attachment tells no notifications; the kernel module does");
+}
+
 }  // namespace bulkhead

@@ -21,6 +21,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "ipc/abi/channel.h"
+#include "ipc/abi/notification.h"
 #include "ipc/unique_fd.h"
 
 namespace bulkhead {
@@ -55,12 +56,14 @@ struct ChannelSpec {
   Policy policy;
   uint32_t spin_ns = 20'000;
   uint32_t cache_entries = 4096;
+  uint32_t notify_entries = 0;  // of the notification ring; 0: none
 };
 
 // What a host needs to map a channel; duplicates, owned by the receiver.
 struct ChannelDescriptors {
   UniqueFd call_region;  // can only be mapped read-only
   UniqueFd reply_region;
+  UniqueFd notification_region;  // can only be mapped read-only; none: the channel has no ring
 };
 
 struct ChannelStatistics {
@@ -69,6 +72,9 @@ struct ChannelStatistics {
   std::array<uint64_t, kNoAnswerCount> by_policy = {};
   uint32_t in_flight = 0;
   uint32_t generation = 0;
+  // Notifications: all that happened, what of it waits in the ring, and what was lost, by cause.
+  uint64_t notified = 0, unread = 0;
+  std::array<uint64_t, BH_LOST_COUNT> lost = {};
 };
 
 class ShimLink {
@@ -95,6 +101,10 @@ class ShimLink {
 
   virtual absl::StatusOr<ChannelId> AddChannel(const ChannelSpec& spec) = 0;
   virtual absl::StatusOr<ChannelDescriptors> Descriptors(ChannelId channel) = 0;
+
+  // What the next generation wants to be told: bits of bh_notification_bit(). Unimplemented where
+  // the attachment tells nothing and something is wanted.
+  virtual absl::Status SetNotifications(ChannelId channel, uint64_t kinds);
 
   // The host of `generation` has started and serves. `descriptor_socket` is the shim's end of this
   // generation's socket for files.

@@ -215,6 +215,17 @@ int ShowStatus(const std::string& json) {
           static_cast<unsigned long>(calls.cached), static_cast<unsigned long>(by_policy),
           static_cast<unsigned long>(calls.denied), static_cast<unsigned long>(calls.reissued),
           static_cast<unsigned long>(calls.overdue), static_cast<unsigned long>(calls.poisoned));
+      uint64_t lost = 0;
+      for (const uint64_t count : calls.lost) lost += count;
+      if (calls.notified != 0) {
+        std::printf(
+            "    %lu notifications: %lu unread, %lu lost (%lu read too slowly, %lu no host, %lu "
+            "wrong cursor)\n",
+            static_cast<unsigned long>(calls.notified), static_cast<unsigned long>(calls.unread),
+            static_cast<unsigned long>(lost), static_cast<unsigned long>(calls.lost[BH_LOST_FULL]),
+            static_cast<unsigned long>(calls.lost[BH_LOST_ABSENT]),
+            static_cast<unsigned long>(calls.lost[BH_LOST_CURSOR]));
+      }
       drivers.push_back({{"name", driver.name},
                          {"version", driver.version},
                          {"state", driver.state},
@@ -232,7 +243,10 @@ int ShowStatus(const std::string& json) {
                          {"denied", calls.denied},
                          {"reissued", calls.reissued},
                          {"overdue", calls.overdue},
-                         {"poison", calls.poisoned}});
+                         {"poison", calls.poisoned},
+                         {"notifications", calls.notified},
+                         {"notifications_unread", calls.unread},
+                         {"notifications_lost", lost}});
     }
     list.push_back({{"pid", status.pid},
                     {"attachment", status.attachment},

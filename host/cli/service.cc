@@ -89,6 +89,8 @@ absl::StatusOr<DriverConfig> Configure(const std::string& name, const ServiceOpt
                              .slots_per_lane = 32,
                              .call_chunks = 32 * std::min(cpus, BH_LANES_MAX),
                              .reply_chunks = 0};
+  // A ring is memory: 1 MiB.
+  config.channel.notify_entries = manifest->notifications != 0 ? 2048 : 0;
   config.channel.policy = options.policy;
   config.channel.cache_entries = options.cache_entries;
   config.options = options.driver_options;

@@ -2,6 +2,7 @@
 #include "host/process/dispatcher.h"
 
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <array>
@@ -38,6 +39,15 @@ static_assert(uint32_t{BULKHEAD_ALLOW} == uint32_t{BH_VERDICT_ALLOW});
 static_assert(uint32_t{BULKHEAD_DENY} == uint32_t{BH_VERDICT_DENY});
 static_assert(uint32_t{BULKHEAD_CACHE_OBJECT} == uint32_t{BH_CACHE_OBJECT});
 
+static_assert(uint32_t{BULKHEAD_FILE_CREATED} == uint32_t{BH_NOTIFY_FILE_CREATED});
+static_assert(uint32_t{BULKHEAD_FILE_DELETED} == uint32_t{BH_NOTIFY_FILE_DELETED});
+static_assert(uint32_t{BULKHEAD_PROCESS_EXITED} == uint32_t{BH_NOTIFY_PROCESS_EXITED});
+static_assert(uint32_t{BULKHEAD_MODULE_LOADED} == uint32_t{BH_NOTIFY_MODULE_LOADED});
+static_assert(uint32_t{BULKHEAD_TEXT2_CUT} == uint32_t{BH_NOTIFICATION_TEXT2_CUT});
+
+constexpr int kNotificationNice = 10;
+constexpr size_t kNotificationBatch = 64;
+
 // An empty file can't be mapped; it gets an address all the same.
 constexpr char kEmpty = 0;
 
@@ -55,6 +65,45 @@ FileCallback CallbackOf(const bulkhead_driver_description& driver, uint32_t call
     default:
       return nullptr;
   }
+}
+
+bulkhead_notification ForDriver(const Notification& from) {
+  const bh_notification_entry& entry = from.entry;
+  bulkhead_notification to = {};
+  to.size = sizeof(to);
+  to.kind = entry.kind;
+  to.number = entry.number;
+  to.missed = entry.missed;
+  to.time_ns = entry.time_ns;
+  to.pid = entry.pid;
+  to.parent = entry.parent;
+  to.start_ns = entry.start_ns;
+  to.uid = entry.uid;
+  to.gid = entry.gid;
+  to.cgroup = entry.cgroup;
+  to.text = from.text().data();
+  to.text_length = from.text().size();
+  to.text2 = from.text2().data();
+  to.text2_length = from.text2().size();
+  to.cut = entry.flags & (BH_NOTIFICATION_TEXT_CUT | BH_NOTIFICATION_TEXT2_CUT);
+  if (entry.kind >> 8 == BH_CLASS_FILE) {
+    bh_notify_file file;
+    std::memcpy(&file, entry.body, sizeof(file));
+    to.device = file.device;
+    to.inode = file.inode;
+    to.change = file.change;
+    to.length = file.size;
+    to.inode_generation = file.generation;
+    to.mode = file.mode;
+  } else if (entry.kind >> 8 == BH_CLASS_PROCESS) {
+    bh_notify_process process;
+    std::memcpy(&process, entry.body, sizeof(process));
+    to.device = process.device;
+    to.inode = process.inode;
+    to.change = process.change;
+    to.exit_code = process.exit_code;
+  }
+  return to;
 }
 
 const char* NameOf(uint32_t callback) {
@@ -146,8 +195,11 @@ absl::Status Dispatcher::StartDriver(const AttachFields& attach) {
   return absl::OkStatus();
 }
 
-void Dispatcher::Serve(std::unique_ptr<HostPort> port, uint32_t workers) {
+void Dispatcher::Serve(std::unique_ptr<HostPort> port, uint32_t workers,
+                       std::unique_ptr<NotificationReader> notifications) {
   port_ = std::move(port);
+  notifications_ = std::move(notifications);
+  if (notifications_) workers_.emplace_back([this] { Tell(); });
   for (uint32_t worker = 0; worker < workers; ++worker) {
     workers_.emplace_back([this, worker] { Work(worker); });
   }
@@ -155,6 +207,7 @@ void Dispatcher::Serve(std::unique_ptr<HostPort> port, uint32_t workers) {
 
 void Dispatcher::Finish() {
   if (port_) port_->StopTaking();
+  if (notifications_) notifications_->Stop();
   for (std::thread& worker : workers_) worker.join();
   workers_.clear();
   if (started_ && driver_.stop != nullptr) driver_.stop(state_);
@@ -209,6 +262,21 @@ void Dispatcher::Answer(TakenCall& taken) {
   // What a driver answers is its own word: the shim judges it, like everything from here.
   const bh_verdict_reply reply = {.verdict = answer.verdict, .cacheability = answer.cacheability};
   port_->Reply(taken, BH_REPLY_DONE, {reinterpret_cast<const uint8_t*>(&reply), sizeof(reply)});
+}
+
+// Behind the workers: where CPUs are scarce, a verdict goes first.
+void Dispatcher::Tell() {
+  (void)setpriority(PRIO_PROCESS, 0, kNotificationNice);
+  std::vector<Notification> batch(kNotificationBatch);
+  while (const size_t count = notifications_->Read(absl::MakeSpan(batch), kForeverNs)) {
+    for (size_t i = 0; i < count; ++i) {
+      const Notification& one = batch[i];
+      notifications_->Release(one);
+      if ((driver_.notifications & bh_notification_bit(one.entry.kind)) == 0) continue;
+      const bulkhead_notification notification = ForDriver(one);
+      driver_.notify(state_, &notification);
+    }
+  }
 }
 
 // Once: whoever forgets an answer forgets it at every call.

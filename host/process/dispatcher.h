@@ -33,8 +33,9 @@ class Dispatcher {
 
   // Calls the driver's start(). FailedPrecondition with its own words when it can't serve.
   absl::Status StartDriver(const AttachFields& attach);
-  // Takes calls from here on.
-  void Serve(std::unique_ptr<HostPort> port, uint32_t workers);
+  // Takes calls from here on, and notifications, where there are any, in a thread of their own.
+  void Serve(std::unique_ptr<HostPort> port, uint32_t workers,
+             std::unique_ptr<NotificationReader> notifications = nullptr);
   // Waits for the calls in hand, then calls the driver's stop().
   void Finish();
 
@@ -43,6 +44,7 @@ class Dispatcher {
  private:
   void Work(uint32_t worker);
   void Answer(TakenCall& call);
+  void Tell();
   void ReportEmptyAnswer(uint32_t callback);
 
   const bulkhead_driver_description& driver_;
@@ -53,6 +55,7 @@ class Dispatcher {
   bool started_ = false;
   std::atomic<bool> empty_answer_reported_ = false;
   std::unique_ptr<HostPort> port_;
+  std::unique_ptr<NotificationReader> notifications_;  // null: none; before the port
   std::vector<std::thread> workers_;
 
   // bulkhead_host's functions; context is the dispatcher.

@@ -41,7 +41,7 @@ absl::Status CheckElf(const std::string& path) {
 }  // namespace
 
 absl::StatusOr<DriverLibrary> DriverLibrary::Load(const std::string& path, const std::string& name,
-                                                  uint64_t callbacks) {
+                                                  uint64_t callbacks, uint64_t notifications) {
   if (absl::Status status = CheckElf(path); !status.ok()) return status;
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) return Wrong("can't load the driver: ", dlerror());
@@ -75,6 +75,12 @@ absl::StatusOr<DriverLibrary> DriverLibrary::Load(const std::string& path, const
   }
   if ((driver.callbacks & ~callbacks) != 0) {
     return Wrong(path, " registers for callbacks that its manifest does not name");
+  }
+  if ((driver.notifications & ~notifications) != 0) {
+    return Wrong(path, " registers for notifications that its manifest does not name");
+  }
+  if (driver.notifications != 0 && driver.notify == nullptr) {
+    return Wrong(path, " registers for notifications but has no function for them");
   }
   const struct {
     uint64_t bit;

@@ -16,10 +16,10 @@ namespace bulkhead {
 class DriverLibrary {
  public:
   // Runs the library's constructors, and bulkhead_driver(). FailedPrecondition says what is wrong.
-  // `name` and `callbacks` are the manifest's: the driver must have that name, and register for
-  // nothing else.
+  // `name`, `callbacks` and `notifications` are the manifest's: the driver must have that name, and
+  // register for nothing else.
   static absl::StatusOr<DriverLibrary> Load(const std::string& path, const std::string& name,
-                                            uint64_t callbacks);
+                                            uint64_t callbacks, uint64_t notifications = 0);
 
   // A private copy; fields that the driver's version does not have are zero. Stays loaded until the
   // process ends: a driver's threads may outlive anything that we know of.

@@ -23,8 +23,8 @@ std::string Module(const std::string& name) {
 }
 
 std::string Refusal(const std::string& path, const std::string& name = "module",
-                    uint64_t callbacks = ~uint64_t{0}) {
-  const auto library = DriverLibrary::Load(path, name, callbacks);
+                    uint64_t callbacks = ~uint64_t{0}, uint64_t notifications = ~uint64_t{0}) {
+  const auto library = DriverLibrary::Load(path, name, callbacks, notifications);
   EXPECT_EQ(library.status().code(), absl::StatusCode::kFailedPrecondition) << path;
   return std::string(library.status().message());
 }
@@ -40,6 +40,20 @@ TEST(DriverLibrary, TakesOneWithFieldsThatItDoesNotKnow) {
   const auto library = DriverLibrary::Load(Module("newer"), "module", BULKHEAD_ON_FILE_OPEN);
   ASSERT_TRUE(library.ok()) << library.status();
   EXPECT_NE(library->description().start, nullptr);
+}
+
+TEST(DriverLibrary, TellsAnOlderOneNothing) {
+  const auto library = DriverLibrary::Load(Module("older"), "module", BULKHEAD_ON_FILE_OPEN);
+  ASSERT_TRUE(library.ok()) << library.status();
+  EXPECT_EQ(library->description().notifications, 0u);
+  EXPECT_EQ(library->description().notify, nullptr);
+  EXPECT_NE(library->description().file_open, nullptr);
+}
+
+TEST(DriverLibrary, SaysWhatIsWrongWithNotifications) {
+  EXPECT_THAT(Refusal(Module("no_notify")), HasSubstr("no function for them"));
+  EXPECT_THAT(Refusal(Module("no_notify"), "module", ~uint64_t{0}, 0),
+              HasSubstr("notifications that its manifest does not name"));
 }
 
 TEST(DriverLibrary, SaysWhatAFileIsNot) {

@@ -14,6 +14,7 @@
 #include <random>
 #include <span>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -44,6 +45,7 @@ class HostDriverTest : public ::testing::Test {
     spec.driver = "test";
     spec.geometry = geometry_;
     spec.cache_entries = 0;
+    spec.notify_entries = 64;
     auto channel = shim_->AddChannel(spec);
     ASSERT_TRUE(channel.ok()) << channel.status();
     channel_ = *channel;
@@ -189,6 +191,56 @@ TEST_F(HostDriverTest, ReportsAnAnswerLeftEmpty) {
   EXPECT_EQ(log_of(1, {"decline", "decline"}), "");
   EXPECT_EQ(log_of(2, {"nothing", "nothing", "decline"}), line);
   EXPECT_EQ(log_of(3, {"nothing"}), line);
+}
+
+// What was in a driver's hands when it crashed is not told again; the rest is.
+TEST_F(HostDriverTest, TellsADriverWhatItAskedFor) {
+  const auto notify = [this](const std::string& text) {
+    bh_notification told = {};
+    told.kind = BH_NOTIFY_PROCESS_EXECUTED;
+    told.pid = 5;
+    told.body.process.inode = 131;
+    told.text = text.data();
+    told.text_bytes = text.size();
+    told.text2 = "words";
+    told.text2_bytes = 5;
+    shim_->Notify(told);
+  };
+  AttachFields fields = Fields("listener");
+  fields.notifications =
+      bh_notification_bit(BH_NOTIFY_PROCESS_EXECUTED) | bh_notification_bit(BH_NOTIFY_FILE_RENAMED);
+  auto run = Serve(fields, -1);
+  ASSERT_TRUE(run);
+  EXPECT_FALSE(shim_->WantsNotification(BH_NOTIFY_PROCESS_EXITED));
+  notify("/bin/a");
+  notify("/bin/crash");
+  const int end = run->Wait();
+  EXPECT_TRUE(WIFSIGNALED(end) && WTERMSIG(end) == SIGABRT) << end;
+  ASSERT_TRUE(shim_->EndGeneration(channel_, 1, EndCause::kCrashed).ok());
+  notify("/bin/b");
+
+  fields.generation = 2;
+  run = Serve(fields, -1);
+  ASSERT_TRUE(run);
+  const uint64_t until_ns = MonotonicAfterNs(30 * kNanosecondsPerSecond);
+  while (shim_->Statistics(channel_)->unread != 0 && MonotonicNowNs() < until_ns) {
+    std::this_thread::yield();
+  }
+  EXPECT_TRUE(run->control().Send(MakeDrain(2)).ok());
+  EXPECT_TRUE(absl::IsUnavailable(run->Receive().status()));
+  EXPECT_EQ(run->log(), "told 3 after 0: 514 by 5 /bin/b|words inode 131\n");
+  EXPECT_EQ(shim_->Statistics(channel_)->notified, 3u);
+}
+
+// Built before there were notifications: it serves, and costs the sources nothing.
+TEST_F(HostDriverTest, TellsAnOlderDriverNothing) {
+  AttachFields fields = Fields("older");
+  fields.driver_name = "module";
+  fields.notifications = ~uint64_t{0};
+  auto run = Serve(fields, -1);
+  ASSERT_TRUE(run);
+  EXPECT_FALSE(shim_->WantsNotification(BH_NOTIFY_PROCESS_EXECUTED));
+  EXPECT_TRUE(shim_->Call(FileRequest{}).allowed());
 }
 
 TEST_F(HostDriverTest, SeesTheFileAsItWasSent) {

@@ -50,7 +50,8 @@ enum AttachDescriptor : size_t {
   kReplyRegion,
   kFiles,
   kCheckpoint,
-  kAttachDescriptors
+  kAttachDescriptors,
+  kNotifications = kAttachDescriptors,  // may be absent: the channel has no ring
 };
 
 int Alone(const absl::Status& status) {
@@ -73,9 +74,8 @@ absl::StatusOr<ControlMessage> ReceiveAttach(ControlSocket& control) {
   if (message->as<wire::Attach>() == nullptr) {
     return absl::InvalidArgumentError(absl::StrCat("expected Attach, got ", message->name()));
   }
-  if (absl::Status status = message->ExpectDescriptors(kAttachDescriptors); !status.ok()) {
-    return status;
-  }
+  const size_t count = kAttachDescriptors + (message->descriptor_count() > kNotifications ? 1 : 0);
+  if (absl::Status status = message->ExpectDescriptors(count); !status.ok()) return status;
   return message;
 }
 
@@ -100,8 +100,8 @@ class Life {
  private:
   absl::Status Start(const AttachFields& attach, ControlMessage& message) {
     if (absl::Status status = EnterSandbox(attach.sandbox); !status.ok()) return status;
-    absl::StatusOr<DriverLibrary> library =
-        DriverLibrary::Load(attach.driver_path, attach.driver_name, attach.callbacks);
+    absl::StatusOr<DriverLibrary> library = DriverLibrary::Load(
+        attach.driver_path, attach.driver_name, attach.callbacks, attach.notifications);
     if (!library.ok()) return library.status();
     library_.emplace(*library);
     if (attach.checkpoint_bytes != 0) {
@@ -123,10 +123,18 @@ class Life {
         message.TakeDescriptor(kFiles),
         {.generation = attach.generation, .workers = attach.workers, .spin_ns = attach.spin_ns});
     if (!port.ok()) return port.status();
-    dispatcher_->Serve(*std::move(port), attach.workers);
     const bulkhead_driver_description& driver = library_->description();
+    std::unique_ptr<NotificationReader> notifications;
+    if (driver.notifications != 0 && message.descriptor_count() > kNotifications) {
+      absl::StatusOr<std::unique_ptr<NotificationReader>> opened =
+          (*port)->OpenNotifications(message.TakeDescriptor(kNotifications));
+      if (!opened.ok()) return opened.status();
+      notifications = *std::move(opened);
+    }
+    dispatcher_->Serve(*std::move(port), attach.workers, std::move(notifications));
     return control_.Send(MakeStarted(attach.generation, driver.callbacks,
-                                     driver.descriptors & driver.callbacks, driver.version));
+                                     driver.descriptors & driver.callbacks, driver.version,
+                                     driver.notifications));
   }
 
   void SendLog() {

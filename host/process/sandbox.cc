@@ -158,8 +158,8 @@ constexpr int kAllowedFcntl[] = {F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD,    F_SETFD,
 constexpr int kAllowedPrctl[] = {PR_SET_NAME, PR_GET_NAME, PR_GET_DUMPABLE, PR_SET_VMA};
 
 // What a host may ask of the kernel module, through the descriptor that it was given.
-constexpr unsigned long kAllowedIoctl[] = {BH_HOST_INFO, BH_HOST_WAIT, BH_HOST_WAKE, BH_HOST_RING,
-                                           BH_HOST_FETCH};
+constexpr unsigned long kAllowedIoctl[] = {BH_HOST_INFO, BH_HOST_WAIT,  BH_HOST_WAKE,
+                                           BH_HOST_RING, BH_HOST_FETCH, BH_HOST_RING_INFO};
 
 // Nothing that a driver does by mistake: whoever tries these is trying something.
 constexpr int kFatal[] = {
@@ -238,6 +238,9 @@ absl::Status FilterSystemCalls() {
   Filter filter;
   for (const int call : kAllowed) filter.Add(SCMP_ACT_ALLOW, call);
   for (const int call : kFatal) filter.Add(SCMP_ACT_KILL_PROCESS, call);
+  // A thread's own priority, which without privileges only goes down.
+  filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(setpriority), SCMP_A0(SCMP_CMP_EQ, PRIO_PROCESS),
+             SCMP_A1(SCMP_CMP_EQ, 0));
   const auto self = static_cast<scmp_datum_t>(getpid());
   // Not holes in memory that the shim must be able to write without waiting.
   filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(madvise), SCMP_A2(SCMP_CMP_NE, MADV_REMOVE));

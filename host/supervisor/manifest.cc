@@ -13,7 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
-#include "ipc/abi/channel.h"
+#include "ipc/abi/notification.h"
 
 namespace bulkhead {
 namespace {
@@ -121,6 +121,36 @@ void ReadCallbacks(Reader& reader, uint64_t* callbacks) {
   }
 }
 
+void ReadNotifications(Reader& reader, uint64_t* notifications) {
+  const Json* list = reader.Find("notifications", false);
+  if (list == nullptr) return;
+  if (!list->is_array()) return reader.Fail("notifications", "must be a list of names");
+  constexpr struct {
+    std::string_view name;
+    uint32_t kind;
+  } kNames[] = {{"file_created", BH_NOTIFY_FILE_CREATED},
+                {"file_modified", BH_NOTIFY_FILE_MODIFIED},
+                {"file_written", BH_NOTIFY_FILE_WRITTEN},
+                {"file_renamed", BH_NOTIFY_FILE_RENAMED},
+                {"file_deleted", BH_NOTIFY_FILE_DELETED},
+                {"process_created", BH_NOTIFY_PROCESS_CREATED},
+                {"process_executed", BH_NOTIFY_PROCESS_EXECUTED},
+                {"process_exited", BH_NOTIFY_PROCESS_EXITED},
+                {"module_loaded", BH_NOTIFY_MODULE_LOADED}};
+  for (const Json& item : *list) {
+    const auto* known = std::find_if(std::begin(kNames), std::end(kNames), [&](const auto& name) {
+      return item.is_string() && item.get_ref<const std::string&>() == name.name;
+    });
+    if (known == std::end(kNames)) {
+      return reader.Fail("notifications", "has an entry that nobody can be told: the names are ",
+                         absl::StrJoin(kNames, ", ", [](std::string* out, const auto& name) {
+                           out->append(name.name);
+                         }));
+    }
+    *notifications |= bh_notification_bit(known->kind);
+  }
+}
+
 absl::Status ReadContent(Reader& reader, Manifest* manifest) {
   const Json* content = reader.Find("content", false);
   if (content == nullptr) return absl::OkStatus();
@@ -165,6 +195,7 @@ absl::StatusOr<Manifest> ParseManifest(std::string_view text) {
                 ": build the driver against its SDK");
   }
   ReadCallbacks(reader, &manifest.callbacks);
+  ReadNotifications(reader, &manifest.notifications);
   reader.Number("altitude", 0, 1'000'000, &manifest.altitude, false);
   reader.Number("workers", 1, BH_WORKERS_MAX, &manifest.workers, false);
   reader.Number("checkpoint_bytes", 0, 1 << 20, &manifest.checkpoint_bytes, false);

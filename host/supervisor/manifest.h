@@ -19,8 +19,9 @@ struct Manifest {
   std::string name;
   std::string version;
   std::string summary;
-  std::string library;     // relative to the folder
-  uint64_t callbacks = 0;  // bits of bh_callback_bit()
+  std::string library;         // relative to the folder
+  uint64_t callbacks = 0;      // bits of bh_callback_bit()
+  uint64_t notifications = 0;  // bits of bh_notification_bit()
   uint32_t altitude = 1000;
   uint32_t workers = 2;
   uint32_t checkpoint_bytes = 4096;

@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "host/supervisor/supervisor.h"
@@ -45,6 +46,9 @@ void Supervisor::Perform(Driver& driver, const ActionItem& action) {
       if (driver.child) options_.spawner->Kill(*driver.child);
       break;
     case ActionKind::kBegin: {
+      // A driver that is told nothing still answers.
+      status = link.SetNotifications(driver.channel, driver.notifications);
+      if (!status.ok()) Report(driver, Level::kWarning, std::string(status.message()));
       status =
           link.BeginGeneration(driver.channel, action.generation, driver.callbacks,
                                driver.descriptors, action.content, std::move(driver.shim_files));
@@ -154,14 +158,19 @@ absl::Status Supervisor::AttachHost(Driver& driver, const ActionItem& action) {
     fields.options += (fields.options.empty() ? "" : " ") + driver.config.options;
   }
   fields.callbacks = manifest.callbacks;
+  fields.notifications = manifest.notifications;
   fields.checkpoint_bytes = manifest.checkpoint_bytes;
   fields.spin_ns = driver.config.channel.spin_ns;
   fields.sandbox = options_.sandbox;
   // A place for the checkpoint even without one: a message has its number of descriptors.
   const int checkpoint =
       manifest.checkpoint_bytes != 0 ? driver.checkpoint.fd().get() : host_files.get();
-  return driver.Tell(MakeAttach(fields), {regions->call_region.get(), regions->reply_region.get(),
-                                          host_files.get(), checkpoint});
+  std::vector<int> descriptors = {regions->call_region.get(), regions->reply_region.get(),
+                                  host_files.get(), checkpoint};
+  if (regions->notification_region.valid()) {
+    descriptors.push_back(regions->notification_region.get());
+  }
+  return driver.Tell(MakeAttach(fields), descriptors);
 }
 
 }  // namespace bulkhead

@@ -54,6 +54,7 @@ struct Supervisor::Driver {
   UniqueFd shim_files;  // until BeginGeneration takes it
   uint64_t callbacks = 0;
   uint64_t descriptors = 0;
+  uint64_t notifications = 0;
   std::string version;
   std::string start_failure;
   std::string error_tail;

@@ -168,6 +168,7 @@ void Supervisor::ReadControl(Driver& driver) {
       if (started->generation() != generation) continue;
       driver.callbacks = started->callbacks() & driver.config.manifest.callbacks;
       driver.descriptors = started->descriptors() & driver.callbacks;
+      driver.notifications = started->notifications() & driver.config.manifest.notifications;
       driver.version = started->driver_version() ? started->driver_version()->str() : "";
       Step(driver, {.kind = EventKind::kStarted, .generation = generation});
     } else if (const auto* failed = message->as<wire::StartFailed>()) {

@@ -9,8 +9,8 @@
  *             its last copy is closed, as at the host's death, its generation has ended.
  *
  * mmap of a host descriptor: the call region, read-only, at offset 0; the reply region at
- * BH_MODULE_REPLY_OFFSET. Sizes: bh_call_region_bytes() and bh_reply_region_bytes() of the geometry
- * that BH_HOST_INFO gives.
+ * BH_MODULE_REPLY_OFFSET; the notification region, read-only, at BH_MODULE_NOTIFY_OFFSET. Sizes:
+ * bh_call_region_bytes() and bh_reply_region_bytes() of the geometry that BH_HOST_INFO gives.
  *
  * All fields are written by user mode and read by the kernel unless they say otherwise. Reserved
  * fields and unused bytes are 0, or the call fails with EINVAL.
@@ -19,6 +19,7 @@
 #define BULKHEAD_IPC_ABI_MODULE_H_
 
 #include "ipc/abi/channel.h"
+#include "ipc/abi/notification.h"
 
 #ifdef __KERNEL__
 #include <linux/ioctl.h>
@@ -28,6 +29,7 @@
 
 #define BH_MODULE_ABI 1u
 #define BH_MODULE_REPLY_OFFSET (1ull << 32)
+#define BH_MODULE_NOTIFY_OFFSET (2ull << 32)
 #define BH_MODULE_NAME_BYTES 32
 #define BH_MODULE_REASONS 5 /* enum bh_reason of shim/core */
 
@@ -47,8 +49,8 @@ struct bh_module_add {
 	struct bh_geometry geometry;
 	uint32_t spin_ns;
 	uint32_t cache_entries;
-	uint32_t channel; /* the kernel writes: its number, counted from 0 */
-	uint32_t reserved;
+	uint32_t channel;        /* the kernel writes: its number, counted from 0 */
+	uint32_t notify_entries; /* of its notification ring; 0: none */
 	struct bh_module_policy policy;
 };
 
@@ -145,6 +147,28 @@ struct bh_module_fetch {
 	uint32_t reserved;
 };
 
+/* What the driver wants to be told: before the generation begins. */
+struct bh_module_notify {
+	uint32_t channel;
+	uint32_t reserved;
+	uint64_t kinds; /* bits of bh_notification_bit() */
+};
+
+/* The kernel writes all but the channel. Each as in struct bh_statistics of shim/core. */
+struct bh_module_notify_statistics {
+	uint32_t channel;
+	uint32_t reserved;
+	uint64_t notified;
+	uint64_t unread;
+	uint64_t lost[BH_LOST_MAX];
+};
+
+/* The kernel writes all. */
+struct bh_module_ring {
+	uint32_t entries; /* 0: the channel has no notification ring */
+	uint32_t reserved;
+};
+
 #define BH_MODULE_IOC 0xB8
 
 /* Control. EPERM, EINVAL, ENOMEM as ever. ENOENT: there is no such channel or generation. */
@@ -160,6 +184,9 @@ struct bh_module_fetch {
 #define BH_CONTROL_EXCLUDE _IOW(BH_MODULE_IOC, 9, struct bh_module_pid)
 #define BH_CONTROL_INCLUDE _IOW(BH_MODULE_IOC, 10, struct bh_module_pid)
 
+#define BH_CONTROL_NOTIFY _IOW(BH_MODULE_IOC, 24, struct bh_module_notify)
+#define BH_CONTROL_NOTIFY_STATISTICS _IOWR(BH_MODULE_IOC, 25, struct bh_module_notify_statistics)
+
 /* Host. */
 #define BH_HOST_INFO _IOR(BH_MODULE_IOC, 32, struct bh_geometry)
 /* Sleeps while the worker's sleeping word is 1. 0 or ETIMEDOUT or EINTR. */
@@ -170,6 +197,7 @@ struct bh_module_fetch {
 #define BH_HOST_RING _IO(BH_MODULE_IOC, 35)
 /* Returns a read-only descriptor of the call's file. ENOENT: that call is not in the slot. */
 #define BH_HOST_FETCH _IOW(BH_MODULE_IOC, 36, struct bh_module_fetch)
+#define BH_HOST_RING_INFO _IOR(BH_MODULE_IOC, 48, struct bh_module_ring)
 
 BH_ASSERT_SIZE(struct bh_module_policy, 80);
 BH_ASSERT_SIZE(struct bh_module_add, 152);
@@ -182,5 +210,8 @@ BH_ASSERT_SIZE(struct bh_module_guard, 24);
 BH_ASSERT_SIZE(struct bh_module_event, 32);
 BH_ASSERT_SIZE(struct bh_module_wait, 16);
 BH_ASSERT_SIZE(struct bh_module_fetch, 16);
+BH_ASSERT_SIZE(struct bh_module_notify, 16);
+BH_ASSERT_SIZE(struct bh_module_notify_statistics, 72);
+BH_ASSERT_SIZE(struct bh_module_ring, 8);
 
 #endif /* BULKHEAD_IPC_ABI_MODULE_H_ */

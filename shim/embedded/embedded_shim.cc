@@ -50,6 +50,14 @@ void EmbeddedShim::Call(bh_call* call) {
   bh_call_run(stack_.load(std::memory_order_acquire), call);
 }
 
+void EmbeddedShim::Notify(const bh_notification& notification) {
+  bh_shim_notify(stack_.load(std::memory_order_acquire), &notification);
+}
+
+bool EmbeddedShim::WantsNotification(uint32_t kind) const {
+  return bh_shim_wants_notification(stack_.load(std::memory_order_acquire), kind) != 0;
+}
+
 std::unique_ptr<EmbeddedShim::PendingCall> EmbeddedShim::Start(const FileRequest& request) {
   std::unique_ptr<PendingCall> pending(new PendingCall());
   pending->path_ = std::string(request.path);
@@ -110,7 +118,7 @@ void EmbeddedShim::SetObserver(Observer* observer) {
 }
 
 absl::StatusOr<ChannelId> EmbeddedShim::AddChannel(const ChannelSpec& spec) {
-  absl::StatusOr<ChannelMemory> memory = ChannelMemory::Create(spec.geometry);
+  absl::StatusOr<ChannelMemory> memory = ChannelMemory::Create(spec.geometry, spec.notify_entries);
   if (!memory.ok()) return memory.status();
   absl::StatusOr<DescriptorRoute> route = DescriptorRoute::Create();
   if (!route.ok()) return route.status();
@@ -122,9 +130,9 @@ absl::StatusOr<ChannelId> EmbeddedShim::AddChannel(const ChannelSpec& spec) {
         absl::StrCat("a shim has room for ", BH_CHANNELS_MAX, " drivers"));
   }
   const ChannelId id = static_cast<ChannelId>(entries_.size());
-  absl::StatusOr<std::unique_ptr<UserChannel>> channel =
-      UserChannel::Create(id, spec, platform_.core(), &entry->route, entry->memory.call_region(),
-                          entry->memory.reply_region(), /*takeover=*/0);
+  absl::StatusOr<std::unique_ptr<UserChannel>> channel = UserChannel::Create(
+      id, spec, platform_.core(), &entry->route, entry->memory.call_region(),
+      entry->memory.reply_region(), /*takeover=*/0, entry->memory.notification_region());
   if (!channel.ok()) return channel.status();
   entry->channel = *std::move(channel);
 
@@ -165,6 +173,14 @@ absl::Status EmbeddedShim::BeginGeneration(ChannelId channel, uint32_t generatio
   }
   return (*entry)->channel->BeginGeneration(generation, callbacks, descriptor_callbacks,
                                             content_version);
+}
+
+absl::Status EmbeddedShim::SetNotifications(ChannelId channel, uint64_t kinds) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  absl::StatusOr<Entry*> entry = FindLocked(channel);
+  if (!entry.ok()) return entry.status();
+  (*entry)->channel->SetNotifications(kinds);
+  return absl::OkStatus();
 }
 
 absl::Status EmbeddedShim::EndGeneration(ChannelId channel, uint32_t generation, EndCause cause) {

@@ -76,6 +76,12 @@ class EmbeddedShim final : public ShimLink {
   // Not for excluded processes: the caller looks.
   void Call(bh_call* call);
 
+  // Tells every driver that wants to know, and never waits: what finds no room is counted as lost.
+  // Not about excluded processes: the caller looks. Texts need to last for the call only.
+  void Notify(const bh_notification& notification);
+  // Whether anybody does: to be asked before one is put together.
+  bool WantsNotification(uint32_t kind) const;
+
   // Begins a call and returns at once. It must be polled or waited for until it has ended: nobody
   // else moves it, not even past its deadline.
   std::unique_ptr<PendingCall> Start(const FileRequest& request);
@@ -95,6 +101,7 @@ class EmbeddedShim final : public ShimLink {
   absl::Status BeginGeneration(ChannelId channel, uint32_t generation, uint64_t callbacks,
                                uint64_t descriptor_callbacks, uint64_t content_version,
                                UniqueFd descriptor_socket) override;
+  absl::Status SetNotifications(ChannelId channel, uint64_t kinds) override;
   absl::Status EndGeneration(ChannelId channel, uint32_t generation, EndCause cause) override;
   absl::Status SetState(ChannelId channel, bool quarantined, bool draining) override;
   absl::Status SetPolicy(ChannelId channel, const Policy& policy) override;

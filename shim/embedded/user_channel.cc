@@ -50,6 +50,9 @@ ChannelStatistics LinkStatistics(const bh_statistics& core) {
   statistics.denied = core.denied;
   statistics.generations = core.generations;
   for (size_t r = 0; r < kNoAnswerCount; ++r) statistics.by_policy[r] = core.by_policy[r];
+  statistics.notified = core.notified;
+  statistics.unread = core.unread;
+  for (size_t cause = 0; cause < BH_LOST_COUNT; ++cause) statistics.lost[cause] = core.lost[cause];
   statistics.in_flight = core.in_flight;
   statistics.generation = core.generation;
   return statistics;
@@ -57,7 +60,8 @@ ChannelStatistics LinkStatistics(const bh_statistics& core) {
 
 absl::StatusOr<std::unique_ptr<UserChannel>> UserChannel::Create(
     ChannelId id, const ChannelSpec& spec, const bh_platform* platform,
-    const DescriptorRoute* route, void* call_region, void* reply_region, uint32_t takeover) {
+    const DescriptorRoute* route, void* call_region, void* reply_region, uint32_t takeover,
+    void* notify_region) {
   std::unique_ptr<UserChannel> channel(new UserChannel());
   channel->cookie_ = {.channel = id, .route = route};
 
@@ -72,6 +76,8 @@ absl::StatusOr<std::unique_ptr<UserChannel>> UserChannel::Create(
   config.altitude = spec.altitude;
   config.spin_ns = spec.spin_ns;
   config.cache_entries = spec.cache_entries;
+  config.notify_region = notify_region;
+  config.notify_entries = notify_region != nullptr ? spec.notify_entries : 0;
   config.adopt = takeover;
   config.cookie = &channel->cookie_;
 

@@ -26,13 +26,15 @@ ChannelStatistics LinkStatistics(const bh_statistics& statistics);
 
 class UserChannel {
  public:
+  // `notify_region`: of spec.notify_entries; without it the channel has no ring.
   // `takeover`: 0, or which takeover this is of a call region that was in use by a process that
   // died: a number that never comes again on this channel.
   static absl::StatusOr<std::unique_ptr<UserChannel>> Create(ChannelId id, const ChannelSpec& spec,
                                                              const bh_platform* platform,
                                                              const DescriptorRoute* route,
                                                              void* call_region, void* reply_region,
-                                                             uint32_t takeover);
+                                                             uint32_t takeover,
+                                                             void* notify_region = nullptr);
 
   bh_channel* core() const { return core_; }
   uint32_t generation() const { return generation_; }  // that serves; 0: none
@@ -43,6 +45,7 @@ class UserChannel {
   // NotFound when that generation does not serve.
   absl::Status EndGeneration(uint32_t generation, EndCause cause);
   void SetState(bool quarantined, bool draining);
+  void SetNotifications(uint64_t kinds) { bh_channel_set_notifications(core_, kinds); }
   absl::Status SetPolicy(const bh_policy& policy);
   ChannelStatistics Statistics() const;
 

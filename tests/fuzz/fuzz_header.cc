@@ -73,7 +73,7 @@ void Try(const bh_channel_header& header) {
   const auto geometry = bulkhead::CheckChannelHeader(header);
   if (geometry.ok()) {
     Require(header.magic == BH_CHANNEL_MAGIC && header.abi_version == BH_ABI_VERSION);
-    Require(header.notify_offset == 0 && header.notify_bytes == 0);
+    Require(header.notify_offset == 0);
     RequireInside(header, *geometry);
   } else {
     Require(absl::IsInvalidArgument(geometry.status()) && !geometry.status().message().empty());

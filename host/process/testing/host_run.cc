@@ -71,9 +71,13 @@ absl::Status HostRun::Attach(ShimLink& link, ChannelId channel, const AttachFiel
   }
   shim_files_.reset(ends[0]);
   const UniqueFd host_files(ends[1]);
-  return control_.Send(MakeAttach(fields),
-                       {regions->call_region.get(), regions->reply_region.get(), host_files.get(),
-                        checkpoint >= 0 ? checkpoint : host_files.get()});
+  std::vector<int> descriptors = {regions->call_region.get(), regions->reply_region.get(),
+                                  host_files.get(),
+                                  checkpoint >= 0 ? checkpoint : host_files.get()};
+  if (regions->notification_region.valid()) {
+    descriptors.push_back(regions->notification_region.get());
+  }
+  return control_.Send(MakeAttach(fields), descriptors);
 }
 
 absl::Status HostRun::AwaitStarted() {
@@ -88,6 +92,7 @@ absl::Status HostRun::AwaitStarted() {
   }
   callbacks_ = started->callbacks();
   descriptors_ = started->descriptors();
+  notifications_ = started->notifications();
   return absl::OkStatus();
 }
 
@@ -95,6 +100,9 @@ absl::Status HostRun::Begin(ShimLink& link, ChannelId channel, const AttachField
                             int checkpoint) {
   if (absl::Status status = Attach(link, channel, fields, checkpoint); !status.ok()) return status;
   if (absl::Status status = AwaitStarted(); !status.ok()) return status;
+  if (absl::Status status = link.SetNotifications(channel, notifications_); !status.ok()) {
+    return status;
+  }
   return link.BeginGeneration(channel, fields.generation, callbacks_, descriptors_,
                               fields.content_version, std::move(shim_files_));
 }

@@ -62,6 +62,7 @@ class HostRun {
   std::string log_;
   uint64_t callbacks_ = 0;
   uint64_t descriptors_ = 0;
+  uint64_t notifications_ = 0;
   uint64_t spawned_ns_ = 0;
   uint64_t hello_ns_ = 0;
 };

@@ -49,6 +49,8 @@ namespace {
 #define MODULE_no_start 7
 #define MODULE_no_function 8
 #define MODULE_silent 9
+#define MODULE_older 10
+#define MODULE_no_notify 11
 #define MODULE_NUMBER_OF(name) MODULE_##name
 #define MODULE_NUMBER(name) MODULE_NUMBER_OF(name)
 #define IS(name) (MODULE_NUMBER(MODULE) == MODULE_##name)
@@ -72,6 +74,12 @@ extern "C" const bulkhead_driver_description* bulkhead_driver(void) {
   if (IS(too_small)) description.size = offsetof(bulkhead_driver_description, file_open);
   if (IS(no_start)) description.start = nullptr;
   if (IS(no_function)) description.callbacks |= BULKHEAD_ON_FILE_EXEC;
+  // Built before there were notifications: what lies behind is not its own.
+  if (IS(older)) {
+    description.size = offsetof(bulkhead_driver_description, notifications);
+    description.notifications = ~uint64_t{0};
+  }
+  if (IS(no_notify)) description.notifications = BULKHEAD_NOTIFY(BULKHEAD_FILE_CREATED);
   if (IS(silent)) description.file_open = &AnswerNothing;
   return &description;
 #endif

@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "ipc/check.h"
+#include "ipc/host_transport.h"
 #include "shim/core/bulkhead_core.h"
 
 namespace bulkhead {
@@ -126,6 +127,7 @@ absl::StatusOr<ChannelId> ModuleLink::AddChannel(const ChannelSpec& spec) {
   add.geometry = spec.geometry;
   add.spin_ns = spec.spin_ns;
   add.cache_entries = spec.cache_entries;
+  add.notify_entries = spec.notify_entries;
   add.policy = PolicyOf(spec.policy);
   if (absl::Status status = Say(BH_CONTROL_ADD, &add, "a channel"); !status.ok()) return status;
   return add.channel;
@@ -137,7 +139,13 @@ absl::StatusOr<ChannelDescriptors> ModuleLink::Descriptors(ChannelId channel) {
   if (!host.valid()) return absl::ErrnoToStatus(errno, "the kernel module: a host's descriptor");
   UniqueFd copy(fcntl(host.get(), F_DUPFD_CLOEXEC, 3));
   if (!copy.valid()) return absl::ErrnoToStatus(errno, "a copy of a host's descriptor");
-  return ChannelDescriptors{std::move(host), std::move(copy)};
+  uint32_t entries = 0;
+  if (!IsModuleRing(host.get(), &entries)) {
+    return ChannelDescriptors{std::move(host), std::move(copy), UniqueFd()};
+  }
+  UniqueFd ring(fcntl(host.get(), F_DUPFD_CLOEXEC, 3));
+  if (!ring.valid()) return absl::ErrnoToStatus(errno, "a copy of a host's descriptor");
+  return ChannelDescriptors{std::move(host), std::move(copy), std::move(ring)};
 }
 
 absl::Status ModuleLink::BeginGeneration(ChannelId channel, uint32_t generation, uint64_t callbacks,
@@ -149,6 +157,11 @@ absl::Status ModuleLink::BeginGeneration(ChannelId channel, uint32_t generation,
                            .descriptor_callbacks = descriptor_callbacks,
                            .content_version = content_version};
   return Say(BH_CONTROL_BEGIN, &begin, "the begin of a generation");
+}
+
+absl::Status ModuleLink::SetNotifications(ChannelId channel, uint64_t kinds) {
+  bh_module_notify wanted = {.channel = channel, .reserved = 0, .kinds = kinds};
+  return Say(BH_CONTROL_NOTIFY, &wanted, "the wish for notifications");
 }
 
 absl::Status ModuleLink::EndGeneration(ChannelId channel, uint32_t generation, EndCause cause) {
@@ -191,6 +204,14 @@ absl::StatusOr<ChannelStatistics> ModuleLink::Statistics(ChannelId channel) {
   out.denied = in.denied;
   out.generations = in.generations;
   for (size_t i = 0; i < kNoAnswerCount; ++i) out.by_policy[i] = in.by_policy[i];
+  bh_module_notify_statistics told = {};
+  told.channel = channel;
+  if (absl::Status status = Say(BH_CONTROL_NOTIFY_STATISTICS, &told, "counters"); !status.ok()) {
+    return status;
+  }
+  out.notified = told.notified;
+  out.unread = told.unread;
+  for (size_t cause = 0; cause < BH_LOST_COUNT; ++cause) out.lost[cause] = told.lost[cause];
   out.in_flight = in.in_flight;
   out.generation = in.generation;
   return out;

@@ -39,13 +39,14 @@ class ModuleLink final : public ShimLink {
 
   void SetObserver(Observer* observer) override;
   absl::StatusOr<ChannelId> AddChannel(const ChannelSpec& spec) override;
-  // Both are the descriptor of the next generation's host, which ends when its last copy is
+  // All are the descriptor of the next generation's host, which ends when its last copy is
   // closed.
   absl::StatusOr<ChannelDescriptors> Descriptors(ChannelId channel) override;
   // Hosts fetch files from the kernel: the socket is closed.
   absl::Status BeginGeneration(ChannelId channel, uint32_t generation, uint64_t callbacks,
                                uint64_t descriptor_callbacks, uint64_t content_version,
                                UniqueFd descriptor_socket) override;
+  absl::Status SetNotifications(ChannelId channel, uint64_t kinds) override;
   absl::Status EndGeneration(ChannelId channel, uint32_t generation, EndCause cause) override;
   absl::Status SetState(ChannelId channel, bool quarantined, bool draining) override;
   absl::Status SetPolicy(ChannelId channel, const Policy& policy) override;

@@ -55,6 +55,57 @@ enum bulkhead_log_level {
 #define BULKHEAD_ON_FILE_EXEC (1ull << 1)
 #define BULKHEAD_ON_FILE_ACCESS (1ull << 2)
 
+/* What a driver can be told, without being asked; nobody waits for it. */
+enum bulkhead_notification_kind {
+  BULKHEAD_FILE_CREATED = 0x0101,
+  BULKHEAD_FILE_MODIFIED = 0x0102,
+  BULKHEAD_FILE_WRITTEN = 0x0103, /* closed by somebody who had it open for writing */
+  BULKHEAD_FILE_RENAMED = 0x0104, /* text is the old name, text2 the new one */
+  BULKHEAD_FILE_DELETED = 0x0105,
+  BULKHEAD_PROCESS_CREATED = 0x0201,
+  BULKHEAD_PROCESS_EXECUTED = 0x0202, /* text is the program, text2 its command line */
+  BULKHEAD_PROCESS_EXITED = 0x0203,
+  BULKHEAD_MODULE_LOADED = 0x0301, /* text is the name of the kernel module */
+};
+/* Bits of bulkhead_driver_description.notifications. */
+#define BULKHEAD_NOTIFY(kind) (1ull << ((((kind) >> 8) - 1) * 8 + ((kind)&0xff) - 1))
+
+enum bulkhead_notification_cut {
+  BULKHEAD_TEXT_CUT = 1, /* the end of text is missing */
+  BULKHEAD_TEXT2_CUT = 2,
+};
+
+/*
+ * Something that happened. Valid until the callback returns. Fields that the kind does not have are
+ * 0. For the process kinds, pid and what goes with it are those of the process that was created,
+ * executes or exits; otherwise of the one that did it.
+ */
+struct bulkhead_notification {
+  uint32_t size;    /* sizeof(struct bulkhead_notification) of the host */
+  uint32_t kind;    /* enum bulkhead_notification_kind; there may be ones that you don't know */
+  uint64_t number;  /* counts what happened of the kinds that you want */
+  uint64_t missed;  /* how many right before this one were lost: you read too slowly */
+  uint64_t time_ns; /* CLOCK_MONOTONIC */
+  uint32_t pid;
+  uint32_t parent;
+  uint64_t start_ns; /* of the process, CLOCK_BOOTTIME: pid and start name it for good */
+  uint32_t uid;      /* UINT32_MAX when not known */
+  uint32_t gid;
+  uint64_t cgroup; /* id of its cgroup (v2) */
+  uint64_t device; /* the file, or what the process runs */
+  uint64_t inode;
+  uint64_t change; /* differs whenever the content may */
+  uint64_t length; /* bytes in the file */
+  uint32_t inode_generation;
+  uint32_t mode;      /* st_mode */
+  uint32_t exit_code; /* as wait(2) gives it */
+  uint32_t cut;       /* enum bulkhead_notification_cut */
+  const char* text;   /* not terminated; a name is a courtesy: it may name another object already */
+  size_t text_length;
+  const char* text2;
+  size_t text2_length;
+};
+
 /* Opaque to the driver: the call in hand. Valid until the callback returns. */
 struct bulkhead_call;
 
@@ -153,6 +204,15 @@ struct bulkhead_driver_description {
                     struct bulkhead_answer* answer);
   void (*file_access)(void* state, const struct bulkhead_call* call,
                       const struct bulkhead_file* file, struct bulkhead_answer* answer);
+
+  /* From here on a driver may be older: its description ends before, and it is told nothing. */
+  uint64_t notifications; /* BULKHEAD_NOTIFY() of each kind that it wants to be told */
+  /*
+   * From one thread, beside the callbacks above, in the order of the numbers. Whatever is not taken
+   * in time is lost, and counted; a call is never delayed by it. What was in hand at a crash is not
+   * told again.
+   */
+  void (*notify)(void* state, const struct bulkhead_notification* notification);
 };
 
 /* The driver's one exported function. */

@@ -145,6 +145,33 @@ class FileEvent {
   const bulkhead_file* file_;
 };
 
+// Something that happened. Valid until the callback returns.
+class Notification {
+ public:
+  explicit Notification(const bulkhead_notification* notification) : c_(notification) {}
+
+  bulkhead_notification_kind kind() const {
+    return static_cast<bulkhead_notification_kind>(c_->kind);
+  }
+  // Counts what happened; jumps by missed() where notifications were lost.
+  uint64_t number() const { return c_->number; }
+  uint64_t missed() const { return c_->missed; }
+  uint32_t pid() const { return c_->pid; }
+  uint32_t parent() const { return c_->parent; }
+  // With pid() a name for good: pids come back.
+  uint64_t start_ns() const { return c_->start_ns; }
+  uint64_t device() const { return c_->device; }
+  uint64_t inode() const { return c_->inode; }
+  // The path, the program or the module; of a rename the old name. A courtesy.
+  std::string_view text() const { return {c_->text, c_->text_length}; }
+  // The new name, or the command line, its words ended by zero bytes.
+  std::string_view text2() const { return {c_->text2, c_->text2_length}; }
+  const bulkhead_notification* c() const { return c_; }
+
+ private:
+  const bulkhead_notification* c_;
+};
+
 class Driver {
  public:
   Driver() = default;
@@ -158,6 +185,8 @@ class Driver {
   virtual Verdict file_open(const FileEvent&) { return allow(); }
   virtual Verdict file_exec(const FileEvent&) { return allow(); }
   virtual Verdict file_access(const FileEvent&) { return allow(); }
+  // From one thread, beside the callbacks. See BULKHEAD_DRIVER_WITH_NOTIFICATIONS.
+  virtual void notify(const Notification&) {}
 };
 
 namespace detail {
@@ -217,26 +246,43 @@ void call(void* state, const bulkhead_call* call, const bulkhead_file* file,
   }
 }
 
+inline void notify(void* state, const bulkhead_notification* notification) {
+  const auto* instance = static_cast<const Instance*>(state);
+  try {
+    instance->driver->notify(Notification(notification));
+  } catch (...) {
+    Host(instance->host).error("notify() threw");
+  }
+}
+
 }  // namespace detail
 }  // namespace bulkhead
 
 // Defines the driver's entry point. `callbacks` and `descriptors`: BULKHEAD_ON_* bits.
 #define BULKHEAD_DRIVER(Type, driver_name, driver_version, callback_bits, descriptor_bits) \
-  extern "C" const bulkhead_driver_description* bulkhead_driver(void) {                    \
-    static const bulkhead_driver_description description = {                               \
-        .size = sizeof(bulkhead_driver_description),                                       \
-        .abi = BULKHEAD_DRIVER_ABI,                                                        \
-        .name = driver_name,                                                               \
-        .version = driver_version,                                                         \
-        .callbacks = callback_bits,                                                        \
-        .descriptors = descriptor_bits,                                                    \
-        .start = &::bulkhead::detail::start<Type>,                                         \
-        .stop = &::bulkhead::detail::stop,                                                 \
-        .file_open = &::bulkhead::detail::call<&::bulkhead::Driver::file_open>,            \
-        .file_exec = &::bulkhead::detail::call<&::bulkhead::Driver::file_exec>,            \
-        .file_access = &::bulkhead::detail::call<&::bulkhead::Driver::file_access>,        \
-    };                                                                                     \
-    return &description;                                                                   \
+  BULKHEAD_DRIVER_WITH_NOTIFICATIONS(Type, driver_name, driver_version, callback_bits,     \
+                                     descriptor_bits, 0)
+
+// The same for a driver that is told things: `notification_bits` are BULKHEAD_NOTIFY() of kinds.
+#define BULKHEAD_DRIVER_WITH_NOTIFICATIONS(Type, driver_name, driver_version, callback_bits, \
+                                           descriptor_bits, notification_bits)               \
+  extern "C" const bulkhead_driver_description* bulkhead_driver(void) {                      \
+    static const bulkhead_driver_description description = {                                 \
+        .size = sizeof(bulkhead_driver_description),                                         \
+        .abi = BULKHEAD_DRIVER_ABI,                                                          \
+        .name = driver_name,                                                                 \
+        .version = driver_version,                                                           \
+        .callbacks = callback_bits,                                                          \
+        .descriptors = descriptor_bits,                                                      \
+        .start = &::bulkhead::detail::start<Type>,                                           \
+        .stop = &::bulkhead::detail::stop,                                                   \
+        .file_open = &::bulkhead::detail::call<&::bulkhead::Driver::file_open>,              \
+        .file_exec = &::bulkhead::detail::call<&::bulkhead::Driver::file_exec>,              \
+        .file_access = &::bulkhead::detail::call<&::bulkhead::Driver::file_access>,          \
+        .notifications = notification_bits,                                                  \
+        .notify = &::bulkhead::detail::notify,                                               \
+    };                                                                                       \
+    return &description;                                                                     \
   }
 
 #endif  // BULKHEAD_DRIVER_HPP_

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ipc/notification_reader.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ipc/monotonic.h"
+#include "ipc/shared_memory.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE;
+
+// 0: no ring has that many bytes.
+uint32_t EntriesOf(size_t bytes) {
+  const size_t entries = (std::max<size_t>(bytes, 4096) - 4096) / BH_NOTIFICATION_ENTRY_BYTES;
+  if (entries > BH_NOTIFICATION_ENTRIES_MAX) return 0;
+  const auto count = static_cast<uint32_t>(entries);
+  const bool valid = bh_notification_entries_valid(count) != 0;
+  return valid && bh_notification_region_bytes(count) == bytes ? count : 0;
+}
+
+absl::StatusOr<SharedMemory> Map(UniqueFd region) {
+  uint32_t entries = 0;
+  if (IsModuleRing(region.get(), &entries)) {
+    return SharedMemory::MapDevice(std::move(region), BH_MODULE_NOTIFY_OFFSET,
+                                   bh_notification_region_bytes(entries),
+                                   SharedMemory::Access::kReadOnly);
+  }
+  absl::StatusOr<size_t> bytes = SealedMemoryBytes(region.get());
+  if (!bytes.ok()) return bytes.status();
+  return SharedMemory::MapChecked(std::move(region), *bytes, SharedMemory::Access::kReadOnly,
+                                  kSeals);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<NotificationReader>> NotificationReader::Attach(
+    UniqueFd region, bh_notification_reader* words, HostTransport* transport) {
+  absl::StatusOr<SharedMemory> memory = Map(std::move(region));
+  if (!memory.ok()) {
+    return absl::Status(memory.status().code(),
+                        absl::StrCat("notification region: ", memory.status().message()));
+  }
+  const size_t bytes = memory->bytes();
+  const uint32_t entries = EntriesOf(bytes);
+  if (entries == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("notification region: ", bytes, " bytes make no ring"));
+  }
+  NotificationView view(*std::move(memory), entries, words);
+  const bh_notification_header header = view.CopyHeader();
+  if (header.magic != BH_NOTIFICATION_MAGIC || header.version != BH_NOTIFICATION_VERSION) {
+    return absl::InvalidArgumentError(
+        "notification region: not a ring of this version: install shim and host of one release");
+  }
+  if (header.entries != entries || header.entry_bytes != BH_NOTIFICATION_ENTRY_BYTES ||
+      header.bytes != bytes) {
+    return absl::InvalidArgumentError("notification region: its header contradicts its size");
+  }
+  // The word is whatever the host before us left there.
+  uint64_t position = view.Read();
+  if (position - header.accepted > header.written - header.accepted) position = header.accepted;
+  view.StoreRead(position);
+  bh_store_relaxed(view.SleepWord(), 0u);
+  return std::unique_ptr<NotificationReader>(
+      new NotificationReader(std::move(view), transport, position));
+}
+
+size_t NotificationReader::Copy(absl::Span<Notification> batch) {
+  size_t count = 0;
+  for (; count < batch.size() && view_.IsPublished(next_); ++count, ++next_) {
+    bh_notification_entry& entry = batch[count].entry;
+    view_.CopyEntry(next_, &entry);
+    const size_t room = sizeof(entry.text);
+    entry.text_bytes = static_cast<uint16_t>(std::min<size_t>(entry.text_bytes, room));
+    entry.text2_bytes =
+        static_cast<uint16_t>(std::min<size_t>(entry.text2_bytes, room - entry.text_bytes));
+  }
+  return count;
+}
+
+size_t NotificationReader::Read(absl::Span<Notification> batch, uint64_t until_ns) {
+  uint32_t* word = view_.SleepWord();
+  for (;;) {
+    if (stop_.load(std::memory_order_relaxed)) return 0;
+    if (const size_t count = Copy(batch); count != 0 || until_ns == 0) return count;
+    // Announce, fence, look again. The shim publishes, fences, and looks for the announcement:
+    // either it sees ours, or we see its entry. Stop does the same with its flag.
+    bh_store_relaxed(word, 1u);
+    bh_fence();
+    FutexResult woken = FutexResult::kLookAgain;
+    if (!view_.IsPublished(next_) && !stop_.load(std::memory_order_relaxed)) {
+      woken = transport_->WaitForCall(BH_WORKER_NOTIFICATIONS, word, until_ns);
+    }
+    bh_store_relaxed(word, 0u);
+    if (woken == FutexResult::kTimedOut) until_ns = 0;  // one look more
+  }
+}
+
+void NotificationReader::Stop() {
+  stop_.store(true, std::memory_order_relaxed);
+  bh_fence();
+  uint32_t* word = view_.SleepWord();
+  if (bh_load_relaxed(word) != 0 && bh_exchange(word, 0u) != 0) {
+    transport_->WakeWorker(BH_WORKER_NOTIFICATIONS, word);
+  }
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// NotificationReader: a host's end of the notification ring.
+//
+//   read      copies as many as there are, up to a batch; sleeps while there are none
+//   release   gives back the room of those up to one. Before the driver sees it: a driver that
+//             crashes over a notification is not given it again
+//
+// The ring outlives hosts. A reader goes on where the one before it said that it was, if that can
+// be true, else where the shim last believed it to be; the numbers tell what is missing.
+//
+// Threads: Read and Release by one thread at a time; Stop by any.
+//
+// Trust: as HostPort. The shim is believed, but each entry is copied once, and no length in it
+// reaches beyond it.
+#ifndef BULKHEAD_IPC_NOTIFICATION_READER_H_
+#define BULKHEAD_IPC_NOTIFICATION_READER_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "ipc/abi/notification.h"
+#include "ipc/host_transport.h"
+#include "ipc/notification_view_unsafe.h"
+#include "ipc/unique_fd.h"
+
+namespace bulkhead {
+
+// A private copy; its texts lie inside it.
+struct Notification {
+  bh_notification_entry entry;
+
+  uint64_t position() const { return entry.published - 1; }
+  std::string_view text() const { return {Chars(), entry.text_bytes}; }
+  std::string_view text2() const { return {Chars() + entry.text_bytes, entry.text2_bytes}; }
+
+ private:
+  const char* Chars() const { return reinterpret_cast<const char*>(entry.text); }
+};
+
+class NotificationReader {
+ public:
+  // `region`: the notification region, or a host descriptor of the module. `words` (in the reply
+  // region) and `transport` are the port's, and outlive the reader. InvalidArgument says what is
+  // wrong with the region.
+  static absl::StatusOr<std::unique_ptr<NotificationReader>> Attach(UniqueFd region,
+                                                                    bh_notification_reader* words,
+                                                                    HostTransport* transport);
+  NotificationReader(const NotificationReader&) = delete;
+  NotificationReader& operator=(const NotificationReader&) = delete;
+
+  // How many it copied; 0 when there was none until until_ns (0: never sleeps), or after Stop.
+  size_t Read(absl::Span<Notification> batch, uint64_t until_ns);
+  void Release(const Notification& last) { view_.StoreRead(last.position() + 1); }
+  void Stop();
+
+  // By cause, as the shim has counted since the ring was made.
+  uint64_t lost(bh_notification_loss cause) const { return view_.CopyHeader().lost[cause]; }
+
+ private:
+  NotificationReader(NotificationView view, HostTransport* transport, uint64_t position)
+      : view_(std::move(view)), transport_(transport), next_(position) {}
+  size_t Copy(absl::Span<Notification> batch);
+
+  NotificationView view_;
+  HostTransport* const transport_;
+  uint64_t next_;  // position
+  std::atomic<bool> stop_{false};
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_IPC_NOTIFICATION_READER_H_

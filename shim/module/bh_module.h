@@ -44,6 +44,9 @@ struct bh_mchannel {
 	void *private;
 	void *call_region;
 	void *reply_region;
+	void *notify_region; /* NULL: no ring */
+	u32 notify_entries;
+	u64 notify_kinds; /* that its driver wants; under bh_control_mutex */
 	struct bh_channel *core;
 	spinlock_t files_lock;
 	struct bh_file_entry *files; /* by slot */
@@ -102,7 +105,8 @@ void bh_events_reset(void);
 
 /* exclusions.c: whose accesses cause no calls */
 bool bh_excluded(void);
-int bh_exclude(struct pid *pid); /* takes its own reference; -ENOSPC */
+bool bh_excluded_itself(struct task_struct *task); /* not for its ancestors; under RCU */
+int bh_exclude(struct pid *pid);                   /* takes its own reference; -ENOSPC */
 void bh_include(struct pid *pid);
 void bh_exclusions_clear(void);
 
@@ -119,6 +123,18 @@ int bh_guards_add(const struct path *path, const struct bh_module_guard *wanted)
 void bh_guards_disarm(void); /* no new calls */
 void bh_guards_clear(void);  /* and no marks; REQUIRES: every channel was stopped */
 void bh_guards_exit(void);
+/* Of a guard that covers the file, with a reference; NULL: none does. */
+struct vfsmount *bh_guards_mount(struct dentry *dentry);
+
+/* notes.c, process.c: what drivers are told. REQUIRES: bh_control_mutex */
+int bh_notes_want(u64 kinds);             /* of all channels; 0: no source is left running */
+int bh_notes_add(struct super_block *sb); /* that a guard keeps until bh_notes_clear() */
+void bh_notes_clear(void);
+int bh_process_want(u64 kinds);
+void bh_process_init(void);
+/* From any context: */
+void bh_notes_who(struct bh_notification *notification, struct task_struct *task);
+u64 bh_notes_change(const struct inode *inode);
 
 /* control.c */
 extern const struct file_operations bh_control_operations;

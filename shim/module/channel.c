@@ -16,6 +16,7 @@ static void release(struct kref *ref)
 	vfree(channel->files);
 	vfree(channel->call_region);
 	vfree(channel->reply_region);
+	vfree(channel->notify_region);
 	vfree(channel->private);
 	kfree(channel);
 }
@@ -44,6 +45,7 @@ struct bh_mchannel *bh_mchannel_create(const struct bh_module_add *add, u32 numb
 	config.altitude = add->altitude;
 	config.spin_ns = add->spin_ns;
 	config.cache_entries = add->cache_entries;
+	config.notify_entries = add->notify_entries;
 	private_bytes = bh_channel_private_bytes(&config);
 	if (!private_bytes)
 		return ERR_PTR(-EINVAL);
@@ -59,14 +61,19 @@ struct bh_mchannel *bh_mchannel_create(const struct bh_module_add *add, u32 numb
 	channel->private = vzalloc(private_bytes);
 	channel->call_region = vmalloc_user(bh_call_region_bytes(&add->geometry));
 	channel->reply_region = vmalloc_user(bh_reply_region_bytes(&add->geometry));
+	channel->notify_entries = add->notify_entries;
+	if (add->notify_entries)
+		channel->notify_region = vmalloc_user(
+			bh_notification_region_bytes(add->notify_entries));
 	channel->files = vcalloc(channel->slots, sizeof(*channel->files));
 	if (!channel->private || !channel->call_region || !channel->reply_region ||
-	    !channel->files) {
+	    !channel->files || (add->notify_entries && !channel->notify_region)) {
 		bh_mchannel_put(channel);
 		return ERR_PTR(-ENOMEM);
 	}
 	channel->opener = get_current_cred();
 	config.cookie = channel;
+	config.notify_region = channel->notify_region;
 	channel->core = bh_channel_init(channel->private, &config, bh_kernel_platform(),
 					channel->call_region, channel->reply_region);
 	if (!channel->core) {

@@ -27,6 +27,7 @@ static void tear_down(void)
 {
 	u32 i;
 
+	bh_notes_want(0);
 	for (i = 0; i < channels.count; i++)
 		bh_mchannel_stop(channels.channel[i]);
 	bh_guards_clear();
@@ -79,7 +80,7 @@ static long add(void __user *argument)
 
 	if (copy_from_user(&add, argument, sizeof(add)))
 		return -EFAULT;
-	if (add.abi != BH_MODULE_ABI || add.reserved || add.name[BH_MODULE_NAME_BYTES - 1])
+	if (add.abi != BH_MODULE_ABI || add.name[BH_MODULE_NAME_BYTES - 1])
 		return -EINVAL;
 	if (channels.count == BH_CHANNELS_MAX)
 		return -ENOSPC;
@@ -198,6 +199,44 @@ static long statistics(void __user *argument)
 	return copy_to_user(argument, &out, sizeof(out)) ? -EFAULT : 0;
 }
 
+static long set_notify(void __user *argument)
+{
+	struct bh_module_notify wanted;
+	struct bh_mchannel *channel;
+	u64 kinds = 0;
+	u32 i;
+
+	if (copy_from_user(&wanted, argument, sizeof(wanted)))
+		return -EFAULT;
+	channel = find(wanted.channel);
+	if (!channel || wanted.reserved)
+		return channel ? -EINVAL : -ENOENT;
+	channel->notify_kinds = channel->notify_region ? wanted.kinds : 0;
+	bh_channel_set_notifications(channel->core, wanted.kinds);
+	for (i = 0; i < channels.count; i++)
+		kinds |= channels.channel[i]->notify_kinds;
+	return bh_notes_want(kinds);
+}
+
+static long notify_statistics(void __user *argument)
+{
+	struct bh_module_notify_statistics out = {};
+	struct bh_statistics in;
+	struct bh_mchannel *channel;
+
+	if (copy_from_user(&out.channel, argument, sizeof(out.channel)))
+		return -EFAULT;
+	channel = find(out.channel);
+	if (!channel)
+		return -ENOENT;
+	bh_channel_statistics(channel->core, &in);
+	out.notified = in.notified;
+	out.unread = in.unread;
+	BUILD_BUG_ON(sizeof(in.lost) > sizeof(out.lost));
+	memcpy(out.lost, in.lost, sizeof(in.lost));
+	return copy_to_user(argument, &out, sizeof(out)) ? -EFAULT : 0;
+}
+
 static long add_guard(void __user *argument)
 {
 	struct bh_module_guard wanted;
@@ -253,6 +292,10 @@ static long control_locked(unsigned int command, void __user *argument)
 		return set_state(argument);
 	case BH_CONTROL_POLICY:
 		return set_policy(argument);
+	case BH_CONTROL_NOTIFY:
+		return set_notify(argument);
+	case BH_CONTROL_NOTIFY_STATISTICS:
+		return notify_statistics(argument);
 	case BH_CONTROL_STATISTICS:
 		return statistics(argument);
 	case BH_CONTROL_GUARD:

@@ -47,6 +47,11 @@ bool bh_excluded(void)
 	return found;
 }
 
+bool bh_excluded_itself(struct task_struct *task)
+{
+	return listed(task_tgid(task));
+}
+
 static void drop(u32 i)
 {
 	struct pid *pid = pids[i];

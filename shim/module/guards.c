@@ -72,6 +72,28 @@ static u64 guarded(const struct path *path, u32 callback)
 	return deadline_ns;
 }
 
+struct vfsmount *bh_guards_mount(struct dentry *dentry)
+{
+	const struct guards *now;
+	struct vfsmount *mount = NULL;
+	u32 i;
+
+	rcu_read_lock();
+	now = rcu_dereference(guards);
+	for (i = 0; now && i < now->count && !mount; i++) {
+		const struct guard *guard = &now->guard[i];
+		/* How it was reached is not told: what lies below a mount's root is in it. */
+		struct path path = {.mnt = guard->path.mnt, .dentry = dentry};
+
+		if (guard->kind == BH_GUARD_MOUNT ? dentry->d_sb == guard->path.dentry->d_sb &&
+							    is_subdir(dentry, path.mnt->mnt_root)
+						  : covers(guard, &path))
+			mount = mntget(guard->path.mnt);
+	}
+	rcu_read_unlock();
+	return mount;
+}
+
 static void fill_args(struct bh_file_args *args, struct inode *inode)
 {
 	const struct cred *cred = current_cred();
@@ -238,6 +260,8 @@ int bh_guards_add(const struct path *path, const struct bh_module_guard *wanted)
 	path_get(path);
 	next->count++;
 	result = mark_file_system(path->dentry->d_sb);
+	if (!result)
+		result = bh_notes_add(path->dentry->d_sb);
 	if (result) {
 		free_guards(next);
 		return result;
@@ -255,6 +279,7 @@ void bh_guards_disarm(void)
 
 	if (!last)
 		return;
+	bh_notes_clear();
 	RCU_INIT_POINTER(guards, NULL);
 	synchronize_rcu();
 	free_guards(last);

@@ -17,6 +17,17 @@ static struct bh_host_line *host_line(const struct bh_mchannel *channel)
 	return channel->reply_region;
 }
 
+/* NULL: there is no such worker. */
+static u32 *sleeping_word(const struct bh_mchannel *channel, u64 worker)
+{
+	struct bh_notification_reader *reader = channel->reply_region +
+						BH_NOTIFICATION_READER_OFFSET;
+
+	if (worker == BH_WORKER_NOTIFICATIONS)
+		return &reader->sleeping;
+	return worker < BH_WORKERS_MAX ? &host_line(channel)->sleeping[worker] : NULL;
+}
+
 static struct bh_reply_slot *reply_slot(const struct bh_mchannel *channel, u32 slot)
 {
 	return channel->reply_region + bh_reply_slot_offset(slot);
@@ -54,6 +65,12 @@ static int map(struct file *file, struct vm_area_struct *vma)
 			return -EPERM;
 		vma->vm_flags &= ~VM_MAYWRITE;
 		region = channel->call_region;
+	} else if (offset == BH_MODULE_NOTIFY_OFFSET && channel->notify_region &&
+		   bytes == bh_notification_region_bytes(channel->notify_entries)) {
+		if (vma->vm_flags & VM_WRITE)
+			return -EPERM;
+		vma->vm_flags &= ~VM_MAYWRITE;
+		region = channel->notify_region;
 	} else if (offset == BH_MODULE_REPLY_OFFSET &&
 		   bytes == bh_reply_region_bytes(&channel->geometry)) {
 		region = channel->reply_region;
@@ -78,14 +95,15 @@ static int map(struct file *file, struct vm_area_struct *vma)
 static long wait_for_call(struct bh_mchannel *channel, void __user *argument)
 {
 	struct bh_module_wait wait;
+	u32 *word;
 	int result;
 
 	if (copy_from_user(&wait, argument, sizeof(wait)))
 		return -EFAULT;
-	if (wait.worker >= BH_WORKERS_MAX || wait.reserved)
+	word = sleeping_word(channel, wait.worker);
+	if (!word || wait.reserved)
 		return -EINVAL;
-	result = bh_word_wait(&host_line(channel)->sleeping[wait.worker], 1, wait.until_ns,
-			      TASK_INTERRUPTIBLE);
+	result = bh_word_wait(word, 1, wait.until_ns, TASK_INTERRUPTIBLE);
 	if (result == -ERESTARTSYS)
 		return -EINTR;
 	return result == -ETIME ? -ETIMEDOUT : 0;
@@ -102,6 +120,13 @@ static long fetch(struct bh_mchannel *channel, void __user *argument)
 	return bh_mchannel_fetch(channel, wanted.slot, wanted.ticket);
 }
 
+static long ring_info(const struct bh_mchannel *channel, void __user *argument)
+{
+	struct bh_module_ring ring = {.entries = channel->notify_entries};
+
+	return copy_to_user(argument, &ring, sizeof(ring)) ? -EFAULT : 0;
+}
+
 static long host_ioctl(struct file *file, unsigned int command, unsigned long argument)
 {
 	struct bh_host *host = file->private_data;
@@ -116,9 +141,9 @@ static long host_ioctl(struct file *file, unsigned int command, unsigned long ar
 	case BH_HOST_WAIT:
 		return wait_for_call(channel, pointer);
 	case BH_HOST_WAKE:
-		if (argument >= BH_WORKERS_MAX)
+		if (!sleeping_word(channel, argument))
 			return -EINVAL;
-		bh_word_wake(&host_line(channel)->sleeping[argument]);
+		bh_word_wake(sleeping_word(channel, argument));
 		return 0;
 	case BH_HOST_RING:
 		if (argument >= channel->slots)
@@ -127,6 +152,8 @@ static long host_ioctl(struct file *file, unsigned int command, unsigned long ar
 		return 0;
 	case BH_HOST_FETCH:
 		return fetch(channel, pointer);
+	case BH_HOST_RING_INFO:
+		return ring_info(channel, pointer);
 	default:
 		return -ENOTTY;
 	}

@@ -37,6 +37,7 @@ static int __init start(void)
 	if (result)
 		return result;
 	bh_stack_init();
+	bh_process_init();
 	result = misc_register(&device);
 	if (result)
 		bh_guards_exit();

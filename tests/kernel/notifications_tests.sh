@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+# The guest script of kernel.notifications: what the module tells drivers, and that each thing is
+# told or counted. BULKHEAD_BUILD is the build folder, FORKS the size of the flood.
+. /guest/lib
+bulkhead=$BULKHEAD_BUILD/bin/bulkhead
+flood=$BULKHEAD_BUILD/bin/tests/flood
+guarded=/tmp/guarded
+mkdir $guarded
+echo clean >$guarded/clean
+
+expect() {
+  local name=$1
+  shift
+  if "$@"; then result passed "$name"; else result failed "$name" "$*"; fi
+}
+
+# Starts `bulkhead run` with the module; returns when the folder is guarded.
+start() {
+  rm -f /tmp/ready
+  mkfifo /tmp/ready
+  $bulkhead run --attach module --guard $guarded --ready-fd 3 "$@" >/tmp/run.out 2>&1 3>/tmp/ready &
+  supervisor=$!
+  read -r _ </tmp/ready || { result failed start "$(cat /tmp/run.out)"; exit 1; }
+}
+stop() { kill -INT $supervisor && wait $supervisor; }
+# Afterwards `field NAME` has what was counted when nothing but this ran.
+snapshot() { $bulkhead status >/tmp/status; }
+field() { sed -n "s/.* \([0-9][0-9]*\) $1.*/\1/p" /tmp/status; }
+logged() { grep -q -- "$*" /tmp/run.out; }
+
+insmod /modules/bulkhead.ko || { result failed load; exit 1; }
+
+# What is told, and what is not.
+start --driver observer --driver-options log
+expect does_something $flood moves $guarded
+mkdir /tmp/elsewhere
+$flood moves /tmp/elsewhere
+expect ends stop
+cat /tmp/run.out
+expect tells_of_a_new_file logged "file_created pid [0-9]* parent [0-9]* $guarded/a"
+expect tells_of_a_write logged "file_modified pid [0-9]* parent [0-9]* $guarded/a"
+expect tells_of_a_close logged "file_written pid [0-9]* parent [0-9]* $guarded/a"
+expect tells_of_a_rename logged "file_renamed pid [0-9]* parent [0-9]* $guarded/a $guarded/b"
+expect tells_of_a_deletion logged "file_deleted pid [0-9]* parent [0-9]* $guarded/b"
+expect tells_of_a_program logged "process_executed pid [0-9]* parent $$ $flood $flood moves $guarded"
+expect tells_of_processes logged "process_created [1-9]"
+expect tells_of_their_ends logged "process_exited [1-9]"
+expect is_silent_about_other_folders sh -c "! grep -q 'file_.* /tmp/elsewhere' /tmp/run.out"
+expect is_silent_about_its_own_side sh -c "! grep -q 'process_.*bulkhead-host' /tmp/run.out"
+
+# A flood, and a driver that is too slow for it. What happened is what the flood itself counted.
+start --driver observer --driver-options slow-2000
+snapshot; first=$(field notifications)
+snapshot; second=$(field notifications)
+snapshot; third=$(field notifications)
+expect the_guest_is_quiet [ $((second - first)) = $((third - second)) ]
+begin=$(date +%s)
+$flood forks "$FORKS" >/tmp/forks
+seconds=$(($(date +%s) - begin))
+snapshot; fourth=$(field notifications)
+read -r forks </tmp/forks
+# Each process is created and exits; the flood itself also executes.
+happened=$((fourth - third - (third - second)))
+expect counts_all_that_happened [ "$happened" = $((2 * forks + 3)) ]
+tries=0
+while [ "$(field unread)" -gt 0 ] && [ $tries -lt 500 ]; do
+  snapshot
+  tries=$((tries + 1))
+done
+lost=$(field lost)
+expect loses_what_the_driver_is_too_slow_for [ "$lost" -gt 0 ]
+expect ends_after_the_flood stop
+grep told /tmp/run.out
+set -- $(sed -n 's/.*told \([0-9]*\), missed \([0-9]*\), last number \([0-9]*\).*/\1 \2 \3/p' /tmp/run.out)
+expect each_was_told_or_missed [ $(($1 + $2)) = "$3" ]
+expect the_driver_knows_how_many_it_missed [ "$2" = "$lost" ]
+result passed flood "$forks processes in $seconds s: $happened happened, $1 told, $2 lost, in all $3"
+
+# What a verdict costs meanwhile. opens DRIVER: the microseconds, alone and beside a flood.
+opens() {
+  start --driver "$@"
+  $flood opens $guarded/clean 2000 >/tmp/alone
+  $flood forks 10000000 >/dev/null &
+  local bomb=$!
+  $flood opens $guarded/clean 2000 >/tmp/beside
+  kill -KILL $bomb
+  wait $bomb
+  stop
+  read -r median99 </tmp/alone
+  read -r beside99 </tmp/beside
+}
+opens null
+null="alone $median99, beside the flood $beside99"
+null99=${beside99#* }
+opens observer --driver-options slow-2000
+result passed latency "open, median and p99 in us: nothing is told: $null; all is told: alone $median99, \
+beside the flood $beside99; p99 beside the flood is $((100 * ${beside99#* } / null99)) % of that untold"
+
+expect unload rmmod bulkhead

@@ -334,9 +334,9 @@ ControlBuffer MakeStatus(const StatusFields& fields) {
   const auto driver_list = builder.CreateVector(drivers);
   const auto guarded_list = builder.CreateVector(guarded);
   const auto attachment = OptionalText(builder, fields.attachment, kStatusTextBytesMax);
-  return Finish(builder,
-                wire::CreateStatus(builder, fields.pid, attachment, guarded_list, fields.uptime_ms,
-                                   fields.shim_pid, fields.shim_incarnation, driver_list));
+  return Finish(builder, wire::CreateStatus(builder, fields.pid, attachment, guarded_list,
+                                            fields.uptime_ms, fields.shim_pid,
+                                            fields.shim_incarnation, driver_list, fields.filtered));
 }
 
 StatusFields ReadStatus(const wire::Status& status) {
@@ -351,6 +351,7 @@ StatusFields ReadStatus(const wire::Status& status) {
   fields.uptime_ms = status.uptime_ms();
   fields.shim_pid = status.shim_pid();
   fields.shim_incarnation = status.shim_incarnation();
+  fields.filtered = status.filtered();
   if (status.drivers() == nullptr) return fields;
   for (const wire::DriverStatus* sent : *status.drivers()) {
     DriverStatusFields driver;

@@ -112,6 +112,7 @@ struct StatusFields {
   uint32_t shim_pid = 0;
   uint32_t shim_incarnation = 0;
   std::vector<DriverStatusFields> drivers;
+  uint64_t filtered = 0;  // accesses that filters kept from all drivers
 };
 
 ControlBuffer MakeGetStatus();

@@ -3,7 +3,6 @@
 
 #include "ipc/abi/callbacks.h"
 #include "shim/fanotify/fanotify_attachment.h"
-#include "shim/module/link/module_link.h"
 
 namespace bulkhead {
 namespace {
@@ -55,8 +54,8 @@ bh_module_guard_kind GuardKindOf(MarkKind kind) {
 // The module's guards go with its link: the hosts serve until then.
 class WithModule final : public Attachment {
  public:
-  WithModule(std::unique_ptr<ModuleLink> link, uint64_t deadline_ns)
-      : link_(std::move(link)), deadline_ns_(deadline_ns) {}
+  WithModule(std::unique_ptr<ModuleLink> link, const AttachmentOptions& options)
+      : link_(std::move(link)), deadline_ns_(options.deadline_ns), filter_(options.filter) {}
 
   const char* name() const override { return "module"; }
   ShimLink* link() override { return link_.get(); }
@@ -65,7 +64,7 @@ class WithModule final : public Attachment {
     const uint64_t callbacks = (events.open ? bh_callback_bit(BH_CALLBACK_FILE_OPEN) : 0) |
                                (events.exec ? bh_callback_bit(BH_CALLBACK_FILE_EXEC) : 0) |
                                (events.access ? bh_callback_bit(BH_CALLBACK_FILE_ACCESS) : 0);
-    return link_->Guard(folder, GuardKindOf(kind), callbacks, deadline_ns_);
+    return link_->Guard(folder, GuardKindOf(kind), callbacks, deadline_ns_, filter_);
   }
   Counters counters() override {
     Counters sum;
@@ -77,7 +76,8 @@ class WithModule final : public Attachment {
       sum.events += one->calls;
       denied += one->denied;
     }
-    sum.report = {{"events", sum.events}, {"denied", denied}};
+    sum.filtered = link_->Filtered();
+    sum.report = {{"events", sum.events}, {"denied", denied}, {"filtered", sum.filtered}};
     return sum;
   }
   void RemoveGuards() override { (void)link_->RemoveGuards(); }
@@ -86,6 +86,7 @@ class WithModule final : public Attachment {
  private:
   std::unique_ptr<ModuleLink> link_;
   const uint64_t deadline_ns_;
+  const GuardFilter filter_;
 };
 
 }  // namespace
@@ -93,8 +94,14 @@ class WithModule final : public Attachment {
 absl::StatusOr<std::unique_ptr<Attachment>> Attachment::Create(const AttachmentOptions& options) {
   if (options.kind != "fanotify") {
     absl::StatusOr<std::unique_ptr<ModuleLink>> link = ModuleLink::Open();
-    if (link.ok()) return std::make_unique<WithModule>(*std::move(link), options.deadline_ns);
+    if (link.ok()) return std::make_unique<WithModule>(*std::move(link), options);
     if (options.kind == "module" || !absl::IsNotFound(link.status())) return link.status();
+  }
+  // Each event would come to user mode before it could be let go: that is what filters save.
+  if (!options.filter.empty()) {
+    return absl::FailedPreconditionError(
+        "only the kernel module filters by mode, owner, extension or folder to skip: load it "
+        "(modprobe bulkhead) and use --attach module");
   }
   if (absl::Status status = FanotifyAttachment::Probe(); !status.ok()) return status;
   FanotifyAttachment::Options wanted;

@@ -15,12 +15,14 @@
 #include "absl/status/statusor.h"
 #include "ipc/shim_link.h"
 #include "shim/fanotify/fanotify_group.h"
+#include "shim/module/link/module_link.h"
 
 namespace bulkhead {
 
 struct AttachmentOptions {
   std::string kind = "auto";  // auto, module or fanotify
   uint64_t deadline_ns = 5'000'000'000;
+  GuardFilter filter;                           // of every guard; the module's alone
   std::function<void(const std::string&)> log;  // any thread
 };
 
@@ -30,6 +32,7 @@ class Attachment {
     uint64_t events = 0;                                   // that somebody waited for
     uint32_t shim_pid = 0;                                 // 0: the shim is no process
     uint32_t incarnation = 0;                              // of the shim
+    uint64_t filtered = 0;                                 // that no driver was asked about
     std::vector<std::pair<std::string, uint64_t>> report;  // all that this kind counts
   };
 

@@ -33,6 +33,7 @@ struct RunOptions {
   std::vector<std::string> events = {"open", "exec"};
   std::string json;
   std::string attach = "auto";
+  GuardFilter filter;
   std::string mark = MarkKindName(MarkKind::kAuto);
   bool quiet = false;
   int ready_fd = -1;
@@ -123,6 +124,7 @@ int RunService(const Program& program, RunOptions options) {
   absl::StatusOr<std::unique_ptr<Attachment>> attachment =
       Attachment::Create({.kind = options.attach,
                           .deadline_ns = options.service.deadline_ns,
+                          .filter = options.filter,
                           .log = [&line](const std::string& text) { line.Event({.text = text}); }});
   if (!attachment.ok()) return Complain(attachment.status());
   Attachment& guard = **attachment;
@@ -134,6 +136,7 @@ int RunService(const Program& program, RunOptions options) {
     status.guarded = options.guarded;
     status.shim_pid = counters.shim_pid;
     status.shim_incarnation = counters.incarnation;
+    status.filtered = counters.filtered;
   };
   const UniqueFd stop(eventfd(0, EFD_CLOEXEC));
   absl::StatusOr<std::unique_ptr<OperatorServer>> server =
@@ -197,6 +200,10 @@ int ShowStatus(const std::string& json) {
                 status.attachment.c_str(), static_cast<unsigned long>(status.uptime_ms / 1000),
                 status.shim_pid, status.shim_incarnation);
     for (const std::string& folder : status.guarded) std::printf("  guards %s\n", folder.c_str());
+    if (status.filtered != 0) {
+      std::printf("  asked no driver about %lu filtered accesses\n",
+                  static_cast<unsigned long>(status.filtered));
+    }
     nlohmann::ordered_json drivers = nlohmann::ordered_json::array();
     for (const DriverStatusFields& driver : status.drivers) {
       const ChannelStatistics& calls = driver.statistics;
@@ -252,6 +259,7 @@ int ShowStatus(const std::string& json) {
                     {"attachment", status.attachment},
                     {"guarded", status.guarded},
                     {"uptime_ms", status.uptime_ms},
+                    {"filtered", status.filtered},
                     {"drivers", drivers}});
   }
   if (json.empty()) return kExitOk;
@@ -298,6 +306,32 @@ int StopInstance(pid_t pid) {
   return Complain(absl::DeadlineExceededError(absl::StrCat("process ", pid, " is still there")));
 }
 
+// Each of them needs the kernel module; Attachment::Create says so.
+void AddFilter(CLI::App& command, GuardFilter& filter) {
+  command
+      .add_option_function<std::string>(
+          "--mode",
+          [&filter](const std::string& mode) {
+            filter.modes = mode == "read" ? BH_MODE_READ : BH_MODE_WRITE;
+          },
+          "Ask only about files opened for writing, or only about the others")
+      ->check(CLI::IsMember({"read", "write"}))
+      ->type_name("MODE");
+  command.add_option("--owner", filter.owner, "Ask only about files of this user")
+      ->check(CLI::Range(0u, BH_MODULE_ANY_OWNER - 1))
+      ->type_name("UID");
+  command
+      .add_option("--extensions", filter.extensions, "Ask only about names that end so: exe,dll")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->type_name("LIST");
+  command
+      .add_option("--skip-under", filter.skip_under,
+                  "Don't ask about what is in this folder or below; may be repeated")
+      ->allow_extra_args(false)
+      ->type_name("DIR");
+}
+
 }  // namespace
 
 void AddRun(CLI::App& app, const Program& program, std::function<int()>* run) {
@@ -324,6 +358,7 @@ void AddRun(CLI::App& app, const Program& program, std::function<int()>* run) {
   command->add_option("--events", options->events, "What to ask about: open,exec,access")
       ->delimiter(',')
       ->type_name("LIST");
+  AddFilter(*command, options->filter);
   command->add_option("--json", options->json, "Write the counts to this file at the end")
       ->check(ReportPathTrouble)
       ->type_name("FILE");

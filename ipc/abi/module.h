@@ -32,6 +32,10 @@
 #define BH_MODULE_NOTIFY_OFFSET (2ull << 32)
 #define BH_MODULE_NAME_BYTES 32
 #define BH_MODULE_REASONS 5 /* enum bh_reason of shim/core */
+#define BH_MODULE_SKIPS 16
+#define BH_MODULE_EXTENSIONS 32
+#define BH_MODULE_EXTENSION_BYTES 16
+#define BH_MODULE_ANY_OWNER 0xffffffffu
 
 struct bh_module_rule {
 	uint8_t action;   /* enum bh_action */
@@ -101,6 +105,7 @@ struct bh_module_statistics {
 	uint64_t unknown;
 	uint64_t denied;
 	uint64_t generations;
+	uint64_t filtered; /* accesses that guards' filters kept from all channels */
 };
 
 enum bh_module_guard_kind {
@@ -109,11 +114,27 @@ enum bh_module_guard_kind {
 	BH_GUARD_FILESYSTEM = 3, /* the file system, however it is reached */
 };
 
+/* How a file is opened. */
+#define BH_MODE_READ 1u  /* not for writing */
+#define BH_MODE_WRITE 2u /* for writing, maybe for reading too */
+
+/* Which accesses to what is guarded are calls; the others go on unasked. All of it must hold. */
+struct bh_module_filter {
+	uint32_t modes;                /* bits of BH_MODE_*; 0: any */
+	uint32_t owner;                /* uid of the file's owner, or BH_MODULE_ANY_OWNER */
+	uint32_t skips;                /* directories in `skip`; their order says nothing */
+	uint32_t extensions;           /* names in `extension`; 0: any, also none */
+	int32_t skip[BH_MODULE_SKIPS]; /* descriptors; what lies in or below is not asked about */
+	/* "exe": names that end with ".exe", in any case of ASCII letters. Each ends with 0. */
+	char extension[BH_MODULE_EXTENSIONS][BH_MODULE_EXTENSION_BYTES];
+};
+
 struct bh_module_guard {
 	int32_t fd;           /* any file or directory there */
 	uint32_t kind;        /* enum bh_module_guard_kind */
 	uint64_t deadline_ns; /* that calls get, from their start; the same for all guards */
 	uint64_t callbacks;   /* bits of bh_callback_bit(): what is asked about here */
+	struct bh_module_filter filter;
 };
 
 struct bh_module_pid {
@@ -202,11 +223,12 @@ struct bh_module_ring {
 BH_ASSERT_SIZE(struct bh_module_policy, 80);
 BH_ASSERT_SIZE(struct bh_module_add, 152);
 BH_ASSERT_SIZE(struct bh_module_set_policy, 88);
-BH_ASSERT_SIZE(struct bh_module_statistics, 152);
+BH_ASSERT_SIZE(struct bh_module_statistics, 160);
 BH_ASSERT_SIZE(struct bh_module_begin, 32);
 BH_ASSERT_SIZE(struct bh_module_end, 16);
 BH_ASSERT_SIZE(struct bh_module_state, 8);
-BH_ASSERT_SIZE(struct bh_module_guard, 24);
+BH_ASSERT_SIZE(struct bh_module_filter, 592);
+BH_ASSERT_SIZE(struct bh_module_guard, 616);
 BH_ASSERT_SIZE(struct bh_module_event, 32);
 BH_ASSERT_SIZE(struct bh_module_wait, 16);
 BH_ASSERT_SIZE(struct bh_module_fetch, 16);

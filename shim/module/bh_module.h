@@ -117,12 +117,28 @@ u64 bh_change_of(struct inode *inode);
 /* Somebody who had it open for writing closes it. */
 void bh_change_writer_gone(const struct inode *inode);
 
+/* filter.c: which accesses below a guard are worth a call; read under RCU */
+struct bh_filter {
+	u32 modes;
+	bool any_owner;
+	kuid_t owner;
+	u32 skips;
+	u32 extensions;
+	struct path skip[BH_MODULE_SKIPS];
+	char extension[BH_MODULE_EXTENSIONS][BH_MODULE_EXTENSION_BYTES];
+};
+/* -EINVAL, -EBADF, -ENOTDIR: there is nothing to drop then. */
+int bh_filter_init(struct bh_filter *filter, const struct bh_module_filter *wanted);
+void bh_filter_drop(struct bh_filter *filter);
+bool bh_filter_passes(const struct bh_filter *filter, const struct file *file);
+
 /* guards.c: where accesses are calls */
 int bh_guards_init(void);
 int bh_guards_add(const struct path *path, const struct bh_module_guard *wanted);
 void bh_guards_disarm(void); /* no new calls */
 void bh_guards_clear(void);  /* and no marks; REQUIRES: every channel was stopped */
 void bh_guards_exit(void);
+u64 bh_guards_filtered(void); /* accesses to what is guarded that its filters let go */
 /* Of a guard that covers the file, with a reference; NULL: none does. */
 struct vfsmount *bh_guards_mount(struct dentry *dentry);
 

@@ -196,6 +196,7 @@ static long statistics(void __user *argument)
 	out.unknown = in.unknown;
 	out.denied = in.denied;
 	out.generations = in.generations;
+	out.filtered = bh_guards_filtered();
 	return copy_to_user(argument, &out, sizeof(out)) ? -EFAULT : 0;
 }
 

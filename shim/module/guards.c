@@ -8,8 +8,10 @@
  */
 #include <linux/cred.h>
 #include <linux/dcache.h>
+#include <linux/fcntl.h>
 #include <linux/fsnotify_backend.h>
 #include <linux/mount.h>
+#include <linux/percpu.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uidgid.h>
@@ -22,22 +24,20 @@
 #define WRITER_GONE FS_CLOSE_WRITE
 
 struct guard {
+	struct guard *next; /* not changed once it is in the list */
 	struct path path;
 	u32 kind;
 	u64 callbacks;
+	struct bh_filter filter;
 };
 
-/* Read under RCU; replaced as a whole. */
-struct guards {
-	struct rcu_head rcu;
-	u64 deadline_ns;
-	u32 count;
-	struct guard guard[GUARDS_MAX];
-};
-
-static struct guards __rcu *guards;
+/* Read under RCU; guards come one by one, and go all at once. */
+static struct guard __rcu *guards;
+static u64 deadline_ns; /* of all of them */
+static DEFINE_PER_CPU(u64, filtered);
 static struct kmem_cache *paths; /* buffers for d_path() */
 /* Under bh_control_mutex. */
+static u32 guard_count; /* since marks were cleared */
 static struct fsnotify_group *group;
 static struct fsnotify_mark *marks[GUARDS_MAX]; /* one for each file system */
 static u32 mark_count;
@@ -55,33 +55,32 @@ static bool covers(const struct guard *guard, const struct path *path)
 	}
 }
 
-/* The deadline's span; 0: nobody is to be asked. */
-static u64 guarded(const struct path *path, u32 callback)
+enum concern {
+	NOT_GUARDED,
+	FILTERED,
+	TO_BE_ASKED,
+};
+
+static enum concern concern_of(const struct file *file, u32 callback)
 {
-	const struct guards *now;
-	u64 deadline_ns = 0;
-	u32 i;
+	enum concern concern = NOT_GUARDED;
+	const struct guard *guard;
 
 	rcu_read_lock();
-	now = rcu_dereference(guards);
-	for (i = 0; now && i < now->count && !deadline_ns; i++)
-		if ((now->guard[i].callbacks & bh_callback_bit(callback)) &&
-		    covers(&now->guard[i], path))
-			deadline_ns = now->deadline_ns;
+	for (guard = rcu_dereference(guards); guard && concern != TO_BE_ASKED; guard = guard->next)
+		if ((guard->callbacks & bh_callback_bit(callback)) && covers(guard, &file->f_path))
+			concern = bh_filter_passes(&guard->filter, file) ? TO_BE_ASKED : FILTERED;
 	rcu_read_unlock();
-	return deadline_ns;
+	return concern;
 }
 
 struct vfsmount *bh_guards_mount(struct dentry *dentry)
 {
-	const struct guards *now;
 	struct vfsmount *mount = NULL;
-	u32 i;
+	const struct guard *guard;
 
 	rcu_read_lock();
-	now = rcu_dereference(guards);
-	for (i = 0; now && i < now->count && !mount; i++) {
-		const struct guard *guard = &now->guard[i];
+	for (guard = rcu_dereference(guards); guard && !mount; guard = guard->next) {
 		/* How it was reached is not told: what lies below a mount's root is in it. */
 		struct path path = {.mnt = guard->path.mnt, .dentry = dentry};
 
@@ -94,8 +93,9 @@ struct vfsmount *bh_guards_mount(struct dentry *dentry)
 	return mount;
 }
 
-static void fill_args(struct bh_file_args *args, struct inode *inode)
+static void fill_args(struct bh_file_args *args, const struct file *file)
 {
+	struct inode *inode = d_inode(file->f_path.dentry);
 	const struct cred *cred = current_cred();
 
 	args->pid = (u32)current->tgid;
@@ -105,13 +105,13 @@ static void fill_args(struct bh_file_args *args, struct inode *inode)
 	args->inode = inode->i_ino;
 	args->change = bh_change_of(inode);
 	args->size = (u64)i_size_read(inode);
-	args->open_flags = 0; /* fsnotify does not tell */
+	args->open_flags = file->f_flags & VALID_OPEN_FLAGS;
 }
 
 /* 0, or -EPERM: the answer of the stack of drivers. */
-static int ask(const struct path *path, u32 callback, u64 deadline_ns)
+static int ask(const struct file *file, u32 callback)
 {
-	struct bh_mcall mcall = {.path = path};
+	struct bh_mcall mcall = {.path = &file->f_path};
 	struct bh_call *call = &mcall.call;
 	struct bh_file_args args;
 	struct bh_shim *shim;
@@ -122,18 +122,18 @@ static int ask(const struct path *path, u32 callback, u64 deadline_ns)
 	wanted = bh_shim_wants(shim, callback);
 	if (!wanted)
 		goto leave;
-	fill_args(&args, d_inode(path->dentry));
+	fill_args(&args, file);
 	BUILD_BUG_ON(sizeof(args) != sizeof(call->args));
 	memcpy(call->args, &args, sizeof(args));
 	call->args_bytes = sizeof(args);
 	call->callback = callback;
 	call->descriptor = 0; /* there is a file: send_descriptor() knows which */
 	call->reissue = BH_REISSUE_FREELY;
-	call->deadline_ns = ktime_get_coarse_ns() + deadline_ns;
+	call->deadline_ns = ktime_get_coarse_ns() + READ_ONCE(deadline_ns);
 	/* A name is a courtesy: without memory there is none. */
 	buffer = kmem_cache_alloc(paths, GFP_NOWAIT | __GFP_NOWARN);
 	if (buffer) {
-		text = d_path(path, buffer, PATH_MAX);
+		text = d_path(mcall.path, buffer, PATH_MAX);
 		if (!IS_ERR(text)) {
 			call->payload = text;
 			call->payload_bytes = strlen(text);
@@ -153,7 +153,8 @@ static int handle_event(struct fsnotify_group *from, u32 mask, const void *data,
 			struct fsnotify_iter_info *iter_info)
 {
 	const struct path *path = fsnotify_data_path(data, data_type);
-	u64 deadline_ns;
+	const struct file *file;
+	enum concern concern;
 	u32 callback;
 
 	if (!path || !d_is_reg(path->dentry))
@@ -170,10 +171,17 @@ static int handle_event(struct fsnotify_group *from, u32 mask, const void *data,
 		callback = BH_CALLBACK_FILE_ACCESS;
 	else
 		return 0;
-	deadline_ns = guarded(path, callback);
-	if (!deadline_ns || bh_excluded())
+	/* These three events are fsnotify_perm()'s alone (include/linux/fsnotify.h), and the path
+	 * that it hands over is the one in the file. */
+	file = container_of(path, struct file, f_path);
+	concern = concern_of(file, callback);
+	if (concern == NOT_GUARDED || bh_excluded())
 		return 0;
-	return ask(path, callback, deadline_ns);
+	if (concern == FILTERED) {
+		this_cpu_inc(filtered);
+		return 0;
+	}
+	return ask(file, callback);
 }
 
 static void free_mark(struct fsnotify_mark *mark)
@@ -226,68 +234,78 @@ static int mark_file_system(struct super_block *sb)
 	return result == -EEXIST ? 0 : result; /* another guard's */
 }
 
-static void free_guards(struct guards *last)
+static void free_guard(struct guard *guard)
 {
-	u32 i;
-
-	for (i = 0; i < last->count; i++)
-		path_put(&last->guard[i].path);
-	kfree(last);
+	bh_filter_drop(&guard->filter);
+	path_put(&guard->path);
+	kfree(guard);
 }
 
 int bh_guards_add(const struct path *path, const struct bh_module_guard *wanted)
 {
-	struct guards *last = rcu_dereference_protected(guards, lockdep_is_held(&bh_control_mutex));
-	struct guards *next;
-	u32 i;
+	struct guard *guard;
 	int result;
 
-	if (last && last->count == GUARDS_MAX)
+	if (guard_count == GUARDS_MAX)
 		return -ENOSPC;
-	next = kzalloc(sizeof(*next), GFP_KERNEL);
-	if (!next)
+	guard = kzalloc(sizeof(*guard), GFP_KERNEL_ACCOUNT);
+	if (!guard)
 		return -ENOMEM;
-	if (last) {
-		next->count = last->count;
-		memcpy(next->guard, last->guard, sizeof(next->guard));
-		for (i = 0; i < next->count; i++)
-			path_get(&next->guard[i].path);
+	result = bh_filter_init(&guard->filter, &wanted->filter);
+	if (result) {
+		kfree(guard);
+		return result;
 	}
-	next->deadline_ns = wanted->deadline_ns;
-	next->guard[next->count].path = *path;
-	next->guard[next->count].kind = wanted->kind;
-	next->guard[next->count].callbacks = wanted->callbacks;
+	guard->path = *path;
 	path_get(path);
-	next->count++;
+	guard->kind = wanted->kind;
+	guard->callbacks = wanted->callbacks;
 	result = mark_file_system(path->dentry->d_sb);
 	if (!result)
 		result = bh_notes_add(path->dentry->d_sb);
 	if (result) {
-		free_guards(next);
+		free_guard(guard);
 		return result;
 	}
-	rcu_assign_pointer(guards, next);
-	synchronize_rcu();
-	if (last)
-		free_guards(last);
+	WRITE_ONCE(deadline_ns, wanted->deadline_ns);
+	guard->next = rcu_dereference_protected(guards, lockdep_is_held(&bh_control_mutex));
+	rcu_assign_pointer(guards, guard);
+	guard_count++;
 	return 0;
 }
 
 void bh_guards_disarm(void)
 {
-	struct guards *last = rcu_dereference_protected(guards, lockdep_is_held(&bh_control_mutex));
+	struct guard *last = rcu_dereference_protected(guards, lockdep_is_held(&bh_control_mutex));
 
 	if (!last)
 		return;
 	bh_notes_clear();
 	RCU_INIT_POINTER(guards, NULL);
 	synchronize_rcu();
-	free_guards(last);
+	while (last) {
+		struct guard *next = last->next;
+
+		free_guard(last);
+		last = next;
+	}
+}
+
+u64 bh_guards_filtered(void)
+{
+	u64 sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu) sum += READ_ONCE(*per_cpu_ptr(&filtered, cpu));
+	return sum;
 }
 
 void bh_guards_clear(void)
 {
+	int cpu;
+
 	bh_guards_disarm();
+	guard_count = 0;
 	while (mark_count) {
 		struct fsnotify_mark *mark = marks[--mark_count];
 
@@ -300,4 +318,5 @@ void bh_guards_clear(void)
 	if (group)
 		fsnotify_put_group(group);
 	group = NULL;
+	for_each_possible_cpu(cpu) * per_cpu_ptr(&filtered, cpu) = 0;
 }

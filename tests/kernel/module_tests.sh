@@ -25,6 +25,14 @@ start() {
 }
 stop() { kill -INT $supervisor && wait $supervisor; }
 # count FIELD: of the one driver, from `bulkhead status`.
+filtered() { $bulkhead status | sed -n 's/.*no driver about \([0-9]*\) filtered.*/\1/p'; }
+# calls_of COMMAND...: how many calls it makes, whether it succeeds or not.
+calls_of() {
+  local before=$(count calls)
+  "$@" >/dev/null 2>&1
+  echo $(($(count calls) - before))
+}
+append() { echo more >>"$1"; }
 count() { $bulkhead status | sed -n "s/.* \([0-9]*\) $1.*/\1/p"; }
 host() { $bulkhead status | sed -n 's/.* pid \([0-9]*\), content.*/\1/p'; }
 
@@ -62,6 +70,61 @@ echo clean >/tmp/clean
 mv /tmp/clean $guarded/eicar
 expect a_verdict_is_about_the_file cat $guarded/eicar
 expect ends_after_denials stop
+
+# Filters: what drivers are not asked about.
+mkdir -p $guarded/skipped/deep
+for name in a.txt A.TXT txt .txt a.tar.gz skipped/deep/a.txt; do echo clean >$guarded/$name; done
+echo clean >$guarded/nobodys
+chown 65534 $guarded/nobodys
+only_about() {
+  local name=$1 option=$2 asked=$3 unasked=$4
+  shift 4
+  start --driver null $option
+  expect "asks_$name" [ "$(calls_of $asked)" = 1 ]
+  expect "does_not_ask_$name" [ "$(calls_of $unasked)" = 0 ]
+  expect "counts_what_it_does_not_ask_$name" [ "$(filtered)" -ge 1 ]
+  stop
+}
+only_about by_owner '--owner 65534' "cat $guarded/nobodys" "cat $guarded/clean"
+only_about by_extension '--extensions exe,txt' "cat $guarded/a.txt" "cat $guarded/clean"
+only_about by_extension_in_any_case '--extensions TxT' "cat $guarded/A.TXT" "cat $guarded/txt"
+only_about by_long_extension '--extensions tar.gz,txt' "cat $guarded/a.tar.gz" "cat $guarded/txt"
+only_about by_extension_alone '--extensions txt' "cat $guarded/.txt" "cat $guarded/a.tar.gz"
+only_about outside_a_folder "--skip-under $guarded/skipped" "cat $guarded/a.txt" \
+  "cat $guarded/skipped/deep/a.txt"
+only_about about_writes '--mode write' "append $guarded/a.txt" "cat $guarded/a.txt"
+only_about about_reads '--mode read' "cat $guarded/a.txt" "append $guarded/a.txt"
+only_about by_all_of_them '--mode read --extensions txt --owner 0' "cat $guarded/a.txt" \
+  "cat $guarded/clean"
+start --driver null --events exec
+expect asks_about_executions_only [ "$(calls_of cat $guarded/script)" = 0 ]
+expect asks_about_executions [ "$(calls_of $guarded/script)" = 1 ]
+stop
+expect fanotify_refuses_filters sh -c "$bulkhead run --attach fanotify --driver null --owner 0 \
+  --guard $guarded 2>&1 | grep -q 'only the kernel module filters'"
+expect refuses_to_skip_nothing sh -c "! $bulkhead run --attach module --driver null --guard $guarded \
+  --skip-under /nowhere"
+start --driver first-byte
+echo clean >/tmp/outside.keep
+ln /tmp/outside.keep $guarded/a.keep
+expect knows_an_open_for_reading cat $guarded/a.keep
+expect knows_an_open_for_writing sh -c "! echo more >>$guarded/a.keep"
+stop
+
+# What it counts.
+start --driver first-byte --cache 64
+cat $guarded/a.txt $guarded/a.txt $guarded/a.txt >/dev/null
+expect counts_calls_and_answers [ "$(count calls) $(count answered) $(count cached)" = '3 1 2' ]
+printf I >/tmp/outside.bad
+ln /tmp/outside.bad $guarded/bad
+refused $guarded/bad
+refused $guarded/bad
+expect counts_denials [ "$(count calls) $(count answered) $(count denied)" = '5 2 2' ]
+echo clean >/tmp/outside.none
+ln /tmp/outside.none $guarded/a.none
+expect opens_by_policy cat $guarded/a.none
+expect counts_answers_by_policy [ "$(count calls) $(count 'by policy')" = '6 1' ]
+stop
 
 # What was remembered about a file goes when the file changes.
 mkdir /tmp/outside

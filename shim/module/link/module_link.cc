@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <string_view>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -31,6 +32,38 @@ bh_module_policy PolicyOf(const Policy& policy) {
       to.rule[i][reason].action = static_cast<uint8_t>(policy.rules[i][reason].action);
       to.rule[i][reason].fallback = static_cast<uint8_t>(policy.rules[i][reason].fallback);
     }
+  }
+  return to;
+}
+
+// `skipped` keeps the folders open until the kernel was told.
+absl::StatusOr<bh_module_filter> FillFilter(const GuardFilter& filter,
+                                            std::vector<UniqueFd>* skipped) {
+  bh_module_filter to = {};
+  if (filter.skip_under.size() > BH_MODULE_SKIPS) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the kernel module skips ", BH_MODULE_SKIPS, " folders at most"));
+  }
+  if (filter.extensions.size() > BH_MODULE_EXTENSIONS) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the kernel module takes ", BH_MODULE_EXTENSIONS, " extensions at most"));
+  }
+  to.modes = filter.modes;
+  to.owner = filter.owner.value_or(BH_MODULE_ANY_OWNER);
+  for (const std::string& folder : filter.skip_under) {
+    UniqueFd fd(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!fd.valid()) return absl::ErrnoToStatus(errno, absl::StrCat("can't skip ", folder));
+    to.skip[to.skips++] = fd.get();
+    skipped->push_back(std::move(fd));
+  }
+  for (const std::string& extension : filter.extensions) {
+    if (extension.empty() || extension.size() >= BH_MODULE_EXTENSION_BYTES ||
+        extension.find_first_of(std::string_view("/\0", 2)) != std::string::npos) {
+      return absl::InvalidArgumentError(absl::StrCat("'", extension, "' is no extension of 1 to ",
+                                                     BH_MODULE_EXTENSION_BYTES - 1,
+                                                     " bytes, as exe is"));
+    }
+    extension.copy(to.extension[to.extensions++], BH_MODULE_EXTENSION_BYTES - 1);
   }
   return to;
 }
@@ -109,13 +142,18 @@ void ModuleLink::SetObserver(Observer* observer) {
 }
 
 absl::Status ModuleLink::Guard(const std::string& directory, bh_module_guard_kind kind,
-                               uint64_t callbacks, uint64_t deadline_ns) {
+                               uint64_t callbacks, uint64_t deadline_ns,
+                               const GuardFilter& filter) {
   const UniqueFd place(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!place.valid()) return absl::ErrnoToStatus(errno, absl::StrCat("can't guard ", directory));
+  std::vector<UniqueFd> skipped;
+  const absl::StatusOr<bh_module_filter> filled = FillFilter(filter, &skipped);
+  if (!filled.ok()) return filled.status();
   bh_module_guard guard = {.fd = place.get(),
                            .kind = static_cast<uint32_t>(kind),
                            .deadline_ns = deadline_ns,
-                           .callbacks = callbacks};
+                           .callbacks = callbacks,
+                           .filter = *filled};
   return Say(BH_CONTROL_GUARD, &guard, directory.c_str());
 }
 
@@ -215,6 +253,11 @@ absl::StatusOr<ChannelStatistics> ModuleLink::Statistics(ChannelId channel) {
   out.in_flight = in.in_flight;
   out.generation = in.generation;
   return out;
+}
+
+uint64_t ModuleLink::Filtered() {
+  bh_module_statistics in = {};
+  return Say(BH_CONTROL_STATISTICS, &in, "counters").ok() ? in.filtered : 0;
 }
 
 absl::Status ModuleLink::Exclude(pid_t pid) {

@@ -11,8 +11,10 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -21,6 +23,17 @@
 #include "ipc/unique_fd.h"
 
 namespace bulkhead {
+
+// Which accesses to what is guarded are calls; see struct bh_module_filter. Empty: all of them.
+struct GuardFilter {
+  uint32_t modes = 0;  // BH_MODE_*
+  std::optional<uint32_t> owner;
+  std::vector<std::string> skip_under;
+  std::vector<std::string> extensions;  // without a dot
+  bool empty() const {
+    return modes == 0 && !owner.has_value() && skip_under.empty() && extensions.empty();
+  }
+};
 
 class ModuleLink final : public ShimLink {
  public:
@@ -32,7 +45,7 @@ class ModuleLink final : public ShimLink {
   // Accesses to regular files in and below this directory are calls from now on. `callbacks`:
   // bits of bh_callback_bit(). `deadline_ns` is a span, of all guards.
   absl::Status Guard(const std::string& directory, bh_module_guard_kind kind, uint64_t callbacks,
-                     uint64_t deadline_ns);
+                     uint64_t deadline_ns, const GuardFilter& filter);
 
   // Takes all guards away. Whoever waits is still answered.
   absl::Status RemoveGuards() { return Say(BH_CONTROL_UNGUARD, nullptr, "the guards' end"); }
@@ -51,6 +64,8 @@ class ModuleLink final : public ShimLink {
   absl::Status SetState(ChannelId channel, bool quarantined, bool draining) override;
   absl::Status SetPolicy(ChannelId channel, const Policy& policy) override;
   absl::StatusOr<ChannelStatistics> Statistics(ChannelId channel) override;
+  // Accesses that filters kept from all channels; 0 while there is none.
+  uint64_t Filtered();
   absl::Status Exclude(pid_t pid) override;
   absl::Status Include(pid_t pid) override;
 

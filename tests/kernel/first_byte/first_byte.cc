@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// first-byte: denies files that begin with 'I', for as long as they do. A test that changes that
-// byte knows every answer.
+// first-byte: denies files that begin with 'I', for as long as they do, and those named *.keep
+// while they are opened for writing; of *.none it has no opinion. A test that changes that byte
+// knows every answer.
+#include <fcntl.h>
 #include <unistd.h>
 #include <bulkhead/driver.hpp>
 
@@ -10,6 +12,10 @@ class FirstByte : public bulkhead::Driver {
   bulkhead::Verdict file_exec(const bulkhead::FileEvent& file) override { return Answer(file); }
 
   static bulkhead::Verdict Answer(const bulkhead::FileEvent& file) {
+    if (file.path().ends_with(".keep") && (file.open_flags() & O_ACCMODE) != O_RDONLY) {
+      return bulkhead::deny();
+    }
+    if (file.path().ends_with(".none")) return bulkhead::decline();
     char first = 0;
     if (pread(file.descriptor(), &first, 1, 0) < 0) return bulkhead::decline();
     return first == 'I' ? bulkhead::deny().cache() : bulkhead::allow().cache();

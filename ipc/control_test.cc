@@ -111,6 +111,7 @@ TEST(Control, StatisticsAndStatusSurviveTheTrip) {
   fields.pid = 11;
   fields.attachment = "fanotify";
   fields.guarded = {"/srv/a", "/srv/b"};
+  fields.filtered = 7;
   DriverStatusFields driver;
   driver.name = "scanner";
   driver.state = "serving";
@@ -120,6 +121,7 @@ TEST(Control, StatisticsAndStatusSurviveTheTrip) {
   fields.drivers = {driver, driver};
   const ControlBuffer buffer = MakeStatus(fields);
   const StatusFields read = ReadStatus(Body<wire::Status>(buffer));
+  EXPECT_EQ(read.filtered, 7u);
   EXPECT_EQ(read.pid, 11u);
   EXPECT_EQ(read.attachment, "fanotify");
   EXPECT_EQ(read.guarded, fields.guarded);

@@ -71,6 +71,8 @@ mv /tmp/clean $guarded/eicar
 expect a_verdict_is_about_the_file cat $guarded/eicar
 expect ends_after_denials stop
 
+run_gtest guards_in_bounds 60 "$BULKHEAD_BUILD/bin/module_guard_check"
+
 # Filters: what drivers are not asked about.
 mkdir -p $guarded/skipped/deep
 for name in a.txt A.TXT txt .txt a.tar.gz skipped/deep/a.txt; do echo clean >$guarded/$name; done

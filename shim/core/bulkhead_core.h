@@ -180,7 +180,10 @@ int bh_channel_set_policy(struct bh_channel *channel, const struct bh_policy *po
  */
 void bh_channel_set_callbacks(struct bh_channel *channel, uint64_t callbacks,
 			      uint64_t descriptor_callbacks);
-/* Driver or content changed: cached verdicts of other versions no longer hold. */
+/*
+ * Driver or content changed: cached verdicts of other versions no longer hold. While no generation
+ * lives: what one of before is still asked would be kept as the new version's.
+ */
 void bh_channel_set_content_version(struct bh_channel *channel, uint64_t version);
 /*
  * The notifications that the driver wants: bits of bh_notification_bit(). Before

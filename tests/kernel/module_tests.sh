@@ -24,7 +24,6 @@ start() {
   read -r _ </tmp/ready || { result failed start "$(cat /tmp/run.out)"; exit 1; }
 }
 stop() { kill -INT $supervisor && wait $supervisor; }
-# count FIELD: of the one driver, from `bulkhead status`.
 filtered() { $bulkhead status | sed -n 's/.*no driver about \([0-9]*\) filtered.*/\1/p'; }
 # calls_of COMMAND...: how many calls it makes, whether it succeeds or not.
 calls_of() {
@@ -33,6 +32,7 @@ calls_of() {
   echo $(($(count calls) - before))
 }
 append() { echo more >>"$1"; }
+# count FIELD: of the one driver, from `bulkhead status`.
 count() { $bulkhead status | sed -n "s/.* \([0-9]*\) $1.*/\1/p"; }
 host() { $bulkhead status | sed -n 's/.* pid \([0-9]*\), content.*/\1/p'; }
 
@@ -139,6 +139,14 @@ export CHECK_GUARDED=$guarded CHECK_OUTSIDE=/tmp/outside
 run_gtest content_change 240 "$BULKHEAD_BUILD/bin/content_change_check"
 expect remembers_in_between [ "$(count cached)" -gt 3000 ]
 expect ends_after_changes stop
+mkdir /tmp/rules
+echo 'rule clean { strings: $a = "clean" condition: $a }' >/tmp/rules/clean.yar
+start --driver scanner --cache 4096
+cat $guarded/clean $guarded/clean >/dev/null
+expect remembers_by_content [ "$(count answered) $(count cached)" = '1 1' ]
+expect takes_new_content $bulkhead content --driver scanner --rules /tmp/rules
+expect new_content_ends_what_was_remembered refused $guarded/clean
+stop
 
 # Its host dies again and again; the opens go on.
 start --driver null

@@ -45,6 +45,7 @@ AttachFields SomeAttach() {
   fields.content_version = 7;
   fields.options = "fast";
   fields.callbacks = 5;
+  fields.notifications = 9;
   fields.checkpoint_bytes = 4096;
   fields.spin_ns = 20'000;
   fields.sandbox = 1;
@@ -65,6 +66,7 @@ TEST(Control, AttachSurvivesTheTrip) {
   EXPECT_EQ(read->content_version, 7u);
   EXPECT_EQ(read->options, "fast");
   EXPECT_EQ(read->callbacks, 5u);
+  EXPECT_EQ(read->notifications, 9u);
   EXPECT_EQ(read->checkpoint_bytes, 4096u);
   EXPECT_EQ(read->spin_ns, 20'000u);
   EXPECT_EQ(read->sandbox, 1u);
@@ -118,6 +120,9 @@ TEST(Control, StatisticsAndStatusSurviveTheTrip) {
   driver.restarts = 4;
   driver.statistics.calls = 1'000;
   driver.statistics.by_policy = {1, 2, 3, 4, 5};
+  driver.statistics.notified = 70;
+  driver.statistics.unread = 7;
+  driver.statistics.lost = {6, 7, 8};
   fields.drivers = {driver, driver};
   const ControlBuffer buffer = MakeStatus(fields);
   const StatusFields read = ReadStatus(Body<wire::Status>(buffer));
@@ -129,6 +134,9 @@ TEST(Control, StatisticsAndStatusSurviveTheTrip) {
   EXPECT_EQ(read.drivers[1].restarts, 4u);
   EXPECT_EQ(read.drivers[1].statistics.calls, 1'000u);
   EXPECT_EQ(read.drivers[1].statistics.by_policy, driver.statistics.by_policy);
+  EXPECT_EQ(read.drivers[1].statistics.notified, 70u);
+  EXPECT_EQ(read.drivers[1].statistics.unread, 7u);
+  EXPECT_EQ(read.drivers[1].statistics.lost, driver.statistics.lost);
 
   const ControlBuffer result = MakeResult(5, "", &driver.statistics);
   EXPECT_EQ(Body<wire::Result>(result).error(), nullptr);

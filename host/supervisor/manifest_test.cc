@@ -6,6 +6,8 @@
 
 #include <string>
 
+#include "ipc/abi/notification.h"
+
 namespace bulkhead {
 namespace {
 
@@ -33,6 +35,15 @@ TEST(Manifest, ReadsAGoodOne) {
   EXPECT_EQ(manifest->workers, 2u);
 }
 
+TEST(Manifest, NamesWhatADriverMayBeTold) {
+  const auto manifest =
+      ParseManifest(With("notifications", "[\"file_renamed\", \"process_exited\"]"));
+  ASSERT_TRUE(manifest.ok()) << manifest.status();
+  EXPECT_EQ(manifest->notifications, bh_notification_bit(BH_NOTIFY_FILE_RENAMED) |
+                                         bh_notification_bit(BH_NOTIFY_PROCESS_EXITED));
+  EXPECT_EQ(ParseManifest(kGood)->notifications, 0u);
+}
+
 struct BadCase {
   const char* field;
   const char* value;
@@ -58,7 +69,9 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"library", "\"../x.so\"", "relative"},
         BadCase{"driver_abi", "9", "build the driver"}, BadCase{"callbacks", "[]", "list of names"},
         BadCase{"callbacks", "[\"file_opened\"]", "file_open"}, BadCase{"workers", "0", "from 1"},
-        BadCase{"workers", "17", "to 16"}, BadCase{"workers", "-1", "whole number"},
+        BadCase{"notifications", "[\"file_opened\"]", "file_created"},
+        BadCase{"notifications", "true", "list of names"}, BadCase{"workers", "17", "to 16"},
+        BadCase{"workers", "-1", "whole number"},
         BadCase{"checkpoint_bytes", "1e99", "whole number"},
         BadCase{"memory_mib_max", "63", "from 64"}, BadCase{"options", "[]", "must be a text"},
         BadCase{"content", "true", "object"}, BadCase{"calbacks", "[]", "is no field"}));

@@ -29,7 +29,7 @@
 
 #include "ipc/abi/channel.h"
 
-#define BH_NOTIFICATION_MAGIC 0x314e4448424b4242ull /* its version is the magic's last digit */
+#define BH_NOTIFICATION_MAGIC 0x31544e4448424b42ull /* "BKBHDNT1" read as little-endian bytes */
 #define BH_NOTIFICATION_VERSION 1u
 
 #define BH_NOTIFICATION_ENTRIES_MIN 64u
@@ -83,7 +83,7 @@ enum bh_notification_loss {
 struct bh_notify_file {
 	uint64_t device;     /* st_dev of the object */
 	uint64_t inode;      /* st_ino */
-	uint64_t change;     /* differs whenever the object's content may */
+	uint64_t change;     /* as in struct bh_file_args; 0 while somebody may still write */
 	uint64_t size;       /* bytes in the object */
 	uint32_t generation; /* of the inode number: the same number may name another file later */
 	uint32_t mode;       /* st_mode */

@@ -150,7 +150,6 @@ int bh_process_want(u64 kinds);
 void bh_process_init(void);
 /* From any context: */
 void bh_notes_who(struct bh_notification *notification, struct task_struct *task);
-u64 bh_notes_change(const struct inode *inode);
 
 /* control.c */
 extern const struct file_operations bh_control_operations;

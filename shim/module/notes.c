@@ -49,16 +49,11 @@ void bh_notes_who(struct bh_notification *notification, struct task_struct *task
 	rcu_read_unlock();
 }
 
-u64 bh_notes_change(const struct inode *inode)
-{
-	return (u64)inode->i_ctime.tv_sec * NSEC_PER_SEC + (u64)inode->i_ctime.tv_nsec;
-}
-
-static void fill_file(struct bh_notify_file *file, const struct inode *inode)
+static void fill_file(struct bh_notify_file *file, struct inode *inode)
 {
 	file->device = new_encode_dev(inode->i_sb->s_dev);
 	file->inode = inode->i_ino;
-	file->change = bh_notes_change(inode);
+	file->change = bh_change_of(inode);
 	file->size = (u64)i_size_read(inode);
 	file->generation = inode->i_generation;
 	file->mode = inode->i_mode;
@@ -102,9 +97,8 @@ static void drop_buffer(char *buffer)
 		kmem_cache_free(names_cachep, buffer);
 }
 
-static void tell(const struct bh_shim *shim, u32 kind, const struct inode *inode,
-		 struct vfsmount *mount, struct dentry *parent, const struct qstr *leaf,
-		 struct dentry *dentry)
+static void tell(const struct bh_shim *shim, u32 kind, struct inode *inode, struct vfsmount *mount,
+		 struct dentry *parent, const struct qstr *leaf, struct dentry *dentry)
 {
 	struct bh_notification notification = {.kind = kind};
 	char *buffer = name_buffer(), *buffer2 = NULL;

@@ -67,12 +67,12 @@ static void on_exec(void *data, struct task_struct *task, pid_t old_pid, struct 
 {
 	struct bh_notification notification = {};
 	struct bh_notify_process *process = &notification.body.process;
-	const struct inode *inode = file_inode(bprm->file);
+	struct inode *inode = file_inode(bprm->file);
 	char path[BH_NOTIFICATION_TEXT_BYTES], line[COMMAND_LINE_BYTES];
 
 	process->device = new_encode_dev(inode->i_sb->s_dev);
 	process->inode = inode->i_ino;
-	process->change = bh_notes_change(inode);
+	process->change = bh_change_of(inode);
 	notification.text = d_path(&bprm->file->f_path, path, sizeof(path));
 	if (IS_ERR(notification.text)) /* too long: as it was called */
 		notification.text = bprm->filename;
@@ -167,15 +167,18 @@ static int switch_module_notifier(bool on)
 int bh_process_want(u64 kinds)
 {
 	int result = switch_module_notifier(kinds & bh_notification_bit(BH_NOTIFY_MODULE_LOADED));
+	bool off = false;
 	u32 i;
 
 	for (i = 0; i < ARRAY_SIZE(probes); i++) {
+		bool before = probes[i].on;
 		int one = switch_probe(&probes[i], kinds & bh_notification_bit(probes[i].kind));
 
 		if (one)
 			result = one;
+		off |= before && !probes[i].on;
 	}
-	if (!kinds)
+	if (off)
 		tracepoint_synchronize_unregister(); /* nobody is in a probe any more */
 	return result;
 }

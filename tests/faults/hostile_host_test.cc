@@ -120,9 +120,11 @@ class HostileHost : public ::testing::Test {
     spec.driver = "hostile";
     spec.geometry = geometry_;
     spec.cache_entries = 0;
+    spec.notify_entries = BH_NOTIFICATION_ENTRIES_MIN;
     auto channel = shim_->AddChannel(spec);
     ASSERT_TRUE(channel.ok()) << channel.status();
     channel_ = *channel;
+    ASSERT_TRUE(shim_->SetNotifications(channel_, ~uint64_t{0}).ok());
     file_.reset(open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
   }
   void TearDown() override { StopCallers(); }
@@ -137,6 +139,9 @@ class HostileHost : public ::testing::Test {
           request.path = "/somewhere/or/other";
           if (random() % 2 == 0) request.descriptor = file_.get();
           request.deadline_ns = MonotonicAfterNs((1 + random() % 30) * kMs);
+          bh_notification notification = {};
+          notification.kind = BH_NOTIFY_PROCESS_CREATED;
+          shim_->Notify(notification);
           const Completion completion = shim_->Call(request);
           tally_.Add(request, completion, MonotonicNowNs());
         }
@@ -200,6 +205,9 @@ TEST_F(HostileHost, CannotHoldACallerOrLeaveAnythingBehind) {
   EXPECT_EQ(statistics->calls, tally_.calls.load());
   EXPECT_EQ(statistics->answered, tally_.answered.load());
   EXPECT_EQ(statistics->in_flight, 0u);
+  // Whatever they said about their reading: each is told, unread or lost.
+  EXPECT_EQ(statistics->notified, tally_.calls.load());
+  EXPECT_LE(statistics->unread, uint64_t{BH_NOTIFICATION_ENTRIES_MIN});
   uint64_t by_policy = 0;
   for (size_t reason = 0; reason < kNoAnswerCount; ++reason) {
     EXPECT_EQ(statistics->by_policy[reason], tally_.reasons[reason].load()) << reason;

@@ -94,7 +94,7 @@ struct bulkhead_notification {
   uint64_t cgroup; /* id of its cgroup (v2) */
   uint64_t device; /* the file, or what the process runs */
   uint64_t inode;
-  uint64_t change; /* differs whenever the content may */
+  uint64_t change; /* as in bulkhead_file; 0 while somebody may still write */
   uint64_t length; /* bytes in the file */
   uint32_t inode_generation;
   uint32_t mode;      /* st_mode */

@@ -4,10 +4,10 @@
 // (embedded), in a small process of its own (fanotify) or in the kernel (module). The supervisor
 // knows no other way to a shim.
 //
-// Channels are numbered by the shim, from 0, in the order of AddChannel; a channel lives as long as
-// its shim. Every function may be called from any thread and waits at most for a round trip to the
-// shim, bounded by a second. Errors: Unavailable when the shim is gone (a takeover may follow: the
-// observer is told), NotFound for a channel or generation that does not exist.
+// Channels are numbered by the shim, from 0; a channel lives as long as its shim. Every function may
+// be called from any thread and waits at most for a round trip to the shim, bounded by a second.
+// Errors: Unavailable when the shim is gone (a takeover may follow: the observer is told), NotFound
+// for a channel or generation that does not exist.
 #ifndef BULKHEAD_IPC_SHIM_LINK_H_
 #define BULKHEAD_IPC_SHIM_LINK_H_
 
@@ -100,6 +100,9 @@ class ShimLink {
   virtual void SetObserver(Observer* observer) = 0;  // nullptr: nobody; not owned
 
   virtual absl::StatusOr<ChannelId> AddChannel(const ChannelSpec& spec) = 0;
+  // The last generation that this channel had under a supervisor that died; 0: it is new. The next
+  // one's go on above it.
+  virtual uint32_t LastGeneration(ChannelId) { return 0; }
   virtual absl::StatusOr<ChannelDescriptors> Descriptors(ChannelId channel) = 0;
 
   // What the next generation wants to be told: bits of bh_notification_bit(). Unimplemented where

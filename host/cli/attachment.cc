@@ -7,6 +7,8 @@
 namespace bulkhead {
 namespace {
 
+constexpr uint64_t kFormerEndsWithinNs = 1'000'000'000;
+
 class WithFanotify final : public Attachment {
  public:
   explicit WithFanotify(std::unique_ptr<FanotifyAttachment> fanotify)
@@ -51,11 +53,14 @@ bh_module_guard_kind GuardKindOf(MarkKind kind) {
   }
 }
 
-// The module's guards go with its link: the hosts serve until then.
 class WithModule final : public Attachment {
  public:
   WithModule(std::unique_ptr<ModuleLink> link, const AttachmentOptions& options)
       : link_(std::move(link)), deadline_ns_(options.deadline_ns), filter_(options.filter) {}
+  // Who took over and did not get as far as guarding leaves what it found.
+  ~WithModule() override {
+    if (settled_ || !link_->found_left()) RemoveGuards();
+  }
 
   const char* name() const override { return "module"; }
   ShimLink* link() override { return link_.get(); }
@@ -66,13 +71,18 @@ class WithModule final : public Attachment {
                                (events.access ? bh_callback_bit(BH_CALLBACK_FILE_ACCESS) : 0);
     return link_->Guard(folder, GuardKindOf(kind), callbacks, deadline_ns_, filter_);
   }
+  absl::Status Settle() override {
+    absl::Status status = link_->Settle();
+    settled_ = settled_ || status.ok();
+    return status;
+  }
   Counters counters() override {
     Counters sum;
     uint64_t denied = 0;
     // A call that several drivers were asked about counts for each.
-    for (ChannelId channel = 0;; ++channel) {
+    for (ChannelId channel = 0; channel < BH_MODULE_CHANNELS_MAX; ++channel) {
       const absl::StatusOr<ChannelStatistics> one = link_->Statistics(channel);
-      if (!one.ok()) break;
+      if (!one.ok()) continue;
       sum.events += one->calls;
       denied += one->denied;
     }
@@ -87,14 +97,20 @@ class WithModule final : public Attachment {
   std::unique_ptr<ModuleLink> link_;
   const uint64_t deadline_ns_;
   const GuardFilter filter_;
+  bool settled_ = false;
 };
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Attachment>> Attachment::Create(const AttachmentOptions& options) {
   if (options.kind != "fanotify") {
-    absl::StatusOr<std::unique_ptr<ModuleLink>> link = ModuleLink::Open();
-    if (link.ok()) return std::make_unique<WithModule>(*std::move(link), options);
+    absl::StatusOr<std::unique_ptr<ModuleLink>> link = ModuleLink::Open(kFormerEndsWithinNs);
+    if (link.ok()) {
+      if ((*link)->found_left() && options.log) {
+        options.log("takes over the kernel module from a supervisor that died");
+      }
+      return std::make_unique<WithModule>(*std::move(link), options);
+    }
     if (options.kind == "module" || !absl::IsNotFound(link.status())) return link.status();
   }
   // Each event would come to user mode before it could be let go: that is what filters save.

@@ -44,6 +44,8 @@ class Attachment {
   virtual ShimLink* link() = 0;
   virtual absl::Status Guard(const std::string& folder, MarkKind kind,
                              const GuardedEvents& events) = 0;
+  // Every folder is guarded: what a supervisor that died had guarded besides is let go.
+  virtual absl::Status Settle() { return absl::OkStatus(); }
   virtual Counters counters() = 0;
   // From here on nobody waits for us.
   virtual void RemoveGuards() = 0;

@@ -149,6 +149,7 @@ int RunService(const Program& program, RunOptions options) {
       return Complain(status);
     line.Event({.text = absl::StrCat("guards ", folder, "; Ctrl-C ends it")});
   }
+  if (absl::Status status = guard.Settle(); !status.ok()) return Complain(status);
 
   if (options.ready_fd >= 0) {
     (void)!write(options.ready_fd, "\n", 1);

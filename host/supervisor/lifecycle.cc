@@ -19,10 +19,11 @@ const char* EventKindName(EventKind kind) {
   return kNames[static_cast<int>(kind)];
 }
 
-Lifecycle::Lifecycle(const LifecycleLimits& limits, uint64_t content)
+Lifecycle::Lifecycle(const LifecycleLimits& limits, uint64_t content, uint32_t last_generation)
     : limits_(limits),
       service_budget_(limits.service),
       start_budget_(limits.start),
+      generation_(last_generation),
       running_(content),
       wanted_(content),
       good_(content) {}

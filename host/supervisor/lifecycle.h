@@ -114,8 +114,9 @@ struct LifecycleLimits {
 
 class Lifecycle {
  public:
-  // `content`: the first content, taken as good; 0 for a driver without content.
-  Lifecycle(const LifecycleLimits& limits, uint64_t content);
+  // `content`: the first content, taken as good; 0 for a driver without content. `last_generation`:
+  // under a supervisor before this one; 0 for none.
+  Lifecycle(const LifecycleLimits& limits, uint64_t content, uint32_t last_generation = 0);
 
   // The one transition function.
   std::vector<ActionItem> Step(const Event& event, uint64_t now_ns);
@@ -150,7 +151,7 @@ class Lifecycle {
   RestartBudget start_budget_;
   State state_ = State::kStopped;
   bool wants_service_ = false;
-  uint32_t generation_ = 0;
+  uint32_t generation_;
   bool begun_ = false;  // the shim was told of this generation
   EndCause kill_why_ = EndCause::kKilled;
   StartReason reason_ = StartReason::kCold;

@@ -57,7 +57,8 @@ absl::Status Supervisor::AddDriver(const DriverConfig& config) {
   absl::StatusOr<ChannelId> channel = options_.link->AddChannel(spec);
   if (!channel.ok()) return channel.status();
   driver->channel = *channel;
-  driver->lifecycle = std::make_unique<Lifecycle>(options_.limits, content);
+  driver->lifecycle = std::make_unique<Lifecycle>(options_.limits, content,
+                                                  options_.link->LastGeneration(*channel));
   drivers_.push_back(std::move(driver));
   return absl::OkStatus();
 }

@@ -2,8 +2,13 @@
 /*
  * What user mode says to the kernel module. Two kinds of descriptors:
  *
- *   control   /dev/bulkhead, for the supervisor (CAP_SYS_ADMIN). What is made through it lives as
- *             long as it. read() gives struct bh_module_event, whole ones; it polls.
+ *   control   /dev/bulkhead, for one supervisor at a time (CAP_SYS_ADMIN). read() gives struct
+ *             bh_module_event, whole ones; it polls. Closed with no guard in force, all that was
+ *             made through it goes. Closed with guards in force, as by the supervisor's death,
+ *             guards, channels and policies stay: callers get what the policies say for a host that
+ *             is not there, and the next who opens it takes over. It adds its channels (one that is
+ *             what a channel left behind was continues that one, with the calls that wait in it)
+ *             and its guards, and then drops the rest with BH_CONTROL_SETTLE.
  *   host      made by BH_CONTROL_HOST and handed to one driver host: it maps the channel, waits,
  *             wakes callers and fetches the files of calls that it was given; nothing else. When
  *             its last copy is closed, as at the host's death, its generation has ended.
@@ -31,6 +36,7 @@
 #define BH_MODULE_REPLY_OFFSET (1ull << 32)
 #define BH_MODULE_NOTIFY_OFFSET (2ull << 32)
 #define BH_MODULE_NAME_BYTES 32
+#define BH_MODULE_CHANNELS_MAX 8u
 #define BH_MODULE_REASONS 5 /* enum bh_reason of shim/core */
 #define BH_MODULE_SKIPS 16
 #define BH_MODULE_EXTENSIONS 32
@@ -53,8 +59,10 @@ struct bh_module_add {
 	struct bh_geometry geometry;
 	uint32_t spin_ns;
 	uint32_t cache_entries;
-	uint32_t channel;        /* the kernel writes: its number, counted from 0 */
 	uint32_t notify_entries; /* of its notification ring; 0: none */
+	uint32_t reserved;
+	uint32_t channel;    /* the kernel writes: its number, below BH_MODULE_CHANNELS_MAX */
+	uint32_t generation; /* 0; the kernel writes: the last that a channel left behind had */
 	struct bh_module_policy policy;
 };
 
@@ -193,7 +201,11 @@ struct bh_module_ring {
 #define BH_MODULE_IOC 0xB8
 
 /* Control. EPERM, EINVAL, ENOMEM as ever. ENOENT: there is no such channel or generation. */
-#define BH_CONTROL_ADD _IOWR(BH_MODULE_IOC, 1, struct bh_module_add)    /* ENOSPC: no room */
+/*
+ * A channel left behind is continued when all before `channel` is the same. ENOSPC: no room. EBUSY:
+ * a host that was begun for the supervisor before still has it, and must end first.
+ */
+#define BH_CONTROL_ADD _IOWR(BH_MODULE_IOC, 1, struct bh_module_add)
 #define BH_CONTROL_HOST _IOW(BH_MODULE_IOC, 2, struct bh_module_host)   /* returns a descriptor */
 #define BH_CONTROL_BEGIN _IOW(BH_MODULE_IOC, 3, struct bh_module_begin) /* the last host made */
 #define BH_CONTROL_END _IOW(BH_MODULE_IOC, 4, struct bh_module_end)
@@ -204,6 +216,11 @@ struct bh_module_ring {
 #define BH_CONTROL_UNGUARD _IO(BH_MODULE_IOC, 11) /* all: whoever waits is still answered */
 #define BH_CONTROL_EXCLUDE _IOW(BH_MODULE_IOC, 9, struct bh_module_pid)
 #define BH_CONTROL_INCLUDE _IOW(BH_MODULE_IOC, 10, struct bh_module_pid)
+/*
+ * Drops what is left of the supervisor before: guards that were not set again, channels that were
+ * not continued. Whoever waits in those goes on by policy.
+ */
+#define BH_CONTROL_SETTLE _IO(BH_MODULE_IOC, 20)
 
 #define BH_CONTROL_NOTIFY _IOW(BH_MODULE_IOC, 24, struct bh_module_notify)
 #define BH_CONTROL_NOTIFY_STATISTICS _IOWR(BH_MODULE_IOC, 25, struct bh_module_notify_statistics)
@@ -221,7 +238,7 @@ struct bh_module_ring {
 #define BH_HOST_RING_INFO _IOR(BH_MODULE_IOC, 48, struct bh_module_ring)
 
 BH_ASSERT_SIZE(struct bh_module_policy, 80);
-BH_ASSERT_SIZE(struct bh_module_add, 152);
+BH_ASSERT_SIZE(struct bh_module_add, 160);
 BH_ASSERT_SIZE(struct bh_module_set_policy, 88);
 BH_ASSERT_SIZE(struct bh_module_statistics, 160);
 BH_ASSERT_SIZE(struct bh_module_begin, 32);

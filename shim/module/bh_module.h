@@ -3,7 +3,7 @@
  * The module's private structures, and what its files owe each other.
  *
  *   module     one stack of channels, some guards, one control session at a time
- *   session    an open /dev/bulkhead: channels and guards live as long as it
+ *   session    an open /dev/bulkhead; what one that died left behind is the next one's to continue
  *   channel    the core's channel, its two regions, and the files of the calls that it carries
  *   host       the descriptor of one generation; its release is that generation's end
  *
@@ -38,7 +38,7 @@ struct bh_file_entry {
 struct bh_mchannel {
 	struct kref ref; /* session, hosts and their mappings */
 	u32 number;
-	char name[BH_MODULE_NAME_BYTES];
+	struct bh_module_add made; /* as it was asked for */
 	struct bh_geometry geometry;
 	u32 slots;
 	void *private;
@@ -50,13 +50,18 @@ struct bh_mchannel {
 	struct bh_channel *core;
 	spinlock_t files_lock;
 	struct bh_file_entry *files; /* by slot */
-	struct bh_host *next_host;   /* made and not yet begun; under bh_control_mutex */
-	const struct cred *opener;   /* who opens files for hosts */
+	/* Under bh_control_mutex. */
+	struct bh_host *next_host; /* made and not yet begun */
+	u32 hosts;                 /* descriptors that are not closed yet */
+	u32 highest;               /* generation that began */
+	u32 continued;             /* times */
+	bool left;                 /* by a supervisor that died; read without the mutex, too */
 };
 
 struct bh_host {
 	struct bh_mchannel *channel;
-	u32 generation; /* 0: not begun; under bh_control_mutex */
+	const struct cred *opener; /* who opens files for it */
+	u32 generation;            /* 0: not begun; under bh_control_mutex */
 };
 
 /* One call, on its caller's stack. */
@@ -75,20 +80,23 @@ void bh_stack_init(void);
 void bh_stack_exit(void);
 struct bh_shim *bh_stack_enter(int *index); /* valid until bh_stack_leave(index) */
 void bh_stack_leave(int index);
-/* -ENOSPC, -ENOMEM. REQUIRES: bh_control_mutex */
-int bh_stack_add(struct bh_channel *channel);
+/* These from now on; NULLs are skipped. -ENOMEM. REQUIRES: bh_control_mutex */
+int bh_stack_set(struct bh_mchannel *const *channels, u32 count);
 /* Leaves none, and returns when no caller visits one any more. REQUIRES: bh_control_mutex; its
  * channels were stopped. */
 void bh_stack_clear(void);
 
 /* channel.c */
 struct bh_mchannel *bh_mchannel_create(const struct bh_module_add *add, u32 number);
+/* One left behind serves on as what is asked for now. -EINVAL, -EBUSY. REQUIRES: bh_control_mutex
+ */
+int bh_mchannel_continue(struct bh_mchannel *channel, const struct bh_module_add *add);
 void bh_mchannel_put(struct bh_mchannel *channel);
 /* Ends every wait in it: the policies answer. */
 void bh_mchannel_stop(struct bh_mchannel *channel);
 void bh_mcall_forget_file(struct bh_mcall *mcall);
 /* A new read-only descriptor of the file of this call. -ENOENT and dentry_open()'s */
-int bh_mchannel_fetch(struct bh_mchannel *channel, u32 slot, u64 ticket);
+int bh_mchannel_fetch(struct bh_mchannel *channel, u32 slot, u64 ticket, const struct cred *opener);
 
 /* platform.c */
 const struct bh_platform *bh_kernel_platform(void);
@@ -135,8 +143,10 @@ bool bh_filter_passes(const struct bh_filter *filter, const struct file *file);
 /* guards.c: where accesses are calls */
 int bh_guards_init(void);
 int bh_guards_add(const struct path *path, const struct bh_module_guard *wanted);
-void bh_guards_disarm(void); /* no new calls */
-void bh_guards_clear(void);  /* and no marks; REQUIRES: every channel was stopped */
+bool bh_guards_leave(void);    /* those in force become the next session's; false: there are none */
+int bh_guards_drop_left(void); /* those that were not added again; -ENOMEM */
+void bh_guards_disarm(void);   /* no new calls */
+void bh_guards_clear(void);    /* and no marks; REQUIRES: every channel was stopped */
 void bh_guards_exit(void);
 u64 bh_guards_filtered(void); /* accesses to what is guarded that its filters let go */
 /* Of a guard that covers the file, with a reference; NULL: none does. */

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* A channel's memory, and the files of its calls. */
-#include <linux/cred.h>
 #include <linux/file.h>
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
@@ -11,8 +10,6 @@ static void release(struct kref *ref)
 {
 	struct bh_mchannel *channel = container_of(ref, struct bh_mchannel, ref);
 
-	if (channel->opener)
-		put_cred(channel->opener);
 	vfree(channel->files);
 	vfree(channel->call_region);
 	vfree(channel->reply_region);
@@ -39,6 +36,7 @@ struct bh_mchannel *bh_mchannel_create(const struct bh_module_add *add, u32 numb
 	struct bh_mchannel *channel;
 	size_t private_bytes;
 
+	BUILD_BUG_ON(BH_MODULE_CHANNELS_MAX != BH_CHANNELS_MAX);
 	bh_channel_config_default(&config);
 	config.geometry = add->geometry;
 	to_core_policy(&add->policy, &config.policy);
@@ -55,7 +53,7 @@ struct bh_mchannel *bh_mchannel_create(const struct bh_module_add *add, u32 numb
 	kref_init(&channel->ref);
 	spin_lock_init(&channel->files_lock);
 	channel->number = number;
-	memcpy(channel->name, add->name, sizeof(channel->name));
+	channel->made = *add;
 	channel->geometry = add->geometry;
 	channel->slots = bh_slot_count(&add->geometry);
 	channel->private = vzalloc(private_bytes);
@@ -71,7 +69,6 @@ struct bh_mchannel *bh_mchannel_create(const struct bh_module_add *add, u32 numb
 		bh_mchannel_put(channel);
 		return ERR_PTR(-ENOMEM);
 	}
-	channel->opener = get_current_cred();
 	config.cookie = channel;
 	config.notify_region = channel->notify_region;
 	channel->core = bh_channel_init(channel->private, &config, bh_kernel_platform(),
@@ -81,6 +78,23 @@ struct bh_mchannel *bh_mchannel_create(const struct bh_module_add *add, u32 numb
 		return ERR_PTR(-EINVAL);
 	}
 	return channel;
+}
+
+int bh_mchannel_continue(struct bh_mchannel *channel, const struct bh_module_add *add)
+{
+	struct bh_policy policy;
+
+	/* It could still answer for its successor: nobody but its parent had power over it. */
+	if (channel->hosts)
+		return -EBUSY;
+	to_core_policy(&add->policy, &policy);
+	if (bh_channel_set_policy(channel->core, &policy))
+		return -EINVAL;
+	bh_channel_set_quarantined(channel->core, 0);
+	bh_channel_set_draining(channel->core, 0);
+	channel->continued++;
+	WRITE_ONCE(channel->left, false);
+	return 0;
 }
 
 void bh_mchannel_stop(struct bh_mchannel *channel)
@@ -106,7 +120,7 @@ void bh_mcall_forget_file(struct bh_mcall *mcall)
 	mcall->file_channel = NULL;
 }
 
-int bh_mchannel_fetch(struct bh_mchannel *channel, u32 slot, u64 ticket)
+int bh_mchannel_fetch(struct bh_mchannel *channel, u32 slot, u64 ticket, const struct cred *opener)
 {
 	struct path path = {};
 	struct file *file;
@@ -128,7 +142,7 @@ int bh_mchannel_fetch(struct bh_mchannel *channel, u32 slot, u64 ticket)
 	/* Its own accesses to this file cause no calls; what it may read, the operator's
 	 * supervisor may. */
 	file = dentry_open(&path, O_RDONLY | O_LARGEFILE | O_NOATIME | (__force int)FMODE_NONOTIFY,
-			   channel->opener);
+			   opener);
 	if (IS_ERR(file)) {
 		put_unused_fd(fd);
 		fd = PTR_ERR(file);

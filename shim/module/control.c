@@ -1,5 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* /dev/bulkhead: what a supervisor asks of us. One at a time; all that it made ends with it. */
+/*
+ * /dev/bulkhead: what a supervisor asks of us, one at a time. What it made ends with it when it has
+ * removed its guards; otherwise it died, and all stays in force for the next one:
+ *
+ *     free --open--> session --close, no guards--> free
+ *                    session --close, guards--> left --open--> session
+ *
+ * An eject, and the module's exit, tear down whatever there is.
+ */
+#define pr_fmt(format) KBUILD_MODNAME ": " format
+
 #include <linux/capability.h>
 #include <linux/file.h>
 #include <linux/pid.h>
@@ -13,14 +23,11 @@
 
 /* All under bh_control_mutex. */
 static struct file *session;
-static struct mchannels {
-	struct bh_mchannel *channel[BH_CHANNELS_MAX];
-	u32 count;
-} channels;
+static struct bh_mchannel *channels[BH_CHANNELS_MAX]; /* by number; NULL: free */
 
 static struct bh_mchannel *find(u32 number)
 {
-	return number < channels.count ? channels.channel[number] : NULL;
+	return number < BH_CHANNELS_MAX ? channels[number] : NULL;
 }
 
 static void tear_down(void)
@@ -28,15 +35,33 @@ static void tear_down(void)
 	u32 i;
 
 	bh_notes_want(0);
-	for (i = 0; i < channels.count; i++)
-		bh_mchannel_stop(channels.channel[i]);
+	for (i = 0; i < BH_CHANNELS_MAX; i++)
+		if (channels[i])
+			bh_mchannel_stop(channels[i]);
 	bh_guards_clear();
 	bh_stack_clear();
-	for (i = 0; i < channels.count; i++)
-		bh_mchannel_put(channels.channel[i]);
-	channels.count = 0;
+	for (i = 0; i < BH_CHANNELS_MAX; i++)
+		if (channels[i])
+			bh_mchannel_put(channels[i]);
+	memset(channels, 0, sizeof(channels));
 	bh_exclusions_clear();
 	bh_events_reset();
+}
+
+/* Its hosts die with it, which ends their generations. */
+static void leave_behind(void)
+{
+	bool news = false;
+	u32 i;
+
+	for (i = 0; i < BH_CHANNELS_MAX; i++)
+		if (channels[i] && !channels[i]->left) {
+			WRITE_ONCE(channels[i]->left, true);
+			news = true;
+		}
+	if (news)
+		pr_warn("the supervisor died: its guards stay in force, and callers get what its "
+			"policies say until another takes over\n");
 }
 
 void bh_control_eject(void)
@@ -53,10 +78,14 @@ static int control_open(struct inode *inode, struct file *file)
 	if (!capable(CAP_SYS_ADMIN))
 		return -EPERM;
 	mutex_lock(&bh_control_mutex);
-	if (session)
+	if (session) {
 		result = -EBUSY;
-	else
+	} else {
+		/* Of one that died: other processes may get its numbers. */
+		bh_exclusions_clear();
+		bh_events_reset();
 		result = bh_exclude(task_tgid(current));
+	}
 	if (!result)
 		session = file;
 	mutex_unlock(&bh_control_mutex);
@@ -66,34 +95,63 @@ static int control_open(struct inode *inode, struct file *file)
 static int control_release(struct inode *inode, struct file *file)
 {
 	mutex_lock(&bh_control_mutex);
-	tear_down();
+	if (bh_guards_leave())
+		leave_behind();
+	else
+		tear_down();
 	session = NULL;
 	mutex_unlock(&bh_control_mutex);
 	return 0;
+}
+
+/* One that is all that is asked for, and whose calls may still wait. */
+static struct bh_mchannel *find_left(const struct bh_module_add *add)
+{
+	u32 i;
+
+	for (i = 0; i < BH_CHANNELS_MAX; i++)
+		if (channels[i] && channels[i]->left &&
+		    !memcmp(&channels[i]->made, add, offsetof(struct bh_module_add, channel)))
+			return channels[i];
+	return NULL;
 }
 
 static long add(void __user *argument)
 {
 	struct bh_module_add add;
 	struct bh_mchannel *channel;
+	u32 number;
 	int result;
 
 	if (copy_from_user(&add, argument, sizeof(add)))
 		return -EFAULT;
-	if (add.abi != BH_MODULE_ABI || add.name[BH_MODULE_NAME_BYTES - 1])
+	if (add.abi != BH_MODULE_ABI || add.generation || add.reserved ||
+	    add.name[BH_MODULE_NAME_BYTES - 1])
 		return -EINVAL;
-	if (channels.count == BH_CHANNELS_MAX)
+	channel = find_left(&add);
+	if (channel) {
+		result = bh_mchannel_continue(channel, &add);
+		if (result)
+			return result;
+		add.channel = channel->number;
+		add.generation = channel->highest;
+		return copy_to_user(argument, &add, sizeof(add)) ? -EFAULT : 0;
+	}
+	for (number = 0; find(number); number++)
+		;
+	if (number == BH_CHANNELS_MAX)
 		return -ENOSPC;
-	channel = bh_mchannel_create(&add, channels.count);
+	channel = bh_mchannel_create(&add, number);
 	if (IS_ERR(channel))
 		return PTR_ERR(channel);
-	result = bh_stack_add(channel->core);
+	channels[number] = channel;
+	result = bh_stack_set(channels, BH_CHANNELS_MAX);
 	if (result) {
+		channels[number] = NULL;
 		bh_mchannel_put(channel);
 		return result;
 	}
-	add.channel = channels.count;
-	channels.channel[channels.count++] = channel;
+	add.channel = number;
 	return copy_to_user(argument, &add, sizeof(add)) ? -EFAULT : 0;
 }
 
@@ -200,12 +258,21 @@ static long statistics(void __user *argument)
 	return copy_to_user(argument, &out, sizeof(out)) ? -EFAULT : 0;
 }
 
+static int want_notes(void)
+{
+	u64 kinds = 0;
+	u32 i;
+
+	for (i = 0; i < BH_CHANNELS_MAX; i++)
+		if (channels[i])
+			kinds |= channels[i]->notify_kinds;
+	return bh_notes_want(kinds);
+}
+
 static long set_notify(void __user *argument)
 {
 	struct bh_module_notify wanted;
 	struct bh_mchannel *channel;
-	u64 kinds = 0;
-	u32 i;
 
 	if (copy_from_user(&wanted, argument, sizeof(wanted)))
 		return -EFAULT;
@@ -214,9 +281,7 @@ static long set_notify(void __user *argument)
 		return channel ? -EINVAL : -ENOENT;
 	channel->notify_kinds = channel->notify_region ? wanted.kinds : 0;
 	bh_channel_set_notifications(channel->core, wanted.kinds);
-	for (i = 0; i < channels.count; i++)
-		kinds |= channels.channel[i]->notify_kinds;
-	return bh_notes_want(kinds);
+	return want_notes();
 }
 
 static long notify_statistics(void __user *argument)
@@ -255,6 +320,29 @@ static long add_guard(void __user *argument)
 	result = bh_guards_add(&place->f_path, &wanted);
 	fput(place);
 	return result;
+}
+
+static long settle(void)
+{
+	struct bh_mchannel *kept[BH_CHANNELS_MAX] = {};
+	long result = bh_guards_drop_left();
+	u32 i;
+
+	for (i = 0; i < BH_CHANNELS_MAX; i++)
+		if (channels[i] && !channels[i]->left)
+			kept[i] = channels[i];
+	if (!result)
+		result = bh_stack_set(kept, BH_CHANNELS_MAX);
+	if (result)
+		return result;
+	/* The stack before holds them for those who are in there. */
+	for (i = 0; i < BH_CHANNELS_MAX; i++)
+		if (channels[i] && !kept[i]) {
+			bh_mchannel_stop(channels[i]);
+			bh_mchannel_put(channels[i]);
+			channels[i] = NULL;
+		}
+	return want_notes();
 }
 
 static long exclude(void __user *argument, bool in)
@@ -308,6 +396,8 @@ static long control_locked(unsigned int command, void __user *argument)
 		return exclude(argument, false);
 	case BH_CONTROL_INCLUDE:
 		return exclude(argument, true);
+	case BH_CONTROL_SETTLE:
+		return settle();
 	default:
 		return -ENOTTY;
 	}

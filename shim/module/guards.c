@@ -24,22 +24,26 @@
 #define WRITER_GONE FS_CLOSE_WRITE
 
 struct guard {
-	struct guard *next; /* not changed once it is in the list */
+	struct guard __rcu *next;
 	struct path path;
 	u32 kind;
 	u64 callbacks;
 	struct bh_filter filter;
+	bool left; /* by a session that died; under bh_control_mutex */
 };
 
-/* Read under RCU; guards come one by one, and go all at once. */
+/* Read under RCU; changed under bh_control_mutex. */
 static struct guard __rcu *guards;
 static u64 deadline_ns; /* of all of them */
 static DEFINE_PER_CPU(u64, filtered);
 static struct kmem_cache *paths; /* buffers for d_path() */
 /* Under bh_control_mutex. */
-static u32 guard_count; /* since marks were cleared */
+static u32 guard_count;
 static struct fsnotify_group *group;
-static struct fsnotify_mark *marks[GUARDS_MAX]; /* one for each file system */
+static struct { /* one for each file system that has a guard, which keeps it */
+	struct super_block *sb;
+	struct fsnotify_mark *mark;
+} marks[GUARDS_MAX];
 static u32 mark_count;
 
 static bool covers(const struct guard *guard, const struct path *path)
@@ -67,7 +71,8 @@ static enum concern concern_of(const struct file *file, u32 callback)
 	const struct guard *guard;
 
 	rcu_read_lock();
-	for (guard = rcu_dereference(guards); guard && concern != TO_BE_ASKED; guard = guard->next)
+	for (guard = rcu_dereference(guards); guard && concern != TO_BE_ASKED;
+	     guard = rcu_dereference(guard->next))
 		if ((guard->callbacks & bh_callback_bit(callback)) && covers(guard, &file->f_path))
 			concern = bh_filter_passes(&guard->filter, file) ? TO_BE_ASKED : FILTERED;
 	rcu_read_unlock();
@@ -80,7 +85,8 @@ struct vfsmount *bh_guards_mount(struct dentry *dentry)
 	const struct guard *guard;
 
 	rcu_read_lock();
-	for (guard = rcu_dereference(guards); guard && !mount; guard = guard->next) {
+	for (guard = rcu_dereference(guards); guard && !mount;
+	     guard = rcu_dereference(guard->next)) {
 		/* How it was reached is not told: what lies below a mount's root is in it. */
 		struct path path = {.mnt = guard->path.mnt, .dentry = dentry};
 
@@ -227,11 +233,34 @@ static int mark_file_system(struct super_block *sb)
 	mark->mask = DECIDING | WRITER_GONE;
 	result = fsnotify_add_mark(mark, &sb->s_fsnotify_marks, FSNOTIFY_OBJ_TYPE_SB, 0, NULL);
 	if (!result) {
-		marks[mark_count++] = mark; /* at most one for each guard */
+		marks[mark_count].sb = sb;
+		marks[mark_count++].mark = mark; /* at most one for each guard */
 		return 0;
 	}
 	fsnotify_put_mark(mark);
 	return result == -EEXIST ? 0 : result; /* another guard's */
+}
+
+static void unmark(u32 i)
+{
+	fsnotify_destroy_mark(marks[i].mark, group);
+	fsnotify_put_mark(marks[i].mark);
+	marks[i] = marks[--mark_count];
+}
+
+static struct guard *locked(struct guard __rcu *guard)
+{
+	return rcu_dereference_protected(guard, lockdep_is_held(&bh_control_mutex));
+}
+
+static bool has_guard(const struct super_block *sb)
+{
+	const struct guard *guard;
+
+	for (guard = locked(guards); guard; guard = locked(guard->next))
+		if (guard->path.dentry->d_sb == sb)
+			return true;
+	return false;
 }
 
 static void free_guard(struct guard *guard)
@@ -241,12 +270,46 @@ static void free_guard(struct guard *guard)
 	kfree(guard);
 }
 
+/* The guard of this kind and place that the session before left; NULL: there is none. */
+static struct guard *find_left(u32 kind, const struct path *path)
+{
+	struct guard *guard;
+
+	for (guard = locked(guards); guard; guard = locked(guard->next))
+		if (guard->left && guard->kind == kind && path_equal(&guard->path, path))
+			return guard;
+	return NULL;
+}
+
+static void unmark_what_has_no_guard(void)
+{
+	u32 i;
+
+	for (i = mark_count; i-- > 0;)
+		if (!has_guard(marks[i].sb))
+			unmark(i);
+}
+
+static void drop(struct guard *guard)
+{
+	struct guard __rcu **link = &guards;
+
+	while (locked(*link) != guard)
+		link = &locked(*link)->next;
+	rcu_assign_pointer(*link, locked(guard->next));
+	guard_count--;
+	synchronize_rcu();
+	unmark_what_has_no_guard();
+	free_guard(guard);
+}
+
 int bh_guards_add(const struct path *path, const struct bh_module_guard *wanted)
 {
+	struct guard *left = find_left(wanted->kind, path);
 	struct guard *guard;
 	int result;
 
-	if (guard_count == GUARDS_MAX)
+	if (guard_count == GUARDS_MAX && !left)
 		return -ENOSPC;
 	guard = kzalloc(sizeof(*guard), GFP_KERNEL_ACCOUNT);
 	if (!guard)
@@ -264,27 +327,58 @@ int bh_guards_add(const struct path *path, const struct bh_module_guard *wanted)
 	if (!result)
 		result = bh_notes_add(path->dentry->d_sb);
 	if (result) {
+		unmark_what_has_no_guard();
 		free_guard(guard);
 		return result;
 	}
 	WRITE_ONCE(deadline_ns, wanted->deadline_ns);
-	guard->next = rcu_dereference_protected(guards, lockdep_is_held(&bh_control_mutex));
+	RCU_INIT_POINTER(guard->next, locked(guards));
 	rcu_assign_pointer(guards, guard);
 	guard_count++;
+	if (left)
+		drop(left);
 	return 0;
+}
+
+bool bh_guards_leave(void)
+{
+	struct guard *guard;
+
+	for (guard = locked(guards); guard; guard = locked(guard->next))
+		guard->left = true;
+	return guard_count != 0;
+}
+
+int bh_guards_drop_left(void)
+{
+	struct guard *guard, *next;
+	int result = 0;
+
+	/* They know file systems by what a guard keeps. What happens meanwhile is not told of. */
+	bh_notes_clear();
+	for (guard = locked(guards); guard; guard = next) {
+		next = locked(guard->next);
+		if (guard->left)
+			drop(guard);
+	}
+	for (guard = locked(guards); guard && !result; guard = locked(guard->next))
+		result = bh_notes_add(guard->path.dentry->d_sb);
+	return result;
 }
 
 void bh_guards_disarm(void)
 {
-	struct guard *last = rcu_dereference_protected(guards, lockdep_is_held(&bh_control_mutex));
+	struct guard *last = locked(guards);
 
 	if (!last)
 		return;
 	bh_notes_clear();
 	RCU_INIT_POINTER(guards, NULL);
 	synchronize_rcu();
+	guard_count = 0;
+	unmark_what_has_no_guard();
 	while (last) {
-		struct guard *next = last->next;
+		struct guard *next = locked(last->next);
 
 		free_guard(last);
 		last = next;
@@ -305,13 +399,6 @@ void bh_guards_clear(void)
 	int cpu;
 
 	bh_guards_disarm();
-	guard_count = 0;
-	while (mark_count) {
-		struct fsnotify_mark *mark = marks[--mark_count];
-
-		fsnotify_destroy_mark(mark, group);
-		fsnotify_put_mark(mark);
-	}
 	/* Marks go when no caller is left in them: those that waited for a host have been let go.
 	 */
 	fsnotify_wait_marks_destroyed();

@@ -4,6 +4,7 @@
  * it asks for is checked here; what it writes into the reply region, the core checks.
  */
 #include <linux/anon_inodes.h>
+#include <linux/cred.h>
 #include <linux/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
@@ -109,7 +110,7 @@ static long wait_for_call(struct bh_mchannel *channel, void __user *argument)
 	return result == -ETIME ? -ETIMEDOUT : 0;
 }
 
-static long fetch(struct bh_mchannel *channel, void __user *argument)
+static long fetch(struct bh_host *host, void __user *argument)
 {
 	struct bh_module_fetch wanted;
 
@@ -117,7 +118,7 @@ static long fetch(struct bh_mchannel *channel, void __user *argument)
 		return -EFAULT;
 	if (wanted.reserved)
 		return -EINVAL;
-	return bh_mchannel_fetch(channel, wanted.slot, wanted.ticket);
+	return bh_mchannel_fetch(host->channel, wanted.slot, wanted.ticket, host->opener);
 }
 
 static long ring_info(const struct bh_mchannel *channel, void __user *argument)
@@ -151,7 +152,7 @@ static long host_ioctl(struct file *file, unsigned int command, unsigned long ar
 		bh_word_wake(&reply_slot(channel, argument)->bell);
 		return 0;
 	case BH_HOST_FETCH:
-		return fetch(channel, pointer);
+		return fetch(host, pointer);
 	case BH_HOST_RING_INFO:
 		return ring_info(channel, pointer);
 	default:
@@ -175,6 +176,13 @@ static u32 end_of(const struct task_struct *task)
 	}
 }
 
+static void free_host(struct bh_host *host)
+{
+	put_cred(host->opener);
+	bh_mchannel_put(host->channel);
+	kfree(host);
+}
+
 static int host_release(struct inode *inode, struct file *file)
 {
 	struct bh_host *host = file->private_data;
@@ -183,12 +191,12 @@ static int host_release(struct inode *inode, struct file *file)
 	mutex_lock(&bh_control_mutex);
 	if (channel->next_host == host)
 		channel->next_host = NULL;
+	channel->hosts--;
 	/* Not an error when it has ended already: the supervisor may have been told first. */
 	if (host->generation)
 		bh_channel_end_generation(channel->core, host->generation, end_of(current));
 	mutex_unlock(&bh_control_mutex);
-	bh_mchannel_put(channel);
-	kfree(host);
+	free_host(host);
 	return 0;
 }
 
@@ -208,14 +216,15 @@ int bh_host_create(struct bh_mchannel *channel)
 	if (!host)
 		return -ENOMEM;
 	host->channel = channel;
+	host->opener = get_current_cred();
 	kref_get(&channel->ref);
 	fd = anon_inode_getfd("[bulkhead-host]", &host_operations, host, O_RDWR | O_CLOEXEC);
 	if (fd < 0) {
-		bh_mchannel_put(channel);
-		kfree(host);
+		free_host(host);
 		return fd;
 	}
 	channel->next_host = host;
+	channel->hosts++;
 	return fd;
 }
 
@@ -226,10 +235,14 @@ int bh_host_begin(struct bh_mchannel *channel, const struct bh_module_begin *beg
 	if (!host)
 		return -ENOENT;
 	bh_channel_set_callbacks(channel->core, begin->callbacks, begin->descriptor_callbacks);
-	bh_channel_set_content_version(channel->core, begin->content_version);
+	/* Each supervisor counts its contents anew: verdicts about another's are not to be found.
+	 */
+	bh_channel_set_content_version(channel->core,
+				       begin->content_version | (u64)channel->continued << 48);
 	if (bh_channel_begin_generation(channel->core, begin->generation))
 		return -EINVAL;
 	host->generation = begin->generation;
+	channel->highest = begin->generation;
 	channel->next_host = NULL;
 	return 0;
 }

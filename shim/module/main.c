@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Coming, going, and the operator's last word: /sys/module/bulkhead/parameters/eject. */
+#define pr_fmt(format) KBUILD_MODNAME ": " format
+
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 
@@ -44,10 +46,11 @@ static int __init start(void)
 	return result;
 }
 
-/* Nobody has a descriptor of ours, so nothing is guarded and nobody waits. */
+/* Nobody has a descriptor of ours. What a supervisor that died left behind is still there. */
 static void __exit stop(void)
 {
 	misc_deregister(&device);
+	bh_control_eject();
 	bh_stack_exit();
 	bh_guards_exit();
 }

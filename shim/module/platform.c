@@ -86,6 +86,9 @@ static void event(void *context, void *cookie, u32 event, u32 detail, u32 genera
 {
 	struct bh_mchannel *channel = cookie;
 
+	/* Nobody's, whoever has its number now. */
+	if (READ_ONCE(channel->left))
+		return;
 	bh_events_post(channel->number, event, detail, generation, call_id);
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The stack of channels: read by every call, replaced as a whole. */
+/* The stack of channels: read by every call, replaced as a whole. It holds its channels. */
 #include <linux/slab.h>
 #include <linux/srcu.h>
 
@@ -8,6 +8,8 @@
 struct stack {
 	struct bh_shim shim;
 	struct rcu_head rcu;
+	struct bh_mchannel *channel[BH_CHANNELS_MAX];
+	u32 count;
 };
 
 DEFINE_STATIC_SRCU(stack_srcu);
@@ -38,7 +40,12 @@ void bh_stack_leave(int index) __releases(&stack_srcu)
 
 static void free_stack(struct rcu_head *rcu)
 {
-	kfree(container_of(rcu, struct stack, rcu));
+	struct stack *stack = container_of(rcu, struct stack, rcu);
+	u32 i;
+
+	for (i = 0; i < stack->count; i++)
+		bh_mchannel_put(stack->channel[i]);
+	kfree(stack);
 }
 
 static void replace(struct stack *next)
@@ -50,17 +57,21 @@ static void replace(struct stack *next)
 		call_srcu(&stack_srcu, &last->rcu, free_stack);
 }
 
-int bh_stack_add(struct bh_channel *channel)
+int bh_stack_set(struct bh_mchannel *const *channels, u32 count)
 {
 	struct stack *next = kzalloc(sizeof(*next), GFP_KERNEL);
-	struct stack *last = rcu_dereference_protected(present, lockdep_is_held(&bh_control_mutex));
+	u32 i;
 
 	if (!next)
 		return -ENOMEM;
-	next->shim = last->shim;
-	if (bh_shim_add(&next->shim, channel)) {
-		kfree(next);
-		return -ENOSPC;
+	bh_shim_init(&next->shim, bh_kernel_platform());
+	for (i = 0; i < count; i++) {
+		if (!channels[i])
+			continue;
+		/* There is room: there are no more numbers than places. */
+		bh_shim_add(&next->shim, channels[i]->core);
+		kref_get(&channels[i]->ref);
+		next->channel[next->count++] = channels[i];
 	}
 	replace(next);
 	return 0;

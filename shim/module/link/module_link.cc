@@ -4,23 +4,28 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <functional>
 #include <string_view>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "ipc/check.h"
 #include "ipc/host_transport.h"
+#include "ipc/monotonic.h"
 #include "shim/core/bulkhead_core.h"
 
 namespace bulkhead {
 namespace {
 
 constexpr const char* kDevice = "/dev/bulkhead";
+// They get SIGKILL when their supervisor dies.
+constexpr uint64_t kHostsEndWithinNs = kNanosecondsPerSecond;
 
 static_assert(BH_MODULE_REASONS == kNoAnswerCount);
 static_assert(int{BH_MODULE_REASONS} == int{BH_REASON_COUNT});
@@ -68,6 +73,19 @@ absl::StatusOr<bh_module_filter> FillFilter(const GuardFilter& filter,
   return to;
 }
 
+// A process that was killed closes its descriptors one after another, and its hosts after it: tries
+// again for so long while the kernel says that somebody still has what is asked for. 0 or the
+// errno.
+int UnlessBusy(uint64_t wait_ns, const std::function<int()>& attempt) {
+  constexpr timespec kPause = {.tv_sec = 0, .tv_nsec = 5'000'000};
+  const uint64_t until_ns = MonotonicAfterNs(wait_ns);
+  for (;;) {
+    const int error = attempt();
+    if (error != EBUSY || MonotonicNowNs() >= until_ns) return error;
+    nanosleep(&kPause, nullptr);
+  }
+}
+
 absl::Status Refused(int error) {
   switch (error) {
     case ENOENT:
@@ -86,12 +104,23 @@ absl::Status Refused(int error) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ModuleLink>> ModuleLink::Open() {
-  UniqueFd device(open(kDevice, O_RDWR | O_CLOEXEC | O_NONBLOCK));
-  if (!device.valid()) return Refused(errno);
+absl::StatusOr<std::unique_ptr<ModuleLink>> ModuleLink::Open(uint64_t wait_ns) {
+  UniqueFd device;
+  if (const int error = UnlessBusy(wait_ns,
+                                   [&device] {
+                                     device.reset(open(kDevice, O_RDWR | O_CLOEXEC | O_NONBLOCK));
+                                     return device.valid() ? 0 : errno;
+                                   });
+      error != 0) {
+    return Refused(error);
+  }
   UniqueFd stop(eventfd(0, EFD_CLOEXEC));
   if (!stop.valid()) return absl::ErrnoToStatus(errno, "an eventfd");
-  return std::unique_ptr<ModuleLink>(new ModuleLink(std::move(device), std::move(stop)));
+  std::unique_ptr<ModuleLink> link(new ModuleLink(std::move(device), std::move(stop)));
+  for (ChannelId channel = 0; channel < BH_MODULE_CHANNELS_MAX; ++channel) {
+    if (link->Statistics(channel).ok()) link->found_left_ = true;
+  }
+  return link;
 }
 
 ModuleLink::ModuleLink(UniqueFd device, UniqueFd stop)
@@ -167,8 +196,21 @@ absl::StatusOr<ChannelId> ModuleLink::AddChannel(const ChannelSpec& spec) {
   add.cache_entries = spec.cache_entries;
   add.notify_entries = spec.notify_entries;
   add.policy = PolicyOf(spec.policy);
-  if (absl::Status status = Say(BH_CONTROL_ADD, &add, "a channel"); !status.ok()) return status;
+  const int error = UnlessBusy(kHostsEndWithinNs, [this, &add] {
+    return ioctl(device_.get(), BH_CONTROL_ADD, &add) == 0 ? 0 : errno;
+  });
+  if (error == EBUSY) {
+    return absl::UnavailableError(absl::StrCat("a host of a supervisor that died still serves '",
+                                               spec.driver, "': end it, or run 'bulkhead eject'"));
+  }
+  if (error != 0) return absl::ErrnoToStatus(error, "the kernel module: a channel");
+  BULKHEAD_CHECK(add.channel < last_generation_.size());
+  last_generation_[add.channel] = add.generation;
   return add.channel;
+}
+
+uint32_t ModuleLink::LastGeneration(ChannelId channel) {
+  return channel < last_generation_.size() ? last_generation_[channel].load() : 0;
 }
 
 absl::StatusOr<ChannelDescriptors> ModuleLink::Descriptors(ChannelId channel) {

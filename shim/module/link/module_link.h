@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // ModuleLink: a supervisor's way to the shim in the kernel, /dev/bulkhead. The kernel serves one
-// supervisor at a time, and forgets what it was told when the link is gone: nothing is guarded any
-// more, and whoever waits goes on.
+// supervisor at a time. When its link is gone after RemoveGuards(), nothing is left of it. When it
+// died, the kernel holds on to what it was told: guards stay in force, callers get what the
+// policies say, and the next link finds its channels by name and goes on with them.
 //
 // Threads: as ShimLink. A thread of the link's reads what the kernel raises.
 #ifndef BULKHEAD_SHIM_MODULE_LINK_MODULE_LINK_H_
 #define BULKHEAD_SHIM_MODULE_LINK_MODULE_LINK_H_
 
+#include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -38,9 +41,9 @@ struct GuardFilter {
 class ModuleLink final : public ShimLink {
  public:
   // NotFound: the module is not loaded. PermissionDenied: not root. AlreadyExists: another
-  // supervisor has it. Each says what to do.
-  static absl::StatusOr<std::unique_ptr<ModuleLink>> Open();
-  ~ModuleLink() override;
+  // supervisor has it, and still has it when `wait_ns` are over. Each says what to do.
+  static absl::StatusOr<std::unique_ptr<ModuleLink>> Open(uint64_t wait_ns = 0);
+  ~ModuleLink() override;  // removes no guards
 
   // Accesses to regular files in and below this directory are calls from now on. `callbacks`:
   // bits of bh_callback_bit(). `deadline_ns` is a span, of all guards.
@@ -50,8 +53,15 @@ class ModuleLink final : public ShimLink {
   // Takes all guards away. Whoever waits is still answered.
   absl::Status RemoveGuards() { return Say(BH_CONTROL_UNGUARD, nullptr, "the guards' end"); }
 
+  // All channels and guards are there: what is left of a supervisor that died, and was not named
+  // again, goes. Whoever waits there goes on by policy.
+  absl::Status Settle() { return Say(BH_CONTROL_SETTLE, nullptr, "the end of a take-over"); }
+  bool found_left() const { return found_left_; }  // channels of one that died
+
   void SetObserver(Observer* observer) override;
+  // Unavailable: a host of a supervisor that died is still there.
   absl::StatusOr<ChannelId> AddChannel(const ChannelSpec& spec) override;
+  uint32_t LastGeneration(ChannelId channel) override;
   // All are the descriptor of the next generation's host, which ends when its last copy is
   // closed.
   absl::StatusOr<ChannelDescriptors> Descriptors(ChannelId channel) override;
@@ -76,7 +86,9 @@ class ModuleLink final : public ShimLink {
   void Deliver(const bh_module_event& event);
 
   const UniqueFd device_;
-  const UniqueFd stop_;        // readable: the thread is to end
+  const UniqueFd stop_;  // readable: the thread is to end
+  std::array<std::atomic<uint32_t>, BH_MODULE_CHANNELS_MAX> last_generation_ = {};
+  bool found_left_ = false;    // not changed after Open()
   std::mutex observer_mutex_;  // held through a delivery, so that SetObserver(nullptr) is final
   Observer* observer_ = nullptr;
   std::thread reader_;

@@ -13,6 +13,7 @@
 #include "CLI/CLI.hpp"
 #include "host/cli/demo.h"
 #include "host/cli/doctor.h"
+#include "host/cli/eject.h"
 #include "host/cli/program.h"
 #include "host/cli/run.h"
 #include "host/cli/scan.h"
@@ -59,6 +60,7 @@ int main(int argc, char** argv) {
   bulkhead::AddRun(app, program, &run);
   bulkhead::AddScan(app, program, &run);
   bulkhead::AddDoctor(app, program, &run);
+  bulkhead::AddEject(app, program, &run);
   bulkhead::AddDemo(app, program, &run);
   bulkhead::AddStorm(app, program, &run);
   try {

@@ -2,28 +2,8 @@
 # The guest script of kernel.module: our own module between the guest's kernel and drivers in user
 # mode. BULKHEAD_BUILD is the build folder.
 . /guest/lib
-bulkhead=$BULKHEAD_BUILD/bin/bulkhead
-guarded=/tmp/guarded
-mkdir $guarded
+. $BULKHEAD_TESTS/module_lib.sh
 
-# expect NAME COMMAND...: passed when the command succeeds.
-expect() {
-  local name=$1
-  shift
-  if "$@"; then result passed "$name"; else result failed "$name" "$*"; fi
-}
-refused() { ! cat "$1" >/dev/null 2>&1; }
-loaded() { grep -q '^bulkhead ' /proc/modules; }
-
-# Starts `bulkhead run` with the module; returns when the folder is guarded.
-start() {
-  rm -f /tmp/ready
-  mkfifo /tmp/ready
-  $bulkhead run --attach module --guard $guarded --ready-fd 3 "$@" >/tmp/run.out 2>&1 3>/tmp/ready &
-  supervisor=$!
-  read -r _ </tmp/ready || { result failed start "$(cat /tmp/run.out)"; exit 1; }
-}
-stop() { kill -INT $supervisor && wait $supervisor; }
 filtered() { $bulkhead status | sed -n 's/.*no driver about \([0-9]*\) filtered.*/\1/p'; }
 # calls_of COMMAND...: how many calls it makes, whether it succeeds or not.
 calls_of() {
@@ -32,9 +12,6 @@ calls_of() {
   echo $(($(count calls) - before))
 }
 append() { echo more >>"$1"; }
-# count FIELD: of the one driver, from `bulkhead status`.
-count() { $bulkhead status | sed -n "s/.* \([0-9]*\) $1.*/\1/p"; }
-host() { $bulkhead status | sed -n 's/.* pid \([0-9]*\), content.*/\1/p'; }
 
 echo clean >$guarded/clean
 echo elsewhere >/tmp/elsewhere
@@ -58,8 +35,7 @@ expect ends_in_order stop
 calls=
 
 # The verdict reaches the caller, and follows the file.
-# The EICAR test string, put together here so that no file of the tree holds it.
-printf '%s%s' 'X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR' '-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*' >$guarded/eicar
+make_infected $guarded/eicar
 chmod +x $guarded/eicar
 start --driver scanner
 expect refuses_the_infected_file refused $guarded/eicar

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// bulkhead eject: the operator's last word to the kernel module. Asks no supervisor.
+#ifndef BULKHEAD_HOST_CLI_EJECT_H_
+#define BULKHEAD_HOST_CLI_EJECT_H_
+
+#include <functional>
+
+#include "CLI/CLI.hpp"
+#include "host/cli/program.h"
+
+namespace bulkhead {
+
+void AddEject(CLI::App& app, const Program& program, std::function<int()>* run);
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_HOST_CLI_EJECT_H_

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+# For guest scripts about the kernel module: '. $BULKHEAD_TESTS/module_lib.sh' after /guest/lib.
+# BULKHEAD_BUILD is the build folder.
+bulkhead=$BULKHEAD_BUILD/bin/bulkhead
+guarded=/tmp/guarded
+mkdir -p $guarded
+
+# expect NAME COMMAND...: passed when the command succeeds.
+expect() {
+  local name=$1
+  shift
+  if "$@"; then result passed "$name"; else result failed "$name" "$*"; fi
+}
+refused() { ! cat "$1" >/dev/null 2>&1; }
+loaded() { grep -q '^bulkhead ' /proc/modules; }
+
+# Starts `bulkhead run` with the module; returns when the folder is guarded. What it printed is left
+# in /tmp/run.out.
+start() {
+  rm -f /tmp/ready
+  mkfifo /tmp/ready
+  $bulkhead run --attach module --guard $guarded --ready-fd 3 "$@" >/tmp/run.out 2>&1 3>/tmp/ready &
+  supervisor=$!
+  read -r _ </tmp/ready || { result failed start "$(cat /tmp/run.out)"; exit 1; }
+}
+stop() { kill -INT $supervisor && wait $supervisor; }
+# The supervisor is dead when it returns.
+die() { kill -KILL $supervisor; wait $supervisor; }
+# count FIELD: of the one driver, from `bulkhead status`.
+count() { $bulkhead status | sed -n "s/.* \([0-9]*\) $1.*/\1/p"; }
+host() { $bulkhead status | sed -n 's/.* pid \([0-9]*\), content.*/\1/p'; }
+
+# make_infected PATH: the EICAR test string, put together here so that no file of the tree holds it.
+make_infected() {
+  printf '%s%s' 'X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR' '-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*' >"$1"
+}
+# Whole seconds.
+now() { cut -d . -f 1 /proc/uptime; }

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+# The guest script of kernel.session: what a supervisor that died leaves behind in the kernel, who
+# takes it over, and what ends it.
+. /guest/lib
+. $BULKHEAD_TESTS/module_lib.sh
+
+mkdir /tmp/other
+echo clean >$guarded/clean
+make_infected $guarded/eicar
+make_infected /tmp/other/eicar
+
+# An open that waits in the kernel when this returns: `waiter`.
+wait_for_a_host() {
+  cat "$1" >/dev/null 2>&1 &
+  waiter=$!
+  while [ -e /proc/$waiter ] && ! grep -q bh_word_wait /proc/$waiter/stack; do :; done
+}
+waits() { grep -q bh_word_wait /proc/$waiter/stack 2>/dev/null; }
+allowed() { wait $waiter; }
+denied() { ! wait $waiter; }
+fails() { ! "$@" 2>/dev/null; }
+generation() { $bulkhead status | sed -n 's/.*generation \([0-9]*\),.*/\1/p'; }
+nobody_has_it() {
+  local until=$(($(now) + 20))
+  while [ "$(cat /sys/module/bulkhead/refcnt)" != 0 ]; do [ "$(now)" -lt $until ] || return 1; done
+}
+quickly() { # COMMAND...: within half of the deadline
+  local from=$(now)
+  "$@" && [ $(($(now) - from)) -lt 30 ]
+}
+
+insmod /modules/bulkhead.ko
+
+# The next one goes on where the one that died left off.
+start --driver scanner --deadline 60s
+expect a_host_refuses refused $guarded/eicar
+before=$(generation)
+die
+wait_for_a_host $guarded/eicar
+infected=$waiter
+expect callers_wait_when_the_supervisor_died waits
+expect nobody_has_a_descriptor nobody_has_it
+wait_for_a_host $guarded/clean
+start --driver scanner --deadline 60s
+expect says_that_it_takes_over grep -q 'takes over the kernel module' /tmp/run.out
+expect who_waited_for_a_clean_file_gets_it allowed
+waiter=$infected
+expect who_waited_for_an_infected_one_does_not denied
+expect its_calls_are_of_the_same_channel [ "$(count 'by policy')" = 0 ]
+expect generations_go_on [ "$(generation)" -gt "$before" ]
+expect ends_in_order stop
+expect nothing_is_left_of_an_orderly_end cat $guarded/eicar
+
+# Again and again.
+start --driver scanner --deadline 60s
+for round in 1 2 3 4 5; do
+  die
+  wait_for_a_host $guarded/eicar
+  start --driver scanner --deadline 60s
+  denied || break
+done
+expect takes_over_again_and_again [ $round = 5 ]
+expect its_generations_add_up [ "$(generation)" -ge 6 ]
+expect nothing_was_answered_by_policy [ "$(count 'by policy')" = 0 ]
+
+# What the operator wants while no host is there.
+die
+start --driver scanner --deadline 60s --on-crashed deny --on-absent deny
+die
+nobody_has_it
+expect denies_by_policy refused $guarded/clean
+expect starting_what_can_not_start fails $bulkhead run --attach module --driver nothing \
+  --guard $guarded
+expect changes_nothing refused $guarded/clean
+# With nobody waiting: it also closes a fanotify group, which waits for them.
+expect doctor_looks sh -c "$bulkhead doctor | grep -q '^attachment module  *works'"
+expect and_changes_nothing refused $guarded/clean
+start --driver scanner --deadline 60s --on-crashed allow --on-absent allow
+expect another_policy_is_in_force cat $guarded/clean
+die
+nobody_has_it
+expect allows_by_policy cat $guarded/eicar
+
+# Another driver, another folder: what the former had, and nobody wants, is dropped.
+start --driver scanner --deadline 60s --guard /tmp/other
+die
+wait_for_a_host /tmp/other/eicar
+start --driver null --deadline 60s
+expect lets_go_who_waited_for_what_is_gone quickly allowed
+expect serves_with_another_driver cat $guarded/eicar
+calls=$(count calls)
+expect guards_no_more cat /tmp/other/eicar
+expect asks_nobody_there [ "$(count calls)" = "$calls" ]
+die
+
+# The operator's word, and the module's end.
+wait_for_a_host $guarded/eicar
+expect eject $bulkhead eject
+expect lets_waiting_callers_go quickly allowed
+expect guards_nothing cat $guarded/eicar
+start --driver scanner --deadline 60s
+expect guards_again refused $guarded/eicar
+die
+wait_for_a_host $guarded/eicar
+nobody_has_it
+expect unload rmmod bulkhead
+expect unloading_lets_callers_go quickly allowed
+expect opens_without_the_module cat $guarded/eicar
+expect ejects_what_is_not_there $bulkhead eject --unload
+
+# And in the middle of service, with a driver that does not answer.
+insmod /modules/bulkhead.ko
+echo clean >$guarded/hang-up
+start --driver faulty --deadline 60s
+wait_for_a_host $guarded/hang-up
+expect unloads_at_once quickly $bulkhead eject --unload
+expect lets_go_who_waited_for_a_hung_driver quickly allowed
+expect its_supervisor_is_gone fails wait $supervisor
+expect opens_without_it cat $guarded/eicar
+! loaded || result failed gone "still loaded"

@@ -27,10 +27,12 @@ constexpr int kReadyWithinMs = 40'000;
 
 // As the operator would type it.
 std::vector<std::string> Words(const Program& program, const ServiceOptions& options,
-                               const std::string& folder, const std::string& json, bool quiet,
-                               int ready_fd) {
+                               const std::string& attach, const std::string& folder,
+                               const std::string& json, bool quiet, int ready_fd) {
   std::vector<std::string> words = {program.folder + "/bulkhead",
                                     "run",
+                                    "--attach",
+                                    attach,
                                     "--guard",
                                     folder,
                                     "--deadline",
@@ -64,15 +66,15 @@ absl::StatusOr<std::unique_ptr<GuardedFolder>> GuardedFolder::Create() {
   return made;
 }
 
-absl::Status GuardedFolder::Guard(const Program& program, const ServiceOptions& options,
-                                  bool quiet) {
+absl::Status GuardedFolder::Guard(const Program& program, const ServiceOptions& options, bool quiet,
+                                  const std::string& attach) {
   int ready[2];
   if (pipe2(ready, O_CLOEXEC) != 0) return absl::ErrnoToStatus(errno, "pipe");
   const UniqueFd ready_out(ready[0]);
   UniqueFd ready_in(ready[1]);
   fcntl(ready_in.get(), F_SETFD, 0);  // the service inherits it
   const std::vector<std::string> words =
-      Words(program, options, path(), reports_.path() + "/run.json", quiet, ready_in.get());
+      Words(program, options, attach, path(), reports_.path() + "/run.json", quiet, ready_in.get());
   std::vector<char*> arguments;
   for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);
@@ -88,6 +90,12 @@ absl::Status GuardedFolder::Guard(const Program& program, const ServiceOptions& 
   } while (ready_now < 0 && errno == EINTR && !program.interrupted->load());
   if (ready_now == 1 && read(ready_out.get(), &line, 1) == 1) return absl::OkStatus();
   return absl::UnavailableError("the service does not start; the lines above say why");
+}
+
+void GuardedFolder::Reap() {
+  while (service_ > 0 && waitpid(service_, nullptr, 0) < 0 && errno == EINTR) {
+  }
+  service_ = -1;
 }
 
 absl::StatusOr<nlohmann::ordered_json> GuardedFolder::Stop() {

@@ -28,8 +28,11 @@ class GuardedFolder {
   ~GuardedFolder();  // Stop()
 
   // Starts the service, returns when the folder is guarded. `quiet`: without the service's own
-  // lines.
-  absl::Status Guard(const Program& program, const ServiceOptions& options, bool quiet);
+  // lines. `attach` as in `bulkhead run`.
+  absl::Status Guard(const Program& program, const ServiceOptions& options, bool quiet,
+                     const std::string& attach = "auto");
+  // A service that was killed is gone, and Guard() may be called again.
+  void Reap();
   // Ends the service in order. What it counted: the figures of `bulkhead run --json`, by name.
   absl::StatusOr<nlohmann::ordered_json> Stop();
 
@@ -37,6 +40,7 @@ class GuardedFolder {
   // What `bulkhead status` shows.
   absl::StatusOr<StatusFields> Status() const;
   // The first driver's host, and the shim's worker; -1 when there is none.
+  pid_t ServicePid() const { return service_; }
   pid_t HostPid() const;
   pid_t ShimPid() const;
   absl::Status SetContent(const std::string& driver, const std::string& folder) const;

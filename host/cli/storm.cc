@@ -21,7 +21,7 @@ void AddStorm(CLI::App& app, const Program& program, std::function<int()>* run) 
       "storm", "Calls as fast as they come, while what answers them is killed again and again");
   command->require_subcommand(1);
   const auto add = [&](const char* name, const char* about,
-                       int (*storm)(const Program&, const StormOptions&)) {
+                       int (*storm)(const Program&, const StormOptions&), bool reloads = false) {
     auto options = std::make_shared<StormOptions>();
     CLI::App* kind = command->add_subcommand(name, about);
     kind->add_option("--calls", options->calls, "Calls in all; 0: the full size");
@@ -29,6 +29,12 @@ void AddStorm(CLI::App& app, const Program& program, std::function<int()>* run) 
     kind->add_option("--every-ms", options->every_ms, "Milliseconds between kills");
     kind->add_option("--threads", options->threads, "Callers")->check(CLI::Range(1, 64));
     kind->add_flag("--short", options->short_form, "The form for the test suite");
+    if (reloads) {
+      kind->add_option("--reload", options->module_file,
+                       "The module's file: also eject, unload and load it in the middle")
+          ->check(CLI::ExistingFile)
+          ->type_name("FILE");
+    }
     kind->add_option("--json", options->json, "Write the report to this file")
         ->check(ReportPathTrouble)
         ->type_name("FILE");
@@ -40,7 +46,13 @@ void AddStorm(CLI::App& app, const Program& program, std::function<int()>* run) 
       &StormEmbedded);
   add("fanotify", "400,000 opens of real files, the host killed every 50 ms (root)",
       &StormFanotify);
-  add("shim", "The same, with 100 kills of the shim's worker instead (root)", &StormShim);
+  add("module",
+      "20,000 opens and 5,000 executions through the kernel module for each: kills of the host "
+      "every "
+      "20 ms, of the supervisor, reloads of the module (root)",
+      &StormModule, /*reloads=*/true);
+  add("shim", "The same as fanotify, with 100 kills of the shim's worker instead (root)",
+      &StormShim);
 }
 
 }  // namespace bulkhead

@@ -22,12 +22,14 @@ struct StormOptions {
   uint64_t every_ms = 0;
   unsigned threads = 4;
   bool short_form = false;
+  std::string module_file;  // of StormModule; empty: the module stays loaded
   std::string json;
 };
 
 // Each runs one storm; the exit code.
 int StormEmbedded(const Program& program, const StormOptions& options);
 int StormFanotify(const Program& program, const StormOptions& options);
+int StormModule(const Program& program, const StormOptions& options);
 int StormShim(const Program& program, const StormOptions& options);
 
 // Adds the figures of recovery, with their limits.

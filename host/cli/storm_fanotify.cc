@@ -2,73 +2,21 @@
 //
 // The storms on real files: four threads open them, the driver denies those with an odd inode
 // number, and the host, or the shim's worker, is killed meanwhile.
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
 #include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "host/cli/guarded_folder.h"
 #include "host/cli/storm.h"
+#include "host/cli/storm_files.h"
 #include "ipc/monotonic.h"
 
 namespace bulkhead {
 namespace {
 
 constexpr uint64_t kDeadlineNs = 5 * kNanosecondsPerSecond;
-constexpr uint64_t kLateSlackNs = 100 * kNanosecondsPerMillisecond;
-constexpr size_t kFiles = 64;
-
-struct StormFile {
-  std::string path;
-  bool denied = false;
-};
-
-absl::StatusOr<std::vector<StormFile>> MakeFiles(const std::string& folder) {
-  std::vector<StormFile> files;
-  for (size_t i = 0; i < kFiles; ++i) {
-    StormFile file = {absl::StrCat(folder, "/file-", i)};
-    const UniqueFd made(open(file.path.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0644));
-    struct stat status = {};
-    if (!made.valid() || fstat(made.get(), &status) != 0) {
-      return absl::ErrnoToStatus(errno, file.path);
-    }
-    file.denied = (status.st_ino & 1) != 0;
-    files.push_back(std::move(file));
-  }
-  return files;
-}
-
-// What the openers saw.
-struct Tally {
-  std::atomic<uint64_t> opens{0};
-  std::atomic<uint64_t> wrong{0};   // allowed what should be denied, or the other way round
-  std::atomic<uint64_t> errors{0};  // any other errno
-  std::atomic<uint64_t> late{0};
-  std::atomic<uint64_t> longest_ns{0};
-};
-
-void OpenOne(const StormFile& file, Tally& tally, Killer& killer) {
-  const uint64_t started_ns = MonotonicNowNs();
-  const UniqueFd opened(open(file.path.c_str(), O_RDONLY | O_CLOEXEC));
-  const int error = opened.valid() ? 0 : errno;
-  const uint64_t ended_ns = MonotonicNowNs();
-  killer.Completed(started_ns, ended_ns);
-  tally.opens.fetch_add(1, std::memory_order_relaxed);
-  if (error != 0 && error != EPERM) tally.errors.fetch_add(1);
-  if ((error == EPERM) != file.denied) tally.wrong.fetch_add(1);
-  const uint64_t took_ns = ended_ns - started_ns;
-  if (took_ns > kDeadlineNs + kLateSlackNs) tally.late.fetch_add(1);
-  uint64_t longest = tally.longest_ns.load(std::memory_order_relaxed);
-  while (took_ns > longest && !tally.longest_ns.compare_exchange_weak(longest, took_ns)) {
-  }
-}
-
 struct Plan {
   std::string name;
   uint64_t opens;      // of all threads
@@ -81,7 +29,7 @@ struct Plan {
 int Storm(const Program& program, const StormOptions& options, const Plan& plan) {
   absl::StatusOr<std::unique_ptr<GuardedFolder>> folder = GuardedFolder::Create();
   if (!folder.ok()) return Complain(folder.status());
-  absl::StatusOr<std::vector<StormFile>> files = MakeFiles((*folder)->path());
+  const absl::StatusOr<StormFiles> files = StormFiles::Create((*folder)->path(), kDeadlineNs);
   if (!files.ok()) return Complain(files.status());
   ServiceOptions wanted;
   wanted.drivers = {"null"};
@@ -94,7 +42,8 @@ int Storm(const Program& program, const StormOptions& options, const Plan& plan)
 
   Killer killer([&] { return plan.kill_shim ? (*folder)->ShimPid() : (*folder)->HostPid(); },
                 plan.every_ms * kNanosecondsPerMillisecond);
-  Tally tally;
+  StormFiles::Tally tally;
+  const std::atomic<uint64_t> unguarded{0};
   std::atomic<bool> killed_enough{plan.kills_min == 0}, done{false};
   std::atomic<uint64_t> next{0};
   const uint64_t started_ns = program.now_ns();
@@ -104,7 +53,7 @@ int Storm(const Program& program, const StormOptions& options, const Plan& plan)
       while (!program.interrupted->load(std::memory_order_relaxed)) {
         const uint64_t number = next.fetch_add(1, std::memory_order_relaxed);
         if (number >= plan.opens && killed_enough.load(std::memory_order_relaxed)) break;
-        OpenOne((*files)[number % files->size()], tally, killer);
+        files->Open(number, unguarded, killer, tally);
       }
     });
   }
@@ -124,7 +73,7 @@ int Storm(const Program& program, const StormOptions& options, const Plan& plan)
   const auto count = [&](const char* name) { return counts->value(name, -1.0); };
 
   Report report(absl::StrCat("storm ", plan.name));
-  report.AddFigure("opens", static_cast<double>(tally.opens.load()), "",
+  report.AddFigure("opens", static_cast<double>(tally.calls.load()), "",
                    static_cast<double>(plan.opens), Report::Relation::kAtLeast);
   report.AddFigure("kills", static_cast<double>(killer.kills()), "",
                    static_cast<double>(std::max<uint64_t>(plan.kills_min, 1)),

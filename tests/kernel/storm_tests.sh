@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+# The guest script of kernel.storm: calls through the module while its host, its supervisor and the
+# module itself come and go; afterwards nothing of all that is left. BULKHEAD_STORM: the
+# storm's options, --short unless it is set.
+. /guest/lib
+. $BULKHEAD_TESTS/module_lib.sh
+
+areas() { grep -c '\[bulkhead\]' /proc/vmallocinfo; }
+# becomes NUMBER COMMAND...: prints it, soon: the kernel frees some things a little later.
+becomes() {
+  local wanted=$1 until=$(($(now) + 20))
+  shift
+  while [ "$("$@")" != "$wanted" ]; do [ "$(now)" -lt $until ] || return 1; done
+}
+
+insmod /modules/bulkhead.ko
+before=$(areas)
+expect storm $bulkhead storm module --reload /modules/bulkhead.ko ${BULKHEAD_STORM---short}
+expect nobody_has_a_descriptor becomes 0 cat /sys/module/bulkhead/refcnt
+expect memory_is_given_back becomes "$before" areas
+# Complains in the kernel's log, which is looked at, about what it left in its cache.
+expect unload rmmod bulkhead
+expect nothing_is_mapped becomes 0 areas

@@ -340,6 +340,11 @@ struct bh_wait {
 
 /* Begins a call on a shim; it is pending or has ended. */
 void bh_call_start(struct bh_shim *shim, struct bh_call *call);
+/*
+ * Moves a started call past the channels that know its verdict. Not 0 when it has ended; else its
+ * payload is needed from here on, and not before.
+ */
+int bh_call_try_caches(struct bh_call *call, uint64_t now_ns);
 /* Moves it as far as it goes now. Not 0 when it has ended; else *wait is filled. */
 int bh_call_step(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait);
 /*

@@ -64,6 +64,29 @@ TEST_F(CacheTest, HoldsWhatTheDriverLetsItHold)
 	EXPECT_EQ(statistics.denied, 3u);
 }
 
+TEST_F(CacheTest, IsAskedBeforeThereIsAPayload)
+{
+	Ask(NewCall(1), BH_VERDICT_DENY, BH_CACHE_OBJECT);
+	bh_call known = NewCall(1);
+	bh_call_start(&shim, &known);
+	ASSERT_NE(bh_call_try_caches(&known, platform.now_ns), 0);
+	EXPECT_EQ(known.outcome, BH_OUTCOME_CACHED);
+	EXPECT_EQ(known.verdict, BH_VERDICT_DENY);
+
+	static const char name[] = "/a/name";
+	bh_call unknown = NewCall(2);
+	bh_call_start(&shim, &unknown);
+	ASSERT_EQ(bh_call_try_caches(&unknown, platform.now_ns), 0);
+	unknown.payload = name;
+	unknown.payload_bytes = sizeof(name);
+	ASSERT_EQ(Step(&unknown), 0);
+	EXPECT_EQ(channel.Call(unknown.slot)->payload_bytes, sizeof(name));
+	channel.Answer(unknown.slot, BH_VERDICT_ALLOW);
+	ASSERT_EQ(Step(&unknown), 1);
+	EXPECT_EQ(unknown.outcome, BH_OUTCOME_ANSWERED);
+	EXPECT_EQ(channel.Statistics().cached, 1u);
+}
+
 TEST_F(CacheTest, ObjectCallbackChangeAndVersionAreTheKey)
 {
 	Ask(NewCall(1), BH_VERDICT_DENY, BH_CACHE_OBJECT);

@@ -484,6 +484,13 @@ int bh_call_step(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait)
 	return 0;
 }
 
+int bh_call_try_caches(struct bh_call *call, uint64_t now_ns)
+{
+	while (call->state == BH_CALL_START)
+		start_visit(call, now_ns);
+	return call->state == BH_CALL_ENDED;
+}
+
 void bh_call_cancel(struct bh_call *call, uint64_t now_ns)
 {
 	if (call->state == BH_CALL_ENDED)

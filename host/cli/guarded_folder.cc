@@ -39,6 +39,8 @@ std::vector<std::string> Words(const Program& program, const ServiceOptions& opt
                                     absl::StrCat(options.deadline_ns / 1'000'000, "ms"),
                                     "--cache",
                                     absl::StrCat(options.cache_entries),
+                                    "--spin",
+                                    absl::StrCat(options.spin_us),
                                     "--json",
                                     json,
                                     "--ready-fd",

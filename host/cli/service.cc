@@ -93,6 +93,7 @@ absl::StatusOr<DriverConfig> Configure(const std::string& name, const ServiceOpt
   config.channel.notify_entries = manifest->notifications != 0 ? 2048 : 0;
   config.channel.policy = options.policy;
   config.channel.cache_entries = options.cache_entries;
+  config.channel.spin_ns = options.spin_us * 1000;
   config.options = options.driver_options;
   return config;
 }
@@ -113,6 +114,11 @@ void AddServiceOptions(CLI::App& app, ServiceOptions& options) {
   app.add_option(
       "--cache", options.cache_entries,
       "Verdicts to remember for each driver, a power of two; 0 asks the driver each time");
+  app.add_option(
+         "--spin", options.spin_us,
+         "Microseconds that callers and the drivers' workers spin at most before they sleep")
+      ->check(CLI::Range(0, 10'000))
+      ->capture_default_str();
   app.add_option("--driver-options", options.driver_options,
                  "Words for the drivers, after those of their manifests")
       ->type_name("TEXT");

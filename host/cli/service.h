@@ -26,6 +26,7 @@ struct ServiceOptions {
   Policy policy;
   uint64_t deadline_ns = 5'000'000'000;
   uint32_t cache_entries = 0;
+  uint32_t spin_us = 20;        // the longest that callers and workers spin before they sleep
   std::string driver_options;   // added to the manifest's
   bool endless_budget = false;  // storms kill hosts on purpose
   uint64_t probation_ns = 60'000'000'000;

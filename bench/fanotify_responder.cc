@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/fanotify_responder.h"
 
-#include <poll.h>
+#include <fcntl.h>
 #include <signal.h>
-#include <sys/eventfd.h>
 #include <sys/fanotify.h>
 #include <unistd.h>
 
@@ -20,13 +19,13 @@ absl::StatusOr<std::unique_ptr<FanotifyResponder>> FanotifyResponder::Start(
   if (!kind.ok()) return kind.status();
   absl::StatusOr<FanotifyGroup> group = FanotifyGroup::Create();
   if (!group.ok()) return group.status();
-  UniqueFd stop(eventfd(0, EFD_CLOEXEC));
-  if (!stop.valid()) return absl::ErrnoToStatus(errno, "eventfd");
+  if (fcntl(group->fd(), F_SETFL, 0) != 0) {
+    return absl::ErrnoToStatus(errno, "can't make the group's reads wait");
+  }
   if (absl::Status status = group->Mark(directory->get(), *kind, {}, folder); !status.ok()) {
     return status;
   }
-  std::unique_ptr<FanotifyResponder> made(
-      new FanotifyResponder(*std::move(group), std::move(stop)));
+  std::unique_ptr<FanotifyResponder> made(new FanotifyResponder(*std::move(group), folder));
   // Signals are for the thread that opens: this one must not leave an opener waiting.
   sigset_t all, before;
   sigfillset(&all);
@@ -37,17 +36,15 @@ absl::StatusOr<std::unique_ptr<FanotifyResponder>> FanotifyResponder::Start(
 }
 
 FanotifyResponder::~FanotifyResponder() {
-  eventfd_write(stop_.get(), 1);
+  stop_.store(true);
+  UniqueFd(open(last_.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600));
   thread_.join();
+  unlink(last_.c_str());
 }
 
 void FanotifyResponder::Answer() {
   alignas(fanotify_event_metadata) char buffer[4096];
-  for (;;) {
-    pollfd waited[2] = {{.fd = group_.fd(), .events = POLLIN, .revents = 0},
-                        {.fd = stop_.get(), .events = POLLIN, .revents = 0}};
-    poll(waited, 2, -1);
-    if (waited[1].revents != 0) return;
+  while (!stop_.load()) {
     // When it fails the kernel has denied the open itself, and the opener counts it.
     ssize_t bytes = read(group_.fd(), buffer, sizeof(buffer));
     auto* event = reinterpret_cast<fanotify_event_metadata*>(buffer);

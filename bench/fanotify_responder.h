@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // FanotifyResponder: the least that a fanotify permission group can cost. One thread that waits
-// in poll, allows what it reads at once, and looks at nothing. The group and its mark are made as
-// the product makes its own (shim/fanotify/fanotify_group.h).
+// in read, allows what it reads at once, and looks at nothing. The group and its mark are made as
+// the product makes its own (shim/fanotify/fanotify_group.h). Waiting in poll costs a system call
+// more for each event; reading again and again without waiting takes the opener's CPU away.
 #ifndef BULKHEAD_BENCH_FANOTIFY_RESPONDER_H_
 #define BULKHEAD_BENCH_FANOTIFY_RESPONDER_H_
 
@@ -28,12 +29,13 @@ class FanotifyResponder {
   uint64_t answered() const { return answered_.load(); }
 
  private:
-  FanotifyResponder(FanotifyGroup group, UniqueFd stop)
-      : group_(std::move(group)), stop_(std::move(stop)) {}
+  FanotifyResponder(FanotifyGroup group, const std::string& folder)
+      : group_(std::move(group)), last_(folder + "/.last") {}
   void Answer();
 
   FanotifyGroup group_;
-  UniqueFd stop_;
+  const std::string last_;  // opened so that the thread looks at stop_
+  std::atomic<bool> stop_{false};
   std::atomic<uint64_t> answered_{0};
   std::thread thread_;
 };

@@ -24,13 +24,14 @@ COMMAND_LINE = ("console=ttyS0 panic=-1 oops=panic sysctl.kernel.hung_task_timeo
 class Machine:
     """Runs once, in FOLDER, where each port's output is a file. Use it in a 'with' statement."""
 
-    def __init__(self, folder, kernel, initramfs, cpus, memory_mib):
+    def __init__(self, folder, kernel, initramfs, cpus, memory_mib, kernel_arguments=()):
         self._folder = folder
         # Whoever ends this process by SIGKILL ends the guest too.
         command = ["setpriv", "--pdeathsig", "KILL", QEMU, "-no-user-config", "-nodefaults",
                    "-display", "none", "-no-reboot", "-accel", "tcg,thread=multi", "-cpu", "max",
                    "-smp", str(cpus), "-m", str(memory_mib), "-kernel", kernel,
-                   "-initrd", initramfs, "-append", COMMAND_LINE]
+                   "-initrd", initramfs, "-append",
+                   " ".join([COMMAND_LINE, *kernel_arguments])]
         for port in PORTS:
             open(self._path(port), "wb").close()  # or an earlier run could speak for this one
             command += ["-serial", f"file:{self._path(port)}"]

@@ -47,6 +47,8 @@ def parse_arguments():
                         metavar="FOLDER", help="where kernels are kept (build/kernel)")
     parser.add_argument("--logs", metavar="FOLDER", help="keep the logs of all ports there")
     parser.add_argument("--timeout", type=int, default=300, metavar="SECONDS")
+    parser.add_argument("--kernel-argument", action="append", default=[], metavar="WORD",
+                        help="a word more for the kernel's command line")
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--memory-mib", type=int, default=1024)
     return parser.parse_args()
@@ -119,7 +121,8 @@ def run(options, kernel, scratch):
     build_initramfs(options, initramfs)
     logs = options.logs or scratch
     os.makedirs(logs, exist_ok=True)
-    with machine.Machine(logs, kernel, initramfs, options.cpus, options.memory_mib) as guest:
+    with machine.Machine(logs, kernel, initramfs, options.cpus, options.memory_mib,
+                         options.kernel_argument) as guest:
         trouble = guest.wait(options.timeout)
     results = Results(guest.read("results"))
     write_brought(results, options.bring)

@@ -161,6 +161,40 @@ function(bulkhead_flatbuffers name)
   target_link_libraries(${name} INTERFACE flatbuffers::flatbuffers)
 endfunction()
 
+# bulkhead_kernel_module(NAME TARGET target KERNEL folder OUTPUT folder FOLDERS folder...)
+# OUTPUT/NAME.ko, by the build system of the kernel whose headers are in KERNEL. It writes beside its
+# sources, so it gets a copy of FOLDERS; the first of them has the Kbuild.
+function(bulkhead_kernel_module name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "TARGET;KERNEL;OUTPUT" "FOLDERS")
+  bulkhead_reject_unparsed(${name})
+  set(tree ${arg_OUTPUT}/tree)
+  set(copies)
+  foreach(folder IN LISTS arg_FOLDERS)
+    file(GLOB sources CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}
+         ${PROJECT_SOURCE_DIR}/${folder}/*.[ch] ${PROJECT_SOURCE_DIR}/${folder}/Kbuild)
+    foreach(source IN LISTS sources)
+      add_custom_command(
+        OUTPUT ${tree}/${source}
+        COMMAND ${CMAKE_COMMAND} -E copy ${PROJECT_SOURCE_DIR}/${source} ${tree}/${source}
+        DEPENDS ${PROJECT_SOURCE_DIR}/${source}
+        VERBATIM)
+      list(APPEND copies ${tree}/${source})
+    endforeach()
+  endforeach()
+
+  list(GET arg_FOLDERS 0 first)
+  set(module ${arg_OUTPUT}/${name}.ko)
+  add_custom_command(
+    OUTPUT ${module}
+    COMMAND env -u MAKEFLAGS -u CFLAGS -u CC
+            make --silent -C ${arg_KERNEL} M=${tree}/${first} modules
+    COMMAND ${CMAKE_COMMAND} -E copy ${tree}/${first}/${name}.ko ${module}
+    DEPENDS ${copies} ${arg_KERNEL}/Module.symvers
+    COMMENT "kbuild ${name}.ko for ${arg_KERNEL}"
+    VERBATIM)
+  add_custom_target(${arg_TARGET} ALL DEPENDS ${module})
+endfunction()
+
 # A misspelt keyword is an error, not a source file that nobody compiles.
 macro(bulkhead_reject_unparsed name)
   if(arg_UNPARSED_ARGUMENTS)

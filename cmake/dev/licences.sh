@@ -8,7 +8,7 @@ check_licences() {
     case $file in
       ipc/abi/*.[ch] | shim/core/*.[ch] | shim/core/*.cc | shim/core/*.sh) wanted='GPL-2.0-only OR Apache-2.0' ;;
       shim/module/link/*) wanted='Apache-2.0' ;;
-      shim/module/*.[ch]) wanted='GPL-2.0-only' ;;
+      shim/module/*.[ch] | tests/kernel/planted/*.c) wanted='GPL-2.0-only' ;;
       *) wanted='Apache-2.0' ;;
     esac
     if ! head -n 3 "$file" | sed -n 's|.*SPDX-License-Identifier: *||; s| *\*/$||; T; p' |

@@ -6,9 +6,9 @@ test_help() {
   cat <<'TEXT'
 Usage: ./dev test [--preset P]... [--filter REGEX] [--fuzz-seconds N] [-j N]
 
-Checks formatting and licence lines, builds release, asan, tsan and the fuzz targets, runs all
-tests in each and looks for what they left behind. Prints what failed and what was skipped, with
-reasons; the last line reads: N passed, N failed, N skipped.
+Checks formatting and licence lines, builds the debug kernel (once, see ./dev kernel-debug), release,
+asan, tsan and the fuzz targets, runs all tests in each and looks for what they left behind. Prints
+what failed and what was skipped, with reasons; the last line reads: N passed, N failed, N skipped.
 
   --preset P        only this preset; may be given more than once
   --filter REGEX    only tests whose name matches
@@ -69,6 +69,7 @@ test_main() {
   source cmake/dev/format.sh
   source cmake/dev/licences.sh
   source cmake/dev/leftovers.sh
+  source cmake/dev/kernel-debug.sh
 
   # Short: paths of Unix sockets in it have to fit into 108 bytes.
   run_folder=$(mktemp -d /tmp/bh-test.XXXXXX)
@@ -85,6 +86,11 @@ test_main() {
 
   run_check "formatting" "run ./dev format" format_main --check
   run_check "licence lines" "see above" check_licences
+  # Where it cannot be built, its tests are skipped and say so.
+  if [[ " ${presets[*]} " == *" release "* && "kernel.module_debug kernel.debug_checkers" =~ ${filter[1]:-} &&
+    -z $(kernel_debug_obstacle) ]]; then
+    run_check "debug kernel" "see above" kernel_debug_build "$jobs"
+  fi
   local preset
   for preset in "${presets[@]}"; do
     run_preset "$preset" "$jobs" "$fuzz_seconds" "${filter[@]}"

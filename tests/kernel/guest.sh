@@ -47,3 +47,27 @@ run_gtest() {
     result failed "$1" "it ran no test"
   fi
 }
+
+# On the debug kernel, when all is over. Its checkers report to the console, which run_guest.py
+# reads; two have to be asked.
+ask_checkers() {
+  mount -t debugfs debugfs /sys/kernel/debug
+  # The leak detector reports what nothing points to, is older than five seconds, and has not
+  # changed since it looked before.
+  sleep 6
+  echo scan >/sys/kernel/debug/kmemleak
+  echo scan >/sys/kernel/debug/kmemleak
+  cat /sys/kernel/debug/kmemleak >/tmp/leaks
+  cat /tmp/leaks
+  if [ -s /tmp/leaks ]; then
+    result failed nothing_leaked "$(grep -c '^unreferenced' /tmp/leaks) objects; see the output"
+  else
+    result passed nothing_leaked
+  fi
+  # It switches itself off after its first report, or when its tables are full.
+  if grep -q '^ debug_locks: *1$' /proc/lockdep_stats; then
+    result passed locks_were_watched
+  else
+    result failed locks_were_watched "$(cat /proc/lockdep_stats)"
+  fi
+}

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Debian's kernel for a guest: fetched through apt, which checks its hashes, and never installed.
+"""A guest's kernel: Debian's, fetched through apt, which checks its hashes, and never installed; or
+the debug kernel, which ./dev kernel-debug has built from Debian's sources.
 
 An installed image would get a boot loader's triggers run and could become the machine's own kernel.
 """
@@ -100,3 +101,14 @@ def fetch(version, cache):
             if not os.path.exists(kernel):
                 raise
     return kernel
+
+
+def find_debug(folder):
+    """The name and path of the debug kernel in FOLDER."""
+    kernel = os.path.join(folder, "bzImage")
+    if not os.path.exists(kernel):
+        source = "linux-source-6.1"
+        lacking = "" if glob.glob(f"/usr/src/{source}.tar.*") else f", which is not installed"
+        raise Unavailable(f"there is no debug kernel; ./dev kernel-debug builds it from the package "
+                          f"{source}{lacking}")
+    return f"the debug kernel {os.path.basename(os.path.realpath(folder))}", kernel

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # The guest script of kernel.module: our own module between the guest's kernel and drivers in user
-# mode. BULKHEAD_BUILD is the build folder.
+# mode. BULKHEAD_BUILD is the build folder; BULKHEAD_DEBUG_KERNEL is set on the debug kernel.
 . /guest/lib
 . $BULKHEAD_TESTS/module_lib.sh
 
@@ -149,3 +149,4 @@ expect opens_go_on_when_the_supervisor_dies cat $guarded/clean
 expect unload rmmod bulkhead
 expect opens_without_the_module cat $guarded/clean
 ! loaded || result failed gone "still loaded"
+[ -z "$BULKHEAD_DEBUG_KERNEL" ] || ask_checkers

@@ -20,8 +20,10 @@ Outcome = collections.namedtuple("Outcome", "state name detail")
 # 'traps: NAME[1] general protection fault ip:' is a process that crashed, as tests let drivers do;
 # the kernel's own says 'general protection fault, probably for ...' or ': 0000 [#1]'.
 KERNEL_TROUBLE = re.compile(
-    r"BUG:|WARNING:|KASAN|KFENCE:|lockdep|Oops|Kernel panic|general protection fault(?! ip:)|"
-    r"INFO: task .* blocked|soft lockup|hard LOCKUP|detected stall|self-detected stall")
+    r"BUG:|BUG at |BUG \S+ \(|WARNING:|KASAN|KFENCE:|UBSAN:|ODEBUG:|new suspected memory leaks|"
+    r"lockdep is turned off|non-static key|Oops|Kernel panic|"
+    r"general protection fault(?! ip:)|INFO: task .* blocked|soft lockup|hard LOCKUP|"
+    r"detected (expedited )?stall")
 
 
 class Results:

@@ -20,7 +20,7 @@ from results import Results, kernel_trouble
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SKIPPED = 77
-LOG_LINES = 200
+LOG_LINES = 1000
 BUSYBOX = "/bin/busybox"
 
 
@@ -45,6 +45,8 @@ def parse_arguments():
                         help="write what the guest script brings as NAME to PATH")
     parser.add_argument("--cache", default=os.path.join(HERE, "../../build/kernel"),
                         metavar="FOLDER", help="where kernels are kept (build/kernel)")
+    parser.add_argument("--debug-kernel", metavar="FOLDER",
+                        help="boot the one that ./dev kernel-debug left there, not Debian's")
     parser.add_argument("--logs", metavar="FOLDER", help="keep the logs of all ports there")
     parser.add_argument("--timeout", type=int, default=300, metavar="SECONDS")
     parser.add_argument("--kernel-argument", action="append", default=[], metavar="WORD",
@@ -54,14 +56,23 @@ def parse_arguments():
     return parser.parse_args()
 
 
-def prepare(cache):
-    """Returns the kernel's version and path; raises Unavailable where no guest can run."""
-    version = kernel_image.wanted_version()
+def prepare(cache, debug_kernel=None):
+    """Returns the kernel's name and path; raises Unavailable where no guest can run."""
+    version = None if debug_kernel else kernel_image.wanted_version()
     for program, package in ((machine.QEMU, "qemu-system-x86"), (BUSYBOX, "busybox-static"),
                              ("setpriv", "util-linux"), ("strip", "binutils")):
         if shutil.which(program) is None:
             raise Unavailable(f"{program} is not there (package {package}); run ./dev setup")
-    return version, kernel_image.fetch(version, cache)
+    if debug_kernel:
+        return kernel_image.find_debug(debug_kernel)
+    return f"Debian's kernel {version}", kernel_image.fetch(version, cache)
+
+
+def require_modules(paths):
+    for path in paths:
+        if not os.path.exists(path):
+            raise Unavailable(f"{path} was not built; ./dev build makes it now that there is a debug "
+                              "kernel")
 
 
 def build_initramfs(options, path):
@@ -145,14 +156,16 @@ def main():
     # So that what was begun is also ended when somebody ends this program.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
-        version, kernel = prepare(os.path.abspath(options.cache))
+        name, kernel = prepare(os.path.abspath(options.cache), options.debug_kernel)
+        if options.debug_kernel:
+            require_modules(options.module)
     except Unavailable as reason:
         print(f"SKIPPED: {reason}")
         return SKIPPED
     except ValueError as error:
         print(f"run_guest.py: {error}", file=sys.stderr)
         return 2
-    print(f"Debian's kernel {version}, {options.cpus} CPUs, without KVM", flush=True)
+    print(f"{name}, {options.cpus} CPUs, without KVM", flush=True)
     with tempfile.TemporaryDirectory(prefix="bulkhead-guest-") as scratch:
         return run(options, kernel, scratch)
 

@@ -89,10 +89,27 @@ class ResultsTest(unittest.TestCase):
                    "INFO: task cat:99 blocked for more than 20 seconds.",
                    "general protection fault, probably for non-canonical address 0xdead: 0000 [#1]",
                    "BUG: KFENCE: use-after-free read in bh_call_end+0x1/0x2 [bulkhead]",
+                   "BUG: KASAN: vmalloc-out-of-bounds in bh_call_end+0x1/0x2 [bulkhead]",
+                   "BUG: sleeping function called from invalid context at mm/slab.h:1",
+                   "BUG bulkhead_path (Tainted: G O): Poison overwritten",
+                   "kernel BUG at mm/slub.c:1!",
+                   "UBSAN: shift-out-of-bounds in shim/core/slots.c:1:2",
+                   "ODEBUG: free active (active state 0) object type: timer_list hint: 0x0",
+                   "WARNING: possible circular locking dependency detected",
+                   "WARNING: suspicious RCU usage",
+                   "INFO: lockdep is turned off.",
+                   "INFO: trying to register non-static key.",
+                   "kmemleak: 2 new suspected memory leaks (see /sys/kernel/debug/kmemleak)",
+                   "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
+                   "rcu: INFO: rcu_preempt detected expedited stalls on CPUs/tasks: { 0-... }",
                    "rcu: INFO: rcu_preempt self-detected stall on CPU"]
         healthy = ["traps: faulty[77] general protection fault ip:55d0 sp:7ffc error:0 in faulty",
                    "faulty[77]: segfault at 0 ip 000055d0 sp 00007ffc error 4 in faulty",
                    "bulkhead: loading out-of-tree module taints kernel.",
+                   "kasan: KernelAddressSanitizer initialized",
+                   "Lock dependency validator: Copyright (c) 2006 Red Hat, Inc., Ingo Molnar",
+                   "rcu: \tRCU lockdep checking is enabled.",
+                   "kmemleak: Kernel memory leak detector initialized (mem pool available: 1)",
                    "Kernel command line: console=ttyS0 oops=panic"]
         log = "".join(f"[    1.000000] {line}\r\n" for line in trouble + healthy)
         self.assertEqual([line.partition("] ")[2] for line in kernel_trouble(log)], trouble)

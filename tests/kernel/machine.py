@@ -15,11 +15,11 @@ PORTS = ("console", "results", "output")
 # the kernel takes QEMU's two CPUs for unsynchronised and reads every clock from an emulated HPET,
 # outside the vDSO; both CPUs' TSC is the machine's.
 # no_timer_check: on a busy machine the emulated timer fails the kernel's test of it, a panic.
-# KASAN shall go on after its first report. With slabs of their own, a module's caches can't be destroyed unnoticed with objects in them.
+# kasan_multi_shot: KASAN shall go on after its first report.
+# With slabs of their own, a module's caches can't be destroyed unnoticed with objects in them.
 COMMAND_LINE = ("console=ttyS0 panic=-1 oops=panic sysctl.kernel.hung_task_timeout_secs=20 "
                 "sysctl.kernel.printk_ratelimit=0 slab_nomerge no_timer_check tsc=reliable "
-                "kasan_multi_shot "
-                "rdinit=/guest/init")
+                "kasan_multi_shot rdinit=/guest/init")
 
 
 class Machine:

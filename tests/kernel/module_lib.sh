@@ -36,3 +36,12 @@ make_infected() {
 }
 # Whole seconds.
 now() { cut -d . -f 1 /proc/uptime; }
+
+# What the module has of the kernel's memory in pages of its own.
+areas() { grep -c '\[bulkhead\]' /proc/vmallocinfo; }
+# becomes NUMBER COMMAND...: prints it, soon: the kernel frees some things a little later.
+becomes() {
+  local wanted=$1 until=$(($(now) + 20))
+  shift
+  while [ "$("$@")" != "$wanted" ]; do [ "$(now)" -lt $until ] || return 1; done
+}

@@ -5,14 +5,6 @@
 . /guest/lib
 . $BULKHEAD_TESTS/module_lib.sh
 
-areas() { grep -c '\[bulkhead\]' /proc/vmallocinfo; }
-# becomes NUMBER COMMAND...: prints it, soon: the kernel frees some things a little later.
-becomes() {
-  local wanted=$1 until=$(($(now) + 20))
-  shift
-  while [ "$("$@")" != "$wanted" ]; do [ "$(now)" -lt $until ] || return 1; done
-}
-
 insmod /modules/bulkhead.ko
 before=$(areas)
 expect storm $bulkhead storm module --reload /modules/bulkhead.ko ${BULKHEAD_STORM---short}

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+# The guest script of kernel.hostile: a host that misuses all it has, and guards over our own files.
+# BULKHEAD_HOSTILE_SECONDS: how long the host does so.
+. /guest/lib
+. $BULKHEAD_TESTS/module_lib.sh
+
+pids() { $bulkhead status | sed -n 's/.* pid \([0-9]*\), content.*/\1/p'; }
+all_serve() { [ "$($bulkhead status | grep -c ': serving, ')" = 2 ]; }
+quickly() { # COMMAND...: within half of the deadline
+  local from=$(now)
+  "$@" && [ $(($(now) - from)) -lt 30 ]
+}
+hosts_die_and_come_back() {
+  local hosts
+  hosts=$(pids)
+  kill -KILL $hosts
+  for host in $hosts; do while [ -e /proc/$host ]; do :; done; done
+  cat $guarded/clean && until all_serve; do :; done
+}
+
+insmod /modules/bulkhead.ko
+before=$(areas)
+expect a_hostile_host_only_hurts_itself $BULKHEAD_BUILD/bin/tests/hostile_module_host \
+  --folder $guarded --seconds ${BULKHEAD_HOSTILE_SECONDS:-20}
+expect nobody_has_a_descriptor becomes 0 cat /sys/module/bulkhead/refcnt
+expect memory_is_given_back becomes "$before" areas
+
+# The drivers' code and content, and what the supervisor writes, lie in the folder that they guard.
+# Whoever was asked about his own files would wait for himself.
+echo clean >$guarded/clean
+cp -r $BULKHEAD_BUILD/drivers/scanner $BULKHEAD_BUILD/drivers/null $guarded
+export TMPDIR=$guarded
+expect starts_from_what_it_guards quickly start --driver $guarded/scanner --driver $guarded/null \
+  --deadline 60s
+expect hosts_start_from_what_they_guard quickly hosts_die_and_come_back
+expect content_comes_from_there quickly $bulkhead content --driver scanner \
+  --rules $guarded/scanner/rules
+die
+expect a_take_over_does quickly start --driver $guarded/scanner --driver $guarded/null \
+  --deadline 60s
+expect nothing_waited_for_itself cat $guarded/clean
+expect ends_in_order stop
+expect unload rmmod bulkhead

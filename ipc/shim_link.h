@@ -4,10 +4,10 @@
 // (embedded), in a small process of its own (fanotify) or in the kernel (module). The supervisor
 // knows no other way to a shim.
 //
-// Channels are numbered by the shim, from 0; a channel lives as long as its shim. Every function may
-// be called from any thread and waits at most for a round trip to the shim, bounded by a second.
-// Errors: Unavailable when the shim is gone (a takeover may follow: the observer is told), NotFound
-// for a channel or generation that does not exist.
+// Channels are numbered by the shim, from 0; a channel lives as long as its shim. Every function
+// may be called from any thread and waits at most for a round trip to the shim, bounded by a
+// second. Errors: Unavailable when the shim is gone (a takeover may follow: the observer is told),
+// NotFound for a channel or generation that does not exist.
 #ifndef BULKHEAD_IPC_SHIM_LINK_H_
 #define BULKHEAD_IPC_SHIM_LINK_H_
 

@@ -19,6 +19,7 @@
 #include "shim/module/bh_module.h"
 
 #define GUARDS_MAX 64u
+#define GUARDS_ALL (2 * GUARDS_MAX) /* with those that dead sessions left */
 #define DECIDING (FS_OPEN_PERM | FS_OPEN_EXEC_PERM | FS_ACCESS_PERM)
 /* fsnotify_close() raises it before the writer's i_writecount goes down. */
 #define WRITER_GONE FS_CLOSE_WRITE
@@ -39,11 +40,12 @@ static DEFINE_PER_CPU(u64, filtered);
 static struct kmem_cache *paths; /* buffers for d_path() */
 /* Under bh_control_mutex. */
 static u32 guard_count;
+static u32 own_count; /* of the session that is there now, at most GUARDS_MAX */
 static struct fsnotify_group *group;
 static struct { /* one for each file system that has a guard, which keeps it */
 	struct super_block *sb;
 	struct fsnotify_mark *mark;
-} marks[GUARDS_MAX];
+} marks[GUARDS_ALL + 1]; /* one is added before it replaces another */
 static u32 mark_count;
 
 static bool covers(const struct guard *guard, const struct path *path)
@@ -319,7 +321,7 @@ int bh_guards_add(const struct path *path, const struct bh_module_guard *wanted)
 	struct guard *guard;
 	int result;
 
-	if (guard_count == GUARDS_MAX && !left)
+	if (own_count == GUARDS_MAX || (guard_count == GUARDS_ALL && !left))
 		return -ENOSPC;
 	guard = kzalloc(sizeof(*guard), GFP_KERNEL_ACCOUNT);
 	if (!guard)
@@ -345,6 +347,7 @@ int bh_guards_add(const struct path *path, const struct bh_module_guard *wanted)
 	RCU_INIT_POINTER(guard->next, locked(guards));
 	rcu_assign_pointer(guards, guard);
 	guard_count++;
+	own_count++;
 	if (left)
 		drop(left);
 	return 0;
@@ -356,6 +359,7 @@ bool bh_guards_leave(void)
 
 	for (guard = locked(guards); guard; guard = locked(guard->next))
 		guard->left = true;
+	own_count = 0;
 	return guard_count != 0;
 }
 
@@ -386,6 +390,7 @@ void bh_guards_disarm(void)
 	RCU_INIT_POINTER(guards, NULL);
 	synchronize_rcu();
 	guard_count = 0;
+	own_count = 0;
 	unmark_what_has_no_guard();
 	while (last) {
 		struct guard *next = locked(last->next);

@@ -22,6 +22,7 @@ class Guard : public testing::Test {
     ASSERT_GE(file_, 0);
   }
   void TearDown() override {
+    EXPECT_EQ(ioctl(device_, BH_CONTROL_UNGUARD), 0);  // else they outlive the descriptor
     for (const int fd : {device_, folder_, file_}) close(fd);
   }
   bh_module_guard Valid() const {

@@ -3,7 +3,7 @@
 # told or counted. BULKHEAD_BUILD is the build folder, FORKS the size of the flood.
 . /guest/lib
 bulkhead=$BULKHEAD_BUILD/bin/bulkhead
-flood=$BULKHEAD_BUILD/bin/tests/flood
+flood=$BULKHEAD_BUILD/bin/flood
 guarded=/tmp/guarded
 mkdir $guarded
 echo clean >$guarded/clean

@@ -37,7 +37,7 @@ absl::StatusOr<std::unique_ptr<FanotifyResponder>> FanotifyResponder::Start(
 
 FanotifyResponder::~FanotifyResponder() {
   stop_.store(true);
-  UniqueFd(open(last_.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600));
+  const UniqueFd wakes_it(open(last_.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600));
   thread_.join();
   unlink(last_.c_str());
 }

@@ -6,10 +6,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstdio>
 #include <filesystem>
-#include <iterator>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -59,10 +57,11 @@ absl::StatusOr<GuardedEvents> ParseEvents(const std::vector<std::string>& names)
 constexpr MarkKind kMarkKinds[] = {MarkKind::kAuto, MarkKind::kDirectory, MarkKind::kMount,
                                    MarkKind::kFilesystem};
 
-// REQUIRES: the name of one of them.
 MarkKind MarkKindOf(const std::string& name) {
-  return *std::find_if(std::begin(kMarkKinds), std::end(kMarkKinds),
-                       [&name](MarkKind kind) { return name == MarkKindName(kind); });
+  for (const MarkKind kind : kMarkKinds) {
+    if (name == MarkKindName(kind)) return kind;
+  }
+  return MarkKind::kAuto;
 }
 
 // One line on a terminal that is always the last: events go above it.

@@ -69,7 +69,7 @@ class World {
   }
   // A call of a caller who fills it anew each time; each must end like this.
   void Run(benchmark::State& state, uint32_t outcome) {
-    for (auto _ : state) {
+    for ([[maybe_unused]] const auto _ : state) {
       bh_call call = FileCall(0);
       bh_call_run(&shim_, &call);
       if (call.outcome != outcome || call.verdict != BH_VERDICT_ALLOW) {
@@ -137,7 +137,7 @@ void CacheFind(benchmark::State& state, bool known) {
   for (uint64_t i = 0; i < kObjects; ++i) calls.push_back(FileCall(known ? i : kObjects + i));
   size_t i = 0;
   uint64_t found = 0;
-  for (auto _ : state) {
+  for ([[maybe_unused]] const auto _ : state) {
     found += bh_cache_find(&channel->cache, &calls[i++ % kObjects], kContent, 0) != 0 ? 1u : 0u;
   }
   // Sets are small: some objects push others out.
@@ -154,7 +154,7 @@ void CacheStore(benchmark::State& state) {
   std::vector<bh_call> calls;
   for (uint64_t i = 0; i < kObjects; ++i) calls.push_back(FileCall(i));
   size_t i = 0;
-  for (auto _ : state) {
+  for ([[maybe_unused]] const auto _ : state) {
     bh_cache_store(&channel->cache, &calls[i++ % kObjects], kContent, BH_VERDICT_ALLOW);
   }
   if (bh_cache_find(&channel->cache, &calls[(i - 1) % kObjects], kContent, 0) == 0) {

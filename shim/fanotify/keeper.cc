@@ -134,7 +134,7 @@ absl::Status Keeper::HandleOrder() {
                                              : absl::UnavailableError("the socket is broken");
   }
   if (bytes != sizeof(request) || request.version != kKeeperVersion) {
-    const absl::Status status = absl::InvalidArgumentError(
+    absl::Status status = absl::InvalidArgumentError(
         "the supervisor and bulkhead-shim-fanotify are of different versions");
     Reply(status, nullptr);
     return status;

@@ -44,12 +44,15 @@ FanotifyResponder::~FanotifyResponder() {
 
 void FanotifyResponder::Answer() {
   alignas(fanotify_event_metadata) char buffer[4096];
-  while (!stop_.load()) {
+  // It ends behind the destructor's open, not when it sees stop_: an opener is woken before write
+  // returns, and may be in the destructor by then.
+  for (bool last = false; !last;) {
     // When it fails the kernel has denied the open itself, and the opener counts it.
     ssize_t bytes = read(group_.fd(), buffer, sizeof(buffer));
     auto* event = reinterpret_cast<fanotify_event_metadata*>(buffer);
     for (; FAN_EVENT_OK(event, bytes); event = FAN_EVENT_NEXT(event, bytes)) {
       const UniqueFd object(event->fd);
+      last = last || (stop_.load() && event->pid == getpid());
       const fanotify_response answer = {.fd = event->fd, .response = FAN_ALLOW};
       answered_.fetch_add(1);  // first: after the answer the opener may ask
       (void)!write(group_.fd(), &answer, sizeof(answer));

@@ -23,7 +23,7 @@ namespace bulkhead {
 class FanotifyResponder {
  public:
   static absl::StatusOr<std::unique_ptr<FanotifyResponder>> Start(const std::string& folder);
-  // REQUIRES: nobody opens in the folder any more.
+  // REQUIRES: nobody opens in the folder any more, and this process is the one that started it.
   ~FanotifyResponder();
 
   uint64_t answered() const { return answered_.load(); }
@@ -34,7 +34,7 @@ class FanotifyResponder {
   void Answer();
 
   FanotifyGroup group_;
-  const std::string last_;  // opened so that the thread looks at stop_
+  const std::string last_;  // opened by the destructor; the thread's last answer
   std::atomic<bool> stop_{false};
   std::atomic<uint64_t> answered_{0};
   std::thread thread_;

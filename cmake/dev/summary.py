@@ -9,7 +9,9 @@ import re
 import sys
 import xml.etree.ElementTree as ElementTree
 
-Outcome = collections.namedtuple("Outcome", "group name state detail")  # passed, failed, skipped
+# state is passed, failed or skipped; tail, the last lines of a failed test's output.
+Outcome = collections.namedtuple("Outcome", "group name state detail tail", defaults=((),))
+TAIL_LINES = 12
 
 
 def skip_reason(output):
@@ -22,9 +24,11 @@ def skip_reason(output):
 
 
 def failure_reason(output):
-    """The line that says most: a sanitizer's summary, else where the first expectation failed."""
-    found = re.search(r"^SUMMARY: .*$|^\S+: runtime error: .*$", output, re.MULTILINE) or re.search(
-        r"^\S+:\d+: Failure$", output, re.MULTILINE)
+    """The line that says most: a sanitizer's summary, else what a script says failed (or a guest's
+    script), else where the first expectation failed."""
+    found = (re.search(r"^SUMMARY: .*$|^\S+: runtime error: .*$", output, re.MULTILINE) or
+             re.search(r"^FAILED .*$", output, re.MULTILINE) or
+             re.search(r"^\S+:\d+: Failure$", output, re.MULTILINE))
     return found.group(0) if found else ""
 
 
@@ -43,8 +47,9 @@ def read_junit(preset, path):
         else:  # Failed, or could not even be started: ctest calls that "notrun" too.
             failure = case.find("failure")
             detail = failure.get("message", "") if failure is not None else message
-            yield Outcome(preset, name, "failed", failure_reason(output) or detail or
-                          "failed, timed out or died; its output is above")
+            ended = f"failed, timed out or died after {float(case.get('time', 0)):.0f} s"
+            yield Outcome(preset, name, "failed", failure_reason(output) or detail or ended,
+                          output.splitlines()[-TAIL_LINES:])
 
 
 def read_tsv(path):
@@ -86,6 +91,8 @@ def main():
         for outcome in outcomes:
             if outcome.state == state:
                 print(f"{state.upper()} {outcome.group} {outcome.name}: {outcome.detail}")
+                for line in outcome.tail:
+                    print(f"    {line}")
     print()
     count = collections.Counter(o.state for o in outcomes)
     print(f"{count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped")

@@ -57,6 +57,7 @@ struct ChannelSpec {
   uint32_t spin_ns = 20'000;
   uint32_t cache_entries = 4096;
   uint32_t notify_entries = 0;  // of the notification ring; 0: none
+  bool paths = true;            // false: its driver does not look at the names of files
 };
 
 // What a host needs to map a channel; duplicates, owned by the receiver.

@@ -85,6 +85,7 @@ absl::StatusOr<DriverConfig> Configure(const std::string& name, const ServiceOpt
   }
   const uint32_t cpus = std::max(1u, std::thread::hardware_concurrency());
   config.channel.altitude = manifest->altitude;
+  config.channel.paths = manifest->paths;
   config.channel.geometry = {.lanes = std::min(cpus, BH_LANES_MAX),
                              .slots_per_lane = 32,
                              .call_chunks = 32 * std::min(cpus, BH_LANES_MAX),

@@ -197,6 +197,7 @@ absl::StatusOr<Manifest> ParseManifest(std::string_view text) {
   ReadCallbacks(reader, &manifest.callbacks);
   ReadNotifications(reader, &manifest.notifications);
   reader.Number("altitude", 0, 1'000'000, &manifest.altitude, false);
+  reader.Flag("paths", &manifest.paths);
   reader.Number("workers", 1, BH_WORKERS_MAX, &manifest.workers, false);
   reader.Number("checkpoint_bytes", 0, 1 << 20, &manifest.checkpoint_bytes, false);
   reader.Number("memory_mib_max", 64, 1 << 20, &manifest.memory_mib_max, false);

@@ -23,6 +23,7 @@ struct Manifest {
   uint64_t callbacks = 0;      // bits of bh_callback_bit()
   uint64_t notifications = 0;  // bits of bh_notification_bit()
   uint32_t altitude = 1000;
+  bool paths = true;  // false: it does not look at the names of files
   uint32_t workers = 2;
   uint32_t checkpoint_bytes = 4096;
   uint32_t memory_mib_max = 1024;

@@ -33,6 +33,13 @@ TEST(Manifest, ReadsAGoodOne) {
   EXPECT_EQ(manifest->name, "good");
   EXPECT_EQ(manifest->callbacks, 3u);
   EXPECT_EQ(manifest->workers, 2u);
+  EXPECT_TRUE(manifest->paths);
+}
+
+TEST(Manifest, MaySayThatPathsAreNotLookedAt) {
+  const auto manifest = ParseManifest(With("paths", "false"));
+  ASSERT_TRUE(manifest.ok()) << manifest.status();
+  EXPECT_FALSE(manifest->paths);
 }
 
 TEST(Manifest, NamesWhatADriverMayBeTold) {

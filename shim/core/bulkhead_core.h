@@ -132,6 +132,7 @@ struct bh_channel_config {
 	uint32_t poison_kills;   /* the same for hosts killed from outside; default 16 */
 	uint32_t spin_ns;        /* ceiling of the adaptive spin budget; 0 never spins */
 	uint32_t cache_entries;  /* verdict cache, a power of two; 0 is off */
+	uint32_t without_paths;  /* not 0: its driver does not look at the names of files */
 	uint32_t notify_entries; /* of the notification ring; 0: there is none */
 	void *notify_region;     /* bh_notification_region_bytes(), zeroed unless adopted */
 	uint32_t adopt;          /* not 0: which take-over of a dead shim's regions this is */
@@ -223,8 +224,10 @@ struct bh_shim {
 };
 void bh_shim_init(struct bh_shim *shim, const struct bh_platform *platform);
 int bh_shim_add(struct bh_shim *shim, struct bh_channel *channel); /* -1 when full */
-/* Whether any channel would be asked about this callback. */
-int bh_shim_wants(const struct bh_shim *shim, uint32_t callback);
+#define BH_WANTS_CALL 1u /* some channel would be asked about this callback */
+#define BH_WANTS_PATH 2u /* and look at the file's name, which is the call's payload */
+/* Bits of these, or 0. */
+uint32_t bh_shim_wants(const struct bh_shim *shim, uint32_t callback);
 
 /*
  * One notification to be told. The source fills all of it, 0 where it knows nothing; texts are the

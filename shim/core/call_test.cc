@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-// One call's life, step by step: answers, deadlines, generations, violations, the stack.
+// One call's life, step by step: answers, deadlines, generations, violations.
 #include <functional>
 #include <string>
 
@@ -510,94 +510,6 @@ TEST_F(CallTest, DescriptorsGoAheadOfTheCallsThatNeedThem)
 	never.descriptor = 5;
 	ASSERT_EQ(Start(&never), 1);
 	ExpectPolicy(never, BH_REASON_ABSENT, BH_VERDICT_ALLOW);
-}
-
-class StackTest : public ::testing::Test
-{
-      protected:
-	StackTest()
-	{
-		bh_shim_init(&shim, &platform.c);
-		for (uint32_t altitude : {200u, 300u, 100u}) {
-			bh_channel_config config = TestConfig();
-			config.altitude = altitude;
-			if (altitude == 100)
-				config.callbacks = bh_callback_bit(BH_CALLBACK_FILE_EXEC);
-			channels.push_back(std::make_unique<FakeChannel>(&platform, config));
-			bh_channel_begin_generation(channels.back()->c, 1);
-			EXPECT_EQ(bh_shim_add(&shim, channels.back()->c), 0);
-		}
-	}
-	int Step(bh_call *call)
-	{
-		return bh_call_step(call, platform.now_ns, &wait);
-	}
-	FakePlatform platform;
-	std::vector<std::unique_ptr<FakeChannel>> channels;
-	bh_shim shim;
-	bh_wait wait{};
-};
-
-TEST_F(StackTest, DriversAreAskedByAltitudeAndTheFirstDenialWins)
-{
-	bh_call call = FileCall(7, platform.now_ns + 1000, BH_CALLBACK_FILE_EXEC);
-	bh_call_start(&shim, &call);
-	for (size_t asked : {size_t{1}, size_t{0}, size_t{2}}) {
-		ASSERT_EQ(Step(&call), 0);
-		EXPECT_EQ(call.channel, channels[asked]->c);
-		channels[asked]->Answer(call.slot, BH_VERDICT_ALLOW);
-	}
-	ASSERT_EQ(Step(&call), 1);
-	EXPECT_EQ(call.outcome, BH_OUTCOME_ANSWERED);
-	EXPECT_EQ(call.verdict, BH_VERDICT_ALLOW);
-	EXPECT_EQ(call.issues, 3u);
-
-	bh_call_start(&shim, &call);
-	ASSERT_EQ(Step(&call), 0);
-	channels[1]->Answer(call.slot, BH_VERDICT_DENY);
-	ASSERT_EQ(Step(&call), 1);
-	EXPECT_EQ(call.verdict, BH_VERDICT_DENY);
-	EXPECT_EQ(channels[0]->Statistics().calls, 1u);
-}
-
-TEST_F(StackTest, ChannelsAreSkippedForWhatTheyDidNotRegister)
-{
-	bh_call call = FileCall(7, platform.now_ns + 1000);
-	bh_call_start(&shim, &call);
-	Step(&call);
-	channels[1]->Answer(call.slot, BH_VERDICT_ALLOW);
-	Step(&call);
-	channels[0]->Answer(call.slot, BH_VERDICT_ALLOW);
-	ASSERT_EQ(Step(&call), 1);
-	EXPECT_EQ(channels[2]->Statistics().calls, 0u);
-
-	for (uint32_t callback : {uint32_t{BH_CALLBACK_FILE_ACCESS}, 0x7777u, 0u, ~0u}) {
-		bh_call unasked = FileCall(7, platform.now_ns + 1000, callback);
-		bh_call_start(&shim, &unasked);
-		ASSERT_EQ(Step(&unasked), 1);
-		EXPECT_EQ(unasked.outcome, BH_OUTCOME_UNASKED);
-		EXPECT_EQ(unasked.verdict, BH_VERDICT_ALLOW);
-	}
-}
-
-TEST_F(StackTest, TheDeadlineIsShared)
-{
-	bh_call call = FileCall(7, platform.now_ns + 1000);
-	bh_call_start(&shim, &call);
-	Step(&call);
-	channels[1]->Answer(call.slot, BH_VERDICT_ALLOW);
-	platform.now_ns = call.deadline_ns;
-	ASSERT_EQ(Step(&call), 1);
-	EXPECT_EQ(call.outcome, BH_OUTCOME_POLICY);
-	EXPECT_EQ(call.issues, 1u);
-	EXPECT_EQ(channels[0]->Statistics().calls, 1u);
-}
-
-TEST_F(StackTest, AStackHasItsSize)
-{
-	for (uint32_t i = 3; i < BH_CHANNELS_MAX; i++)
-		EXPECT_EQ(bh_shim_add(&shim, channels[0]->c), 0);
-	EXPECT_EQ(bh_shim_add(&shim, channels[0]->c), -1);
 }
 
 } // namespace

@@ -112,6 +112,7 @@ struct bh_channel *bh_channel_init(void *private_memory, const struct bh_channel
 	channel->altitude = config->altitude;
 	channel->callbacks = config->callbacks;
 	channel->descriptor_callbacks = config->descriptor_callbacks;
+	channel->without_paths = config->without_paths;
 	channel->poison_crashes = config->poison_crashes;
 	channel->poison_kills = config->poison_kills;
 	channel->spin_ns = config->spin_ns;
@@ -320,13 +321,17 @@ int bh_shim_add(struct bh_shim *shim, struct bh_channel *channel)
 	return 0;
 }
 
-int bh_shim_wants(const struct bh_shim *shim, uint32_t callback)
+uint32_t bh_shim_wants(const struct bh_shim *shim, uint32_t callback)
 {
 	uint64_t bit = bh_callback_bit(callback);
-	uint32_t i;
+	uint32_t i, wants = 0;
 
-	for (i = 0; i < shim->channel_count; i++)
-		if (bh_load_relaxed(&shim->channels[i]->callbacks) & bit)
-			return 1;
-	return 0;
+	for (i = 0; i < shim->channel_count; i++) {
+		if (!(bh_load_relaxed(&shim->channels[i]->callbacks) & bit))
+			continue;
+		wants |= BH_WANTS_CALL;
+		if (!shim->channels[i]->without_paths)
+			wants |= BH_WANTS_PATH;
+	}
+	return wants;
 }

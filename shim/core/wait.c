@@ -111,19 +111,17 @@ static int run(struct bh_call *call, uint64_t until_ns, uint64_t now_ns)
 
 void bh_call_run(struct bh_shim *shim, struct bh_call *call)
 {
-	const struct bh_platform *platform = shim->platform;
-	uint64_t now_ns = platform->coarse_ns(platform->context);
-
-	/* A host is not to be blamed for a call that was overdue when it came. */
-	if (call->deadline_ns < now_ns + BH_COARSE_NS)
-		now_ns = platform->now_ns(platform->context);
 	bh_call_start(shim, call);
-	run(call, BH_NO_DEADLINE, now_ns);
+	bh_call_run_until(call, BH_NO_DEADLINE);
 }
 
 int bh_call_run_until(struct bh_call *call, uint64_t until_ns)
 {
 	const struct bh_platform *platform = call->shim->platform;
+	uint64_t now_ns = platform->coarse_ns(platform->context);
 
-	return run(call, until_ns, platform->now_ns(platform->context));
+	/* A host is not to be blamed for a call that was overdue when it came. */
+	if (bh_min_u64(call->deadline_ns, until_ns) < now_ns + BH_COARSE_NS)
+		now_ns = platform->now_ns(platform->context);
+	return run(call, until_ns, now_ns);
 }

@@ -76,6 +76,7 @@ absl::StatusOr<std::unique_ptr<UserChannel>> UserChannel::Create(
   config.altitude = spec.altitude;
   config.spin_ns = spec.spin_ns;
   config.cache_entries = spec.cache_entries;
+  config.without_paths = !spec.paths;
   config.notify_region = notify_region;
   config.notify_entries = notify_region != nullptr ? spec.notify_entries : 0;
   config.adopt = takeover;

@@ -184,6 +184,7 @@ absl::Status Keeper::AddChannel(const KeeperRequest& request) {
   spec.geometry = request.geometry;
   spec.spin_ns = request.spin_ns;
   spec.cache_entries = request.cache_entries;
+  spec.paths = request.without_paths == 0;
   spec.policy = LinkPolicy(request.policy);
 
   // No worker may look at the descriptor table while it changes: it closes what it does not know.

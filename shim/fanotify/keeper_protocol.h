@@ -47,6 +47,7 @@ struct KeeperRequest {
   uint32_t altitude;
   uint32_t spin_ns;
   uint32_t cache_entries;
+  uint32_t without_paths;
   char driver[64];
 };
 

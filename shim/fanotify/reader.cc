@@ -23,15 +23,17 @@ constexpr int kNoRecordPollMs = 1;
 
 }  // namespace
 
-void FillEventCall(const fanotify_event_metadata& metadata, Event& event) {
+void FillEventCall(const bh_shim& stack, const fanotify_event_metadata& metadata, Event& event) {
   FileRequest request;
   request.callback = CallbackOf(metadata);
   request.pid = static_cast<uint32_t>(metadata.pid);
   if (!DescribeObject(metadata.fd, request).ok()) request.descriptor = metadata.fd;
-  char link[32];
-  std::snprintf(link, sizeof(link), "/proc/self/fd/%d", metadata.fd);
-  const ssize_t length = readlink(link, event.path.get(), Event::kPathBytesMax);
-  if (length > 0) request.path = std::string_view(event.path.get(), static_cast<size_t>(length));
+  if ((bh_shim_wants(&stack, request.callback) & BH_WANTS_PATH) != 0) {
+    char link[32];
+    std::snprintf(link, sizeof(link), "/proc/self/fd/%d", metadata.fd);
+    const ssize_t length = readlink(link, event.path.get(), Event::kPathBytesMax);
+    if (length > 0) request.path = std::string_view(event.path.get(), static_cast<size_t>(length));
+  }
   FillCall(request, event.deadline_ns, event.call);
 }
 
@@ -97,7 +99,7 @@ void Reader::Handle(std::unique_lock<std::mutex>& lead) {
     context_->events->Answer(event, true);
     return;
   }
-  FillEventCall(metadata, event);
+  FillEventCall(*context_->stack, metadata, event);
   bh_call_start(context_->stack, &event.call);
   const bool busy = context_->completer->parked() > kParkedBusy;
   bool ended = event.call.outcome != BH_OUTCOME_PENDING ||

@@ -39,8 +39,8 @@ struct ReaderContext {
   std::function<bool(uint32_t callback)> allow_when_full;
 };
 
-// Fills the event's call from its descriptor. False when the object can't be looked at.
-void FillEventCall(const fanotify_event_metadata& metadata, Event& event);
+// Fills the event's call from its descriptor, with what the stack's drivers want to know.
+void FillEventCall(const bh_shim& stack, const fanotify_event_metadata& metadata, Event& event);
 
 class Reader {
  public:

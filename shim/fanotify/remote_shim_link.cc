@@ -157,6 +157,7 @@ absl::StatusOr<ChannelDescriptors> RemoteShimLink::MakeChannel(const ChannelSpec
   request.altitude = spec.altitude;
   request.spin_ns = spec.spin_ns;
   request.cache_entries = spec.cache_entries;
+  request.without_paths = !spec.paths;
   std::memcpy(request.driver, spec.driver.data(),
               std::min(spec.driver.size(), sizeof(request.driver) - 1));
   absl::StatusOr<ChannelDescriptors> regions = OrderKeeper(request);

@@ -167,7 +167,7 @@ void RunWorker(WorkerSetup& setup) {
   // events before that, so their descriptors' numbers mean what the journal says.
   const std::vector<Event*> adopted = table.Adopt(unknown);
   for (Event* event : adopted) {
-    FillEventCall(table.metadata(*event), *event);
+    FillEventCall(stack, table.metadata(*event), *event);
     bh_call_start(&stack, &event->call);
     completer.Park(event);
   }

@@ -43,6 +43,7 @@ struct bh_mchannel *bh_mchannel_create(const struct bh_module_add *add, u32 numb
 	config.altitude = add->altitude;
 	config.spin_ns = add->spin_ns;
 	config.cache_entries = add->cache_entries;
+	config.without_paths = add->without_paths;
 	config.notify_entries = add->notify_entries;
 	private_bytes = bh_channel_private_bytes(&config);
 	if (!private_bytes)

@@ -125,7 +125,7 @@ static long add(void __user *argument)
 
 	if (copy_from_user(&add, argument, sizeof(add)))
 		return -EFAULT;
-	if (add.abi != BH_MODULE_ABI || add.generation || add.reserved ||
+	if (add.abi != BH_MODULE_ABI || add.generation || add.without_paths > 1 ||
 	    add.name[BH_MODULE_NAME_BYTES - 1])
 		return -EINVAL;
 	channel = find_left(&add);

@@ -125,7 +125,8 @@ static int ask(const struct file *file, u32 callback)
 	struct bh_file_args args;
 	struct bh_shim *shim;
 	char *buffer, *text;
-	int index, wanted;
+	u32 wanted;
+	int index;
 
 	shim = bh_stack_enter(&index);
 	wanted = bh_shim_wants(shim, callback);
@@ -143,7 +144,7 @@ static int ask(const struct file *file, u32 callback)
 	if (bh_call_try_caches(call, now_ns))
 		goto leave;
 	/* A name is a courtesy: without memory there is none. */
-	buffer = kmem_cache_alloc(paths, GFP_NOWAIT | __GFP_NOWARN);
+	buffer = wanted & BH_WANTS_PATH ? kmem_cache_alloc(paths, GFP_NOWAIT | __GFP_NOWARN) : NULL;
 	if (buffer) {
 		text = d_path(mcall.path, buffer, PATH_MAX);
 		if (!IS_ERR(text)) {

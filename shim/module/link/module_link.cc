@@ -195,6 +195,7 @@ absl::StatusOr<ChannelId> ModuleLink::AddChannel(const ChannelSpec& spec) {
   add.spin_ns = spec.spin_ns;
   add.cache_entries = spec.cache_entries;
   add.notify_entries = spec.notify_entries;
+  add.without_paths = !spec.paths;
   add.policy = PolicyOf(spec.policy);
   const int error = UnlessBusy(kHostsEndWithinNs, [this, &add] {
     return ioctl(device_.get(), BH_CONTROL_ADD, &add) == 0 ? 0 : errno;

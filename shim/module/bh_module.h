@@ -92,6 +92,7 @@ struct bh_mchannel *bh_mchannel_create(const struct bh_module_add *add, u32 numb
  */
 int bh_mchannel_continue(struct bh_mchannel *channel, const struct bh_module_add *add);
 void bh_mchannel_put(struct bh_mchannel *channel);
+void bh_mchannel_policy(const struct bh_module_policy *from, struct bh_policy *to);
 /* Ends every wait in it: the policies answer. */
 void bh_mchannel_stop(struct bh_mchannel *channel);
 void bh_mcall_forget_file(struct bh_mcall *mcall);

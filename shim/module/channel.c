@@ -23,7 +23,7 @@ void bh_mchannel_put(struct bh_mchannel *channel)
 	kref_put(&channel->ref, release);
 }
 
-static void to_core_policy(const struct bh_module_policy *from, struct bh_policy *to)
+void bh_mchannel_policy(const struct bh_module_policy *from, struct bh_policy *to)
 {
 	BUILD_BUG_ON(sizeof(*from) != sizeof(*to));
 	BUILD_BUG_ON(BH_MODULE_REASONS != BH_REASON_COUNT);
@@ -39,7 +39,7 @@ struct bh_mchannel *bh_mchannel_create(const struct bh_module_add *add, u32 numb
 	BUILD_BUG_ON(BH_MODULE_CHANNELS_MAX != BH_CHANNELS_MAX);
 	bh_channel_config_default(&config);
 	config.geometry = add->geometry;
-	to_core_policy(&add->policy, &config.policy);
+	bh_mchannel_policy(&add->policy, &config.policy);
 	config.altitude = add->altitude;
 	config.spin_ns = add->spin_ns;
 	config.cache_entries = add->cache_entries;
@@ -88,7 +88,7 @@ int bh_mchannel_continue(struct bh_mchannel *channel, const struct bh_module_add
 	/* It could still answer for its successor: nobody but its parent had power over it. */
 	if (channel->hosts)
 		return -EBUSY;
-	to_core_policy(&add->policy, &policy);
+	bh_mchannel_policy(&add->policy, &policy);
 	if (bh_channel_set_policy(channel->core, &policy))
 		return -EINVAL;
 	bh_channel_set_quarantined(channel->core, 0);

@@ -116,32 +116,26 @@ static struct bh_mchannel *find_left(const struct bh_module_add *add)
 	return NULL;
 }
 
-static long add(void __user *argument)
+static long add(struct bh_module_add *add)
 {
-	struct bh_module_add add;
 	struct bh_mchannel *channel;
 	u32 number;
 	int result;
 
-	if (copy_from_user(&add, argument, sizeof(add)))
-		return -EFAULT;
-	if (add.abi != BH_MODULE_ABI || add.generation || add.without_paths > 1 ||
-	    add.name[BH_MODULE_NAME_BYTES - 1])
+	if (add->abi != BH_MODULE_ABI || add->generation || add->without_paths > 1 ||
+	    add->name[BH_MODULE_NAME_BYTES - 1])
 		return -EINVAL;
-	channel = find_left(&add);
+	channel = find_left(add);
 	if (channel) {
-		result = bh_mchannel_continue(channel, &add);
-		if (result)
-			return result;
-		add.channel = channel->number;
-		add.generation = channel->highest;
-		return copy_to_user(argument, &add, sizeof(add)) ? -EFAULT : 0;
+		add->channel = channel->number;
+		add->generation = channel->highest;
+		return bh_mchannel_continue(channel, add);
 	}
 	for (number = 0; find(number); number++)
 		;
 	if (number == BH_CHANNELS_MAX)
 		return -ENOSPC;
-	channel = bh_mchannel_create(&add, number);
+	channel = bh_mchannel_create(add, number);
 	if (IS_ERR(channel))
 		return PTR_ERR(channel);
 	channels[number] = channel;
@@ -151,111 +145,57 @@ static long add(void __user *argument)
 		bh_mchannel_put(channel);
 		return result;
 	}
-	add.channel = number;
-	return copy_to_user(argument, &add, sizeof(add)) ? -EFAULT : 0;
-}
-
-static long host(void __user *argument)
-{
-	struct bh_module_host wanted;
-	struct bh_mchannel *channel;
-
-	if (copy_from_user(&wanted, argument, sizeof(wanted)))
-		return -EFAULT;
-	channel = find(wanted.channel);
-	if (!channel || wanted.reserved)
-		return channel ? -EINVAL : -ENOENT;
-	return bh_host_create(channel);
-}
-
-static long begin(void __user *argument)
-{
-	struct bh_module_begin begin;
-	struct bh_mchannel *channel;
-
-	if (copy_from_user(&begin, argument, sizeof(begin)))
-		return -EFAULT;
-	channel = find(begin.channel);
-	return channel ? bh_host_begin(channel, &begin) : -ENOENT;
-}
-
-static long end(void __user *argument)
-{
-	struct bh_module_end end;
-	struct bh_mchannel *channel;
-
-	if (copy_from_user(&end, argument, sizeof(end)))
-		return -EFAULT;
-	channel = find(end.channel);
-	if (!channel)
-		return -ENOENT;
-	if (end.cause > BH_END_HOSTILE || end.reserved)
-		return -EINVAL;
-	return bh_channel_end_generation(channel->core, end.generation, end.cause) ? -ENOENT : 0;
-}
-
-static long set_state(void __user *argument)
-{
-	struct bh_module_state state;
-	struct bh_mchannel *channel;
-
-	if (copy_from_user(&state, argument, sizeof(state)))
-		return -EFAULT;
-	channel = find(state.channel);
-	if (!channel)
-		return -ENOENT;
-	bh_channel_set_quarantined(channel->core, state.quarantined);
-	bh_channel_set_draining(channel->core, state.draining);
+	add->channel = number;
 	return 0;
 }
 
-static long set_policy(void __user *argument)
+static long end(struct bh_mchannel *channel, const struct bh_module_end *end)
 {
-	struct bh_module_set_policy wanted;
-	struct bh_mchannel *channel;
+	if (end->cause > BH_END_HOSTILE || end->reserved)
+		return -EINVAL;
+	return bh_channel_end_generation(channel->core, end->generation, end->cause) ? -ENOENT : 0;
+}
+
+static long set_state(struct bh_mchannel *channel, const struct bh_module_state *state)
+{
+	bh_channel_set_quarantined(channel->core, state->quarantined);
+	bh_channel_set_draining(channel->core, state->draining);
+	return 0;
+}
+
+static long set_policy(struct bh_mchannel *channel, const struct bh_module_set_policy *wanted)
+{
 	struct bh_policy policy;
 
-	if (copy_from_user(&wanted, argument, sizeof(wanted)))
-		return -EFAULT;
-	channel = find(wanted.channel);
-	if (!channel)
-		return -ENOENT;
-	BUILD_BUG_ON(sizeof(policy) != sizeof(wanted.policy));
-	memcpy(&policy, &wanted.policy, sizeof(policy));
+	bh_mchannel_policy(&wanted->policy, &policy);
 	return bh_channel_set_policy(channel->core, &policy) ? -EINVAL : 0;
 }
 
-static long statistics(void __user *argument)
+static long statistics(struct bh_mchannel *channel, struct bh_module_statistics *out)
 {
-	struct bh_module_statistics out = {};
 	struct bh_statistics in;
-	struct bh_mchannel *channel;
 	u32 i;
 
-	if (copy_from_user(&out.channel, argument, sizeof(out.channel)))
-		return -EFAULT;
-	channel = find(out.channel);
-	if (!channel)
-		return -ENOENT;
 	bh_channel_statistics(channel->core, &in);
-	out.in_flight = in.in_flight;
-	out.generation = in.generation;
-	out.calls = in.calls;
-	out.answered = in.answered;
-	out.cached = in.cached;
+	*out = (struct bh_module_statistics){.channel = out->channel};
+	out->in_flight = in.in_flight;
+	out->generation = in.generation;
+	out->calls = in.calls;
+	out->answered = in.answered;
+	out->cached = in.cached;
 	for (i = 0; i < BH_MODULE_REASONS; i++)
-		out.by_policy[i] = in.by_policy[i];
-	out.reissued = in.reissued;
-	out.overdue = in.overdue;
-	out.late = in.late;
-	out.violations = in.violations;
-	out.poisoned = in.poisoned;
-	out.cancelled = in.cancelled;
-	out.unknown = in.unknown;
-	out.denied = in.denied;
-	out.generations = in.generations;
-	out.filtered = bh_guards_filtered();
-	return copy_to_user(argument, &out, sizeof(out)) ? -EFAULT : 0;
+		out->by_policy[i] = in.by_policy[i];
+	out->reissued = in.reissued;
+	out->overdue = in.overdue;
+	out->late = in.late;
+	out->violations = in.violations;
+	out->poisoned = in.poisoned;
+	out->cancelled = in.cancelled;
+	out->unknown = in.unknown;
+	out->denied = in.denied;
+	out->generations = in.generations;
+	out->filtered = bh_guards_filtered();
+	return 0;
 }
 
 static int want_notes(void)
@@ -269,55 +209,40 @@ static int want_notes(void)
 	return bh_notes_want(kinds);
 }
 
-static long set_notify(void __user *argument)
+static long set_notify(struct bh_mchannel *channel, const struct bh_module_notify *wanted)
 {
-	struct bh_module_notify wanted;
-	struct bh_mchannel *channel;
-
-	if (copy_from_user(&wanted, argument, sizeof(wanted)))
-		return -EFAULT;
-	channel = find(wanted.channel);
-	if (!channel || wanted.reserved)
-		return channel ? -EINVAL : -ENOENT;
-	channel->notify_kinds = channel->notify_region ? wanted.kinds : 0;
-	bh_channel_set_notifications(channel->core, wanted.kinds);
+	if (wanted->reserved)
+		return -EINVAL;
+	channel->notify_kinds = channel->notify_region ? wanted->kinds : 0;
+	bh_channel_set_notifications(channel->core, wanted->kinds);
 	return want_notes();
 }
 
-static long notify_statistics(void __user *argument)
+static long notify_statistics(struct bh_mchannel *channel, struct bh_module_notify_statistics *out)
 {
-	struct bh_module_notify_statistics out = {};
 	struct bh_statistics in;
-	struct bh_mchannel *channel;
 
-	if (copy_from_user(&out.channel, argument, sizeof(out.channel)))
-		return -EFAULT;
-	channel = find(out.channel);
-	if (!channel)
-		return -ENOENT;
 	bh_channel_statistics(channel->core, &in);
-	out.notified = in.notified;
-	out.unread = in.unread;
-	BUILD_BUG_ON(sizeof(in.lost) > sizeof(out.lost));
-	memcpy(out.lost, in.lost, sizeof(in.lost));
-	return copy_to_user(argument, &out, sizeof(out)) ? -EFAULT : 0;
+	*out = (struct bh_module_notify_statistics){.channel = out->channel};
+	out->notified = in.notified;
+	out->unread = in.unread;
+	BUILD_BUG_ON(sizeof(in.lost) > sizeof(out->lost));
+	memcpy(out->lost, in.lost, sizeof(in.lost));
+	return 0;
 }
 
-static long add_guard(void __user *argument)
+static long add_guard(const struct bh_module_guard *wanted)
 {
-	struct bh_module_guard wanted;
 	struct file *place;
 	long result;
 
-	if (copy_from_user(&wanted, argument, sizeof(wanted)))
-		return -EFAULT;
-	if (wanted.kind < BH_GUARD_TREE || wanted.kind > BH_GUARD_FILESYSTEM ||
-	    !wanted.deadline_ns || wanted.deadline_ns > DEADLINE_MAX_NS)
+	if (wanted->kind < BH_GUARD_TREE || wanted->kind > BH_GUARD_FILESYSTEM ||
+	    !wanted->deadline_ns || wanted->deadline_ns > DEADLINE_MAX_NS)
 		return -EINVAL;
-	place = fget(wanted.fd);
+	place = fget(wanted->fd);
 	if (!place)
 		return -EBADF;
-	result = bh_guards_add(&place->f_path, &wanted);
+	result = bh_guards_add(&place->f_path, wanted);
 	fput(place);
 	return result;
 }
@@ -345,17 +270,14 @@ static long settle(void)
 	return want_notes();
 }
 
-static long exclude(void __user *argument, bool in)
+static long exclude(const struct bh_module_pid *wanted, bool in)
 {
-	struct bh_module_pid wanted;
 	struct pid *pid;
 	long result = 0;
 
-	if (copy_from_user(&wanted, argument, sizeof(wanted)))
-		return -EFAULT;
-	if (wanted.reserved)
+	if (wanted->reserved)
 		return -EINVAL;
-	pid = find_get_pid(wanted.pid);
+	pid = find_get_pid(wanted->pid);
 	if (!pid)
 		return -ESRCH;
 	if (in)
@@ -366,36 +288,71 @@ static long exclude(void __user *argument, bool in)
 	return result;
 }
 
-static long control_locked(unsigned int command, void __user *argument)
+/* What a command brings: copied in once, and back where the command is one that reads. */
+union argument {
+	u32 channel; /* in those that are about one */
+	struct bh_module_add add;
+	struct bh_module_host host;
+	struct bh_module_begin begin;
+	struct bh_module_end end;
+	struct bh_module_state state;
+	struct bh_module_set_policy policy;
+	struct bh_module_statistics statistics;
+	struct bh_module_notify notify;
+	struct bh_module_notify_statistics notify_statistics;
+	struct bh_module_guard guard;
+	struct bh_module_pid pid;
+};
+
+static long about_channel(unsigned int command, union argument *argument)
+{
+	struct bh_mchannel *channel = find(argument->channel);
+
+	if (!channel)
+		return -ENOENT;
+	switch (command) {
+	case BH_CONTROL_HOST:
+		return argument->host.reserved ? -EINVAL : bh_host_create(channel);
+	case BH_CONTROL_BEGIN:
+		return bh_host_begin(channel, &argument->begin);
+	case BH_CONTROL_END:
+		return end(channel, &argument->end);
+	case BH_CONTROL_STATE:
+		return set_state(channel, &argument->state);
+	case BH_CONTROL_POLICY:
+		return set_policy(channel, &argument->policy);
+	case BH_CONTROL_NOTIFY:
+		return set_notify(channel, &argument->notify);
+	case BH_CONTROL_NOTIFY_STATISTICS:
+		return notify_statistics(channel, &argument->notify_statistics);
+	default:
+		return statistics(channel, &argument->statistics);
+	}
+}
+
+static long control_locked(unsigned int command, union argument *argument)
 {
 	switch (command) {
 	case BH_CONTROL_ADD:
-		return add(argument);
+		return add(&argument->add);
 	case BH_CONTROL_HOST:
-		return host(argument);
 	case BH_CONTROL_BEGIN:
-		return begin(argument);
 	case BH_CONTROL_END:
-		return end(argument);
 	case BH_CONTROL_STATE:
-		return set_state(argument);
 	case BH_CONTROL_POLICY:
-		return set_policy(argument);
 	case BH_CONTROL_NOTIFY:
-		return set_notify(argument);
 	case BH_CONTROL_NOTIFY_STATISTICS:
-		return notify_statistics(argument);
 	case BH_CONTROL_STATISTICS:
-		return statistics(argument);
+		return about_channel(command, argument);
 	case BH_CONTROL_GUARD:
-		return add_guard(argument);
+		return add_guard(&argument->guard);
 	case BH_CONTROL_UNGUARD:
 		bh_guards_disarm();
 		return 0;
 	case BH_CONTROL_EXCLUDE:
-		return exclude(argument, false);
+		return exclude(&argument->pid, false);
 	case BH_CONTROL_INCLUDE:
-		return exclude(argument, true);
+		return exclude(&argument->pid, true);
 	case BH_CONTROL_SETTLE:
 		return settle();
 	default:
@@ -403,14 +360,23 @@ static long control_locked(unsigned int command, void __user *argument)
 	}
 }
 
-static long control_ioctl(struct file *file, unsigned int command, unsigned long argument)
+static long control_ioctl(struct file *file, unsigned int command, unsigned long pointer)
 {
+	void __user *theirs = (void __user *)pointer;
+	size_t bytes = _IOC_SIZE(command);
+	union argument argument = {};
 	long result;
 
+	if (bytes > sizeof(argument))
+		return -ENOTTY;
+	if (bytes && copy_from_user(&argument, theirs, bytes))
+		return -EFAULT;
 	if (mutex_lock_killable(&bh_control_mutex))
 		return -EINTR;
-	result = control_locked(command, (void __user *)argument);
+	result = control_locked(command, &argument);
 	mutex_unlock(&bh_control_mutex);
+	if (!result && (_IOC_DIR(command) & _IOC_READ) && copy_to_user(theirs, &argument, bytes))
+		return -EFAULT;
 	return result;
 }
 

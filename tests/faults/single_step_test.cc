@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A host is killed behind each of its instructions: while it attaches, and while it takes calls,
+// answers them and leaves. Whatever it had written by then, its calls end with the right verdict,
+// from it or from the next generation, each once.
+//
+// The host is a process of its own that is run an instruction at a time; callers and the next
+// generation are here. The suite kills it behind every few instructions;
+// BULKHEAD_EVERY_INSTRUCTION=1 behind each.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ipc/host_port.h"
+#include "ipc/monotonic.h"
+#include "shim/embedded/embedded_shim.h"
+#include "shim/embedded/test_host.h"
+#include "tests/faults/stepped_process.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr uint64_t kCallbacks = 7;
+constexpr int kCalls = 2;
+constexpr uint64_t kDeadlineNs = 60 * kNanosecondsPerSecond;
+constexpr long kPlaces = 80;  // where the suite kills
+
+// By the object alone, so that any generation answers alike.
+bool Allowed(uint64_t inode) { return inode % 2 == 0; }
+
+enum class Part { kAttaching, kServing };
+
+// The host's life. It stops itself where its parent takes over: before it attaches, when it has,
+// and when it has left.
+[[noreturn]] void LiveAsHost(ChannelDescriptors regions, UniqueFd files, uint32_t generation) {
+  SteppedProcess::StopHere();
+  {
+    auto port =
+        HostPort::Attach(std::move(regions.call_region), std::move(regions.reply_region),
+                         std::move(files), {.generation = generation, .workers = 1, .spin_ns = 0});
+    if (!port.ok()) _exit(1);
+    SteppedProcess::StopHere();
+    for (int i = 0; i < kCalls; ++i) {
+      std::optional<TakenCall> call = (*port)->Take(0, kForeverNs);
+      if (!call) _exit(2);
+      bh_file_args file;
+      std::memcpy(&file, call->args, sizeof(file));
+      const auto details = (*port)->Details(*call);
+      if (!details.ok() || !(*port)->ReceiveDescriptor(*call).ok()) _exit(3);
+      (*port)->BeginDriver(*call);
+      const bh_verdict_reply reply = {
+          .verdict = Allowed(file.inode) ? uint32_t{BH_VERDICT_ALLOW} : uint32_t{BH_VERDICT_DENY},
+          .cacheability = BH_CACHE_NOT};
+      std::array<uint8_t, sizeof(reply)> bytes;
+      std::memcpy(bytes.data(), &reply, sizeof(reply));
+      (*port)->Reply(*call, BH_REPLY_DONE, bytes);
+    }
+    (*port)->StopTaking();
+  }
+  SteppedProcess::StopHere();
+  _exit(4);
+}
+
+class SingleStep : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto shim = EmbeddedShim::Create({});
+    ASSERT_TRUE(shim.ok()) << shim.status();
+    shim_ = *std::move(shim);
+    ChannelSpec spec;
+    spec.driver = "stepped";
+    spec.geometry = {.lanes = 1, .slots_per_lane = 3, .call_chunks = 4, .reply_chunks = 0};
+    spec.cache_entries = 0;
+    spec.spin_ns = 0;
+    const auto channel = shim_->AddChannel(spec);
+    ASSERT_TRUE(channel.ok()) << channel.status();
+    channel_ = *channel;
+    file_.reset(open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+  }
+
+  std::vector<std::unique_ptr<EmbeddedShim::PendingCall>> StartCalls() {
+    std::vector<std::unique_ptr<EmbeddedShim::PendingCall>> calls;
+    for (uint64_t inode = 1; inode <= kCalls; ++inode) {
+      FileRequest request;
+      request.inode = inode;
+      request.path = "/somewhere";
+      request.descriptor = file_.get();
+      request.deadline_ns = MonotonicAfterNs(kDeadlineNs);
+      calls.push_back(shim_->Start(request));
+      Completion completion;
+      EXPECT_FALSE(shim_->Poll(*calls.back(), &completion));  // it goes to the host, if one serves
+    }
+    return calls;
+  }
+
+  // One host, killed behind `steps` instructions of the part; returns how many there were.
+  long KillBehind(Part part, long steps) {
+    auto regions = shim_->Descriptors(channel_);
+    int ends[2];
+    if (!regions.ok() || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
+      ADD_FAILURE() << "no channel for the host";
+      return 0;
+    }
+    UniqueFd shim_end(ends[0]), host_end(ends[1]);
+    const uint32_t generation = ++generation_;
+    SteppedProcess host([&] { LiveAsHost(*std::move(regions), std::move(host_end), generation); });
+    host_end.reset();
+    std::vector<std::unique_ptr<EmbeddedShim::PendingCall>> calls;
+    if (part == Part::kServing) {
+      host.Continue();
+      const absl::Status begun = shim_->BeginGeneration(channel_, generation, kCallbacks,
+                                                        kCallbacks, 1, std::move(shim_end));
+      EXPECT_TRUE(begun.ok()) << begun;
+      calls = StartCalls();
+    }
+    const long taken = host.Step(steps);
+    EXPECT_TRUE(host.alive()) << "the host ended by itself behind instruction " << taken;
+    host.Kill();
+    if (part == Part::kServing) {
+      const absl::Status ended = shim_->EndGeneration(channel_, generation, EndCause::kKilled);
+      EXPECT_TRUE(ended.ok()) << ended;
+    } else {
+      calls = StartCalls();
+    }
+    ExpectRightAnswers(calls, part, taken);
+    return taken;
+  }
+
+  void ExpectRightAnswers(const std::vector<std::unique_ptr<EmbeddedShim::PendingCall>>& calls,
+                          Part part, long taken) {
+    auto next = TestHost::Start(*shim_, channel_, ++generation_, [](const TestCall& call) {
+      return Allowed(call.file.inode) ? TestAnswer::kAllow : TestAnswer::kDeny;
+    });
+    ASSERT_TRUE(next.ok()) << next.status();
+    for (size_t i = 0; i < calls.size(); ++i) {
+      Completion completion;
+      ASSERT_TRUE(shim_->WaitUntil(*calls[i], kForeverNs, &completion));
+      EXPECT_EQ(completion.outcome, uint32_t{BH_OUTCOME_ANSWERED});
+      EXPECT_EQ(completion.allowed(), Allowed(i + 1));
+    }
+    if (HasFailure()) FAIL() << "part " << static_cast<int>(part) << ", instruction " << taken;
+    answered_ += calls.size();
+  }
+
+  // The part's length first, then a host for each place.
+  void KillEverywhere(Part part) {
+    const long length = KillBehind(part, 1'000'000);
+    ASSERT_GT(length, 100);
+    const bool each = std::getenv("BULKHEAD_EVERY_INSTRUCTION") != nullptr;
+    const long stride = each ? 1 : std::max(1L, length / kPlaces);
+    long places = 0;
+    for (long steps = 0; steps <= length && !HasFailure(); steps += stride, ++places) {
+      KillBehind(part, steps);
+    }
+    ASSERT_FALSE(HasFailure());
+    const auto statistics = shim_->Statistics(channel_);
+    ASSERT_TRUE(statistics.ok());
+    EXPECT_EQ(statistics->calls, answered_);
+    EXPECT_EQ(statistics->answered, answered_);
+    EXPECT_EQ(statistics->in_flight, 0u);
+    EXPECT_EQ(statistics->violations, 0u);
+    std::printf("%ld instructions, killed behind %ld of them: %llu calls right, %llu reissued\n",
+                length, places, static_cast<unsigned long long>(answered_),
+                static_cast<unsigned long long>(statistics->reissued));
+  }
+
+  const OnOneCpu on_one_cpu_;
+  std::unique_ptr<EmbeddedShim> shim_;
+  ChannelId channel_ = 0;
+  uint32_t generation_ = 0;
+  UniqueFd file_;
+  uint64_t answered_ = 0;
+};
+
+TEST_F(SingleStep, AHostMayDieAnywhereWhileItAttaches) { KillEverywhere(Part::kAttaching); }
+
+TEST_F(SingleStep, AHostMayDieAnywhereWhileItServes) { KillEverywhere(Part::kServing); }
+
+}  // namespace
+}  // namespace bulkhead

@@ -41,3 +41,4 @@ expect a_take_over_does quickly start --driver $guarded/scanner --driver $guarde
 expect nothing_waited_for_itself cat $guarded/clean
 expect ends_in_order stop
 expect unload rmmod bulkhead
+finish

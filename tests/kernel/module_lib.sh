@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # For guest scripts about the kernel module: '. $BULKHEAD_TESTS/module_lib.sh' after /guest/lib.
-# BULKHEAD_BUILD is the build folder.
+# BULKHEAD_BUILD is the build folder; BULKHEAD_DEBUG_KERNEL is set on the debug kernel.
 bulkhead=$BULKHEAD_BUILD/bin/bulkhead
 guarded=/tmp/guarded
 mkdir -p $guarded
@@ -45,3 +45,5 @@ becomes() {
   shift
   while [ "$("$@")" != "$wanted" ]; do [ "$(now)" -lt $until ] || return 1; done
 }
+# The script's last word, when the module is gone.
+finish() { [ -z "$BULKHEAD_DEBUG_KERNEL" ] || ask_checkers; }

@@ -1,28 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # The guest script of kernel.notifications: what the module tells drivers, and that each thing is
-# told or counted. BULKHEAD_BUILD is the build folder, FORKS the size of the flood.
+# told or counted. BULKHEAD_BUILD is the build folder, FORKS the size of the flood,
+# OPENS how many are measured beside one.
 . /guest/lib
-bulkhead=$BULKHEAD_BUILD/bin/bulkhead
+. $BULKHEAD_TESTS/module_lib.sh
 flood=$BULKHEAD_BUILD/bin/flood
-guarded=/tmp/guarded
-mkdir $guarded
 echo clean >$guarded/clean
 
-expect() {
-  local name=$1
-  shift
-  if "$@"; then result passed "$name"; else result failed "$name" "$*"; fi
-}
-
-# Starts `bulkhead run` with the module; returns when the folder is guarded.
-start() {
-  rm -f /tmp/ready
-  mkfifo /tmp/ready
-  $bulkhead run --attach module --guard $guarded --ready-fd 3 "$@" >/tmp/run.out 2>&1 3>/tmp/ready &
-  supervisor=$!
-  read -r _ </tmp/ready || { result failed start "$(cat /tmp/run.out)"; exit 1; }
-}
-stop() { kill -INT $supervisor && wait $supervisor; }
 # Afterwards `field NAME` has what was counted when nothing but this ran.
 snapshot() { $bulkhead status >/tmp/status; }
 field() { sed -n "s/.* \([0-9][0-9]*\) $1.*/\1/p" /tmp/status; }
@@ -69,7 +53,8 @@ while [ "$(field unread)" -gt 0 ] && [ $tries -lt 500 ]; do
   tries=$((tries + 1))
 done
 lost=$(field lost)
-expect loses_what_the_driver_is_too_slow_for [ "$lost" -gt 0 ]
+# The debug kernel would take minutes for more than the ring holds.
+[ -n "$BULKHEAD_DEBUG_KERNEL" ] || expect loses_what_the_driver_is_too_slow_for [ "$lost" -gt 0 ]
 expect ends_after_the_flood stop
 grep told /tmp/run.out
 set -- $(sed -n 's/.*told \([0-9]*\), missed \([0-9]*\), last number \([0-9]*\).*/\1 \2 \3/p' /tmp/run.out)
@@ -80,10 +65,10 @@ result passed flood "$forks processes in $((${end%.*} - ${begin%.*})) s: $happen
 # What a verdict costs meanwhile. opens DRIVER: the microseconds, alone and beside a flood.
 opens() {
   start --driver "$@"
-  $flood opens $guarded/clean 2000 >/tmp/alone
+  $flood opens $guarded/clean $OPENS >/tmp/alone
   $flood forks 10000000 >/dev/null &
   local bomb=$!
-  $flood opens $guarded/clean 2000 >/tmp/beside
+  $flood opens $guarded/clean $OPENS >/tmp/beside
   kill -KILL $bomb
   wait $bomb
   stop
@@ -98,3 +83,4 @@ result passed latency "open, median and p99 in us: nothing is told: $null; all i
 beside the flood $beside99; p99 beside the flood is $((100 * ${beside99#* } / null99)) % of that untold"
 
 expect unload rmmod bulkhead
+finish

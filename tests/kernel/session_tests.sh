@@ -118,3 +118,4 @@ expect lets_go_who_waited_for_a_hung_driver quickly allowed
 expect its_supervisor_is_gone fails wait $supervisor
 expect opens_without_it cat $guarded/eicar
 ! loaded || result failed gone "still loaded"
+finish

@@ -13,3 +13,4 @@ expect memory_is_given_back becomes "$before" areas
 # Complains in the kernel's log, which is looked at, about what it left in its cache.
 expect unload rmmod bulkhead
 expect nothing_is_mapped becomes 0 areas
+finish

@@ -15,7 +15,7 @@
 
 #include "shim/module/bh_module.h"
 
-#define SUPER_BLOCKS_MAX 64u
+#define SUPER_BLOCKS_MAX 128u /* as many as guards, with those that dead sessions left */
 
 static const struct {
 	u32 event;

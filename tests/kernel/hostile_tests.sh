@@ -21,7 +21,7 @@ hosts_die_and_come_back() {
 insmod /modules/bulkhead.ko
 before=$(areas)
 expect a_hostile_host_only_hurts_itself $BULKHEAD_BUILD/bin/hostile_module_host \
-  --folder $guarded --seconds ${BULKHEAD_HOSTILE_SECONDS:-20}
+  --folder $guarded --seconds ${BULKHEAD_HOSTILE_SECONDS:-30}
 expect nobody_has_a_descriptor becomes 0 cat /sys/module/bulkhead/refcnt
 expect memory_is_given_back becomes "$before" areas
 

@@ -19,6 +19,8 @@ start --driver observer --driver-options log
 expect does_something $flood moves $guarded
 mkdir /tmp/elsewhere
 $flood moves /tmp/elsewhere
+expect loads_a_module insmod /modules/unrelated.ko
+rmmod unrelated
 expect ends stop
 cat /tmp/run.out
 expect tells_of_a_new_file logged "file_created pid [0-9]* parent [0-9]* $guarded/a"
@@ -29,6 +31,7 @@ expect tells_of_a_deletion logged "file_deleted pid [0-9]* parent [0-9]* $guarde
 expect tells_of_a_program logged "process_executed pid [0-9]* parent $$ $flood $flood moves $guarded"
 expect tells_of_processes logged "process_created [1-9]"
 expect tells_of_their_ends logged "process_exited [1-9]"
+expect tells_of_a_module logged "module_loaded pid [0-9]* parent $$ unrelated"
 expect is_silent_about_other_folders sh -c "! grep -q 'file_.* /tmp/elsewhere' /tmp/run.out"
 expect is_silent_about_its_own_side sh -c "! grep -q 'process_.*bulkhead-host' /tmp/run.out"
 

@@ -108,6 +108,10 @@ expect unloading_lets_callers_go quickly allowed
 expect opens_without_the_module cat $guarded/eicar
 expect ejects_what_is_not_there $bulkhead eject --unload
 
+# The same in the ABI's words, and what `bulkhead run` never does.
+insmod /modules/bulkhead.ko
+run_gtest what_is_left 120 "$BULKHEAD_BUILD/bin/module_left_check"
+
 # And in the middle of service, with a driver that does not answer.
 insmod /modules/bulkhead.ko
 echo clean >$guarded/hang-up

@@ -9,8 +9,9 @@ When it may do neither it prints the command to run and exits with 2.
 TEXT
 }
 
-# Lines of the list: "name" or "?name".
+# Lines of the list: "name" or "?name"; and what SETUP_ALSO names.
 setup_wanted() {
+  [[ -z ${SETUP_ALSO:-} ]] || echo "$SETUP_ALSO"
   sed -e 's/#.*//' -e "s/@ARCH@/$(dpkg --print-architecture)/" cmake/packages.txt | awk 'NF {print $1}'
 }
 

@@ -4,15 +4,18 @@
 
 test_help() {
   cat <<'TEXT'
-Usage: ./dev test [--preset P]... [--filter REGEX] [--fuzz-seconds N] [-j N]
+Usage: ./dev test [kernel] [--kernel VERSION] [--preset P]... [--filter REGEX] [--fuzz-seconds N] [-j N]
 
 Checks formatting and licence lines, builds the debug kernel (once, see ./dev kernel-debug), release,
 asan, tsan and the fuzz targets, runs all tests in each and looks for what they left behind. Prints
 what failed and what was skipped, with reasons; the last line reads: N passed, N failed, N skipped.
 
+  kernel            only the tests in a guest with Debian's kernel, of the preset release
+  --kernel VERSION  build the module for this kernel, like 6.1.0-56-amd64, and boot that in the guest;
+                    installs its headers where they are missing (the newest whose headers are there)
   --preset P        only this preset; may be given more than once
   --filter REGEX    only tests whose name matches
-  --fuzz-seconds N  how long each fuzz target runs (60)
+  --fuzz-seconds N  how long each fuzz target runs (30)
   -j N              parallel jobs (the number of CPUs)
 TEXT
 }
@@ -33,7 +36,8 @@ run_preset() {
   local preset=$1 jobs=$2 fuzz_seconds=$3 code=0 wrapper=()
   shift 3
   say "$preset: build"
-  if ! build_preset "$preset" "$jobs" -DBULKHEAD_FUZZ_SECONDS="$fuzz_seconds"; then
+  if ! build_preset "$preset" "$jobs" -DBULKHEAD_FUZZ_SECONDS="$fuzz_seconds" \
+    -DBULKHEAD_KERNEL="${BULKHEAD_KERNEL:-}"; then
     check_failed "build $preset" "the build failed, so none of its tests ran"
     return
   fi
@@ -51,10 +55,13 @@ run_preset() {
 }
 
 test_main() {
-  local presets=() filter=() fuzz_seconds=60 jobs
+  local presets=() filter=() group=() kernel= fuzz_seconds=30 jobs
   jobs=$(jobs_default)
   while [[ $# -gt 0 ]]; do
     case $1 in
+      kernel) group=(-L "^$1\$") presets=(release) && shift ;;
+      --kernel) [[ ${2:-} =~ ^[0-9][0-9a-z.+-]*$ ]] || die "--kernel needs a version like 6.1.0-56-amd64"
+                kernel=$2 && shift 2 ;;
       --preset) require_preset "${2:-}" && presets+=("$2") && shift 2 ;;
       --filter) [[ -n ${2:-} ]] || die "--filter needs a regular expression"
                 filter=(-R "$2" --no-tests=ignore) && shift 2 ;;
@@ -65,7 +72,8 @@ test_main() {
   done
   [[ ${#presets[@]} -gt 0 ]] || presets=(release asan tsan fuzz)
 
-  run_setup
+  SETUP_ALSO=${kernel:+linux-headers-$kernel} run_setup
+  [[ -z $kernel ]] || export BULKHEAD_KERNEL=$kernel
   source cmake/dev/format.sh
   source cmake/dev/licences.sh
   source cmake/dev/leftovers.sh
@@ -93,7 +101,7 @@ test_main() {
   fi
   local preset
   for preset in "${presets[@]}"; do
-    run_preset "$preset" "$jobs" "$fuzz_seconds" "${filter[@]}"
+    run_preset "$preset" "$jobs" "$fuzz_seconds" "${filter[@]}" "${group[@]}"
   done
   leftovers_check "$run_folder/before"
 

@@ -17,6 +17,7 @@
 #include <linux/uidgid.h>
 
 #include "shim/module/bh_module.h"
+#include "shim/module/kernels.h"
 
 #define GUARDS_MAX 64u
 #define GUARDS_ALL (2 * GUARDS_MAX) /* with those that dead sessions left */
@@ -236,7 +237,7 @@ static int mark_file_system(struct super_block *sb)
 
 		if (IS_ERR(made))
 			return PTR_ERR(made);
-		made->priority = FS_PRIO_1;
+		made->priority = FSNOTIFY_PRIO_CONTENT;
 		group = made;
 	}
 	mark = kzalloc(sizeof(*mark), GFP_KERNEL);
@@ -244,7 +245,7 @@ static int mark_file_system(struct super_block *sb)
 		return -ENOMEM;
 	fsnotify_init_mark(mark, group);
 	mark->mask = DECIDING | WRITER_GONE;
-	result = fsnotify_add_mark(mark, &sb->s_fsnotify_marks, FSNOTIFY_OBJ_TYPE_SB, 0, NULL);
+	result = bh_mark_file_system(mark, sb);
 	if (!result) {
 		marks[mark_count].sb = sb;
 		marks[mark_count++].mark = mark; /* at most one for each guard */

@@ -12,6 +12,7 @@
 #include <linux/vmalloc.h>
 
 #include "shim/module/bh_module.h"
+#include "shim/module/kernels.h"
 
 static struct bh_host_line *host_line(const struct bh_mchannel *channel)
 {
@@ -64,13 +65,13 @@ static int map(struct file *file, struct vm_area_struct *vma)
 	if (offset == 0 && bytes == bh_call_region_bytes(&channel->geometry)) {
 		if (vma->vm_flags & VM_WRITE)
 			return -EPERM;
-		vma->vm_flags &= ~VM_MAYWRITE;
+		vm_flags_clear(vma, VM_MAYWRITE);
 		region = channel->call_region;
 	} else if (offset == BH_MODULE_NOTIFY_OFFSET && channel->notify_region &&
 		   bytes == bh_notification_region_bytes(channel->notify_entries)) {
 		if (vma->vm_flags & VM_WRITE)
 			return -EPERM;
-		vma->vm_flags &= ~VM_MAYWRITE;
+		vm_flags_clear(vma, VM_MAYWRITE);
 		region = channel->notify_region;
 	} else if (offset == BH_MODULE_REPLY_OFFSET &&
 		   bytes == bh_reply_region_bytes(&channel->geometry)) {
@@ -81,8 +82,8 @@ static int map(struct file *file, struct vm_area_struct *vma)
 	/* A private copy would show nobody's words but its own. */
 	if (!(vma->vm_flags & VM_SHARED) || (vma->vm_flags & VM_EXEC))
 		return -EINVAL;
-	vma->vm_flags &= ~VM_MAYEXEC;
-	vma->vm_flags |= VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP;
+	vm_flags_clear(vma, VM_MAYEXEC);
+	vm_flags_set(vma, VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP);
 	vma->vm_pgoff = 0;
 	result = remap_vmalloc_range(vma, region, 0);
 	if (result)

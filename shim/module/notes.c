@@ -14,6 +14,7 @@
 #include <linux/slab.h>
 
 #include "shim/module/bh_module.h"
+#include "shim/module/kernels.h"
 
 #define SUPER_BLOCKS_MAX 128u /* as many as guards, with those that dead sessions left */
 
@@ -203,7 +204,7 @@ static int mark_file_system(struct super_block *sb)
 		return -ENOMEM;
 	fsnotify_init_mark(mark, group);
 	mark->mask = mask;
-	result = fsnotify_add_mark(mark, &sb->s_fsnotify_marks, FSNOTIFY_OBJ_TYPE_SB, 0, NULL);
+	result = bh_mark_file_system(mark, sb);
 	if (result) {
 		fsnotify_put_mark(mark);
 		return result;

@@ -26,7 +26,7 @@ unset MAKEFLAGS CFLAGS CC
 run add
 run build -k "$kernel" --kernelsourcedir "$headers"
 run install -k "$kernel" --no-depmod
-module=$scratch/modules/$kernel/updates/dkms/bulkhead.ko
+module=$(echo "$scratch/modules/$kernel"/updates/dkms/bulkhead.ko*)  # some kernels' are compressed
 [ "$(modinfo -F vermagic "$module" | cut -d ' ' -f 1)" = "$kernel" ]
 run remove --all --no-depmod
 [ ! -e "$module" ]

@@ -13,8 +13,8 @@ import tarfile
 import tempfile
 
 DOWNLOAD_SECONDS_MAX = 150
-# 6.1.0-56-amd64, 6.12.9+bpo-amd64; not the flavours rt and cloud, nor the headers' common half.
-VERSION = re.compile(r"\d[\d.]*(\+bpo)?(-\d+)?-amd64")
+# 6.1.0-56-amd64, 6.12.117+deb12-amd64; not the flavours rt and cloud, nor the headers' common half.
+VERSION = re.compile(r"\d[\d.]*(\+[a-z\d]+)?(-\d+)?-amd64")
 
 
 class Unavailable(Exception):
@@ -25,8 +25,15 @@ def _age(version):
     return [int(number) for number in re.findall(r"\d+", version.removesuffix("-amd64"))]
 
 
-def wanted_version():
-    """The one asked for, else the newest that there are headers of: modules are built for it."""
+def _built_for(module):
+    """The kernel that a module was built for, which takes no other's."""
+    with open(module, "rb") as file:
+        found = re.search(rb"\0vermagic=(\S+)", file.read())
+    return found.group(1).decode() if found else None
+
+
+def wanted_version(modules=()):
+    """The one asked for, else that of the modules, else the newest that there are headers of."""
     asked = os.environ.get("BULKHEAD_KERNEL")
     if asked:
         if not VERSION.fullmatch(asked):
@@ -39,6 +46,9 @@ def wanted_version():
         return asked
     if platform.machine() != "x86_64":
         raise Unavailable(f"the guest is an x86-64 machine, and this one is {platform.machine()}")
+    for module in modules:
+        if os.path.exists(module):
+            return _built_for(module)
     versions = [path.rpartition("linux-headers-")[2]
                 for path in glob.glob("/usr/src/linux-headers-*-amd64")]
     versions = [version for version in versions if VERSION.fullmatch(version)]

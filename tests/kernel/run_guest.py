@@ -56,9 +56,9 @@ def parse_arguments():
     return parser.parse_args()
 
 
-def prepare(cache, debug_kernel=None):
+def prepare(cache, debug_kernel=None, modules=()):
     """Returns the kernel's name and path; raises Unavailable where no guest can run."""
-    version = None if debug_kernel else kernel_image.wanted_version()
+    version = None if debug_kernel else kernel_image.wanted_version(modules)
     for program, package in ((machine.QEMU, "qemu-system-x86"), (BUSYBOX, "busybox-static"),
                              ("setpriv", "util-linux"), ("strip", "binutils")):
         if shutil.which(program) is None:
@@ -156,7 +156,8 @@ def main():
     # So that what was begun is also ended when somebody ends this program.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
-        name, kernel = prepare(os.path.abspath(options.cache), options.debug_kernel)
+        name, kernel = prepare(os.path.abspath(options.cache), options.debug_kernel,
+                               options.module)
         if options.debug_kernel:
             require_modules(options.module)
     except Unavailable as reason:

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// hostile_module_host --folder DIR --seconds N --seed S: a host of the kernel module that does with
-// its descriptor, and with the memory behind it, whatever a process can do, while others open files
-// in DIR. Each open has to end in time, with a verdict. It is for a guest: on a machine of one's
-// own a kernel's bug is one's own.
+// hostile_module_host --folder DIR --seconds N --life-ms N --seed S: a host of the kernel module that
+// does with its descriptor, and with the memory behind it, whatever a process can do, while others
+// open files in DIR. Each open has to end in time, with a verdict. It is for a guest: on a machine
+// of one's own a kernel's bug is one's own.
 //
 //   openers      this process: nobody's descendant that is excluded
 //     supervisor a child: has /dev/bulkhead; starts one host after another, and kills it
@@ -54,6 +54,7 @@ constexpr int kHostGotTooFar = 9;
 struct Options {
   std::string folder;
   uint64_t seconds = 10;
+  uint64_t life_ms = 500;
   uint64_t seed = 1;
 };
 
@@ -340,7 +341,7 @@ int Supervise(const Options& options, int ready, int stop) {
       (void)!write(ready, "\n", 1);
     }
     pollfd ended = {stop, POLLIN, 0};
-    const bool over = poll(&ended, 1, static_cast<int>(random() % 500)) != 0;
+    const bool over = poll(&ended, 1, static_cast<int>(random() % options.life_ms)) != 0;
     kill(child, SIGKILL);
     int status = 0;
     waitpid(child, &status, 0);
@@ -419,6 +420,8 @@ int main(int argc, char** argv) {
   CLI::App app("A host of the kernel module that misuses all it has, for guests only");
   app.add_option("--folder", options.folder, "Where files are opened")->required();
   app.add_option("--seconds", options.seconds, "How long");
+  app.add_option("--life-ms", options.life_ms, "How long a host lives at most")
+      ->check(CLI::Range(1, 600'000));
   app.add_option("--seed", options.seed, "Of its chance");
   CLI11_PARSE(app, argc, argv);
   return bulkhead::Run(options);

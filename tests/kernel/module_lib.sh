@@ -36,6 +36,11 @@ make_infected() {
 }
 # Whole seconds.
 now() { cut -d . -f 1 /proc/uptime; }
+# quickly COMMAND...: long before a deadline of 60 s.
+quickly() {
+  local from=$(now)
+  "$@" && [ $(($(now) - from)) -lt 30 ]
+}
 
 # What the module has of the kernel's memory in pages of its own.
 areas() { grep -c '\[bulkhead\]' /proc/vmallocinfo; }

@@ -24,10 +24,6 @@ nobody_has_it() {
   local until=$(($(now) + 20))
   while [ "$(cat /sys/module/bulkhead/refcnt)" != 0 ]; do [ "$(now)" -lt $until ] || return 1; done
 }
-quickly() { # COMMAND...: within half of the deadline
-  local from=$(now)
-  "$@" && [ $(($(now) - from)) -lt 30 ]
-}
 
 insmod /modules/bulkhead.ko
 

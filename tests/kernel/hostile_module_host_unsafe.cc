@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// hostile_module_host --folder DIR --seconds N --life-ms N --seed S: a host of the kernel module that
-// does with its descriptor, and with the memory behind it, whatever a process can do, while others
-// open files in DIR. Each open has to end in time, with a verdict. It is for a guest: on a machine
-// of one's own a kernel's bug is one's own.
+// hostile_module_host --folder DIR --seconds N --life-ms N --seed S: a host of the kernel module
+// that does with its descriptor, and with the memory behind it, whatever a process can do, while
+// others open files in DIR. Each open has to end in time, with a verdict. It is for a guest: on a
+// machine of one's own a kernel's bug is one's own.
 //
 //   openers      this process: nobody's descendant that is excluded
 //     supervisor a child: has /dev/bulkhead; starts one host after another, and kills it
@@ -315,7 +315,7 @@ int Supervise(const Options& options, int ready, int stop) {
   const absl::StatusOr<ChannelId> channel = (*link)->AddChannel(spec);
   if (!channel.ok()) return 2;
   std::mt19937_64 random(options.seed);
-  bool guarded = false;
+  bool guarded = false, shown = false;
   for (uint32_t generation = 1;; ++generation) {
     absl::StatusOr<ChannelDescriptors> descriptors = (*link)->Descriptors(*channel);
     if (!descriptors.ok()) return 2;
@@ -349,6 +349,12 @@ int Supervise(const Options& options, int ready, int stop) {
     (void)(*link)->EndGeneration(*channel, generation, EndCause::kKilled);
     if (WIFEXITED(status) && WEXITSTATUS(status) == kHostGotTooFar) return 1;
     if (over) break;
+    const absl::StatusOr<ChannelStatistics> so_far = (*link)->Statistics(*channel);
+    // A peer that never was believed, or never caught, would show nothing.
+    if (!shown && so_far.ok() && so_far->answered > 0 && so_far->violations > 0) {
+      shown = true;
+      (void)!write(ready, "\n", 1);
+    }
   }
   const absl::StatusOr<ChannelStatistics> counted = (*link)->Statistics(*channel);
   (void)(*link)->RemoveGuards();
@@ -359,8 +365,7 @@ int Supervise(const Options& options, int ready, int stop) {
       static_cast<unsigned long>(counted->answered),
       static_cast<unsigned long>(counted->violations), static_cast<unsigned long>(counted->late),
       static_cast<unsigned long>(counted->overdue));
-  // A peer that never was believed would show nothing.
-  return counted->answered > 0 && counted->violations > 0 ? 0 : 1;
+  return shown ? 0 : 1;
 }
 
 int Run(const Options& options) {
@@ -380,12 +385,13 @@ int Run(const Options& options) {
   close(stop[0]);
   char line;
   (void)!read(ready[0], &line, 1);
+  std::atomic<bool> shown{false};
   std::atomic<uint64_t> opens{0}, bad{0}, late{0}, longest_ns{0};
   const uint64_t until_ns = MonotonicAfterNs(options.seconds * kNanosecondsPerSecond);
   std::vector<std::thread> openers;
   for (unsigned i = 0; i < kThreads; ++i) {
     openers.emplace_back([&] {
-      while (MonotonicNowNs() < until_ns) {
+      while (MonotonicNowNs() < until_ns || !shown.load()) {
         const uint64_t started_ns = MonotonicNowNs();
         const UniqueFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
         const int error = file.valid() ? 0 : errno;
@@ -399,6 +405,8 @@ int Run(const Options& options) {
       }
     });
   }
+  (void)!read(ready[0], &line, 1);  // also when the supervisor has ended
+  shown.store(true);
   for (std::thread& opener : openers) opener.join();
   close(stop[1]);
   int status = 0;
@@ -419,7 +427,8 @@ int main(int argc, char** argv) {
   bulkhead::Options options;
   CLI::App app("A host of the kernel module that misuses all it has, for guests only");
   app.add_option("--folder", options.folder, "Where files are opened")->required();
-  app.add_option("--seconds", options.seconds, "How long");
+  app.add_option("--seconds", options.seconds,
+                 "How long at least: until hosts were believed and caught");
   app.add_option("--life-ms", options.life_ms, "How long a host lives at most")
       ->check(CLI::Range(1, 600'000));
   app.add_option("--seed", options.seed, "Of its chance");

@@ -4,7 +4,8 @@
 
 test_help() {
   cat <<'TEXT'
-Usage: ./dev test [kernel] [--kernel VERSION] [--preset P]... [--filter REGEX] [--fuzz-seconds N] [-j N]
+Usage: ./dev test [kernel | model] [--kernel VERSION] [--preset P]... [--filter REGEX]
+                  [--fuzz-seconds N] [-j N]
 
 Checks formatting and licence lines, builds the debug kernel (once, see ./dev kernel-debug), release,
 asan, tsan and the fuzz targets, runs all tests in each and looks for what they left behind. Prints
@@ -13,6 +14,7 @@ what failed and what was skipped, with reasons; the last line reads: N passed, N
   kernel            only the tests in a guest with Debian's kernel, of the preset release
   --kernel VERSION  build the module for this kernel, like 6.1.0-56-amd64, and boot that in the guest;
                     installs its headers where they are missing (the newest whose headers are there)
+  model             only the models of the channel's protocol (tests/model), of the preset release
   --preset P        only this preset; may be given more than once
   --filter REGEX    only tests whose name matches
   --fuzz-seconds N  how long each fuzz target runs (30)
@@ -59,7 +61,7 @@ test_main() {
   jobs=$(jobs_default)
   while [[ $# -gt 0 ]]; do
     case $1 in
-      kernel) group=(-L "^$1\$") presets=(release) && shift ;;
+      kernel | model) group=(-L "^$1\$") presets=(release) && shift ;;
       --kernel) [[ ${2:-} =~ ^[0-9][0-9a-z.+-]*$ ]] || die "--kernel needs a version like 6.1.0-56-amd64"
                 kernel=$2 && shift 2 ;;
       --preset) require_preset "${2:-}" && presets+=("$2") && shift 2 ;;

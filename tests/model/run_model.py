@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Checks a model of the channel with Spin: it must hold, and each mutation of it must be caught.
+
+Usage: run_model.py MODEL      (waiting, slots, notifications; README.md says what they are)
+
+Each run is an exhaustive search of all interleavings. Exit code: 0 when all is as it has to be, 1
+when not, 77 when spin or a C compiler is missing. Nothing is left behind.
+"""
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+SECONDS_MAX = 100  # of one search
+MEMORY_MIB_MAX = 1900
+
+# What has to hold: a size for each.
+GOOD = {
+    "waiting": [
+        "CALLERS=1 WORKERS=1 CALLS=2 INTERRUPTS=1 WITH_CRASH WITH_STOP",
+        "CALLERS=1 WORKERS=2 CALLS=2 INTERRUPTS=1 WITH_CRASH",
+        "CALLERS=1 WORKERS=2 WITH_STOP",
+        "CALLERS=2 WORKERS=1 INTERRUPTS=1 WITH_CRASH",
+        "CALLERS=2 WORKERS=2",
+    ],
+}
+
+# What has to be caught: mutation, size, and which check has to catch it.
+MUTATIONS = {
+    "waiting": [
+        ("NO_FENCE_IN_ISSUE", "CALLERS=1 WORKERS=1", "lost_wake_up"),
+        ("NO_FENCE_IN_ANNOUNCEMENT", "CALLERS=1 WORKERS=1", "lost_wake_up"),
+        ("WORKER_LOOKS_ONCE", "CALLERS=1 WORKERS=1", "lost_wake_up"),
+        ("NO_WAKE_ANOTHER", "CALLERS=1 WORKERS=2", "lost_wake_up"),
+        ("NO_PASS_ON", "CALLERS=2 WORKERS=2", "lost_wake_up"),
+        ("NO_PASS_ON_AFTER_SLEEP", "CALLERS=2 WORKERS=2", "lost_wake_up"),
+        ("PLAIN_STORE_AFTER_SLEEP", "CALLERS=2 WORKERS=2 INTERRUPTS=1", "lost_wake_up"),
+        ("NO_FENCE_IN_REPLY", "CALLERS=1 WORKERS=1", "lost_answer"),
+        ("NO_FENCE_BEFORE_SLEEP", "CALLERS=1 WORKERS=1", "lost_answer"),
+        ("CALLER_LOOKS_ONCE", "CALLERS=1 WORKERS=1", "lost_answer"),
+        ("BELL_READ_LAST", "CALLERS=1 WORKERS=1", "lost_answer"),
+        ("NO_BELLS", "CALLERS=1 WORKERS=1 WITH_CRASH", "lost_end"),
+        ("NO_FENCE_IN_STOP", "CALLERS=1 WORKERS=1 WITH_STOP", "lost_stop"),
+    ],
+}
+
+
+class Failed(Exception):
+    pass
+
+
+def run(command, folder):
+    result = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                            text=True, timeout=SECONDS_MAX, check=False)
+    return result.returncode, result.stdout
+
+
+def search(model, defines, compiler):
+    """What was violated ("" if nothing), and how many states were seen."""
+    with tempfile.TemporaryDirectory(prefix="bh-model.") as folder:
+        source = os.path.join(HERE, model + ".pml")
+        for command in (["spin", *("-D" + d for d in defines), "-a", source],
+                        [compiler, "-O2" if len(defines) > 2 else "-O1", "-w", "-DSAFETY",
+                         f"-DMEMLIM={MEMORY_MIB_MAX}", "-o", "pan", "pan.c"]):
+            code, output = run(command, folder)
+            if code != 0:
+                raise Failed(f"{' '.join(command)}\n{output}")
+        _, output = run(["./pan", "-m100000", "-w22"], folder)
+    errors = re.search(r"errors: (\d+)", output)
+    states = re.search(r"(\d+) states, stored", output)
+    if not errors or not states or "search depth too small" in output:
+        raise Failed(output)
+    found = re.search(r"pan:\d+: (.*) \(at depth", output)
+    if errors.group(1) == "0":
+        # An error ends the search early, and so does a full memory.
+        if "not completed" in output:
+            raise Failed(output)
+        return "", int(states.group(1))
+    check = re.search(r"assertion violated\s*!\((\w+)\)", found.group(1)) if found else None
+    return (check.group(1) if check else found.group(1) if found else output), int(states.group(1))
+
+
+def check(model, size, mutation, expected, compiler):
+    try:
+        violated, states = search(model, size.split() + ([mutation] if mutation else []), compiler)
+    except (Failed, subprocess.TimeoutExpired) as error:
+        violated, states = f"no result: {error}", 0
+    name = mutation or "the model"
+    said = f"{model}: {name} ({size}): {violated or 'holds'}, {states} states"
+    print(said if violated == expected else f"FAILED {said}; expected: {expected or 'holds'}",
+          flush=True)
+    return violated == expected
+
+
+def main():
+    if len(sys.argv) != 2 or sys.argv[1] not in GOOD:
+        sys.exit(__doc__)
+    compiler = os.environ.get("CC") or "cc"
+    for program, package in (("spin", "spin"), (compiler, "build-essential")):
+        if not shutil.which(program):
+            print(f"SKIP {program} is not installed (Debian: {package})")
+            sys.exit(77)
+    model = sys.argv[1]
+    as_expected = [check(model, size, "", "", compiler) for size in GOOD[model]]
+    as_expected += [check(model, size, mutation, expected, compiler)
+                    for mutation, size, expected in MUTATIONS[model]]
+    sys.exit(0 if all(as_expected) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -115,6 +115,7 @@ struct HostPort::State {
   bool Spin(Worker& worker, uint64_t started_ns, uint64_t until_ns, uint32_t* slot,
             uint64_t* ticket);
   bool Wait(uint32_t w, uint64_t until_ns, uint32_t* slot, uint64_t* ticket);
+  bool AnotherWaits(const Worker& worker) const;
   void PassWakeOn(uint32_t from);
   bool WakeWorker(uint32_t w);
   bool stopping() const { return stop.load(std::memory_order_relaxed); }
@@ -213,9 +214,12 @@ bool HostPort::State::Wait(uint32_t w, uint64_t until_ns, uint32_t* slot, uint64
     if (!found && !stopping() && woken != FutexResult::kTimedOut) {
       worker.sleeps.fetch_add(1, std::memory_order_relaxed);
       woken = transport->WaitForCall(w, word, until_ns);
-      // On the way round the scan pays for the wake-up that the shim may have spent on us.
-      bh_store_relaxed(word, 0u);
+      // On the way round the scan pays for the wake-up that the shim may have spent on us. An
+      // exchange: whoever spends one on us has stored its ticket before we look.
+      bh_exchange(word, 0u);
       if (Scan(worker, slot, ticket)) {
+        // It may have been spent for another call, whose caller wakes nobody else.
+        if (AnotherWaits(worker)) PassWakeOn(w);
         worker.spin.Learn(MonotonicNowNs() - started_ns);
         return true;
       }
@@ -240,6 +244,14 @@ bool HostPort::State::WakeWorker(uint32_t w) {
   if (bh_load_relaxed(word) == 0 || bh_exchange(word, 0u) == 0) return false;
   transport->WakeWorker(w, word);
   return true;
+}
+
+bool HostPort::State::AnotherWaits(const Worker& worker) const {
+  return std::any_of(worker.order.begin(), worker.order.end(), [&](uint32_t slot) {
+    const uint64_t found = view.Ticket(slot);
+    return found != worker.seen[slot] && bh_ticket_generation(found) == options.generation &&
+           found != claims[slot].load(std::memory_order_relaxed);
+  });
 }
 
 void HostPort::State::PassWakeOn(uint32_t from) {

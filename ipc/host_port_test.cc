@@ -464,6 +464,39 @@ TEST_F(HostPortTest, NoWakeUpIsLostWhenBothSidesSleep) {
   EXPECT_GT(port_->counters().bells, 0u);
 }
 
+// One wake-up, spent for the call that the woken worker does not find first: it passes it on.
+TEST_F(HostPortTest, AWakeUpForAnotherCallThanTheOneFoundIsPassedOn) {
+  Open({kGeneration, 2, 0});
+  const uint64_t until_ns = MonotonicNowNs() + 20'000'000'000;
+  std::atomic<uint32_t> taken{0};
+  std::atomic<bool> answer{false};
+  for (uint32_t worker = 0; worker < 2; ++worker) {
+    threads_.emplace_back([&, worker] {
+      std::optional<TakenCall> call = port_->Take(worker, until_ns);
+      if (!call.has_value()) return;
+      ++taken;
+      while (!answer && MonotonicNowNs() < until_ns) std::this_thread::yield();
+      port_->Decline(*call);
+    });
+  }
+  while (bh_load(shim_->sleep_word(0)) == 0 || bh_load(shim_->sleep_word(1)) == 0 ||
+         port_->counters().sleeps < 2) {
+    ASSERT_LT(MonotonicNowNs(), until_ns);
+    std::this_thread::yield();
+  }
+  // Both calls are there before the first worker is woken for one of them.
+  for (uint32_t slot = 0; slot < 2; ++slot) {
+    bh_store_release(&shim_->call(slot)->ticket, shim_->NextTicket(slot));
+  }
+  bh_exchange(shim_->sleep_word(0), 0u);
+  FutexWake(shim_->sleep_word(0), FutexScope::kShared, 1);
+  while (taken != 2 && MonotonicNowNs() < until_ns - 10'000'000'000) std::this_thread::yield();
+  EXPECT_EQ(taken, 2u);
+  answer = true;
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+}
+
 TEST_F(HostPortTest, NoCallIsLostOrTakenTwiceByTwoWorkers) {
   Open({kGeneration, 2, 0});
   StartEcho(2);

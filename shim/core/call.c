@@ -202,7 +202,7 @@ static int hold_for_room(struct bh_call *call, uint32_t reason, uint32_t freed, 
 
 	if (end_by_policy(call, reason, 0, now_ns))
 		return 1;
-	if (bh_load_relaxed(&channel->abandoned_count))
+	if (bh_load(&channel->abandoned_count))
 		until_ns = now_ns + ROOM_POLL_NS;
 	wait_private(call, wait, &channel->freed, freed, until_ns);
 	return 0;

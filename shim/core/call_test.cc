@@ -441,6 +441,33 @@ TEST_F(CallTest, AViolationEndsTheHostsServiceAndNotTheCall)
 	EXPECT_EQ(channel.Statistics().violations, std::size(cases));
 }
 
+// A waiter that came before the slot was abandoned polled for it only when it was told to look.
+TEST_F(CallTest, WhoWaitsForRoomHearsOfAnAbandonedSlot)
+{
+	bh_channel_begin_generation(channel.c, 1);
+	SetPolicy(BH_REASON_FULL, BH_ACTION_HOLD, BH_ACTION_DENY);
+	bh_call issued[4], waiter = NewCall();
+
+	for (bh_call &call : issued) {
+		call = NewCall();
+		ASSERT_EQ(Start(&call), 0);
+	}
+	ASSERT_EQ(Start(&waiter), 0);
+	ASSERT_NE(bh_call_will_sleep(&waiter, &wait), 0); // it announces itself, and tries again
+	ASSERT_EQ(Step(&waiter), 0);
+	ASSERT_EQ(bh_call_will_sleep(&waiter, &wait), 0);
+	ASSERT_EQ(wait.until_ns, waiter.deadline_ns);
+	const uint32_t slept_on = *wait.word;
+	platform.wakes.clear();
+
+	bh_call_cancel(&issued[0], platform.now_ns);
+	EXPECT_NE(*wait.word, slept_on);
+	EXPECT_TRUE(platform.Woke(wait.word));
+	for (bh_call &call : issued)
+		bh_call_cancel(&call, platform.now_ns);
+	bh_call_cancel(&waiter, platform.now_ns);
+}
+
 TEST_F(CallTest, CancelEndsACallInEveryState)
 {
 	bh_call start = NewCall(), host = NewCall();

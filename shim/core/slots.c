@@ -115,4 +115,6 @@ void bh_slot_abandon(struct bh_channel *channel, uint32_t slot, uint64_t ticket,
 	bh_exchange(&s->abandoned, ticket);
 	/* Its generation may have ended, or its answer come, since the caller looked. */
 	bh_slot_reclaim(channel, slot, ticket);
+	/* Who waits for room does not know yet that it has to look again without being told. */
+	bh_room_freed(channel);
 }

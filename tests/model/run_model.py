@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks a model of the channel with Spin: it must hold, and each mutation of it must be caught.
 
-Usage: run_model.py MODEL      (waiting, slots, notifications; README.md says what they are)
+Usage: run_model.py MODEL      (waiting, slots; README.md says what they are)
 
 Each run is an exhaustive search of all interleavings. Exit code: 0 when all is as it has to be, 1
 when not, 77 when spin or a C compiler is missing. Nothing is left behind.
@@ -27,6 +27,11 @@ GOOD = {
         "CALLERS=2 WORKERS=1 INTERRUPTS=1 WITH_CRASH",
         "CALLERS=2 WORKERS=2",
     ],
+    "slots": [
+        "CALLERS=1 SLOTS=1 WORKERS=2 GENERATIONS=2",
+        "CALLERS=1 SLOTS=1 WORKERS=2 GENERATIONS=2 STRICT",
+        "CALLERS=2 SLOTS=1 WORKERS=1 GENERATIONS=1",
+    ],
 }
 
 # What has to be caught: mutation, size, and which check has to catch it.
@@ -45,6 +50,9 @@ MUTATIONS = {
         ("BELL_READ_LAST", "CALLERS=1 WORKERS=1", "lost_answer"),
         ("NO_BELLS", "CALLERS=1 WORKERS=1 WITH_CRASH", "lost_end"),
         ("NO_FENCE_IN_STOP", "CALLERS=1 WORKERS=1 WITH_STOP", "lost_stop"),
+    ],
+    "slots": [
+        ("ENDED_BEFORE_FATES", "CALLERS=1 WORKERS=1 STRICT", "begun_twice"),
     ],
 }
 

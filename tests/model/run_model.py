@@ -53,6 +53,8 @@ MUTATIONS = {
     ],
     "slots": [
         ("ENDED_BEFORE_FATES", "CALLERS=1 WORKERS=1 STRICT", "begun_twice"),
+        ("EPOCH_READ_LAST", "CALLERS=1 WORKERS=1 STRICT", "lost_host"),
+        ("ABANDON_TELLS_NOBODY", "CALLERS=2 WORKERS=1 GENERATIONS=1", "lost_room"),
     ],
 }
 

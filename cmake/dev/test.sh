@@ -97,7 +97,7 @@ test_main() {
   run_check "formatting" "run ./dev format" format_main --check
   run_check "licence lines" "see above" check_licences
   # Where it cannot be built, its tests are skipped and say so.
-  if [[ " ${presets[*]} " == *" release "* && "kernel.module_debug kernel.debug_checkers" =~ ${filter[1]:-} &&
+  if [[ " ${presets[*]} " == *" release "* && ${group[1]:-} != *model* && "kernel.module_debug kernel.debug_checkers" =~ ${filter[1]:-} &&
     -z $(kernel_debug_obstacle) ]]; then
     run_check "debug kernel" "see above" kernel_debug_build "$jobs"
   fi

@@ -1,224 +1,59 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// bench-ipc: what a call costs beside the cheapest thing that does the same work, in the same
-// rounds. A unit of measurement is some hundred or thousand round trips of each; around it stands a
-// probe of the raw line, and a unit whose probes disagree is dropped, because the CPUs moved.
-// Ratios are formed unit by unit; the median counts.
-//
-// Google Benchmark runs the units, those of all cases interleaved at random: each is one
-// repetition.
+// bench-ipc: what a call costs, beside the raw line and the futex that do the same work
+// (ipc_floor.h), and beside other ways to ask another process (peers/comparison.h).
 #include <benchmark/benchmark.h>
-#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
-#include <cstring>
 #include <iostream>
-#include <map>
 #include <string>
 #include <vector>
 
 #include "CLI/CLI.hpp"
-#include "absl/strings/str_cat.h"
-#include "bench/peer.h"
-#include "host/report/percentiles.h"
+#include "bench/ipc_floor.h"
+#include "bench/peers/comparison.h"
+#include "bench/peers/comparison_report.h"
 #include "host/report/report.h"
-#include "ipc/monotonic.h"
 
 namespace bulkhead {
 namespace {
 
-constexpr double kNearNs = 200;  // a raw round trip below it: the CPUs are neighbours
-constexpr double kProbesAgree = 1.25;
-constexpr int kProbeTrips = 500;
 constexpr int kExitSkipped = 77;
 
-struct Case {
-  const char* name;
-  Mode ours;
-  Mode floor;
-  int peer_cpu;  // 0 is the caller's
-  int trips;
-  uint64_t gap_ns;   // before each trip, in which the peer falls asleep; 0: no gap
-  uint64_t work_ns;  // before the peer's answer, in which the caller falls asleep; not counted
-  double limit;
+struct Options {
+  int units = 300;
+  bool unlimited = false;
+  std::string json;
 };
 
-constexpr Case kCases[] = {
-    {"spinning", Mode::kCall, Mode::kRaw, 1, 2000, 0, 0, 1.5},
-    {"host_asleep", Mode::kCallHostAsleep, Mode::kFutexOne, 1, 200, 30'000, 0, 1.25},
-    {"both_asleep", Mode::kCallBothAsleep, Mode::kFutexBoth, 1, 200, 30'000, 30'000, 1.25},
-    // On one CPU each runs while the other sleeps: nothing has to be arranged.
-    {"same_core", Mode::kCallBothAsleep, Mode::kFutexBoth, 0, 500, 0, 0, 1.25},
-};
-
-class Bench {
- public:
-  explicit Bench(Peer& peer) : peer_(peer) {}
-
-  // Mean nanoseconds of a round trip.
-  double Probe() { return Together(Mode::kRaw, 1, kProbeTrips); }
-  double Measure(const Case& unit, Mode mode) {
-    return unit.gap_ns == 0 ? Together(mode, unit.peer_cpu, unit.trips) : Apart(unit, mode);
-  }
-  bool failed() const { return failed_; }
-
- private:
-  void Enter(Mode mode, int peer_cpu, uint64_t work_ns, int trips) {
-    peer_.Enter(mode, peer_cpu, work_ns);
-    Trips(mode, trips / 8 + 1);  // until everything is where it will be
-  }
-  double Together(Mode mode, int peer_cpu, int trips) {
-    Enter(mode, peer_cpu, 0, trips);
-    const uint64_t started_ns = MonotonicNowNs();
-    Trips(mode, trips);
-    return static_cast<double>(MonotonicNowNs() - started_ns) / trips;
-  }
-  double Apart(const Case& unit, Mode mode) {
-    Enter(mode, unit.peer_cpu, unit.work_ns, unit.trips);
-    uint64_t total_ns = 0;
-    for (int i = 0; i < unit.trips; ++i) {
-      const uint64_t asleep_ns = MonotonicAfterNs(unit.gap_ns);
-      while (MonotonicNowNs() < asleep_ns) bh_cpu_relax();
-      const uint64_t started_ns = MonotonicNowNs();
-      Trips(mode, 1);
-      total_ns += MonotonicNowNs() - started_ns - unit.work_ns;
-    }
-    return static_cast<double>(total_ns) / unit.trips;
-  }
-
-  void Trips(Mode mode, int trips) {
-    Page& page = peer_.page();
-    uint8_t payload[48] = {};
-    for (int i = 0; i < trips; ++i) {
-      switch (mode) {
-        case Mode::kRaw: {
-          const uint64_t sequence = page.call.sequence + 1;
-          std::memcpy(page.call.payload, payload, sizeof(payload));
-          bh_store_release(&page.call.sequence, sequence);
-          while (bh_load_acquire(&page.reply.sequence) != sequence) bh_cpu_relax();
-          std::memcpy(payload, page.reply.payload, sizeof(payload));
-          break;
-        }
-        case Mode::kFutexOne: {
-          const uint32_t value = page.futex_call + 1;
-          FutexPost(&page.futex_call, value);
-          while (bh_load_acquire(&page.futex_reply) != value) bh_cpu_relax();
-          break;
-        }
-        case Mode::kFutexBoth: {
-          const uint32_t before = bh_load_relaxed(&page.futex_reply);
-          FutexPost(&page.futex_call, page.futex_call + 1);
-          FutexWaitFor(&page.futex_reply, before);
-          break;
-        }
-        case Mode::kCall:
-        case Mode::kCallHostAsleep:
-        case Mode::kCallBothAsleep:
-          failed_ = !peer_.Call(mode, payload) || failed_;
-          break;
-        case Mode::kIdle:
-        case Mode::kEnd:
-          break;
-      }
-    }
-  }
-  Peer& peer_;
-  bool failed_ = false;
-};
-
-struct Series {
-  std::vector<double> ratio, ours_ns, floor_ns;
-};
-
-struct Measured {
-  std::map<std::string, Series> series;  // by name and distance
-  size_t dropped = 0;
-};
-
-void RunUnit(benchmark::State& state, const Case& unit, Bench& bench, Measured& measured) {
-  for (auto iteration : state) {
-    (void)iteration;
-    const double before_ns = bench.Probe();
-    const double floor_ns = bench.Measure(unit, unit.floor);
-    const double ours_ns = bench.Measure(unit, unit.ours);
-    const double after_ns = bench.Probe();
-    state.SetIterationTime(ours_ns / 1e9);
-    state.counters["floor_ns"] = floor_ns;
-    state.counters["ratio"] = ours_ns / floor_ns;
-    if (std::max(before_ns, after_ns) > kProbesAgree * std::min(before_ns, after_ns)) {
-      ++measured.dropped;
-      continue;
-    }
-    Series& series =
-        measured.series[absl::StrCat(unit.name, before_ns < kNearNs ? "_near" : "_far")];
-    series.ratio.push_back(ours_ns / floor_ns);
-    series.ours_ns.push_back(ours_ns);
-    series.floor_ns.push_back(floor_ns);
-  }
+absl::Status Measure(const Options& options, Report& report) {
+  absl::Status status = MeasureFloors(options.units, !options.unlimited, report);
+  if (!status.ok()) return status;
+  absl::StatusOr<ComparisonResult> comparison = Compare(PeerKinds(), options.units);
+  if (!comparison.ok()) return comparison.status();
+  absl::StatusOr<ComparisonResult> sizes = Compare(SizeKinds(), (options.units + 3) / 4);
+  if (!sizes.ok()) return sizes.status();
+  AddComparison(*comparison, !options.unlimited, report);
+  AddSizes(*sizes, report);
+  PrintComparison(*comparison, std::cout);
+  std::cout << "\n";
+  PrintComparison(*sizes, std::cout);
+  std::cout << "\n";
+  report.PrintTable(std::cout);
+  return options.json.empty() ? absl::OkStatus() : report.WriteJson(options.json);
 }
 
-// The report is ours; Google Benchmark's own goes to --benchmark_out.
-class NoConsole : public benchmark::BenchmarkReporter {
- public:
-  bool ReportContext(const Context&) override { return true; }
-  void ReportRuns(const std::vector<Run>&) override {}
-};
-
-Report MakeReport(const Measured& measured, bool failed) {
-  Report report("bench ipc");
-  for (const Case& unit : kCases) {
-    for (const char* distance : {"_near", "_far"}) {
-      const std::string name = absl::StrCat(unit.name, distance);
-      const auto found = measured.series.find(name);
-      if (found == measured.series.end()) continue;  // the CPUs never stood like that
-      const Percentiles ratio = ComputePercentiles(found->second.ratio);
-      report.AddFigure(absl::StrCat(name, "_ratio_p50"), ratio.p50, "", unit.limit,
-                       Report::Relation::kAtMost);
-      report.AddInfo(absl::StrCat(name, "_ours_p50"), ComputePercentiles(found->second.ours_ns).p50,
-                     "ns");
-      report.AddInfo(absl::StrCat(name, "_floor_p50"),
-                     ComputePercentiles(found->second.floor_ns).p50, "ns");
-      report.AddInfo(absl::StrCat(name, "_units"), static_cast<double>(ratio.count), "");
-    }
-  }
-  report.AddFigure("calls_failed", failed ? 1 : 0, "", 0, Report::Relation::kAtMost);
-  report.AddInfo("units_dropped", static_cast<double>(measured.dropped), "");
-  return report;
-}
-
-int Run(int units, const std::string& json) {
+int Run(const Options& options) {
   if (sysconf(_SC_NPROCESSORS_ONLN) < 2) {
     std::printf("SKIP: two processes on two CPUs are measured, and this machine has one\n");
     return kExitSkipped;
   }
-  absl::StatusOr<std::unique_ptr<Peer>> peer = Peer::Start();
-  if (!peer.ok()) {
-    std::cerr << "bench-ipc: " << peer.status().message() << "\n";
+  Report report("bench ipc");
+  if (absl::Status status = Measure(options, report); !status.ok()) {
+    std::cerr << "bench-ipc: " << status.message() << "\n";
     return 2;
-  }
-  PinTo(0);
-  Bench bench(**peer);
-  Measured measured;
-  for (const Case& unit : kCases) {
-    benchmark::RegisterBenchmark(unit.name,
-                                 [&unit, &bench, &measured](benchmark::State& state) {
-                                   RunUnit(state, unit, bench, measured);
-                                 })
-        ->UseManualTime()
-        ->Iterations(1)
-        ->Repetitions(units);
-  }
-  NoConsole console;
-  benchmark::RunSpecifiedBenchmarks(&console);
-  const Report report = MakeReport(measured, bench.failed());
-  report.PrintTable(std::cout);
-  if (!json.empty()) {
-    if (absl::Status status = report.WriteJson(json); !status.ok()) {
-      std::cerr << "bench-ipc: " << status.message() << "\n";
-      return 2;
-    }
   }
   return report.ExitCode();
 }
@@ -236,15 +71,18 @@ int main(int argc, char** argv) {
       std::any_of(argv, argv + argc, [](std::string_view word) { return word == "--help"; });
   if (!help) benchmark::Initialize(&count, arguments.data());
 
-  CLI::App app("What a call costs, beside the raw line and the futex that do the same work");
+  CLI::App app("What a call costs, beside the floor and beside other ways to ask another process");
   app.footer(
-      "Google Benchmark's flags work too: --benchmark_filter=spinning, --benchmark_out=FILE");
-  int units = 300;
+      "Google Benchmark's flags work for the floor: --benchmark_filter=spinning, "
+      "--benchmark_out=FILE");
+  bulkhead::Options options;
   bool short_form = false;
-  std::string json;
-  app.add_option("--units", units, "Measurements of each case")->check(CLI::Range(1, 100'000));
+  app.add_option("--units", options.units, "Measurements of each case and of each peer")
+      ->check(CLI::Range(1, 100'000));
   app.add_flag("--short", short_form, "The form for the test suite: 40 units");
-  app.add_option("--json", json, "Write the report to this file")->type_name("FILE");
+  app.add_flag("--unlimited", options.unlimited, "Judge no time, only whether everything works");
+  app.add_option("--json", options.json, "Write the report to this file")->type_name("FILE");
   CLI11_PARSE(app, count, arguments.data());
-  return bulkhead::Run(short_form ? 40 : units, json);
+  if (short_form) options.units = 40;
+  return bulkhead::Run(options);
 }

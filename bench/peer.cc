@@ -79,6 +79,12 @@ void PinTo(int cpu) {
   (void)sched_setaffinity(0, sizeof(set), &set);
 }
 
+void PinToNone() {
+  cpu_set_t set;
+  std::memset(&set, 0xff, sizeof(set));
+  (void)sched_setaffinity(0, sizeof(set), &set);
+}
+
 void FutexWaitFor(uint32_t* word, uint32_t old) {
   while (bh_load_acquire(word) == old) FutexWait(word, old, FutexScope::kShared, kForeverNs);
 }

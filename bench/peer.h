@@ -67,6 +67,7 @@ class Peer {
 };
 
 void PinTo(int cpu);
+void PinToNone();
 // Answers futex_call with futex_reply once; `sleep` while there is nothing.
 void FutexWaitFor(uint32_t* word, uint32_t old);
 void FutexPost(uint32_t* word, uint32_t value);

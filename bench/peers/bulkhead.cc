@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Ours: a call with 48 bytes inline through a channel of the embedded shim, whose host answers with
+// a verdict. Both sides spin, or both sleep. With a payload, the shim copies it from private memory
+// into the channel's pool, and the host reads it there.
+#include <cstring>
+
+#include "bench/peers/sized_payload.h"
+#include "bench/peers/transport.h"
+#include "ipc/host_port.h"
+#include "ipc/monotonic.h"
+#include "shim/embedded/embedded_shim.h"
+
+namespace bulkhead {
+namespace {
+
+static_assert(sizeof(Payload) == BH_INLINE_BYTES);
+
+constexpr uint32_t kSpinNs = 1'000'000;  // longer than anything here: a spinner spins
+constexpr uint64_t kLookNs = 2'000'000;  // how long the host waits before it looks at its turn
+constexpr int kCallsAtOnce = 256;
+constexpr uint32_t kCallChunks = 2 * kPayloadBytesMax / BH_POOL_CHUNK_BYTES;
+
+class Bulkhead final : public Transport {
+ public:
+  Bulkhead(uint32_t spin_ns, size_t payload_bytes) : spin_ns_(spin_ns), sized_(payload_bytes) {}
+
+  absl::Status Prepare() override {
+    absl::StatusOr<std::unique_ptr<EmbeddedShim>> shim = EmbeddedShim::Create({});
+    if (!shim.ok()) return shim.status();
+    shim_ = *std::move(shim);
+    ChannelSpec spec;
+    spec.driver = "bench";
+    spec.geometry = {.lanes = 2, .slots_per_lane = 16, .call_chunks = 0, .reply_chunks = 0};
+    if (!sized_.empty()) spec.geometry.call_chunks = kCallChunks;
+    spec.spin_ns = spin_ns_;
+    spec.cache_entries = 0;
+    absl::StatusOr<ChannelId> channel = shim_->AddChannel(spec);
+    if (!channel.ok()) return channel.status();
+    absl::StatusOr<ChannelDescriptors> regions = shim_->Descriptors(*channel);
+    if (!regions.ok()) return regions.status();
+    regions_ = *std::move(regions);
+    return absl::OkStatus();
+  }
+
+  absl::Status StartServer() override {
+    auto port = HostPort::Attach(std::move(regions_.call_region), std::move(regions_.reply_region),
+                                 UniqueFd(), {.generation = 1, .workers = 1, .spin_ns = spin_ns_});
+    if (!port.ok()) return port.status();
+    port_ = *std::move(port);
+    return absl::OkStatus();
+  }
+
+  absl::Status StartClient() override {
+    return shim_->BeginGeneration(0, 1, bh_callback_bit(BH_CALLBACK_FILE_OPEN), 0, 1, UniqueFd());
+  }
+
+  void Serve() override {
+    const uint64_t until_ns = MonotonicAfterNs(kLookNs);
+    bh_verdict_reply reply = {.verdict = BH_VERDICT_ALLOW, .cacheability = BH_CACHE_NOT};
+    for (int i = 0; i < kCallsAtOnce; ++i) {
+      std::optional<TakenCall> call = port_->Take(0, until_ns);
+      if (!call) return;
+      port_->BeginDriver(*call);
+      if (!sized_.empty()) {
+        reply.verdict = HasPayload(*call) ? BH_VERDICT_ALLOW : BH_VERDICT_DENY;
+      }
+      port_->Reply(*call, BH_REPLY_DONE, {reinterpret_cast<const uint8_t*>(&reply), sizeof(reply)});
+    }
+  }
+
+  // The answer is the verdict, which the shim has checked.
+  bool Call(Payload& payload) override {
+    bh_call call;
+    call.callback = BH_CALLBACK_FILE_OPEN;
+    call.args_bytes = sizeof(payload);
+    std::memcpy(call.args, &payload, sizeof(payload));
+    call.payload = sized_.empty() ? nullptr : sized_.data();
+    call.payload_bytes = sized_.bytes();
+    call.reply_capacity = 0;
+    call.reply_payload = nullptr;
+    call.descriptor = -1;
+    call.reissue = BH_REISSUE_FREELY;
+    call.deadline_ns = MonotonicCoarseNs() + 5 * kNanosecondsPerSecond;
+    call.call_id = 0;
+    shim_->Call(&call);
+    Answer(payload);
+    return call.outcome == BH_OUTCOME_ANSWERED && call.verdict == BH_VERDICT_ALLOW;
+  }
+
+ private:
+  bool HasPayload(const TakenCall& call) const {
+    absl::StatusOr<CallDetails> details = port_->Details(call);
+    return details.ok() && details->payload.size() == sized_.bytes() &&
+           sized_.IsWhole(reinterpret_cast<const uint64_t*>(details->payload.data()));
+  }
+
+  const uint32_t spin_ns_;
+  const SizedPayload sized_;
+  std::unique_ptr<EmbeddedShim> shim_;
+  ChannelDescriptors regions_;
+  std::unique_ptr<HostPort> port_;
+};
+
+}  // namespace
+
+std::unique_ptr<Transport> MakeBulkhead(bool spinning, size_t payload_bytes) {
+  return std::make_unique<Bulkhead>(spinning ? kSpinNs : 0, payload_bytes);
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench/peers/transport.h"
+
+#include "absl/strings/str_cat.h"
+
+namespace bulkhead {
+namespace {
+
+std::vector<TransportKind> RawAndOurs() {
+  return {
+      {"raw", "raw cache lines, spinning", "", false, [] { return MakeRaw(0); }},
+      {"bulkhead", "Bulkhead call, spinning", "", false, [] { return MakeBulkhead(true, 0); }},
+  };
+}
+
+}  // namespace
+
+std::vector<TransportKind> PeerKinds() {
+  std::vector<TransportKind> kinds = RawAndOurs();
+  // With '&': of a pointer, std::function sees whether it is null.
+  for (TransportKind& peer : std::vector<TransportKind>{
+           {"bulkhead_asleep", "Bulkhead call, both sleep", "", false,
+            [] { return MakeBulkhead(false, 0); }},
+           {"futex", "futex, both sleep", "libc6", true, &MakeFutex},
+           {"eventfd", "eventfd, payload in shared memory", "libc6", true, &MakeEventfd},
+           {"pipe", "pipe", "libc6", true, &MakePipe},
+           {"seqpacket", "Unix socket, SOCK_SEQPACKET", "libc6", true, &MakeSeqpacket},
+           {"mqueue", "POSIX message queue", "libc6", true, &MakeMqueue},
+           {"boost_spinning", "Boost.Interprocess message_queue, try_receive", "libboost1.74-dev",
+            true, &MakeBoostSpinning},
+           {"boost_blocking", "Boost.Interprocess message_queue, receive", "libboost1.74-dev", true,
+            &MakeBoostBlocking},
+           {"iceoryx_spinning", "iceoryx request and response, take() in a loop",
+            "libiceoryx-posh-dev iceoryx", true, &MakeIceoryxSpinning},
+           {"iceoryx_waitset", "iceoryx request and response, WaitSet",
+            "libiceoryx-posh-dev iceoryx", true, &MakeIceoryxWaitSet},
+           {"zeromq", "ZeroMQ REQ and REP over ipc://", "libzmq3-dev", true, &MakeZeroMq},
+           {"grpc", "gRPC over a Unix socket", "libgrpc++-dev protobuf-compiler-grpc", true,
+            &MakeGrpc},
+       }) {
+    kinds.push_back(std::move(peer));
+  }
+  return kinds;
+}
+
+std::vector<TransportKind> SizeKinds() {
+  std::vector<TransportKind> kinds = RawAndOurs();
+  for (const size_t bytes : kPayloadSizes) {
+    kinds.push_back({absl::StrCat("raw_", bytes), absl::StrCat("shared memory, ", bytes, " bytes"),
+                     "", false, [bytes] { return MakeRaw(bytes); }});
+    kinds.push_back({absl::StrCat("bulkhead_", bytes),
+                     absl::StrCat("Bulkhead call, ", bytes, " bytes"), "", false,
+                     [bytes] { return MakeBulkhead(true, bytes); }});
+  }
+  return kinds;
+}
+
+}  // namespace bulkhead

@@ -13,8 +13,10 @@
 
 #include "CLI/CLI.hpp"
 #include "bench/ipc_floor.h"
+#include "bench/ipc_page.h"
 #include "bench/peers/comparison.h"
 #include "bench/peers/comparison_report.h"
+#include "host/report/atomic_file.h"
 #include "host/report/report.h"
 
 namespace bulkhead {
@@ -25,7 +27,7 @@ constexpr int kExitSkipped = 77;
 struct Options {
   int units = 300;
   bool unlimited = false;
-  std::string json;
+  std::string json, html, command;
 };
 
 absl::Status Measure(const Options& options, Report& report) {
@@ -42,7 +44,11 @@ absl::Status Measure(const Options& options, Report& report) {
   PrintComparison(*sizes, std::cout);
   std::cout << "\n";
   report.PrintTable(std::cout);
-  return options.json.empty() ? absl::OkStatus() : report.WriteJson(options.json);
+  if (!options.json.empty()) {
+    if (status = report.WriteJson(options.json); !status.ok()) return status;
+  }
+  if (options.html.empty()) return absl::OkStatus();
+  return WriteFileAtomically(options.html, IpcPage(*comparison, *sizes, report, options.command));
 }
 
 int Run(const Options& options) {
@@ -82,6 +88,9 @@ int main(int argc, char** argv) {
   app.add_flag("--short", short_form, "The form for the test suite: 40 units");
   app.add_flag("--unlimited", options.unlimited, "Judge no time, only whether everything works");
   app.add_option("--json", options.json, "Write the report to this file")->type_name("FILE");
+  app.add_option("--html", options.html, "Write a page with plots to this file")->type_name("FILE");
+  options.command = "./dev bench ipc";
+  for (int i = 1; i < argc; ++i) options.command.append(" ").append(argv[i]);
   CLI11_PARSE(app, count, arguments.data());
   if (short_form) options.units = 40;
   return bulkhead::Run(options);

@@ -77,10 +77,10 @@ std::string FormatBytes(double bytes) {
 }
 
 std::vector<SvgPlot::Tick> DecadeTicksNs(double low_ns, double high_ns) {
-  const double first = std::floor(std::log10(std::max(low_ns, 1.0)));
-  const double last = std::max(std::ceil(std::log10(std::max(high_ns, 1.0))), first + 1);
+  const auto first = static_cast<int>(std::floor(std::log10(std::max(low_ns, 1.0))));
+  const auto last = static_cast<int>(std::ceil(std::log10(std::max(high_ns, 1.0))));
   std::vector<SvgPlot::Tick> ticks;
-  for (double power = first; power <= last; ++power) {
+  for (int power = first; power <= std::max(last, first + 1); ++power) {
     const double ns = std::pow(10, power);
     ticks.push_back({ns, FormatNs(ns)});
   }

@@ -4,7 +4,7 @@
 
 test_help() {
   cat <<'TEXT'
-Usage: ./dev test [kernel | model] [--kernel VERSION] [--preset P]... [--filter REGEX]
+Usage: ./dev test [kernel | model] [--kernel VERSION] [--long] [--preset P]... [--filter REGEX]
                   [--fuzz-seconds N] [-j N]
 
 Checks formatting and licence lines, builds the debug kernel (once, see ./dev kernel-debug), release,
@@ -14,6 +14,7 @@ what failed and what was skipped, with reasons; the last line reads: N passed, N
   kernel            only the tests in a guest with Debian's kernel, of the preset release
   --kernel VERSION  build the module for this kernel, like 6.1.0-56-amd64, and boot that in the guest;
                     installs its headers where they are missing (the newest whose headers are there)
+  --long            all tests of the module on the debug kernel, too: some ten minutes more
   model             only the models of the channel's protocol (tests/model), of the preset release
   --preset P        only this preset; may be given more than once
   --filter REGEX    only tests whose name matches
@@ -39,7 +40,7 @@ run_preset() {
   shift 3
   say "$preset: build"
   if ! build_preset "$preset" "$jobs" -DBULKHEAD_FUZZ_SECONDS="$fuzz_seconds" \
-    -DBULKHEAD_KERNEL="${BULKHEAD_KERNEL:-}"; then
+    -DBULKHEAD_KERNEL="${BULKHEAD_KERNEL:-}" -DBULKHEAD_LONG="$long"; then
     check_failed "build $preset" "the build failed, so none of its tests ran"
     return
   fi
@@ -57,13 +58,14 @@ run_preset() {
 }
 
 test_main() {
-  local presets=() filter=() group=() kernel= fuzz_seconds=30 jobs
+  local presets=() filter=() group=() kernel= fuzz_seconds=30 long=OFF jobs
   jobs=$(jobs_default)
   while [[ $# -gt 0 ]]; do
     case $1 in
       kernel | model) group=(-L "^$1\$") presets=(release) && shift ;;
       --kernel) [[ ${2:-} =~ ^[0-9][0-9a-z.+-]*$ ]] || die "--kernel needs a version like 6.1.0-56-amd64"
                 kernel=$2 && shift 2 ;;
+      --long) long=ON && shift ;;
       --preset) require_preset "${2:-}" && presets+=("$2") && shift 2 ;;
       --filter) [[ -n ${2:-} ]] || die "--filter needs a regular expression"
                 filter=(-R "$2" --no-tests=ignore) && shift 2 ;;

@@ -61,8 +61,8 @@ struct bh_module_add {
 	uint32_t cache_entries;
 	uint32_t notify_entries; /* of its notification ring; 0: none */
 	uint32_t without_paths;  /* not 0: its driver does not look at the names of files */
-	uint32_t channel;    /* the kernel writes: its number, below BH_MODULE_CHANNELS_MAX */
-	uint32_t generation; /* 0; the kernel writes: the last that a channel left behind had */
+	uint32_t channel;        /* the kernel writes: its number, below BH_MODULE_CHANNELS_MAX */
+	uint32_t generation;     /* 0; the kernel writes: the last that a channel left behind had */
 	struct bh_module_policy policy;
 };
 

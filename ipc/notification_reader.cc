@@ -88,6 +88,11 @@ size_t NotificationReader::Read(absl::Span<Notification> batch, uint64_t until_n
   uint32_t* word = view_.SleepWord();
   for (;;) {
     if (stop_.load(std::memory_order_relaxed)) return 0;
+    // Where a host before us lied, and began where we do not, its word may have been believed.
+    if (view_.IsWrittenOver(next_)) {
+      next_ = view_.Accepted();
+      view_.StoreRead(next_);
+    }
     if (const size_t count = Copy(batch); count != 0 || until_ns == 0) return count;
     // Announce, fence, look again. The shim publishes, fences, and looks for the announcement:
     // either it sees ours, or we see its entry. Stop does the same with its flag.

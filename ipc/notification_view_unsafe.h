@@ -43,6 +43,16 @@ class NotificationView {
   bool IsPublished(uint64_t position) const {
     return bh_load_acquire(&entry(position)->published) == position + 1;
   }
+  // The shim has put a later entry in its place, which was given back by somebody before us.
+  bool IsWrittenOver(uint64_t position) const {
+    const uint64_t ahead = bh_load_acquire(&entry(position)->published) - (position + 1);
+    return ahead != 0 && ahead <= UINT64_MAX / 2;
+  }
+  // How far the shim believes that was read: what is there was not written over.
+  uint64_t Accepted() const {
+    return bh_load_acquire(
+        &reinterpret_cast<const bh_notification_header*>(region_.data())->accepted);
+  }
   // REQUIRES: published, and not given back. All but the text that there is not.
   void CopyEntry(uint64_t position, bh_notification_entry* copy) const {
     constexpr size_t kHead = offsetof(bh_notification_entry, text);

@@ -152,7 +152,7 @@ struct bh_notification_header {
 	 * line 1: the shim's, for whoever begins in the middle: the next host, and the shim that
 	 * takes over from one that died. Nobody polls it.
 	 */
-	uint64_t written;  /* entries put into the ring */
+	uint64_t written;  /* entries put into the ring, each counted before it is published */
 	uint64_t accepted; /* how far the host has read, as the shim last believed it */
 	uint64_t lost[BH_LOST_MAX];
 };

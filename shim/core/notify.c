@@ -35,8 +35,8 @@ static uint64_t lost_sum(const struct bh_ring *ring)
 }
 
 /*
- * The header is the dead shim's: no host can write it. It may have died between the entry that it
- * published and the count of it, or before it counted a loss, of which nobody knows then.
+ * The header is the dead shim's: no host can write it. It may have died between the count of an
+ * entry and its publication, or before it counted a loss: nobody knows of these.
  */
 static void adopt(struct bh_ring *ring)
 {
@@ -48,8 +48,9 @@ static void adopt(struct bh_ring *ring)
 	ring->accepted = header->accepted;
 	for (i = 0; i < BH_LOST_COUNT; i++)
 		ring->lost[i] = header->lost[i];
-	if (bh_load_acquire(&entry_at(ring, ring->written)->published) == ring->written + 1)
-		ring->written++;
+	if (ring->written &&
+	    bh_load_acquire(&entry_at(ring, ring->written - 1)->published) != ring->written)
+		ring->written--;
 	if (!ring->written)
 		return;
 	last = entry_at(ring, ring->written - 1);
@@ -150,8 +151,10 @@ static void put(struct bh_ring *ring, const struct bh_notification *n)
 		bh_copy(entry->text + text, n->text2, text2);
 	ring->lost_at_last = lost;
 	ring->written++;
-	bh_store_release(&entry->published, ring->written);
+	/* In this order: a host that has read it may die at once, and the next one believes no word
+	 * that is ahead of this count. */
 	bh_store_relaxed(&header_of(ring)->written, ring->written);
+	bh_store_release(&entry->published, ring->written);
 }
 
 /* Not 0: it is in the ring. */

@@ -276,9 +276,9 @@ TEST_F(CoreNotify, GoesOnWhereADeadShimStopped)
 	ASSERT_EQ(bh_channel_begin_generation(ring.channel.c, 1), 0);
 	ring.Notify(1, kEntries + 5, BH_NOTIFY_PROCESS_CREATED);
 	ASSERT_TRUE(ring.Read(&entry));
-	// It died between the entry and the count of it.
+	// It died between the count of another entry and the entry.
 	ring.Notify(77);
-	ring.Header()->written--;
+	ring.Header()->written++;
 	ring.channel.config.adopt = 1;
 	ring.channel.Init(&platform.c);
 	bh_channel_set_notifications(ring.channel.c, kWanted);

@@ -170,6 +170,21 @@ TEST_F(NotificationTest, ALyingHostLosesItsOwnAndTheNextIsTold) {
   EXPECT_EQ(Statistics().lost[BH_LOST_CURSOR], 3u);
 }
 
+// Somebody else gives back what this reader has not read: it goes on with what is still there.
+TEST_F(NotificationTest, AReaderThatIsWrittenOverGoesOn) {
+  Begin();
+  for (uint32_t pid = 1; pid <= kEntries; ++pid) Notify(pid);
+  Lie(10);
+  for (uint32_t pid = kEntries + 1; pid <= kEntries + 10; ++pid) Notify(pid);
+  uint32_t pid = 10;
+  while (const size_t count = reader_->Read(absl::MakeSpan(batch_), 0)) {
+    for (size_t i = 0; i < count; ++i) EXPECT_EQ(batch_[i].entry.pid, ++pid);
+    reader_->Release(batch_[count - 1]);
+  }
+  EXPECT_EQ(pid, kEntries + 10);
+  EXPECT_EQ(Lost(), 0u);
+}
+
 TEST_F(NotificationTest, AReaderThatSleepsIsWokenAndStopped) {
   Begin();
   std::atomic<uint32_t> told{0};

@@ -99,7 +99,8 @@ size_t NotificationReader::Read(absl::Span<Notification> batch, uint64_t until_n
     bh_store_relaxed(word, 1u);
     bh_fence();
     FutexResult woken = FutexResult::kLookAgain;
-    if (!view_.IsPublished(next_) && !stop_.load(std::memory_order_relaxed)) {
+    if (!view_.IsPublished(next_) && !view_.IsWrittenOver(next_) &&
+        !stop_.load(std::memory_order_relaxed)) {
       woken = transport_->WaitForCall(BH_WORKER_NOTIFICATIONS, word, until_ns);
     }
     bh_store_relaxed(word, 0u);

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks a model of the channel with Spin: it must hold, and each mutation of it must be caught.
 
-Usage: run_model.py MODEL      (waiting, slots; README.md says what they are)
+Usage: run_model.py MODEL      (waiting, slots, ring; README.md says what they are)
 
 Each run is an exhaustive search of all interleavings. Exit code: 0 when all is as it has to be, 1
 when not, 77 when spin or a C compiler is missing. Nothing is left behind.
@@ -15,7 +15,7 @@ import sys
 import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SECONDS_MAX = 100  # of one search
+SECONDS_MAX = 400  # of one search
 MEMORY_MIB_MAX = 1900
 
 # What has to hold: a size for each.
@@ -31,6 +31,11 @@ GOOD = {
         "CALLERS=1 SLOTS=1 WORKERS=2 GENERATIONS=2",
         "CALLERS=1 SLOTS=1 WORKERS=2 GENERATIONS=2 STRICT",
         "CALLERS=2 SLOTS=1 WORKERS=1 GENERATIONS=1",
+    ],
+    "ring": [
+        "ENTRIES=2 HAPPEN=5 LIVES=3",
+        "ENTRIES=3 HAPPEN=5 LIVES=2",
+        "ENTRIES=2 HAPPEN=5 LIVES=2 LIAR",
     ],
 }
 
@@ -55,6 +60,15 @@ MUTATIONS = {
         ("ENDED_BEFORE_FATES", "CALLERS=1 WORKERS=1 STRICT", "begun_twice"),
         ("EPOCH_READ_LAST", "CALLERS=1 WORKERS=1 STRICT", "lost_host"),
         ("ABANDON_TELLS_NOBODY", "CALLERS=2 WORKERS=1 GENERATIONS=1", "lost_room"),
+    ],
+    "ring": [
+        ("PUBLISHED_BEFORE_COUNTED", "LIVES=2", "told_twice"),
+        ("TELLS_FIRST", "LIVES=2", "told_twice"),
+        ("RELEASES_FIRST", "LIVES=2", "told_twice"),
+        ("NO_FENCE_IN_NOTIFY", "LIVES=1", "lost_wake_up"),
+        ("NO_FENCE_BEFORE_SLEEP", "LIVES=1", "lost_wake_up"),
+        ("LOOKS_ONCE", "LIVES=1", "lost_wake_up"),
+        ("NEVER_LOOKS_AHEAD", "LIVES=2 HAPPEN=5 LIAR", "stands_still"),
     ],
 }
 

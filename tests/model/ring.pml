@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The notification ring: bh_notify, look_at_reader (shim/core/notify.c) against NotificationReader
+ * and the thread that tells the driver (ipc/notification_reader.cc, Dispatcher::Tell). README.md
+ * maps it to the code.
+ *
+ * HAPPEN things happen, numbered from 1; a reader dies at any step, LIVES - 1 times, and the next
+ * one goes on. When nothing moves any more,
+ *
+ *   nothing was told twice, and what was told is what was written under its number
+ *   the reader does not sleep though an entry is there for it
+ *   what was written and not told was in some reader's hand when it died: one for each death
+ *
+ * With LIAR a reader that dies may leave any word behind; then its successor may be told again or
+ * miss what it lied about, but must not stand still.
+ *
+ * A step makes one access to shared memory. The fences are modelled by stores that wait: where one
+ * is left out, the store before it reaches memory later than the loads behind it.
+ */
+#ifndef ENTRIES
+#define ENTRIES 2
+#endif
+#ifndef HAPPEN
+#define HAPPEN 4
+#endif
+#ifndef LIVES
+#define LIVES 2
+#endif
+#define PLACE(position) ((position) % ENTRIES)
+/* Words count on for ever in 64 bits; here in 6. */
+#define WORDS 64
+#define AHEAD(a, b) ((WORDS + (a) - (b)) % WORDS)
+
+/* Shared memory. */
+byte published[ENTRIES]; /* position + 1 */
+byte number[ENTRIES];    /* the entry's contents */
+byte header_written, header_accepted, read_word;
+bool sleeping;
+/* A store that waits: the shim's of `published`, the reader's of `sleeping`. */
+bool published_waits, sleeping_waits;
+byte waiting_place, waiting_value;
+
+/* The shim's own. */
+byte written, accepted;
+bool all_happened;
+/* The readers' and the checks'. */
+byte next, deaths;
+bool asleep;
+byte written_as[HAPPEN + 1]; /* by position */
+byte told[HAPPEN + 1];       /* by number */
+bool told_twice, torn, lost_wake_up, stands_still, lost_silently;
+
+proctype Drain() {
+end:
+	do
+	:: atomic { published_waits -> published[waiting_place] = waiting_value; published_waits = false }
+	:: atomic { sleeping_waits -> sleeping = true; sleeping_waits = false }
+	od
+}
+
+inline publish() {
+#ifdef NO_FENCE_IN_NOTIFY
+	atomic {
+		!published_waits;
+		waiting_place = PLACE(written); waiting_value = written + 1; published_waits = true
+	}
+#else
+	published[PLACE(written)] = written + 1
+#endif
+}
+
+proctype Shim() {
+	byte happened = 0, claimed;
+	do
+	:: happened == HAPPEN -> break
+	:: else ->
+		happened++;
+		if
+		:: written - accepted < ENTRIES
+		:: else ->
+			claimed = read_word;
+			if
+			:: AHEAD(claimed, accepted) <= AHEAD(written, accepted) ->
+				accepted = claimed;
+				header_accepted = claimed
+			:: else
+			fi
+		fi;
+		if
+		:: AHEAD(written, accepted) >= ENTRIES /* lost, and counted */
+		:: else ->
+			written_as[written] = happened;
+			atomic { !published_waits -> number[PLACE(written)] = happened };
+#ifdef PUBLISHED_BEFORE_COUNTED
+			publish();
+			header_written = written + 1;
+#else
+			header_written = written + 1;
+			publish();
+#endif
+			written++;
+			if
+			:: atomic { sleeping -> sleeping = false; asleep = false }
+			:: else
+			fi
+		fi
+	od;
+	!published_waits;
+	all_happened = true
+}
+
+#define MAY_DIE if :: deaths < LIVES - 1 -> goto dead :: skip fi
+
+proctype Reader() {
+	byte counted, given, contents;
+	bool there;
+alive:
+	given = header_accepted;
+	counted = header_written;
+	next = read_word;
+	if
+	:: AHEAD(next, given) > AHEAD(counted, given) -> next = given
+	:: else
+	fi;
+	read_word = next;
+	sleeping = false;
+	do
+	:: MAY_DIE;
+		there = (published[PLACE(next)] == next + 1);
+		if
+#ifndef NEVER_LOOKS_AHEAD
+		:: !there ->
+			contents = AHEAD(published[PLACE(next)], next + 1);
+			if
+			:: contents > 0 && contents <= WORDS / 2 ->
+				next = header_accepted;
+				read_word = next
+			:: else
+			fi
+#endif
+		:: else
+		fi;
+		if
+		:: there ->
+#ifdef RELEASES_FIRST
+			read_word = next + 1;
+			MAY_DIE;
+			contents = number[PLACE(next)];
+#else
+			contents = number[PLACE(next)];
+#ifndef TELLS_FIRST
+			MAY_DIE;
+			read_word = next + 1;
+#endif
+			MAY_DIE;
+#endif
+			atomic {
+				told[contents]++;
+				told_twice = told_twice || told[contents] > 1;
+				torn = torn || contents != written_as[next];
+			}
+#ifdef TELLS_FIRST
+			MAY_DIE;
+			read_word = next + 1;
+#endif
+			next++
+		:: else ->
+#ifdef NO_FENCE_BEFORE_SLEEP
+			sleeping_waits = true;
+#else
+			sleeping = true;
+#endif
+#ifndef LOOKS_ONCE
+			contents = AHEAD(published[PLACE(next)], next);
+#ifdef NEVER_LOOKS_AHEAD
+			there = (contents == 1);
+#else
+			there = (contents >= 1 && contents <= WORDS / 2);
+#endif
+#endif
+			if
+			:: !there ->
+				/* The kernel looks at the word before it lets us sleep. */
+				atomic { !sleeping_waits -> asleep = sleeping };
+end_asleep:
+				if
+				:: !asleep
+				:: deaths < LIVES - 1 -> goto dead
+				fi
+			:: else
+			fi;
+			atomic { !sleeping_waits -> sleeping = false }
+		fi
+	od;
+dead:
+	atomic {
+		deaths++;
+		asleep = false;
+		sleeping_waits = false
+	}
+#ifdef LIAR
+	if
+	:: skip
+	:: select (contents : 0 .. HAPPEN + 1); read_word = contents
+	:: read_word = WORDS - 1
+	fi;
+#endif
+	goto alive
+}
+
+/* When nothing moves any more. */
+proctype Judge() {
+	byte n, missing = 0;
+	atomic {
+		(all_happened && asleep) ->
+#ifndef LIAR
+		assert(!(told_twice));
+		assert(!(torn));
+#endif
+		lost_wake_up = (published[PLACE(next)] == next + 1);
+		assert(!(lost_wake_up));
+		stands_still = (next != written);
+		assert(!(stands_still));
+#ifndef LIAR
+		for (n : 0 .. HAPPEN) {
+			if
+			:: n < written && told[written_as[n]] == 0 -> missing++
+			:: else
+			fi
+		}
+		lost_silently = (missing > deaths);
+		assert(!(lost_silently));
+#endif
+	}
+}
+
+init {
+	atomic {
+		run Drain();
+		run Shim();
+		run Reader();
+		run Judge()
+	}
+}

@@ -8,7 +8,7 @@ check_licences() {
     case $file in
       ipc/abi/*.[ch] | shim/core/*.[ch] | shim/core/*.cc | shim/core/*.sh) wanted='GPL-2.0-only OR Apache-2.0' ;;
       shim/module/link/*) wanted='Apache-2.0' ;;
-      shim/module/*.[ch] | tests/kernel/planted/*.c) wanted='GPL-2.0-only' ;;
+      shim/module/*.[ch] | tests/kernel/planted/*.c | tests/kernel/unrelated/*.c) wanted='GPL-2.0-only' ;;
       *) wanted='Apache-2.0' ;;
     esac
     if ! head -n 3 "$file" | sed -n 's|.*SPDX-License-Identifier: *||; s| *\*/$||; T; p' |
@@ -16,7 +16,7 @@ check_licences() {
       echo "$file: the first lines must have: SPDX-License-Identifier: $wanted"
       bad=1
     fi
-  done < <(source_files c h cc hpp S fbs sh py cmake; find . -name build -prune -o \
+  done < <(source_files c h cc hpp S fbs proto pml sh py cmake; find . -name build -prune -o \
     -name CMakeLists.txt -printf '%P\0'; printf 'dev\0.ci/run\0')
   return "$bad"
 }

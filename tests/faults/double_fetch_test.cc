@@ -132,6 +132,10 @@ class DoubleFetch : public ::testing::Test {
                                               MAP_SHARED | MAP_ANONYMOUS, -1, 0))) {}
   ~DoubleFetch() override { munmap(findings_, sizeof(Findings)); }
 
+  void SetUp() override {
+    if (!SteppedProcess::Allowed()) GTEST_SKIP() << "this machine does not let us trace a child";
+  }
+
   // Rounds without an end, with a stop before and behind what is stepped.
   [[noreturn]] void LiveAsCaller(bool planted) {
     Caller caller;

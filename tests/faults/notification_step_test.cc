@@ -28,6 +28,7 @@ struct Reader {
 class NotificationStep : public ::testing::Test {
  protected:
   void SetUp() override {
+    if (!SteppedProcess::Allowed()) GTEST_SKIP() << "this machine does not let us trace a child";
     auto shim = EmbeddedShim::Create({});
     ASSERT_TRUE(shim.ok()) << shim.status();
     shim_ = *std::move(shim);

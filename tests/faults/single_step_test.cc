@@ -75,6 +75,7 @@ enum class Part { kAttaching, kServing };
 class SingleStep : public ::testing::Test {
  protected:
   void SetUp() override {
+    if (!SteppedProcess::Allowed()) GTEST_SKIP() << "this machine does not let us trace a child";
     auto shim = EmbeddedShim::Create({});
     ASSERT_TRUE(shim.ok()) << shim.status();
     shim_ = *std::move(shim);

@@ -17,6 +17,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <string_view>
 
 #include "ipc/abi/module.h"
 #include "ipc/unique_fd.h"
@@ -45,7 +46,7 @@ class Supervisor {
   int AddChannel(const char* name = "left") {
     added_ = {};
     added_.abi = BH_MODULE_ABI;
-    std::strcpy(added_.name, name);
+    std::string_view(name).copy(added_.name, sizeof(added_.name) - 1);
     added_.geometry = kGeometry;
     for (auto& of_class : added_.policy.rule) {
       for (bh_module_rule& rule : of_class) rule = {BH_ACTION_DENY, BH_ACTION_DENY};

@@ -47,7 +47,7 @@ void AddComparison(const ComparisonResult& comparison, bool limited, Report& rep
     if (!transport.skipped.empty()) ++skipped;
     // Where nothing is judged, the machine is busy with other things, and a library that gives up
     // then is no failure of ours; what the kernel alone does for us has to work always.
-    if (!transport.broken.empty() && (limited || transport.kind.packages.empty())) ++broken;
+    if (!transport.broken.empty() && (limited || !transport.kind.HasLibrary())) ++broken;
     if (transport.calls > 0 && transport.broken.empty()) ++working;
     for (size_t i = 0; i < kDistances.size(); ++i) {
       const std::vector<double>& times = transport.at[i].times_ours;

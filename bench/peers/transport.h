@@ -65,6 +65,9 @@ struct TransportKind {
   bool has_limit;        // our call has to be faster by so much
   // Empty: its package was not there at build time.
   std::function<std::unique_ptr<Transport>()> make;
+
+  // Beside the C library's and our own.
+  bool HasLibrary() const { return !packages.empty() && packages != "libc6"; }
 };
 
 // The raw floor, our call, then the peers.

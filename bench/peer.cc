@@ -8,8 +8,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <thread>
 #include <vector>
 
 #include "ipc/futex.h"
@@ -22,7 +24,25 @@ namespace {
 constexpr uint32_t kSpinNs = 1'000'000;  // longer than anything here: a spinner spins
 constexpr uint64_t kLookNs = 2'000'000;  // how long a host waits before it looks at the mode
 
-int ChannelOf(Mode mode) { return mode == Mode::kCall ? 0 : mode == Mode::kCallHostAsleep ? 1 : 2; }
+constexpr int kColdChannel = 3;
+
+int ChannelOf(Mode mode) {
+  switch (mode) {
+    case Mode::kCall:
+      return 0;
+    case Mode::kCallHostAsleep:
+      return 1;
+    case Mode::kCallCold:
+      return kColdChannel;
+    default:
+      return 2;
+  }
+}
+
+// One worker and one lane for each CPU, as far as a channel has them.
+uint32_t CpuCount() {
+  return static_cast<uint32_t>(std::clamp(sysconf(_SC_NPROCESSORS_CONF), 1l, long{BH_WORKERS_MAX}));
+}
 
 void AnswerRaw(Page& page, uint64_t& last) {
   for (int i = 0; i < 1000; ++i) {
@@ -58,15 +78,30 @@ void AnswerFutex(Page& page, uint32_t& last) {
   FutexPost(&page.futex_reply, seen);
 }
 
+void Allow(HostPort& port, TakenCall& call) {
+  const bh_verdict_reply reply = {.verdict = BH_VERDICT_ALLOW, .cacheability = BH_CACHE_NOT};
+  port.Reply(call, BH_REPLY_DONE, {reinterpret_cast<const uint8_t*>(&reply), sizeof(reply)});
+}
+
 void AnswerCalls(const Page& page, HostPort& port) {
   const uint64_t until_ns = MonotonicAfterNs(kLookNs);
-  const bh_verdict_reply reply = {.verdict = BH_VERDICT_ALLOW, .cacheability = BH_CACHE_NOT};
   for (int i = 0; i < 256; ++i) {
     std::optional<TakenCall> call = port.Take(0, until_ns);
     if (!call) return;
     port.BeginDriver(*call);
     Work(page);
-    port.Reply(*call, BH_REPLY_DONE, {reinterpret_cast<const uint8_t*>(&reply), sizeof(reply)});
+    Allow(port, *call);
+  }
+}
+
+// Forever, with a thread for each CPU.
+void ServeCold(HostPort* port) {
+  for (uint32_t worker = 0; worker < CpuCount(); ++worker) {
+    std::thread([port, worker] {
+      PinToNone();
+      (void)port->Bind(worker);
+      while (std::optional<TakenCall> call = port->Take(worker, kForeverNs)) Allow(*port, *call);
+    }).detach();
   }
 }
 
@@ -109,6 +144,10 @@ absl::StatusOr<std::unique_ptr<Peer>> Peer::Start() {
     spec.driver = "bench";
     spec.geometry = {.lanes = 2, .slots_per_lane = 16, .call_chunks = 16, .reply_chunks = 0};
     spec.spin_ns = i == 2 ? 0 : kSpinNs;
+    if (i == kColdChannel) {
+      spec.geometry.lanes = CpuCount();
+      spec.spin_ns = ChannelSpec().spin_ns;
+    }
     spec.cache_entries = 0;
     absl::StatusOr<ChannelId> channel = peer->shims_[i]->AddChannel(spec);
     if (!channel.ok()) return channel.status();
@@ -124,13 +163,15 @@ absl::StatusOr<std::unique_ptr<Peer>> Peer::Start() {
     if (getppid() != parent) _exit(1);
     std::unique_ptr<HostPort> ports[kChannels];
     for (int i = 0; i < kChannels; ++i) {
-      auto port =
-          HostPort::Attach(std::move(regions[static_cast<size_t>(i)].call_region),
-                           std::move(regions[static_cast<size_t>(i)].reply_region), UniqueFd(),
-                           {.generation = 1, .workers = 1, .spin_ns = i == 0 ? kSpinNs : 0});
+      HostPortOptions options = {.generation = 1, .workers = 1, .spin_ns = i == 0 ? kSpinNs : 0};
+      if (i == kColdChannel) options = {.generation = 1, .workers = CpuCount()};
+      auto port = HostPort::Attach(std::move(regions[static_cast<size_t>(i)].call_region),
+                                   std::move(regions[static_cast<size_t>(i)].reply_region),
+                                   UniqueFd(), options);
       if (!port.ok()) _exit(2);
       ports[i] = *std::move(port);
     }
+    ServeCold(ports[kColdChannel].get());
     Page& page = *peer->page_;
     uint64_t raw = 0, mode_before = 0;
     uint32_t futex = 0;
@@ -156,6 +197,10 @@ absl::StatusOr<std::unique_ptr<Peer>> Peer::Start() {
         case Mode::kCallHostAsleep:
         case Mode::kCallBothAsleep:
           AnswerCalls(page, *ports[ChannelOf(mode)]);
+          break;
+        case Mode::kCallCold:
+          FutexWait(reinterpret_cast<uint32_t*>(&page.mode), static_cast<uint32_t>(now),
+                    FutexScope::kShared, MonotonicAfterNs(kLookNs));
           break;
         case Mode::kIdle:
         case Mode::kEnd:

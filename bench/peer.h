@@ -26,6 +26,7 @@ enum class Mode : uint64_t {
   kCallHostAsleep,  // ours, the host sleeps, the caller spins
   kFutexBoth,       // both sleep
   kCallBothAsleep,  // ours, both sleep
+  kCallCold,        // ours, now and then, to a host with a worker bound to each CPU
   kEnd,
 };
 
@@ -47,7 +48,7 @@ struct Page {
 
 class Peer {
  public:
-  // Forks. The channels: 0 spins on both sides, 1 on the caller's, 2 on neither.
+  // Forks. The channels: 0 spins on both sides, 1 on the caller's, 2 on neither, 3 as it likes.
   static absl::StatusOr<std::unique_ptr<Peer>> Start();
   ~Peer();
 
@@ -60,7 +61,7 @@ class Peer {
 
  private:
   Peer() = default;
-  static constexpr int kChannels = 3;
+  static constexpr int kChannels = 4;
   Page* page_ = nullptr;
   pid_t pid_ = -1;
   std::unique_ptr<EmbeddedShim> shims_[kChannels];

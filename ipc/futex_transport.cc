@@ -12,8 +12,9 @@ class FutexTransport final : public HostTransport {
   FutexTransport(UniqueFd socket, uint32_t generation, uint32_t slots)
       : inbox_(std::move(socket), generation, slots) {}
 
-  FutexResult WaitForCall(uint32_t, uint32_t* word, uint64_t until_ns) override {
-    return FutexWait(word, 1, FutexScope::kShared, until_ns);
+  FutexResult WaitForCall(uint32_t, uint32_t* word, uint32_t announced,
+                          uint64_t until_ns) override {
+    return FutexWait(word, announced, FutexScope::kShared, until_ns);
   }
   void WakeWorker(uint32_t, uint32_t* word) override {
     FutexWake(word, FutexScope::kShared, kFutexWakeAll);

@@ -2,6 +2,7 @@
 #include "ipc/host_port.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -63,6 +64,7 @@ struct HostPort::State {
     std::vector<uint32_t> order;  // all slots, those of the home lanes first
     uint32_t turn = 0;            // in `recent`
     uint32_t next = 0;            // in `order`
+    uint32_t sleep = BH_SLEEPS;   // enum bh_sleep: what it announces
     // By slot: a ticket that is not this worker's to take (taken, or of another generation). Keeps
     // scans away from `claims`, which other workers write.
     std::vector<uint64_t> seen;
@@ -106,6 +108,11 @@ struct HostPort::State {
     for (uint32_t slot = 0; slot < slots; ++slot) view.StoreReplyPayloadBytes(slot, 0);
   }
 
+  // Whether the last call came from this worker's own CPU, which its caller needs to go on.
+  bool CallerIsHere(uint32_t w) const {
+    const Worker& worker = workers[w];
+    return worker.sleep == BH_SLEEPS_BOUND && worker.recent[0] / geometry.slots_per_lane == w;
+  }
   bool MayTake(const Worker& worker, uint32_t slot) const {
     return view.Ticket(slot) != worker.seen[slot];
   }
@@ -198,8 +205,12 @@ bool HostPort::State::Spin(Worker& worker, uint64_t started_ns, uint64_t until_n
 // Not true: nothing came until until_ns, or StopTaking was called.
 bool HostPort::State::Wait(uint32_t w, uint64_t until_ns, uint32_t* slot, uint64_t* ticket) {
   Worker& worker = workers[w];
+  const bool caller_is_here = CallerIsHere(w);
   const uint64_t started_ns = MonotonicNowNs();
-  if (Spin(worker, started_ns, until_ns, slot, ticket)) {
+  const auto learn = [&] {
+    if (!caller_is_here) worker.spin.Learn(MonotonicNowNs() - started_ns);
+  };
+  if (!caller_is_here && Spin(worker, started_ns, until_ns, slot, ticket)) {
     worker.spin.LearnPaid();  // no look at the clock: the call is waiting
     return true;
   }
@@ -208,19 +219,19 @@ bool HostPort::State::Wait(uint32_t w, uint64_t until_ns, uint32_t* slot, uint64
   while (!stopping()) {
     // Announce, fence, look again. The shim stores its ticket, fences, and looks for announcements:
     // either it sees ours, or we see its ticket. StopTaking does the same with its flag.
-    bh_store_relaxed(word, 1u);
+    bh_store_relaxed(word, worker.sleep);
     bh_fence();
     const bool found = Scan(worker, slot, ticket);
     if (!found && !stopping() && woken != FutexResult::kTimedOut) {
       worker.sleeps.fetch_add(1, std::memory_order_relaxed);
-      woken = transport->WaitForCall(w, word, until_ns);
+      woken = transport->WaitForCall(w, word, worker.sleep, until_ns);
       // On the way round the scan pays for the wake-up that the shim may have spent on us. An
       // exchange: whoever spends one on us has stored its ticket before we look.
       bh_exchange(word, 0u);
       if (Scan(worker, slot, ticket)) {
         // It may have been spent for another call, whose caller wakes nobody else.
         if (AnotherWaits(worker)) PassWakeOn(w);
-        worker.spin.Learn(MonotonicNowNs() - started_ns);
+        learn();
         return true;
       }
       continue;
@@ -230,7 +241,7 @@ bool HostPort::State::Wait(uint32_t w, uint64_t until_ns, uint32_t* slot, uint64
     const bool spent = bh_exchange(word, 0u) == 0;
     if (found) {
       if (spent) PassWakeOn(w);
-      worker.spin.Learn(MonotonicNowNs() - started_ns);
+      learn();
       return true;
     }
     if (spent && Scan(worker, slot, ticket)) return true;
@@ -310,6 +321,23 @@ absl::StatusOr<std::unique_ptr<HostPort>> HostPort::Attach(UniqueFd call_region,
   auto state = std::make_unique<State>(HostView(*std::move(call), *std::move(reply), geometry),
                                        geometry, std::move(transport), options);
   return std::unique_ptr<HostPort>(new HostPort(std::move(state)));
+}
+
+bool HostPort::Bind(uint32_t worker) {
+  State& state = *state_;
+  BULKHEAD_CHECK(worker < state.options.workers);
+  // Each lane needs a worker of its own, and a lane has its CPU's number only while there are as
+  // many as CPUs.
+  if (state.options.workers < state.geometry.lanes || worker >= state.geometry.lanes ||
+      sysconf(_SC_NPROCESSORS_CONF) > static_cast<long>(state.geometry.lanes)) {
+    return false;
+  }
+  cpu_set_t cpus;
+  CPU_ZERO(&cpus);
+  CPU_SET(worker, &cpus);
+  if (sched_setaffinity(0, sizeof(cpus), &cpus) != 0) return false;
+  state.workers[worker].sleep = BH_SLEEPS_BOUND;
+  return true;
 }
 
 std::optional<TakenCall> HostPort::Take(uint32_t worker, uint64_t until_ns) {

@@ -87,6 +87,12 @@ class HostPort {
   HostPort(const HostPort&) = delete;
   HostPort& operator=(const HostPort&) = delete;
 
+  // Binds the calling thread to the CPU whose calls this worker looks at first, and says so to the
+  // shim, so that a caller there can leave its CPU to it while it waits. Not true, and nothing
+  // done, when there are fewer workers than CPUs, or the CPU is not to be had. Before the first
+  // Take.
+  bool Bind(uint32_t worker);
+
   // The next call for this worker, or none when until_ns has passed or StopTaking was called.
   // Spins, then sleeps. Every call taken is replied to, by this worker, before it takes the next.
   std::optional<TakenCall> Take(uint32_t worker, uint64_t until_ns);

@@ -2,10 +2,12 @@
 #include "ipc/host_port.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstring>
@@ -293,6 +295,41 @@ TEST_F(HostPortTest, WorkersPreferTheirHomeLanesAndTakeFromAll) {
   EXPECT_EQ(other->slot, 0u);
   EXPECT_FALSE(port_->Take(0, 0).has_value());  // claimed
   port_->Decline(*other);
+}
+
+TEST_F(HostPortTest, ABoundWorkerSaysSoAndServesItsCpu) {
+  const auto cpus = static_cast<uint32_t>(sysconf(_SC_NPROCESSORS_CONF));
+  if (cpus > BH_WORKERS_MAX) GTEST_SKIP() << "more CPUs than workers";
+  Open({.generation = kGeneration, .workers = cpus}, {cpus, 4, 4, 4});
+  cpu_set_t before;
+  ASSERT_EQ(sched_getaffinity(0, sizeof(before), &before), 0);
+  if (!CPU_ISSET(0, &before)) GTEST_SKIP() << "CPU 0 is not ours";
+  const uint32_t worker = 0;
+  std::thread bound([&] {
+    ASSERT_TRUE(port_->Bind(worker));
+    cpu_set_t now;
+    ASSERT_EQ(sched_getaffinity(0, sizeof(now), &now), 0);
+    EXPECT_EQ(CPU_COUNT(&now), 1);
+    EXPECT_TRUE(CPU_ISSET(worker, &now));
+    while (auto call = port_->Take(worker, kForeverNs)) port_->Reply(*call, BH_REPLY_DONE, {});
+  });
+  for (uint64_t i = 1; i <= 1000; ++i) {
+    while (bh_load_acquire(shim_->sleep_word(worker)) != BH_SLEEPS_BOUND) std::this_thread::yield();
+    const uint64_t ticket = shim_->Post(worker * 4, Args(i));
+    ASSERT_TRUE(shim_->SleepForAnswer(worker * 4, ticket, Soon()));
+  }
+  port_->StopTaking();
+  bound.join();
+}
+
+TEST_F(HostPortTest, AWorkerIsBoundOnlyWhereEachCpuHasOne) {
+  const auto cpus = static_cast<uint32_t>(sysconf(_SC_NPROCESSORS_CONF));
+  const uint32_t lanes = std::min(cpus + 1, BH_WORKERS_MAX);
+  Open({.generation = kGeneration, .workers = 1}, {lanes, 4, 4, 4});
+  EXPECT_FALSE(port_->Bind(0));
+  if (cpus == 1) return;
+  Open({.generation = kGeneration, .workers = 1}, {1, 4, 4, 4});
+  EXPECT_FALSE(port_->Bind(0));  // the lane is that of several CPUs
 }
 
 TEST_F(HostPortTest, StopTakingEndsASleepAndLastsOn) {

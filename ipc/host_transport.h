@@ -22,8 +22,10 @@ namespace bulkhead {
 class HostTransport {
  public:
   virtual ~HostTransport() = default;
-  // Sleeps while *word, the worker's sleeping word, is 1. BH_WORKER_NOTIFICATIONS is a worker too.
-  virtual FutexResult WaitForCall(uint32_t worker, uint32_t* word, uint64_t until_ns) = 0;
+  // Sleeps while *word, the worker's sleeping word, is `announced`. BH_WORKER_NOTIFICATIONS is a
+  // worker too.
+  virtual FutexResult WaitForCall(uint32_t worker, uint32_t* word, uint32_t announced,
+                                  uint64_t until_ns) = 0;
   // The word was set to 0.
   virtual void WakeWorker(uint32_t worker, uint32_t* word) = 0;
   // The bell of this slot was changed.

@@ -14,7 +14,7 @@ class ModuleTransport final : public HostTransport {
  public:
   explicit ModuleTransport(UniqueFd device) : device_(std::move(device)) {}
 
-  FutexResult WaitForCall(uint32_t worker, uint32_t*, uint64_t until_ns) override {
+  FutexResult WaitForCall(uint32_t worker, uint32_t*, uint32_t, uint64_t until_ns) override {
     bh_module_wait wait = {.worker = worker, .reserved = 0, .until_ns = until_ns};
     const bool timed_out = ioctl(device_.get(), BH_HOST_WAIT, &wait) != 0 && errno == ETIMEDOUT;
     return timed_out ? FutexResult::kTimedOut : FutexResult::kLookAgain;

@@ -101,7 +101,7 @@ size_t NotificationReader::Read(absl::Span<Notification> batch, uint64_t until_n
     FutexResult woken = FutexResult::kLookAgain;
     if (!view_.IsPublished(next_) && !view_.IsWrittenOver(next_) &&
         !stop_.load(std::memory_order_relaxed)) {
-      woken = transport_->WaitForCall(BH_WORKER_NOTIFICATIONS, word, until_ns);
+      woken = transport_->WaitForCall(BH_WORKER_NOTIFICATIONS, word, BH_SLEEPS, until_ns);
     }
     bh_store_relaxed(word, 0u);
     if (woken == FutexResult::kTimedOut) until_ns = 0;  // one look more

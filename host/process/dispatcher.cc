@@ -215,6 +215,7 @@ void Dispatcher::Finish() {
 }
 
 void Dispatcher::Work(uint32_t worker) {
+  (void)port_->Bind(worker);
   while (std::optional<TakenCall> call = port_->Take(worker, kForeverNs)) Answer(*call);
 }
 

@@ -153,9 +153,16 @@ struct bh_worker_line {
 BH_ASSERT_SIZE(struct bh_worker_line, BH_CACHE_LINE);
 BH_ASSERT_TRIVIAL(struct bh_worker_line);
 
+/* What a worker says that sleeps or is about to. */
+enum bh_sleep {
+	BH_AWAKE = 0,
+	BH_SLEEPS = 1,
+	BH_SLEEPS_BOUND = 2, /* and runs on no CPU but that of lane w, whose number is the same */
+};
+
 /*
- * First line of the reply region. Word w is worker w's: 1 while it sleeps or is about to (host
- * writes), 0 otherwise. The shim stores 0 before it wakes the worker. Futex words.
+ * First line of the reply region. Word w is worker w's, of enum bh_sleep (host writes). The shim
+ * stores BH_AWAKE before it wakes the worker. Futex words.
  */
 struct bh_host_line {
 	union {

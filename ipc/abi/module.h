@@ -227,7 +227,7 @@ struct bh_module_ring {
 
 /* Host. */
 #define BH_HOST_INFO _IOR(BH_MODULE_IOC, 32, struct bh_geometry)
-/* Sleeps while the worker's sleeping word is 1. 0 or ETIMEDOUT or EINTR. */
+/* Sleeps while the worker's sleeping word stays what it is and not 0. 0 or ETIMEDOUT or EINTR. */
 #define BH_HOST_WAIT _IOW(BH_MODULE_IOC, 33, struct bh_module_wait)
 /* Wakes the worker of this number: its sleeping word was set to 0. */
 #define BH_HOST_WAKE _IO(BH_MODULE_IOC, 34)

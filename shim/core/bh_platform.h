@@ -41,4 +41,9 @@ static inline uint64_t bh_min_u64(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
+static inline uint32_t bh_min_u32(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
+
 #endif /* BULKHEAD_SHIM_CORE_BH_PLATFORM_H_ */

@@ -321,6 +321,9 @@ struct bh_call {
 	uint8_t looks;       /* at this issue, up to 2: then a second worker is woken for it */
 	uint8_t suspect;     /* in the queue of those that are issued one at a time */
 	uint8_t bell_broken; /* the host abuses the bell: never sleep on it again */
+	uint8_t waits_here;  /* its caller has nothing else to do on its CPU until it ends */
+	uint8_t way;         /* enum bh_way: how a host that slept was woken for this issue */
+	uint64_t woken_ns;   /* right before that */
 	uint64_t ticket;
 	uint64_t content_version; /* that the answer will be about */
 	struct bh_call *suspect_previous;

@@ -50,6 +50,7 @@ void bh_call_start(struct bh_shim *shim, struct bh_call *call)
 	call->announced = 0;
 	call->sleeping = 0;
 	call->suspect = 0;
+	call->waits_here = 0;
 	call->ticket = BH_TICKET_NONE;
 	if (call->args_bytes > BH_INLINE_BYTES)
 		call->args_bytes = BH_INLINE_BYTES;
@@ -344,6 +345,8 @@ static void take_answer(struct bh_call *call, uint64_t now_ns)
 	call->reply_bytes = copy.reply_bytes;
 	bh_copy_words(call->reply, copy.reply, BH_INLINE_BYTES);
 	take_payload(call, &copy);
+	if (call->way != BH_WAY_NONE)
+		bh_wake_learn(call);
 	bh_count_owned(&s->answered);
 	if (verdict.verdict == BH_VERDICT_DENY)
 		bh_count_owned(&s->denied);
@@ -534,7 +537,9 @@ int bh_call_will_sleep(struct bh_call *call, const struct bh_wait *wait)
 	if (call->state != BH_CALL_ISSUED)
 		return call->state != BH_CALL_NEED_HOST || bh_load(wait->word) != wait->expected;
 
-	nudge(call);
+	/* Whom the CPU was handed to gets it first; a look after a sleep wakes another. */
+	if (call->way != BH_WAY_HERE)
+		nudge(call);
 	call->bell = bh_load_relaxed(&bh_reply_slot_at(channel, call->slot)->bell);
 	call->sleeping = 1;
 	bh_store_relaxed(&bh_call_slot_at(channel, call->slot)->caller_sleeps, 1u);

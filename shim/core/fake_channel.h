@@ -57,6 +57,8 @@ class FakePlatform
 		};
 		c.wake = [](void *self, uint32_t *word, int, int) {
 			Self(self).wakes.push_back(word);
+			if (Self(self).on_wake)
+				Self(self).on_wake(word);
 		};
 		c.send_descriptor = [](void *self, void *, uint32_t, uint64_t ticket,
 				       const bh_call *) {
@@ -93,6 +95,7 @@ class FakePlatform
 	uint64_t waits = 0;
 	// What happens during a sleep; without it the clock jumps to the sleep's end.
 	std::function<int(uint32_t *word, uint32_t expected, uint64_t until_ns)> on_wait;
+	std::function<void(uint32_t *word)> on_wake;
 	std::vector<uint32_t *> wakes;
 	std::vector<SeenEvent> events;
 	std::vector<uint64_t> sent_tickets;

@@ -81,6 +81,15 @@ struct bh_lane {
 	uint64_t free;         /* a bit for each slot; CAS */
 	uint32_t spin_ns;      /* present spin budget */
 	uint32_t spin_skipped; /* calls since the budget was 0 */
+	/* which way of waking a host pays; see wake.c */
+	uint32_t here_ns;         /* what a call takes that is handed over; 0: not known */
+	uint32_t elsewhere_ns;    /* the same with a worker on another CPU; 0: not known */
+	uint32_t elsewhere;       /* one more than the worker woken last on another CPU; 0: none */
+	uint32_t elsewhere_took;  /* by the call it was woken for; 0: not known */
+	uint32_t elsewhere_calls; /* that found it awake since then */
+	uint32_t cold_calls;      /* of the present trial period */
+	uint32_t trial_period;
+	uint32_t way; /* enum bh_way: that seems better */
 	uint64_t counter[BH_COUNT_END] BH_LINE_ALIGNED;
 } BH_LINE_ALIGNED;
 
@@ -267,7 +276,15 @@ enum bh_issue_result {
 enum bh_issue_result bh_issue(struct bh_call *call, uint32_t generation);
 
 /* wake.c */
-void bh_wake_home(struct bh_channel *channel, uint32_t lane);
+enum bh_way {
+	BH_WAY_NONE, /* nobody was woken, or it makes no difference */
+	BH_WAY_HERE, /* a worker bound to the caller's CPU, which the caller is to leave to it */
+	BH_WAY_ELSEWHERE, /* instead of that one, a worker bound to another CPU */
+};
+/* After an issue: wakes a worker unless one is awake that will look. */
+void bh_wake_for(struct bh_call *call);
+/* It was answered, and `way` is not BH_WAY_NONE. */
+void bh_wake_learn(struct bh_call *call);
 /* What the host's workers say that they are at. The host's word. */
 int bh_in_hand(struct bh_channel *channel, const struct bh_call *call);
 int bh_host_is_busy(struct bh_channel *channel); /* with some call */

@@ -166,7 +166,7 @@ enum bh_issue_result bh_issue(struct bh_call *call, uint32_t generation)
 	/* A worker announces that it sleeps, fences, and looks at the slots: one of us sees the
 	 * other. */
 	bh_fence();
-	bh_wake_home(channel, slot / channel->geometry.slots_per_lane);
+	bh_wake_for(call);
 
 	if (call->attempts)
 		bh_count(channel, call->lane, BH_COUNT_REISSUED);

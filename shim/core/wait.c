@@ -8,6 +8,8 @@
  */
 #include "shim/core/internal.h"
 
+/* A call whose CPU was handed over looks whether that worker came to run. */
+#define SECOND_LOOK_NS 300000u
 #define POLLS_PER_LOOK 64u /* at the clock and the channel's epoch */
 #define PROBE_CALLS 64u
 
@@ -90,6 +92,7 @@ static int run(struct bh_call *call, uint64_t until_ns, uint64_t now_ns)
 	uint64_t spun = BH_TICKET_NONE;
 	struct bh_wait wait;
 
+	call->waits_here = until_ns == BH_NO_DEADLINE;
 	for (;;) {
 		if (bh_call_step(call, now_ns, &wait))
 			return 1;
@@ -98,7 +101,10 @@ static int run(struct bh_call *call, uint64_t until_ns, uint64_t now_ns)
 		/* Once for each issue. */
 		if (wait.spin_word && spun != call->ticket) {
 			spun = call->ticket;
-			if (spin(call, &wait, until_ns, &now_ns))
+			if (call->way == BH_WAY_HERE)
+				wait.until_ns = bh_min_u64(wait.until_ns,
+							   call->woken_ns + SECOND_LOOK_NS);
+			else if (spin(call, &wait, until_ns, &now_ns))
 				continue;
 		}
 		if (sleep_once(call, &wait, until_ns)) {

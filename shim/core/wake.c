@@ -44,14 +44,149 @@ static uint32_t look_who_sleeps(struct bh_channel *channel)
 	return highest;
 }
 
-void bh_wake_home(struct bh_channel *channel, uint32_t lane)
-{
-	uint32_t known = bh_load_relaxed(&channel->workers_known);
+/* ---- Which way ---- */
 
+/*
+ * A call that finds its host asleep may go two ways. HERE hands the caller's own CPU over: the
+ * worker that is bound to it is woken, and the caller sleeps at once. ELSEWHERE rouses another CPU,
+ * which takes longer as a rule, but the worker there finds the calls that follow by spinning. Which
+ * one pays depends on the machine and on how fast calls follow each other, so each lane measures:
+ * what a call takes HERE, and ELSEWHERE, there shared with the calls that found that worker awake.
+ * The worse way is tried for TRIAL_CALLS in a period (more than one: a spinner has to learn that
+ * calls follow), which doubles as long as nothing changes.
+ *
+ * SUBTLE: callers of one CPU change a lane's numbers without a lock. They only decide what is tried
+ * first: a lost one costs time.
+ */
+#define TRIAL_CALLS 4u
+#define TRIAL_PERIOD_MIN 64u
+#define TRIAL_PERIOD_MAX 1024u
+
+/* A running median: one call that a driver thinks about does not drown what the others tell. */
+static void learn(uint32_t *typical_ns, uint32_t took_ns)
+{
+	uint32_t typical = bh_load_relaxed(typical_ns);
+
+	if (!typical)
+		typical = took_ns;
+	else if (took_ns > typical)
+		typical += bh_min_u32(typical / 4 + 1, took_ns - typical);
+	else
+		typical -= bh_min_u32(typical / 4, typical - took_ns);
+	bh_store_relaxed(typical_ns, typical);
+}
+
+void bh_wake_learn(struct bh_call *call)
+{
+	const struct bh_platform *platform = call->channel->platform;
+	struct bh_lane *lane = &call->channel->lanes[call->lane];
+	uint64_t took_ns = platform->now_ns(platform->context) - call->woken_ns;
+	uint32_t took = (uint32_t)bh_min_u64(took_ns, 0x7fffffffu) + 1;
+
+	if (call->way == BH_WAY_HERE)
+		learn(&lane->here_ns, took);
+	else
+		bh_store_relaxed(&lane->elsewhere_took, took);
+	call->way = BH_WAY_NONE;
+}
+
+/* The worker elsewhere sleeps again: now it is known how many calls it was woken for. */
+static void settle(struct bh_lane *lane)
+{
+	uint32_t took = bh_load_relaxed(&lane->elsewhere_took);
+
+	if (took)
+		learn(&lane->elsewhere_ns,
+		      took / (bh_load_relaxed(&lane->elsewhere_calls) + 1) + 1);
+	bh_store_relaxed(&lane->elsewhere_took, 0u);
+	bh_store_relaxed(&lane->elsewhere_calls, 0u);
+}
+
+static uint8_t choose(struct bh_lane *lane)
+{
+	uint32_t here = bh_load_relaxed(&lane->here_ns);
+	uint32_t elsewhere = bh_load_relaxed(&lane->elsewhere_ns);
+	uint32_t calls = bh_load_relaxed(&lane->cold_calls) + 1;
+	uint32_t period = bh_load_relaxed(&lane->trial_period);
+	uint32_t way;
+
+	if (!here)
+		return BH_WAY_HERE;
+	if (!elsewhere)
+		return BH_WAY_ELSEWHERE;
+	way = here <= elsewhere ? BH_WAY_HERE : BH_WAY_ELSEWHERE;
+	if (way != bh_load_relaxed(&lane->way)) {
+		bh_store_relaxed(&lane->way, way);
+		period = TRIAL_PERIOD_MIN;
+	}
+	if (calls >= period) {
+		calls = 0;
+		period = bh_min_u32(2 * period, TRIAL_PERIOD_MAX);
+	}
+	bh_store_relaxed(&lane->cold_calls, calls);
+	bh_store_relaxed(&lane->trial_period, period);
+	if (calls < TRIAL_CALLS)
+		way = way == BH_WAY_HERE ? BH_WAY_ELSEWHERE : BH_WAY_HERE;
+	return (uint8_t)way;
+}
+
+/* One more than the worker, or 0 when all others are awake. */
+static uint32_t wake_other(struct bh_channel *channel, uint32_t home, uint32_t known)
+{
+	uint32_t worker;
+
+	for (worker = 0; worker < known; worker++)
+		if (worker != home && wake_worker(channel, worker))
+			return worker + 1;
+	return 0;
+}
+
+/* The worker of this number is bound to the caller's CPU, and sleeps. */
+static void wake_one_way(struct bh_call *call, uint32_t home, uint32_t known)
+{
+	struct bh_channel *channel = call->channel;
+	struct bh_lane *lane = &channel->lanes[home];
+	uint32_t elsewhere = bh_load_relaxed(&lane->elsewhere);
+	uint8_t way;
+
+	if (elsewhere && elsewhere <= known &&
+	    !bh_load_relaxed(sleeping_word(channel, elsewhere - 1))) {
+		bh_store_relaxed(&lane->elsewhere_calls,
+				 bh_load_relaxed(&lane->elsewhere_calls) + 1);
+		return;
+	}
+	settle(lane);
+	way = call->waits_here ? choose(lane) : BH_WAY_ELSEWHERE;
+	call->woken_ns = channel->platform->now_ns(channel->platform->context);
+	if (way == BH_WAY_ELSEWHERE) {
+		elsewhere = wake_other(channel, home, known);
+		bh_store_relaxed(&lane->elsewhere, elsewhere);
+	}
+	if (way == BH_WAY_HERE || !elsewhere)
+		way = wake_worker(channel, home) ? BH_WAY_HERE : BH_WAY_NONE;
+	/* A caller that goes on with other things keeps its CPU, and measures nothing. */
+	if (call->waits_here)
+		call->way = way;
+}
+
+void bh_wake_for(struct bh_call *call)
+{
+	struct bh_channel *channel = call->channel;
+	uint32_t known = bh_load_relaxed(&channel->workers_known);
+	uint32_t lane = call->slot / channel->geometry.slots_per_lane;
+	uint32_t home, sleep;
+
+	call->way = BH_WAY_NONE;
 	if (!known)
 		known = look_who_sleeps(channel);
-	if (known)
-		wake_worker(channel, lane % known);
+	if (!known)
+		return;
+	home = lane % known;
+	sleep = bh_load_relaxed(sleeping_word(channel, home));
+	if (sleep == BH_SLEEPS_BOUND && home == call->lane && lane == home)
+		wake_one_way(call, home, known);
+	else if (sleep)
+		wake_worker(channel, home);
 }
 
 static const struct bh_worker_line *worker_line(struct bh_channel *channel, uint32_t worker)

@@ -97,7 +97,7 @@ static int map(struct file *file, struct vm_area_struct *vma)
 static long wait_for_call(struct bh_mchannel *channel, void __user *argument)
 {
 	struct bh_module_wait wait;
-	u32 *word;
+	u32 *word, announced;
 	int result;
 
 	if (copy_from_user(&wait, argument, sizeof(wait)))
@@ -105,7 +105,10 @@ static long wait_for_call(struct bh_mchannel *channel, void __user *argument)
 	word = sleeping_word(channel, wait.worker);
 	if (!word || wait.reserved)
 		return -EINVAL;
-	result = bh_word_wait(word, 1, wait.until_ns, TASK_INTERRUPTIBLE);
+	announced = READ_ONCE(*word);
+	if (!announced)
+		return 0;
+	result = bh_word_wait(word, announced, wait.until_ns, TASK_INTERRUPTIBLE);
 	if (result == -ERESTARTSYS)
 		return -EINTR;
 	return result == -ETIME ? -ETIMEDOUT : 0;

@@ -160,12 +160,17 @@ proctype Caller(byte me) {
 	:: atomic { ticket < CALLS -> ticket++ }
 		/* bh_issue; slots.pml has its meeting with the end of a generation */
 		STORE_TICKET(CALLER(me), TICKET(me), ticket);
-		atomic { /* bh_wake_home */
+		atomic { /* bh_wake_for: the home worker, another one, or nobody where one is awake */
 			if
 			:: any_worker(w)
 			:: w = STUCK
 			fi;
 			TRY_WAKE(CALLER(me), w, woken);
+			/* It hands its CPU over, and wakes no other. In the code time brings a second look. */
+			if
+			:: woken -> nudged = true
+			:: skip
+			fi;
 			w = 0;
 			woken = false
 		}

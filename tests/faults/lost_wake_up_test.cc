@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Callers and workers that fall asleep and are woken at all moments. Nothing but a wake-up ends a
+// sleep here before the call's deadline, so a lost one is a call without its answer.
+//
+// For longer: BULKHEAD_WAKE_CALLS=100000000 bin/tests/lost_wake_up_test
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "ipc/host_port.h"
+#include "ipc/monotonic.h"
+#include "ipc/sanitizer.h"
+#include "shim/embedded/embedded_shim.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr uint64_t kDeadlineNs = 200 * kNanosecondsPerSecond;  // longer than anybody stops us
+constexpr uint64_t kPauseMaxNs = 40'000;  // both sides' spin budgets end within it
+constexpr uint32_t kOneInPauses = 8;
+
+uint64_t CallsToMake() {
+  const char* text = std::getenv("BULKHEAD_WAKE_CALLS");
+  const long long calls = text != nullptr ? std::atoll(text) : 0;
+  if (calls > 0) return static_cast<uint64_t>(calls);
+  return kSanitized ? 40'000 : 400'000;
+}
+
+// Now and then, and for any time up to when the other side has fallen asleep.
+class Pauses {
+ public:
+  explicit Pauses(uint64_t seed) : random_(seed) {}
+  void Maybe() {
+    const uint64_t random = random_();
+    if (random % kOneInPauses != 0) return;
+    const uint64_t until_ns = MonotonicAfterNs((random >> 32) % kPauseMaxNs);
+    while (MonotonicNowNs() < until_ns) bh_cpu_relax();
+  }
+
+ private:
+  std::mt19937_64 random_;
+};
+
+class LostWakeUp : public ::testing::TestWithParam<bool> {
+ protected:
+  void SetUp() override {
+    auto shim = EmbeddedShim::Create({});
+    ASSERT_TRUE(shim.ok()) << shim.status();
+    shim_ = *std::move(shim);
+    ChannelSpec spec;
+    spec.driver = "pauses";
+    spec.geometry = {.lanes = Cpus(), .slots_per_lane = 4, .call_chunks = 0, .reply_chunks = 0};
+    spec.cache_entries = 0;
+    auto channel = shim_->AddChannel(spec);
+    ASSERT_TRUE(channel.ok()) << channel.status();
+    auto regions = shim_->Descriptors(*channel);
+    ASSERT_TRUE(regions.ok()) << regions.status();
+    auto port = HostPort::Attach(std::move(regions->call_region), std::move(regions->reply_region),
+                                 UniqueFd(), {.generation = 1, .workers = std::max(Cpus(), 2u)});
+    ASSERT_TRUE(port.ok()) << port.status();
+    port_ = *std::move(port);
+    const absl::Status begun = shim_->BeginGeneration(
+        *channel, 1, bh_callback_bit(BH_CALLBACK_FILE_OPEN), 0, 1, UniqueFd());
+    ASSERT_TRUE(begun.ok()) << begun;
+    for (uint32_t worker = 0; worker < std::max(Cpus(), 2u); ++worker) {
+      workers_.emplace_back([this, worker] { Work(worker); });
+    }
+  }
+  void TearDown() override {
+    if (port_) port_->StopTaking();
+    for (std::thread& worker : workers_) worker.join();
+  }
+
+  static uint32_t Cpus() {
+    return static_cast<uint32_t>(std::clamp(sysconf(_SC_NPROCESSORS_CONF), 1l, 4l));
+  }
+
+  void Work(uint32_t worker) {
+    if (GetParam()) (void)port_->Bind(worker);
+    Pauses pauses(worker);
+    const bh_verdict_reply allow = {.verdict = BH_VERDICT_ALLOW, .cacheability = BH_CACHE_NOT};
+    while (auto call = port_->Take(worker, kForeverNs)) {
+      pauses.Maybe();
+      port_->Reply(*call, BH_REPLY_DONE, {reinterpret_cast<const uint8_t*>(&allow), sizeof(allow)});
+    }
+  }
+
+  void Ask(uint64_t calls, uint64_t seed) {
+    Pauses pauses(seed);
+    for (uint64_t i = 0; i < calls && lost_.load(std::memory_order_relaxed) == 0; ++i) {
+      pauses.Maybe();
+      bh_call call = {};
+      call.callback = BH_CALLBACK_FILE_OPEN;
+      call.args_bytes = sizeof(bh_file_args);
+      call.descriptor = -1;
+      call.deadline_ns = MonotonicAfterNs(kDeadlineNs);
+      shim_->Call(&call);
+      if (call.outcome != BH_OUTCOME_ANSWERED) lost_.fetch_add(1);
+    }
+  }
+
+  std::unique_ptr<EmbeddedShim> shim_;
+  std::unique_ptr<HostPort> port_;
+  std::vector<std::thread> workers_;
+  std::atomic<uint64_t> lost_{0};
+};
+
+TEST_P(LostWakeUp, EachCallIsAnswered) {
+  constexpr uint64_t kCallers = 2;
+  const uint64_t each = CallsToMake() / 2 / kCallers;
+  std::vector<std::thread> callers;
+  for (uint64_t caller = 0; caller < kCallers; ++caller) {
+    callers.emplace_back([this, each, caller] { Ask(each, 100 + caller); });
+  }
+  for (std::thread& caller : callers) caller.join();
+
+  const HostPort::Counters counters = port_->counters();
+  std::printf("%llu calls; workers slept %llu times, callers were woken %llu times; lost: %llu\n",
+              static_cast<unsigned long long>(counters.calls),
+              static_cast<unsigned long long>(counters.sleeps),
+              static_cast<unsigned long long>(counters.bells),
+              static_cast<unsigned long long>(lost_.load()));
+  EXPECT_EQ(lost_.load(), 0u);
+  EXPECT_EQ(counters.calls, each * kCallers);
+  // Otherwise nothing was tried.
+  EXPECT_GT(counters.sleeps, counters.calls / 100);
+  EXPECT_GT(counters.bells, counters.calls / 100);
+}
+
+std::string Name(const ::testing::TestParamInfo<bool>& bound) {
+  return bound.param ? "Bound" : "NotBound";
+}
+INSTANTIATE_TEST_SUITE_P(Workers, LostWakeUp, ::testing::Bool(), &Name);
+
+}  // namespace
+}  // namespace bulkhead

@@ -22,7 +22,6 @@ namespace bulkhead {
 namespace {
 
 constexpr uint32_t kSpinNs = 1'000'000;  // longer than anything here: a spinner spins
-constexpr uint64_t kLookNs = 2'000'000;  // how long a host waits before it looks at the mode
 
 constexpr int kColdChannel = 3;
 
@@ -70,7 +69,7 @@ void Work(const Page& page) {
 void AnswerFutex(Page& page, uint32_t& last) {
   const uint32_t seen = bh_load_acquire(&page.futex_call);
   if (seen == last) {
-    FutexWait(&page.futex_call, last, FutexScope::kShared, MonotonicAfterNs(kLookNs));
+    FutexWait(&page.futex_call, last, FutexScope::kShared, kForeverNs);
     return;
   }
   last = seen;
@@ -83,11 +82,9 @@ void Allow(HostPort& port, TakenCall& call) {
   port.Reply(call, BH_REPLY_DONE, {reinterpret_cast<const uint8_t*>(&reply), sizeof(reply)});
 }
 
-void AnswerCalls(const Page& page, HostPort& port) {
-  const uint64_t until_ns = MonotonicAfterNs(kLookNs);
-  for (int i = 0; i < 256; ++i) {
-    std::optional<TakenCall> call = port.Take(0, until_ns);
-    if (!call) return;
+void AnswerCalls(const Page& page, uint64_t mode, HostPort& port) {
+  while (bh_load_relaxed(&page.mode) == mode) {
+    std::optional<TakenCall> call = port.Take(0, kForeverNs);
     port.BeginDriver(*call);
     Work(page);
     Allow(port, *call);
@@ -196,11 +193,11 @@ absl::StatusOr<std::unique_ptr<Peer>> Peer::Start() {
         case Mode::kCall:
         case Mode::kCallHostAsleep:
         case Mode::kCallBothAsleep:
-          AnswerCalls(page, *ports[ChannelOf(mode)]);
+          AnswerCalls(page, now, *ports[ChannelOf(mode)]);
           break;
         case Mode::kCallCold:
           FutexWait(reinterpret_cast<uint32_t*>(&page.mode), static_cast<uint32_t>(now),
-                    FutexScope::kShared, MonotonicAfterNs(kLookNs));
+                    FutexScope::kShared, kForeverNs);
           break;
         case Mode::kIdle:
         case Mode::kEnd:
@@ -226,11 +223,37 @@ Peer::~Peer() {
 }
 
 void Peer::Enter(Mode mode, int cpu, uint64_t work_ns) {
+  const auto before = static_cast<Mode>(page_->mode & 0xff);
   const uint64_t next = (((page_->mode >> 8) + 1) << 8) | static_cast<uint64_t>(mode);
   bh_store_relaxed(&page_->cpu, static_cast<uint64_t>(cpu));
   bh_store_relaxed(&page_->work_ns, work_ns);
   bh_store_release(&page_->mode, next);
+  Rouse(before);
   while (bh_load_acquire(&page_->at_mode) != next) sched_yield();
+}
+
+// It looks at the mode between two answers, and sleeps without an end before each, as hosts do.
+void Peer::Rouse(Mode mode) {
+  switch (mode) {
+    case Mode::kFutexOne:
+    case Mode::kFutexBoth:
+      FutexPost(&page_->futex_call, page_->futex_call + 1);
+      break;
+    case Mode::kCall:
+    case Mode::kCallHostAsleep:
+    case Mode::kCallBothAsleep: {
+      const uint8_t nothing[BH_INLINE_BYTES] = {};
+      (void)Call(mode, nothing);
+      break;
+    }
+    case Mode::kCallCold:
+      FutexWake(reinterpret_cast<uint32_t*>(&page_->mode), FutexScope::kShared, 1);
+      break;
+    case Mode::kIdle:
+    case Mode::kRaw:
+    case Mode::kEnd:
+      break;
+  }
 }
 
 bool Peer::Call(Mode mode, const uint8_t* arguments) {

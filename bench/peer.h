@@ -61,6 +61,7 @@ class Peer {
 
  private:
   Peer() = default;
+  void Rouse(Mode mode);
   static constexpr int kChannels = 4;
   Page* page_ = nullptr;
   pid_t pid_ = -1;

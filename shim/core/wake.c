@@ -59,10 +59,10 @@ static uint32_t look_who_sleeps(struct bh_channel *channel)
  * first: a lost one costs time.
  */
 #define TRIAL_CALLS 4u
-#define TRIAL_PERIOD_MIN 64u
+#define TRIAL_PERIOD_MIN 256u
 #define TRIAL_PERIOD_MAX 1024u
 
-/* A running median: one call that a driver thinks about does not drown what the others tell. */
+/* What the last calls took; one that a driver thinks about at most doubles it. */
 static void learn(uint32_t *typical_ns, uint32_t took_ns)
 {
 	uint32_t typical = bh_load_relaxed(typical_ns);
@@ -70,9 +70,9 @@ static void learn(uint32_t *typical_ns, uint32_t took_ns)
 	if (!typical)
 		typical = took_ns;
 	else if (took_ns > typical)
-		typical += bh_min_u32(typical / 4 + 1, took_ns - typical);
+		typical += bh_min_u32(typical, took_ns - typical);
 	else
-		typical -= bh_min_u32(typical / 4, typical - took_ns);
+		typical -= bh_min_u32(typical / 2, typical - took_ns);
 	bh_store_relaxed(typical_ns, typical);
 }
 

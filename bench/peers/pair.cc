@@ -124,7 +124,10 @@ void RunUnit(Transport& transport, PairPage& page) {
 
 [[noreturn]] void RunClient(const TransportKind& kind, PairPage& page) {
   std::unique_ptr<Transport> transport = kind.make();
-  signal(SIGCHLD, EndWithServer);
+  struct sigaction action = {};
+  action.sa_handler = EndWithServer;
+  action.sa_flags = SA_NOCLDSTOP;  // who is only stopped goes on later
+  sigaction(SIGCHLD, &action, nullptr);
   if (!transport->HasThreads()) PinTo(0);
   if (absl::Status status = StartBoth(*transport, page); !status.ok()) {
     Fail(page, &page.client_state, status);

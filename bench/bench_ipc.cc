@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // bench-ipc: what a call costs, beside the raw line and the futex that do the same work
-// (ipc_floor.h), and beside other ways to ask another process (peers/comparison.h).
+// (ipc_floor.h), and beside other ways to ask another process (peers/comparison.h); how it scales
+// (ipc_scaling.h, idle_hosts.h), what a busy CPU does to it (ipc_hog.h), and what a channel's birth
+// and its host's death take (ipc_lifetime.h).
 #include <benchmark/benchmark.h>
 #include <unistd.h>
 
@@ -12,12 +14,17 @@
 #include <vector>
 
 #include "CLI/CLI.hpp"
+#include "bench/idle_hosts.h"
 #include "bench/ipc_floor.h"
+#include "bench/ipc_hog.h"
+#include "bench/ipc_lifetime.h"
 #include "bench/ipc_page.h"
+#include "bench/ipc_scaling.h"
 #include "bench/peers/comparison.h"
 #include "bench/peers/comparison_report.h"
 #include "host/report/atomic_file.h"
 #include "host/report/report.h"
+#include "ipc/monotonic.h"
 
 namespace bulkhead {
 namespace {
@@ -26,6 +33,7 @@ constexpr int kExitSkipped = 77;
 
 struct Options {
   int units = 300;
+  uint64_t idle_ns = 10 * kNanosecondsPerSecond;
   bool unlimited = false;
   std::string json, html, command;
 };
@@ -37,8 +45,18 @@ absl::Status Measure(const Options& options, Report& report) {
   if (!comparison.ok()) return comparison.status();
   absl::StatusOr<ComparisonResult> sizes = Compare(SizeKinds(), (options.units + 3) / 4);
   if (!sizes.ok()) return sizes.status();
+  const int rounds = (options.units + 3) / 4;
+  absl::StatusOr<ScalingResult> scaling = MeasureScaling(rounds);
+  if (!scaling.ok()) return scaling.status();
   AddComparison(*comparison, !options.unlimited, report);
   AddSizes(*sizes, report);
+  AddScaling(*scaling, !options.unlimited, report);
+  if (status = MeasureHog(rounds, !options.unlimited, report); !status.ok()) return status;
+  status = MeasureNewChannel(options.units, !options.unlimited, report);
+  if (!status.ok()) return status;
+  if (status = MeasureDeath((rounds + 1) / 2, report); !status.ok()) return status;
+  status = MeasureIdleHosts(options.idle_ns, !options.unlimited, report);
+  if (!status.ok()) return status;
   PrintComparison(*comparison, std::cout);
   std::cout << "\n";
   PrintComparison(*sizes, std::cout);
@@ -48,7 +66,8 @@ absl::Status Measure(const Options& options, Report& report) {
     if (status = report.WriteJson(options.json); !status.ok()) return status;
   }
   if (options.html.empty()) return absl::OkStatus();
-  return WriteFileAtomically(options.html, IpcPage(*comparison, *sizes, report, options.command));
+  return WriteFileAtomically(
+      options.html, IpcPage(*comparison, *sizes, ScalingPlots(*scaling), report, options.command));
 }
 
 int Run(const Options& options) {
@@ -92,6 +111,9 @@ int main(int argc, char** argv) {
   options.command = "./dev bench ipc";
   for (int i = 1; i < argc; ++i) options.command.append(" ").append(argv[i]);
   CLI11_PARSE(app, count, arguments.data());
-  if (short_form) options.units = 40;
+  if (short_form) {
+    options.units = 40;
+    options.idle_ns = 2 * bulkhead::kNanosecondsPerSecond;
+  }
   return bulkhead::Run(options);
 }

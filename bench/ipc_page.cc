@@ -193,7 +193,8 @@ std::string PeersTable(const ComparisonResult& peers) {
 }  // namespace
 
 std::string IpcPage(const ComparisonResult& peers, const ComparisonResult& sizes,
-                    const Report& report, const std::string& command) {
+                    const std::string& scaling_plots, const Report& report,
+                    const std::string& command) {
   std::string html = absl::StrCat(
       "<!DOCTYPE html>\n<!-- SPDX-License-Identifier: Apache-2.0 -->\n<html lang=\"en\"><head>"
       "<meta charset=\"utf-8\"><title>A call beside its peers</title><style>",
@@ -217,8 +218,9 @@ std::string IpcPage(const ComparisonResult& peers, const ComparisonResult& sizes
   }
   std::ostringstream figures;
   report.PrintTable(figures);
-  absl::StrAppend(&html, "<h2>Peers</h2>\n", PeersTable(peers), "<h2>Figures</h2>\n<pre>",
-                  EscapeMarkup(figures.str()), "</pre>\n", Provenance(peers, command));
+  absl::StrAppend(&html, "<h2>Scaling</h2>\n", scaling_plots, "<h2>Peers</h2>\n", PeersTable(peers),
+                  "<h2>Figures</h2>\n<pre>", EscapeMarkup(figures.str()), "</pre>\n",
+                  Provenance(peers, command));
   return html + "</body></html>\n";
 }
 

@@ -13,7 +13,8 @@
 namespace bulkhead {
 
 std::string IpcPage(const ComparisonResult& peers, const ComparisonResult& sizes,
-                    const Report& report, const std::string& command);
+                    const std::string& scaling_plots, const Report& report,
+                    const std::string& command);
 
 }  // namespace bulkhead
 

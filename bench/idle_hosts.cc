@@ -106,8 +106,8 @@ absl::Status MeasureIdleHosts(uint64_t span_ns, bool limited, Report& report) {
     for (const Watched& one : all) taken += TakenBy(one.service->supervisor().HostPid("null"));
     return taken;
   };
-  // The last one's threads may still be on their way to sleep.
-  std::this_thread::sleep_for(std::chrono::seconds(1));
+  // Each is asked by a heartbeat or two, a second apart, before it is known to rest.
+  std::this_thread::sleep_for(std::chrono::seconds(3));
   const uint64_t started_ns = MonotonicNowNs();
   const Taken before = sum();
   const Taken ours_before = TakenBy(getpid());

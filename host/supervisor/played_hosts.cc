@@ -96,6 +96,14 @@ ChildExit PlayedHosts::Reap(ChildProcess& child) {
 
 void PlayedHosts::Kill(const ChildProcess& child) { Find(child.pid)->End(SIGKILL); }
 
+std::optional<uint64_t> PlayedHosts::SleepCount(const ChildProcess& child) {
+  const std::shared_ptr<PlayedHost> host = Find(child.pid);
+  const int64_t sleeps = host->sleeps;
+  ++host->sleeps_asked;
+  if (sleeps < 0) return std::nullopt;
+  return static_cast<uint64_t>(sleeps);
+}
+
 absl::StatusOr<std::shared_ptr<PlayedHost>> PlayedHosts::Next(uint64_t until_ns) {
   std::unique_lock<std::mutex> lock(mutex_);
   while (silent_.empty()) {

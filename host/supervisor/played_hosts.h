@@ -15,6 +15,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -39,6 +40,10 @@ class PlayedHost {
   void Write(const std::string& text);  // to its standard error
   void Die();                           // of SIGSEGV
 
+  // As its spawner tells; below 0: nothing.
+  std::atomic<int64_t> sleeps = -1;
+  std::atomic<uint64_t> sleeps_asked = 0;  // for how often
+
  private:
   friend class PlayedHosts;
   void End(int signal);
@@ -54,6 +59,7 @@ class PlayedHosts final : public Spawner {
       UniqueFd control, uint64_t, const std::function<absl::Status(pid_t)>& before_exec) override;
   ChildExit Reap(ChildProcess& child) override;
   void Kill(const ChildProcess& child) override;
+  std::optional<uint64_t> SleepCount(const ChildProcess& child) override;
 
   // The next that was started and not taken yet, silent so far.
   absl::StatusOr<std::shared_ptr<PlayedHost>> Next(uint64_t until_ns);

@@ -10,9 +10,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <string>
+#include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -138,6 +142,26 @@ ChildExit ProcessSpawner::Reap(ChildProcess& child) {
 
 void ProcessSpawner::Kill(const ChildProcess& child) {
   syscall(SYS_pidfd_send_signal, child.pidfd.get(), SIGKILL, nullptr, 0);
+}
+
+// The first thread's lines: those of /proc/PID/status are its own. Sleeps that it can be woken from
+// are S; D, T, t and the rest are not.
+std::optional<uint64_t> ProcessSpawner::SleepCount(const ChildProcess& child) {
+  const UniqueFd file(
+      open(absl::StrCat("/proc/", child.pid, "/status").c_str(), O_RDONLY | O_CLOEXEC));
+  std::array<char, 4096> text;
+  const ssize_t bytes = file.valid() ? read(file.get(), text.data(), text.size()) : -1;
+  if (bytes <= 0) return std::nullopt;
+  const std::string_view status(text.data(), static_cast<size_t>(bytes));
+  constexpr std::string_view kState = "\nState:\t", kSleeps = "\nvoluntary_ctxt_switches:\t";
+  const size_t state = status.find(kState), sleeps = status.find(kSleeps);
+  if (state == status.npos || sleeps == status.npos) return std::nullopt;
+  if (!status.substr(state + kState.size()).starts_with('S')) return std::nullopt;
+  const std::string_view number = status.substr(sleeps + kSleeps.size());
+  uint64_t count = 0;
+  const auto [end, error] = std::from_chars(number.begin(), number.end(), count);
+  if (error != std::errc() || end == number.end()) return std::nullopt;  // cut off
+  return count;
 }
 
 }  // namespace bulkhead

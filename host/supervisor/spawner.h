@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -41,6 +42,9 @@ class Spawner {
   // REQUIRES: the child's pidfd is readable. Afterwards its id may come back.
   virtual ChildExit Reap(ChildProcess& child) = 0;
   virtual void Kill(const ChildProcess& child) = 0;
+  // How often the child's first thread has gone to sleep. Nothing while it does not sleep, or can't
+  // be woken, and where that can't be known.
+  virtual std::optional<uint64_t> SleepCount(const ChildProcess& child) = 0;
 };
 
 // The real one: runs `program --control-fd 3` with nothing else open. Memory is not limited in a
@@ -53,6 +57,7 @@ class ProcessSpawner final : public Spawner {
       const std::function<absl::Status(pid_t)>& before_exec) override;
   ChildExit Reap(ChildProcess& child) override;
   void Kill(const ChildProcess& child) override;
+  std::optional<uint64_t> SleepCount(const ChildProcess& child) override;
 
  private:
   const std::string program_;

@@ -54,6 +54,7 @@ void Supervisor::Perform(Driver& driver, const ActionItem& action) {
                                driver.descriptors, action.content, std::move(driver.shim_files));
       const uint64_t now_ns = options_.now_ns();
       driver.heard_ns = driver.ping_ns = now_ns;
+      driver.rest = {};
       driver.quarantine_reason.clear();
       if (driver.death_seen_ns != 0 && driver.recoveries.size() < kRecoverySamplesMax) {
         driver.recoveries.push_back({driver.death_seen_ns, now_ns});

@@ -17,6 +17,7 @@
 #include "absl/types/span.h"
 #include "host/supervisor/content_store.h"
 #include "host/supervisor/lifecycle.h"
+#include "host/supervisor/rest_watch.h"
 #include "host/supervisor/spawner.h"
 #include "host/supervisor/supervisor.h"
 #include "ipc/control_socket.h"
@@ -58,8 +59,9 @@ struct Supervisor::Driver {
   std::string version;
   std::string start_failure;
   std::string error_tail;
-  uint64_t ping_ns = 0;   // when the last one was sent
-  uint64_t heard_ns = 0;  // when the host last said anything
+  uint64_t ping_ns = 0;   // when the last one was sent, or was found to be of no use
+  uint64_t heard_ns = 0;  // when the host last said anything, or was known to be well
+  RestWatch rest;
 
   // the past
   uint64_t death_seen_ns = 0;  // of a generation that served, until the next does

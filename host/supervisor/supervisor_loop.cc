@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -174,6 +175,8 @@ void Supervisor::ReadControl(Driver& driver) {
     } else if (const auto* failed = message->as<wire::StartFailed>()) {
       driver.start_failure = driver.NameOriginals(failed->reason()->str());
       Step(driver, {.kind = EventKind::kStartFailed, .generation = generation});
+    } else if (const auto* pong = message->as<wire::Pong>()) {
+      driver.rest.Answered(pong->number());
     } else if (const auto* line = message->as<wire::LogLine>()) {
       const Level level = line->level() == wire::LogLevel::Error     ? Level::kError
                           : line->level() == wire::LogLevel::Warning ? Level::kWarning
@@ -206,12 +209,19 @@ void Supervisor::OnDeath(Driver& driver) {
 void Supervisor::Heartbeat(Driver& driver, uint64_t now_ns) {
   if (driver.lifecycle->state() != State::kServing) return;
   if (now_ns < driver.ping_ns + options_.heartbeat_every_ns) return;
+  const std::optional<uint64_t> sleeps =
+      driver.child ? options_.spawner->SleepCount(*driver.child) : std::nullopt;
+  if (driver.rest.Rests(sleeps)) {  // idle hosts are left asleep
+    driver.heard_ns = driver.ping_ns = now_ns;
+    return;
+  }
   if (now_ns - driver.heard_ns > options_.heartbeat_missed_ns) {
     Report(driver, Level::kError, "does not answer its supervisor");
     Step(driver, {.kind = EventKind::kHung, .generation = driver.lifecycle->generation()});
     return;
   }
   driver.ping_ns = now_ns;
+  driver.rest.Pinged(now_ns, sleeps);
   (void)driver.Tell(MakePing(now_ns));  // who does not read has missed its heartbeat soon enough
 }
 

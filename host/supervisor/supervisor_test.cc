@@ -6,9 +6,11 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <limits>
 #include <memory>
@@ -123,6 +125,47 @@ TEST_F(SupervisorTest, HostsThatNeverReadDelayNobodyElsesRestart) {
     ASSERT_TRUE(next.ok()) << next.status();
     EXPECT_EQ((*next)->generation, 2u);
   }
+}
+
+// It says how often it has slept; nobody else runs it.
+TEST_F(SupervisorTest, AHostThatHasSleptSinceItsAnswerIsNotAskedAgain) {
+  std::atomic<uint64_t> beats_ns = 0;  // on top of the time that passes by itself
+  std::atomic<bool> logged = false;
+  options_.heartbeat_every_ns = 3600 * kNanosecondsPerSecond;
+  options_.heartbeat_missed_ns = std::numeric_limits<uint64_t>::max();
+  options_.now_ns = [&beats_ns] { return MonotonicNowNs() + beats_ns.load(); };
+  options_.on_event = [&logged](const SupervisorEvent& event) {
+    if (event.text == "says: answered") logged = true;
+  };
+  Start({"quiet"});
+  auto host = hosts_.Attached("quiet", MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(host.ok()) << host.status();
+  (*host)->sleeps = 5;
+  ASSERT_TRUE((*host)->SayStarted(1).ok());
+  ASSERT_TRUE(Serves("quiet", MonotonicAfterNs(kSoonNs)).ok());
+  // One heartbeat: it has looked at the sleeps, and has pinged by the next time that it looks.
+  const auto beat = [&] {
+    const uint64_t asked = (*host)->sleeps_asked, until_ns = MonotonicAfterNs(kSoonNs);
+    beats_ns += options_.heartbeat_every_ns;
+    (void)supervisor_->Release("quiet");  // wakes its thread; nothing is quarantined
+    while ((*host)->sleeps_asked == asked && MonotonicNowNs() < until_ns) sched_yield();
+    return (*host)->sleeps_asked > asked;
+  };
+  ASSERT_TRUE(beat());
+  auto ping = (*host)->control.Receive(MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(ping.ok() && ping->as<wire::Ping>() != nullptr) << ping.status();
+  (*host)->sleeps = 6;
+  ASSERT_TRUE((*host)->control.Send(MakePong(ping->as<wire::Ping>()->number(), 0, 0)).ok());
+  ASSERT_TRUE((*host)->control.Send(MakeLogLine(wire::LogLevel::Info, "answered")).ok());
+  const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
+  while (!logged && MonotonicNowNs() < until_ns) sched_yield();
+  ASSERT_TRUE(logged);
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(beat());
+  EXPECT_TRUE(absl::IsDeadlineExceeded((*host)->control.Receive(0).status())) << "it was asked";
+  (*host)->sleeps = 7;  // it has run, for whatever reason
+  ASSERT_TRUE(beat());
+  ping = (*host)->control.Receive(MonotonicAfterNs(kSoonNs));
+  EXPECT_TRUE(ping.ok() && ping->as<wire::Ping>() != nullptr) << ping.status();
 }
 
 TEST_F(SupervisorTest, AHostThatTakesNoAttachFailsToStart) {

@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "host/supervisor/supervisor.h"
@@ -56,6 +57,7 @@ class SupervisorIntegration : public ::testing::Test {
     options.run_folder = folder_ + "/run";
     options.now_ns = MonotonicNowNs;
     options.chance = [] { return uint64_t{0}; };
+    options.heartbeat_every_ns = heartbeat_every_ns_;
     options.heartbeat_missed_ns = heartbeat_missed_ns_;
     supervisor_ = std::make_unique<Supervisor>(std::move(options));
     DriverConfig config;
@@ -95,6 +97,7 @@ class SupervisorIntegration : public ::testing::Test {
   }
 
   uint64_t deadline_ns_ = kSoonNs;
+  uint64_t heartbeat_every_ns_ = kNanosecondsPerSecond;
   uint64_t heartbeat_missed_ns_ = kSoonNs;
   std::string build_;
   std::string folder_;
@@ -131,6 +134,33 @@ TEST_F(SupervisorIntegration, AHostThatMissesItsHeartbeatIsReplaced) {
   EXPECT_NE(supervisor_->HostPid("null"), silent);
   EXPECT_EQ(Ask(2).outcome, uint32_t{BH_OUTCOME_ANSWERED}) << "by its successor";
   EXPECT_FALSE(Ask(1).allowed());
+}
+
+// Heartbeats come and go, and it does not run: that is how the supervisor knows that it is well.
+TEST_F(SupervisorIntegration, AnIdleHostIsLeftAsleepAndStillWatched) {
+  heartbeat_every_ns_ = 20 * kNanosecondsPerMillisecond;
+  heartbeat_missed_ns_ = 2 * kNanosecondsPerSecond;
+  Start(Named("null"), "");
+  ASSERT_TRUE(Serves("null"));
+  ChildProcess host;
+  host.pid = supervisor_->HostPid("null");
+  std::optional<uint64_t> sleeps;
+  uint64_t since_ns = MonotonicNowNs();
+  const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
+  while (MonotonicNowNs() < since_ns + 10 * heartbeat_every_ns_) {
+    ASSERT_LT(MonotonicNowNs(), until_ns) << "it is woken again and again";
+    if (const auto now = spawner_->SleepCount(host); !now || now != sleeps) {
+      sleeps = now;
+      since_ns = MonotonicNowNs();
+    }
+    sched_yield();
+  }
+  EXPECT_EQ(supervisor_->HostPid("null"), host.pid);
+  const UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, host.pid, 0)));
+  ASSERT_TRUE(process.valid());
+  ASSERT_EQ(kill(host.pid, SIGSTOP), 0);
+  pollfd ended = {process.get(), POLLIN, 0};
+  ASSERT_EQ(poll(&ended, 1, kSoonNs / kNanosecondsPerMillisecond), 1) << "it was not killed";
 }
 
 TEST_F(SupervisorIntegration, ACrashLoopIsQuarantinedAndReleased) {

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/supervisor/spawner.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "ipc/monotonic.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr uint64_t kSoonNs = 30 * kNanosecondsPerSecond;
+
+// A child that sleeps until a byte comes, again and again.
+TEST(ProcessSpawner, CountsHowOftenAChildWentToSleep) {
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+  const UniqueFd out(ends[0]), in(ends[1]);
+  ChildProcess child;
+  child.pid = fork();
+  ASSERT_GE(child.pid, 0);
+  if (child.pid == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    close(in.get());
+    for (char byte; read(out.get(), &byte, 1) == 1;) {
+    }
+    _exit(0);
+  }
+  ProcessSpawner spawner("none");
+  const auto await = [&](auto condition) {
+    const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
+    while (!condition(spawner.SleepCount(child))) {
+      if (MonotonicNowNs() > until_ns) return false;
+      sched_yield();
+    }
+    return true;
+  };
+  // Asleep in the pipe, and not in the fault of a page, when one wake-up is one sleep more.
+  uint64_t before = 0;
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(await([&](const auto& sleeps) {
+      before = sleeps.value_or(0);
+      return sleeps.has_value();
+    }));
+    ASSERT_EQ(write(in.get(), "", 1), 1);
+    ASSERT_TRUE(await([&](const auto& sleeps) { return sleeps > before; }));
+  }
+  EXPECT_EQ(spawner.SleepCount(child), before + 1);
+  EXPECT_EQ(spawner.SleepCount(child), before + 1) << "it has not run";
+
+  ASSERT_EQ(kill(child.pid, SIGSTOP), 0);
+  int status;
+  ASSERT_EQ(waitpid(child.pid, &status, WUNTRACED), child.pid);
+  EXPECT_EQ(spawner.SleepCount(child), std::nullopt) << "stopped is not asleep";
+  ASSERT_EQ(kill(child.pid, SIGKILL), 0);
+  ASSERT_EQ(waitpid(child.pid, &status, 0), child.pid);
+  EXPECT_EQ(spawner.SleepCount(child), std::nullopt) << "there is no such process";
+}
+
+}  // namespace
+}  // namespace bulkhead

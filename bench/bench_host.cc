@@ -20,7 +20,7 @@ namespace bulkhead {
 namespace {
 
 constexpr uint64_t kDeadlineNs = 5 * kNanosecondsPerSecond;
-constexpr uint64_t kCountersEvery = 64;  // calls
+constexpr uint64_t kToldEvery = 64;  // calls
 
 // Private memory that stays until the process ends.
 bool Touch(size_t bytes) {
@@ -39,8 +39,8 @@ void Work(HostPort& port, uint32_t worker, const BenchHostOptions& options) {
       for (;;) bh_cpu_relax();
     }
     port.Reply(*call, BH_REPLY_DONE, {reinterpret_cast<const uint8_t*>(&reply), sizeof(reply)});
-    if (options.counters != nullptr && calls % kCountersEvery == 0) {
-      *options.counters = port.counters();
+    if (options.sleeps != nullptr && calls % kToldEvery == 0) {
+      bh_store_relaxed(options.sleeps, port.counters().sleeps);
     }
   }
 }

@@ -32,8 +32,8 @@ struct BenchHostOptions {
   uint32_t spin_ns = kDefaultSpinNs;
   int keep_and_tell = -1;    // a pipe: it writes there when it has a call, and never answers it
   size_t touched_bytes = 0;  // of private memory
-  pthread_mutex_t* held = nullptr;         // shared and robust: locked as long as it lives
-  HostPort::Counters* counters = nullptr;  // shared: what its port counted, now and then
+  pthread_mutex_t* held = nullptr;  // shared and robust: locked as long as it lives
+  uint64_t* sleeps = nullptr;       // shared: how often its workers have slept, now and then told
 };
 
 class BenchChannel {

@@ -68,7 +68,7 @@ class Supervisor final : private ShimLink::Observer {
     std::string run_folder;      // private, exists; content copies are kept below it
     std::string attachment;      // for the status
     LifecycleLimits limits;
-    uint64_t heartbeat_every_ns = 1'000'000'000;
+    uint64_t heartbeat_every_ns = 1'000'000'000;  // who rests is not asked: rest_watch.h
     uint64_t heartbeat_missed_ns = 5'000'000'000;
     uint32_t sandbox = UINT32_MAX;  // layers, see host/process/sandbox.h
     std::function<uint64_t()> now_ns;

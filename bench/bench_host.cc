@@ -109,6 +109,7 @@ absl::Status BenchChannel::StartHost(const BenchHostOptions& options) {
       PinToNone();
     if (!Touch(options.touched_bytes)) _exit(2);
     if (options.held != nullptr) pthread_mutex_lock(options.held);
+    if (options.life_line != nullptr && !options.life_line->Hold(0).ok()) _exit(2);
     auto port = HostPort::Attach(
         std::move(regions->call_region), std::move(regions->reply_region), UniqueFd(),
         {.generation = generation_, .workers = options.workers, .spin_ns = options.spin_ns});

@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "bench/forked_process.h"
 #include "ipc/host_port.h"
+#include "ipc/life_line_unsafe.h"
 #include "shim/embedded/embedded_shim.h"
 
 namespace bulkhead {
@@ -33,6 +34,7 @@ struct BenchHostOptions {
   int keep_and_tell = -1;    // a pipe: it writes there when it has a call, and never answers it
   size_t touched_bytes = 0;  // of private memory
   pthread_mutex_t* held = nullptr;  // shared and robust: locked as long as it lives
+  LifeLine* life_line = nullptr;    // the same
   uint64_t* sleeps = nullptr;       // shared: how often its workers have slept, now and then told
 };
 

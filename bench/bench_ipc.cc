@@ -54,7 +54,8 @@ absl::Status Measure(const Options& options, Report& report) {
   if (status = MeasureHog(rounds, !options.unlimited, report); !status.ok()) return status;
   status = MeasureNewChannel(options.units, !options.unlimited, report);
   if (!status.ok()) return status;
-  if (status = MeasureDeath((rounds + 1) / 2, report); !status.ok()) return status;
+  status = MeasureDeath((rounds + 1) / 2, !options.unlimited, report);
+  if (!status.ok()) return status;
   status = MeasureIdleHosts(options.idle_ns, !options.unlimited, report);
   if (!status.ok()) return status;
   PrintComparison(*comparison, std::cout);

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -23,13 +22,16 @@
 #include "bench/peer.h"
 #include "bench/peers/shared_object.h"
 #include "host/report/percentiles.h"
+#include "host/supervisor/spawner.h"
 #include "ipc/channel_memory.h"
+#include "ipc/life_line_unsafe.h"
 #include "ipc/monotonic.h"
 
 namespace bulkhead {
 namespace {
 
 constexpr double kNewChannelLimitUs = 1000;
+constexpr double kDeathLimit = 2;
 constexpr uint64_t kFallAsleepNs = 500'000;  // more than who waits for a death needs for it
 constexpr size_t kTouchedBytes = size_t{512} * 1024 * 1024;
 
@@ -155,9 +157,16 @@ pthread_mutexattr_t RobustAndShared() {
   return attributes;
 }
 
+// Who tells the shim of a death, and by what.
+enum class Way {
+  kPidfd,
+  kRobustFutex,  // and nothing else: how fast it can be
+  kLifeLine,     // as a supervisor does, but for the wake-up of its own thread
+};
+
 struct Death {
   const char* by;
-  bool robust;
+  Way way;
   size_t touched_bytes;
   std::vector<double> known_us = {}, ended_us = {};
 };
@@ -165,16 +174,34 @@ struct Death {
 absl::Status Die(BenchChannel& channel, pthread_mutex_t& mutex, Death& death) {
   const pthread_mutexattr_t attributes = RobustAndShared();
   pthread_mutex_init(&mutex, &attributes);
+  absl::StatusOr<LifeLine> life_line = LifeLine::Create();
+  if (!life_line.ok()) return life_line.status();
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return absl::ErrnoToStatus(errno, "pipe");
   const UniqueFd taken(ends[0]), host_took(ends[1]);
-  absl::Status status = channel.StartHost({.cpu = 1,
-                                           .keep_and_tell = host_took.get(),
-                                           .touched_bytes = death.touched_bytes,
-                                           .held = death.robust ? &mutex : nullptr});
+  absl::Status status =
+      channel.StartHost({.cpu = 1,
+                         .keep_and_tell = host_took.get(),
+                         .touched_bytes = death.touched_bytes,
+                         .held = death.way == Way::kRobustFutex ? &mutex : nullptr,
+                         .life_line = death.way == Way::kLifeLine ? &*life_line : nullptr});
   if (!status.ok()) return status;
-  const UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, channel.host()->pid(), 0)));
-  if (!pidfd.valid()) return absl::ErrnoToStatus(errno, "pidfd_open");
+  const absl::StatusOr<ChildProcess> child = OpenChild(channel.host()->pid());
+  if (!child.ok()) return child.status();
+  const auto await_end = [&] {
+    switch (death.way) {
+      case Way::kRobustFutex:
+        return pthread_mutex_lock(&mutex) == EOWNERDEAD;
+      case Way::kLifeLine:
+        return life_line->WaitForEnds() && ProcessSpawner("").Ending(*child).has_value();
+      case Way::kPidfd:
+        break;
+    }
+    pollfd dead = {child->pidfd.get(), POLLIN, 0};
+    while (poll(&dead, 1, -1) != 1) {
+    }
+    return true;
+  };
 
   uint64_t known_ns = 0, ended_ns = 0;
   uint32_t outcome = BH_OUTCOME_PENDING;
@@ -183,13 +210,7 @@ absl::Status Die(BenchChannel& channel, pthread_mutex_t& mutex, Death& death) {
     ended_ns = MonotonicNowNs();
   });
   std::thread waiter([&] {
-    if (death.robust) {
-      if (pthread_mutex_lock(&mutex) != EOWNERDEAD) return;
-    } else {
-      pollfd dead = {pidfd.get(), POLLIN, 0};
-      while (poll(&dead, 1, -1) != 1) {
-      }
-    }
+    if (!await_end()) return;
     known_ns = MonotonicNowNs();
     status = channel.EndGeneration();
   });
@@ -248,7 +269,7 @@ absl::Status MeasureNewChannel(int rounds, bool limited, Report& report) {
   return absl::OkStatus();
 }
 
-absl::Status MeasureDeath(int rounds, Report& report) {
+absl::Status MeasureDeath(int rounds, bool limited, Report& report) {
   Policy policy;
   for (auto& rules : policy.rules) {
     rules[static_cast<size_t>(NoAnswer::kCrashed)] = {Action::kAllow, Action::kAllow};
@@ -258,11 +279,13 @@ absl::Status MeasureDeath(int rounds, Report& report) {
   if (!channel.ok()) return channel.status();
   SharedObject<pthread_mutex_t> mutex;
   if (absl::Status status = mutex.Map(); !status.ok()) return status;
-  std::array<Death, 4> deaths = {{{"pidfd", false, 0},
-                                  {"robust_futex", true, 0},
-                                  {"pidfd", false, kTouchedBytes},
-                                  {"robust_futex", true, kTouchedBytes}}};
-  std::array<size_t, 4> order = {0, 1, 2, 3};
+  std::array<Death, 6> deaths = {{{"pidfd", Way::kPidfd, 0},
+                                  {"robust_futex", Way::kRobustFutex, 0},
+                                  {"life_line", Way::kLifeLine, 0},
+                                  {"pidfd", Way::kPidfd, kTouchedBytes},
+                                  {"robust_futex", Way::kRobustFutex, kTouchedBytes},
+                                  {"life_line", Way::kLifeLine, kTouchedBytes}}};
+  std::array<size_t, 6> order = {0, 1, 2, 3, 4, 5};
   std::minstd_rand random(1);
   for (int round = 0; round < rounds; ++round) {
     std::shuffle(order.begin(), order.end(), random);
@@ -276,6 +299,14 @@ absl::Status MeasureDeath(int rounds, Report& report) {
     report.AddInfo(absl::StrCat(name, "_known_p50"), ComputePercentiles(death.known_us).p50, "us");
     report.AddInfo(absl::StrCat(name, "_call_ended_p50"), ComputePercentiles(death.ended_us).p50,
                    "us");
+  }
+  for (size_t i = 0; i < deaths.size(); i += 3) {
+    const double alone_us = ComputePercentiles(deaths[i + 1].known_us).p50;
+    const double ended_us = ComputePercentiles(deaths[i + 2].ended_us).p50;
+    AddAtMost(report,
+              absl::StrCat("death_of_", deaths[i].touched_bytes / 1024 / 1024,
+                           "_MiB_host_call_ended/robust_futex_p50"),
+              ended_us / alone_us, "", kDeathLimit, limited);
   }
   return absl::OkStatus();
 }

@@ -14,9 +14,9 @@ namespace bulkhead {
 absl::Status MeasureNewChannel(int rounds, bool limited, Report& report);
 
 // From SIGKILL of a host that has a call in hand to that call's end by policy: told by the host's
-// pidfd, as a supervisor is, and by a robust mutex that the host's worker held; hosts with and
-// without much memory, all in the same rounds.
-absl::Status MeasureDeath(int rounds, Report& report);
+// pidfd, by its life line, as a supervisor is, and by nothing but a robust mutex that the host's
+// worker held; hosts with and without much memory, all in the same rounds.
+absl::Status MeasureDeath(int rounds, bool limited, Report& report);
 
 }  // namespace bulkhead
 

@@ -195,21 +195,38 @@ absl::Status Dispatcher::StartDriver(const AttachFields& attach) {
   return absl::OkStatus();
 }
 
-void Dispatcher::Serve(std::unique_ptr<HostPort> port, uint32_t workers,
-                       std::unique_ptr<NotificationReader> notifications) {
+absl::Status Dispatcher::Serve(std::unique_ptr<HostPort> port, uint32_t workers,
+                               LifeLine* life_line,
+                               std::unique_ptr<NotificationReader> notifications) {
   port_ = std::move(port);
   notifications_ = std::move(notifications);
-  if (notifications_) workers_.emplace_back([this] { Tell(); });
+  if (notifications_) Run(workers, life_line, [this] { Tell(); });
   for (uint32_t worker = 0; worker < workers; ++worker) {
-    workers_.emplace_back([this, worker] { Work(worker); });
+    Run(worker, life_line, [this, worker] { Work(worker); });
   }
+  std::unique_lock<std::mutex> lock(held_mutex_);
+  held_changed_.wait(lock, [this] { return held_ == threads_.size(); });
+  return held_status_;
+}
+
+void Dispatcher::Run(uint32_t line, LifeLine* life_line, std::function<void()> serve) {
+  threads_.emplace_back([this, line, life_line, serve = std::move(serve)] {
+    const absl::Status held = life_line->Hold(line);
+    {
+      const std::lock_guard<std::mutex> lock(held_mutex_);
+      ++held_;
+      held_status_.Update(held);
+    }
+    held_changed_.notify_one();
+    if (held.ok()) serve();
+  });
 }
 
 void Dispatcher::Finish() {
   if (port_) port_->StopTaking();
   if (notifications_) notifications_->Stop();
-  for (std::thread& worker : workers_) worker.join();
-  workers_.clear();
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
   if (started_ && driver_.stop != nullptr) driver_.stop(state_);
   started_ = false;
 }

@@ -8,8 +8,11 @@
 #include <bulkhead/driver.h>
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -19,6 +22,7 @@
 #include "host/process/log_queue.h"
 #include "ipc/control.h"
 #include "ipc/host_port.h"
+#include "ipc/life_line_unsafe.h"
 #include "ipc/shared_memory.h"
 
 namespace bulkhead {
@@ -34,14 +38,16 @@ class Dispatcher {
   // Calls the driver's start(). FailedPrecondition with its own words when it can't serve.
   absl::Status StartDriver(const AttachFields& attach);
   // Takes calls from here on, and notifications, where there are any, in a thread of their own.
-  void Serve(std::unique_ptr<HostPort> port, uint32_t workers,
-             std::unique_ptr<NotificationReader> notifications = nullptr);
+  // Every thread that does holds a line of `life_line` by the time this returns.
+  absl::Status Serve(std::unique_ptr<HostPort> port, uint32_t workers, LifeLine* life_line,
+                     std::unique_ptr<NotificationReader> notifications = nullptr);
   // Waits for the calls in hand, then calls the driver's stop().
   void Finish();
 
   uint64_t calls() const { return port_ ? port_->counters().calls : 0; }
 
  private:
+  void Run(uint32_t line, LifeLine* life_line, std::function<void()> serve);
   void Work(uint32_t worker);
   void Answer(TakenCall& call);
   void Tell();
@@ -56,7 +62,11 @@ class Dispatcher {
   std::atomic<bool> empty_answer_reported_ = false;
   std::unique_ptr<HostPort> port_;
   std::unique_ptr<NotificationReader> notifications_;  // null: none; before the port
-  std::vector<std::thread> workers_;
+  std::vector<std::thread> threads_;
+  std::mutex held_mutex_;
+  std::condition_variable held_changed_;
+  size_t held_ = 0;           // threads that tried to hold their line
+  absl::Status held_status_;  // of the last one that could not
 
   // bulkhead_host's functions; context is the dispatcher.
   static void Log(void* context, uint32_t level, const char* text, size_t length);

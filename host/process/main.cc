@@ -33,6 +33,7 @@
 #include "ipc/control.h"
 #include "ipc/control_socket.h"
 #include "ipc/host_port.h"
+#include "ipc/life_line_unsafe.h"
 #include "ipc/monotonic.h"
 #include "ipc/shared_memory.h"
 
@@ -50,6 +51,7 @@ enum AttachDescriptor : size_t {
   kReplyRegion,
   kFiles,
   kCheckpoint,
+  kLifeLine,
   kAttachDescriptors,
   kNotifications = kAttachDescriptors,  // may be absent: the channel has no ring
 };
@@ -131,7 +133,14 @@ class Life {
       if (!opened.ok()) return opened.status();
       notifications = *std::move(opened);
     }
-    dispatcher_->Serve(*std::move(port), attach.workers, std::move(notifications));
+    absl::StatusOr<LifeLine> life_line = LifeLine::Attach(message.TakeDescriptor(kLifeLine));
+    if (!life_line.ok()) return life_line.status();
+    life_line_.emplace(*std::move(life_line));
+    if (absl::Status status = dispatcher_->Serve(*std::move(port), attach.workers, &*life_line_,
+                                                 std::move(notifications));
+        !status.ok()) {
+      return status;
+    }
     return control_.Send(MakeStarted(attach.generation, driver.callbacks,
                                      driver.descriptors & driver.callbacks, driver.version,
                                      driver.notifications));
@@ -176,6 +185,7 @@ class Life {
   std::optional<DriverLibrary> library_;
   std::optional<SharedMemory> checkpoint_memory_;
   std::optional<Checkpoint> checkpoint_;
+  std::optional<LifeLine> life_line_;
   std::unique_ptr<Dispatcher> dispatcher_;
 };
 

@@ -19,6 +19,8 @@
 namespace bulkhead {
 namespace {
 
+constexpr size_t kLifeLineAt = 4;  // of Attach's descriptors
+
 UniqueFd Null() { return UniqueFd(open("/dev/null", O_RDWR | O_CLOEXEC)); }
 
 }  // namespace
@@ -39,6 +41,9 @@ absl::Status PlayedHost::ReadAttach(uint64_t until_ns) {
     if (attach == nullptr) continue;
     driver = attach->driver_name()->str();
     generation = attach->generation();
+    absl::StatusOr<LifeLine> line = LifeLine::Attach(message->TakeDescriptor(kLifeLineAt));
+    if (!line.ok()) return line.status();
+    life_line.emplace(*std::move(line));
     return absl::OkStatus();
   }
 }
@@ -95,6 +100,11 @@ ChildExit PlayedHosts::Reap(ChildProcess& child) {
 }
 
 void PlayedHosts::Kill(const ChildProcess& child) { Find(child.pid)->End(SIGKILL); }
+
+std::optional<ChildExit> PlayedHosts::Ending(const ChildProcess& child) {
+  if (!Find(child.pid)->is_ending) return std::nullopt;
+  return ChildExit{.end = EndCause::kCrashed, .text = "as it was ending"};
+}
 
 std::optional<uint64_t> PlayedHosts::SleepCount(const ChildProcess& child) {
   const std::shared_ptr<PlayedHost> host = Find(child.pid);

@@ -22,6 +22,7 @@
 #include "absl/status/statusor.h"
 #include "host/supervisor/spawner.h"
 #include "ipc/control_socket.h"
+#include "ipc/life_line_unsafe.h"
 #include "ipc/shim_link.h"
 #include "ipc/unique_fd.h"
 
@@ -39,6 +40,9 @@ class PlayedHost {
   absl::Status ReadAttach(uint64_t until_ns);
   void Write(const std::string& text);  // to its standard error
   void Die();                           // of SIGSEGV
+
+  std::optional<LifeLine> life_line;  // as Attach brought it
+  std::atomic<bool> is_ending = false;
 
   // As its spawner tells; below 0: nothing.
   std::atomic<int64_t> sleeps = -1;
@@ -59,6 +63,7 @@ class PlayedHosts final : public Spawner {
       UniqueFd control, uint64_t, const std::function<absl::Status(pid_t)>& before_exec) override;
   ChildExit Reap(ChildProcess& child) override;
   void Kill(const ChildProcess& child) override;
+  std::optional<ChildExit> Ending(const ChildProcess& child) override;
   std::optional<uint64_t> SleepCount(const ChildProcess& child) override;
 
   // The next that was started and not taken yet, silent so far.

@@ -69,7 +69,29 @@ bool LimitMemory(rlim_t bytes) {
   _exit(127);
 }
 
+ChildExit Exited(int code) {
+  return {.end = code == 0 ? EndCause::kStopped : EndCause::kCrashed,
+          .text = absl::StrCat("exit code ", code)};
+}
+
+// SIGTERM and SIGINT are sent to whole process groups: by systemd, by Ctrl-C.
+ChildExit Signalled(int signal) {
+  return {.end = signal == SIGKILL || signal == SIGTERM || signal == SIGINT ? EndCause::kKilled
+                                                                            : EndCause::kCrashed,
+          .text = absl::StrCat("signal ", signal, " (", strsignal(signal), ")")};
+}
+
 }  // namespace
+
+absl::StatusOr<ChildProcess> OpenChild(pid_t pid) {
+  ChildProcess child;
+  child.pid = pid;
+  child.pidfd.reset(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  if (!child.pidfd.valid()) return Failed("pidfd_open");
+  // Without /proc it is seen dead a little later.
+  child.stat.reset(open(absl::StrCat("/proc/", pid, "/stat").c_str(), O_RDONLY | O_CLOEXEC));
+  return child;
+}
 
 absl::StatusOr<ChildProcess> ProcessSpawner::Spawn(
     UniqueFd control, uint64_t memory_bytes_max,
@@ -101,12 +123,8 @@ absl::StatusOr<ChildProcess> ProcessSpawner::Spawn(
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (pid < 0) return Failed("fork");
-  ChildProcess child;
-  child.pid = pid;
-  child.pidfd = UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
-  child.error_output = std::move(errors_out);
-  fcntl(child.error_output.get(), F_SETFL, O_NONBLOCK);
-  absl::Status status = child.pidfd.valid() ? before_exec(pid) : Failed("pidfd_open");
+  absl::StatusOr<ChildProcess> child = OpenChild(pid);
+  absl::Status status = child.ok() ? before_exec(pid) : child.status();
   const char go = 1;
   if (status.ok() && write(gate_in.get(), &go, 1) != 1) status = Failed("gate");
   if (!status.ok()) {
@@ -115,6 +133,8 @@ absl::StatusOr<ChildProcess> ProcessSpawner::Spawn(
     waitpid(pid, nullptr, 0);
     return status;
   }
+  child->error_output = std::move(errors_out);
+  fcntl(child->error_output.get(), F_SETFL, O_NONBLOCK);
   return child;
 }
 
@@ -124,20 +144,24 @@ ChildExit ProcessSpawner::Reap(ChildProcess& child) {
   do {
     code = waitid(P_PIDFD, static_cast<id_t>(child.pidfd.get()), &info, WEXITED);
   } while (code != 0 && errno == EINTR);
-  ChildExit exit;
-  if (code != 0) {
-    exit.text = absl::StrCat("lost: ", std::strerror(errno));
-  } else if (info.si_code == CLD_EXITED) {
-    exit.end = info.si_status == 0 ? EndCause::kStopped : EndCause::kCrashed;
-    exit.text = absl::StrCat("exit code ", info.si_status);
-  } else {
-    // SIGTERM and SIGINT are sent to whole process groups: by systemd, by Ctrl-C.
-    const int signal = info.si_status;
-    exit.end = signal == SIGKILL || signal == SIGTERM || signal == SIGINT ? EndCause::kKilled
-                                                                          : EndCause::kCrashed;
-    exit.text = absl::StrCat("signal ", info.si_status, " (", strsignal(info.si_status), ")");
-  }
-  return exit;
+  if (code != 0) return {.text = absl::StrCat("lost: ", std::strerror(errno))};
+  return info.si_code == CLD_EXITED ? Exited(info.si_status) : Signalled(info.si_status);
+}
+
+// The last field of /proc/PID/stat, in the form of waitpid's status. The kernel sets it before the
+// process's threads end; who may not trace the child reads 0 until it has given its memory back.
+std::optional<ChildExit> ProcessSpawner::Ending(const ChildProcess& child) {
+  std::array<char, 1024> text;
+  const ssize_t bytes = pread(child.stat.get(), text.data(), text.size(), 0);
+  if (bytes <= 0) return std::nullopt;
+  const std::string_view stat(text.data(), static_cast<size_t>(bytes));
+  const std::string_view last = stat.substr(stat.rfind(' ') + 1);
+  int status = 0;
+  const auto [end, error] = std::from_chars(last.begin(), last.end(), status);
+  if (error != std::errc() || end == last.begin() || status == 0) return std::nullopt;
+  if (WIFSIGNALED(status)) return Signalled(WTERMSIG(status));
+  if (WIFEXITED(status)) return Exited(WEXITSTATUS(status));
+  return std::nullopt;  // stopped
 }
 
 void ProcessSpawner::Kill(const ChildProcess& child) {

@@ -21,8 +21,12 @@ namespace bulkhead {
 struct ChildProcess {
   pid_t pid = -1;
   UniqueFd pidfd;         // readable when it has ended
+  UniqueFd stat;          // /proc/PID/stat: how it is ending
   UniqueFd error_output;  // what it writes to standard error; non-blocking
 };
+
+// Of a child that was not reaped yet; without its error output.
+absl::StatusOr<ChildProcess> OpenChild(pid_t pid);
 
 struct ChildExit {
   EndCause end = EndCause::kCrashed;  // kStopped: exit code 0; kKilled: SIGKILL
@@ -42,6 +46,9 @@ class Spawner {
   // REQUIRES: the child's pidfd is readable. Afterwards its id may come back.
   virtual ChildExit Reap(ChildProcess& child) = 0;
   virtual void Kill(const ChildProcess& child) = 0;
+  // How a child that is ending will have ended. Nothing while it is not, when it leaves with exit
+  // code 0, and where that can't be known before its pidfd is readable.
+  virtual std::optional<ChildExit> Ending(const ChildProcess& child) = 0;
   // How often the child's first thread has gone to sleep. Nothing while it does not sleep, or can't
   // be woken, and where that can't be known.
   virtual std::optional<uint64_t> SleepCount(const ChildProcess& child) = 0;
@@ -57,6 +64,7 @@ class ProcessSpawner final : public Spawner {
       const std::function<absl::Status(pid_t)>& before_exec) override;
   ChildExit Reap(ChildProcess& child) override;
   void Kill(const ChildProcess& child) override;
+  std::optional<ChildExit> Ending(const ChildProcess& child) override;
   std::optional<uint64_t> SleepCount(const ChildProcess& child) override;
 
  private:

@@ -9,6 +9,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <optional>
+
 #include "ipc/monotonic.h"
 
 namespace bulkhead {
@@ -60,6 +62,35 @@ TEST(ProcessSpawner, CountsHowOftenAChildWentToSleep) {
   ASSERT_EQ(kill(child.pid, SIGKILL), 0);
   ASSERT_EQ(waitpid(child.pid, &status, 0), child.pid);
   EXPECT_EQ(spawner.SleepCount(child), std::nullopt) << "there is no such process";
+}
+
+// What it says of a child that has ended and was not reaped yet is what reaping it says.
+TEST(ProcessSpawner, KnowsHowAChildIsEnding) {
+  ProcessSpawner spawner("none");
+  for (const int end : {0, 3, -SIGKILL, -SIGSEGV, -SIGTERM}) {
+    const pid_t pid = fork();
+    ASSERT_GE(pid, 0);
+    if (pid == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      if (end >= 0) _exit(end);
+      signal(-end, SIG_DFL);
+      for (;;) pause();
+    }
+    absl::StatusOr<ChildProcess> child = OpenChild(pid);
+    ASSERT_TRUE(child.ok()) << child.status();
+    if (end < 0) {
+      EXPECT_FALSE(spawner.Ending(*child).has_value()) << "it lives";
+      ASSERT_EQ(kill(pid, -end), 0);
+    }
+    siginfo_t info;
+    ASSERT_EQ(waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOWAIT), 0);
+    const std::optional<ChildExit> ending = spawner.Ending(*child);
+    const ChildExit exit = spawner.Reap(*child);
+    ASSERT_EQ(ending.has_value(), end != 0) << end;
+    if (!ending) continue;
+    EXPECT_EQ(ending->end, exit.end) << end;
+    EXPECT_EQ(ending->text, exit.text) << end;
+  }
 }
 
 }  // namespace

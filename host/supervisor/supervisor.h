@@ -117,7 +117,11 @@ class Supervisor final : private ShimLink::Observer {
   void Look(Driver& driver);
   void ReadControl(Driver& driver);
   void ReadErrorOutput(Driver& driver);
+  void OnStarted(Driver& driver, const wire::Started& started);
+  void OnEnding(Driver& driver, uint32_t generation);
   void OnDeath(Driver& driver);
+  void Bury(Driver& driver, const ChildExit& exit);
+  void ReapLeaving();
   void Heartbeat(Driver& driver, uint64_t now_ns);
   void Step(Driver& driver, Event event);
   void Perform(Driver& driver, const ActionItem& action);
@@ -134,6 +138,7 @@ class Supervisor final : private ShimLink::Observer {
   std::mutex mutex_;  // all that drivers_ points to
   std::condition_variable changed_;
   bool stopping_ = false;
+  std::vector<ChildProcess> leaving_;  // known to be dead, and not reaped yet
   uint32_t shim_incarnation_ = 0;
   uint64_t started_ns_ = 0;
 

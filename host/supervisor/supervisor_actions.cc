@@ -144,6 +144,9 @@ absl::Status Supervisor::AttachHost(Driver& driver, const ActionItem& action) {
   }
   driver.shim_files.reset(ends[0]);
   const UniqueFd host_files(ends[1]);
+  absl::StatusOr<LifeLine> life_line = LifeLine::Create();
+  if (!life_line.ok()) return life_line.status();
+  driver.life_line.emplace(*std::move(life_line));
   const Manifest& manifest = driver.config.manifest;
   AttachFields fields;
   fields.generation = action.generation;
@@ -167,7 +170,7 @@ absl::Status Supervisor::AttachHost(Driver& driver, const ActionItem& action) {
   const int checkpoint =
       manifest.checkpoint_bytes != 0 ? driver.checkpoint.fd().get() : host_files.get();
   std::vector<int> descriptors = {regions->call_region.get(), regions->reply_region.get(),
-                                  host_files.get(), checkpoint};
+                                  host_files.get(), checkpoint, driver.life_line->fd().get()};
   if (regions->notification_region.valid()) {
     descriptors.push_back(regions->notification_region.get());
   }

@@ -16,11 +16,13 @@
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "host/supervisor/content_store.h"
+#include "host/supervisor/death_watch.h"
 #include "host/supervisor/lifecycle.h"
 #include "host/supervisor/rest_watch.h"
 #include "host/supervisor/spawner.h"
 #include "host/supervisor/supervisor.h"
 #include "ipc/control_socket.h"
+#include "ipc/life_line_unsafe.h"
 #include "ipc/shared_memory.h"
 #include "ipc/unique_fd.h"
 
@@ -52,7 +54,9 @@ struct Supervisor::Driver {
   // the present host
   std::optional<ChildProcess> child;
   ControlSocket control;
-  UniqueFd shim_files;  // until BeginGeneration takes it
+  UniqueFd shim_files;                      // until BeginGeneration takes it
+  std::optional<LifeLine> life_line;        // until it has started
+  std::unique_ptr<DeathWatch> death_watch;  // from then on
   uint64_t callbacks = 0;
   uint64_t descriptors = 0;
   uint64_t notifications = 0;

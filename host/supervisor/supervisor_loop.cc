@@ -90,9 +90,11 @@ void Supervisor::Run() {
       Heartbeat(*driver, now_ns);
     }
     changed_.notify_all();
-    if (stopping_ && std::all_of(drivers_.begin(), drivers_.end(), [](const auto& driver) {
-          return driver->lifecycle->state() == State::kStopped;
-        })) {
+    if (stopping_ &&
+        std::all_of(
+            drivers_.begin(), drivers_.end(),
+            [](const auto& driver) { return driver->lifecycle->state() == State::kStopped; }) &&
+        leaving_.empty()) {
       return;
     }
     std::vector<pollfd> ready = {{wake_.get(), POLLIN, 0}};
@@ -102,6 +104,7 @@ void Supervisor::Run() {
       ready.push_back({driver->control.fd(), POLLIN, 0});
       ready.push_back({driver->child->error_output.get(), POLLIN, 0});
     }
+    for (const ChildProcess& child : leaving_) ready.push_back({child.pidfd.get(), POLLIN, 0});
     const uint64_t next_ns = NextTimer();
     timespec left = {};
     if (next_ns != kForeverNs) {
@@ -113,6 +116,7 @@ void Supervisor::Run() {
     ppoll(ready.data(), ready.size(), next_ns == kForeverNs ? nullptr : &left, nullptr);
     lock.lock();
     for (const auto& driver : drivers_) Look(*driver);
+    ReapLeaving();
   }
 }
 
@@ -167,11 +171,7 @@ void Supervisor::ReadControl(Driver& driver) {
       Step(driver, {.kind = EventKind::kHello, .generation = generation});
     } else if (const auto* started = message->as<wire::Started>()) {
       if (started->generation() != generation) continue;
-      driver.callbacks = started->callbacks() & driver.config.manifest.callbacks;
-      driver.descriptors = started->descriptors() & driver.callbacks;
-      driver.notifications = started->notifications() & driver.config.manifest.notifications;
-      driver.version = started->driver_version() ? started->driver_version()->str() : "";
-      Step(driver, {.kind = EventKind::kStarted, .generation = generation});
+      OnStarted(driver, *started);
     } else if (const auto* failed = message->as<wire::StartFailed>()) {
       driver.start_failure = driver.NameOriginals(failed->reason()->str());
       Step(driver, {.kind = EventKind::kStartFailed, .generation = generation});
@@ -186,14 +186,62 @@ void Supervisor::ReadControl(Driver& driver) {
   }
 }
 
+void Supervisor::OnStarted(Driver& driver, const wire::Started& started) {
+  const uint32_t generation = started.generation();
+  driver.callbacks = started.callbacks() & driver.config.manifest.callbacks;
+  driver.descriptors = started.descriptors() & driver.callbacks;
+  driver.notifications = started.notifications() & driver.config.manifest.notifications;
+  driver.version = started.driver_version() ? started.driver_version()->str() : "";
+  if (driver.life_line) {
+    driver.death_watch =
+        std::make_unique<DeathWatch>(*std::move(driver.life_line), [this, &driver, generation] {
+          Post([this, &driver, generation] { OnEnding(driver, generation); });
+        });
+    driver.life_line.reset();
+  }
+  Step(driver, {.kind = EventKind::kStarted, .generation = generation});
+}
+
+// Nobody serves for this host any more. When the kernel says how it ends, that is the end of it for
+// its calls, and the next one can start: its memory may take long to be given back.
+void Supervisor::OnEnding(Driver& driver, uint32_t generation) {
+  if (!driver.child || driver.lifecycle->generation() != generation) return;
+  const std::optional<ChildExit> exit = options_.spawner->Ending(*driver.child);
+  if (!exit) return;  // its pidfd will tell
+  ReadErrorOutput(driver);
+  ReadControl(driver);  // what it said before it died comes first
+  if (!driver.child) return;
+  options_.spawner->Kill(*driver.child);  // whatever is left of one that played dead
+  leaving_.push_back(*std::exchange(driver.child, std::nullopt));
+  Bury(driver, *exit);
+}
+
+void Supervisor::ReapLeaving() {
+  const auto reap = [this](ChildProcess& child) {
+    pollfd dead = {child.pidfd.get(), POLLIN, 0};
+    if (poll(&dead, 1, 0) != 1) return false;
+    const pid_t pid = child.pid;
+    (void)options_.spawner->Reap(child);
+    (void)options_.link->Include(pid);
+    return true;
+  };
+  leaving_.erase(std::remove_if(leaving_.begin(), leaving_.end(), reap), leaving_.end());
+}
+
 void Supervisor::OnDeath(Driver& driver) {
-  const uint64_t now_ns = options_.now_ns();
-  if (driver.lifecycle->state() == State::kServing) driver.death_seen_ns = now_ns;
   const pid_t pid = driver.child->pid;
   const ChildExit exit = options_.spawner->Reap(*driver.child);
   (void)options_.link->Include(pid);
   if (driver.child->error_output.valid()) ReadErrorOutput(driver);
   driver.child.reset();
+  Bury(driver, exit);
+}
+
+void Supervisor::Bury(Driver& driver, const ChildExit& exit) {
+  const uint64_t now_ns = options_.now_ns();
+  if (driver.lifecycle->state() == State::kServing) driver.death_seen_ns = now_ns;
+  driver.death_watch.reset();
+  driver.life_line.reset();
   driver.control.Close();
   driver.shim_files.reset();
   driver.last_end = exit.text;

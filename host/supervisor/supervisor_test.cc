@@ -12,9 +12,11 @@
 
 #include <atomic>
 #include <filesystem>
+#include <future>
 #include <limits>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -166,6 +168,42 @@ TEST_F(SupervisorTest, AHostThatHasSleptSinceItsAnswerIsNotAskedAgain) {
   ASSERT_TRUE(beat());
   ping = (*host)->control.Receive(MonotonicAfterNs(kSoonNs));
   EXPECT_TRUE(ping.ok() && ping->as<wire::Ping>() != nullptr) << ping.status();
+}
+
+// Both by what it holds and by what the kernel says.
+TEST_F(SupervisorTest, AHostThatIsEndingIsReplacedBeforeItHasEnded) {
+  Start({"early"});
+  auto host = hosts_.Attached("early", MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(host.ok()) << host.status();
+  std::promise<void> held, leave;
+  std::thread worker([&] {
+    EXPECT_TRUE((*host)->life_line->Hold(0).ok());
+    held.set_value();
+    leave.get_future().wait();
+  });
+  held.get_future().wait();
+  ASSERT_TRUE((*host)->SayStarted(1).ok());
+  ASSERT_TRUE(Serves("early", MonotonicAfterNs(kSoonNs)).ok());
+  (*host)->is_ending = true;
+  leave.set_value();
+  worker.join();
+  auto next = hosts_.Attached("early", MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(next.ok()) << next.status();
+  EXPECT_EQ((*next)->generation, 2u);
+  EXPECT_EQ(supervisor_->Status().drivers[0].last_end, "as it was ending");
+}
+
+TEST_F(SupervisorTest, AHostThatOnlyLetsItsLineGoIsNotReplaced) {
+  Start({"alive"});
+  auto host = hosts_.Attached("alive", MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(host.ok()) << host.status();
+  std::thread([&] { EXPECT_TRUE((*host)->life_line->Hold(0).ok()); }).join();
+  ASSERT_TRUE((*host)->SayStarted(1).ok());
+  ASSERT_TRUE(Serves("alive", MonotonicAfterNs(kSoonNs)).ok());
+  (*host)->Die();
+  auto next = hosts_.Attached("alive", MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(next.ok()) << next.status();
+  EXPECT_EQ(supervisor_->Status().drivers[0].last_end, "signal 11");
 }
 
 TEST_F(SupervisorTest, AHostThatTakesNoAttachFailsToStart) {

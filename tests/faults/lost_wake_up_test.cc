@@ -28,7 +28,7 @@ namespace {
 
 constexpr uint64_t kDeadlineNs = 200 * kNanosecondsPerSecond;  // longer than anybody stops us
 constexpr uint64_t kPauseMaxNs = 40'000;  // both sides' spin budgets end within it
-constexpr uint32_t kOneInPauses = 8;
+constexpr uint32_t kOneInPauses = 16;
 
 uint64_t CallsToMake() {
   const char* text = std::getenv("BULKHEAD_WAKE_CALLS");

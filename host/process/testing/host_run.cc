@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "ipc/life_line_unsafe.h"
 #include "ipc/monotonic.h"
 
 namespace bulkhead {
@@ -71,9 +72,11 @@ absl::Status HostRun::Attach(ShimLink& link, ChannelId channel, const AttachFiel
   }
   shim_files_.reset(ends[0]);
   const UniqueFd host_files(ends[1]);
+  absl::StatusOr<LifeLine> life_line = LifeLine::Create();
+  if (!life_line.ok()) return life_line.status();
   std::vector<int> descriptors = {regions->call_region.get(), regions->reply_region.get(),
-                                  host_files.get(),
-                                  checkpoint >= 0 ? checkpoint : host_files.get()};
+                                  host_files.get(), checkpoint >= 0 ? checkpoint : host_files.get(),
+                                  life_line->fd().get()};
   if (regions->notification_region.valid()) {
     descriptors.push_back(regions->notification_region.get());
   }

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ipc/life_line_unsafe.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <thread>
+#include <utility>
+
+#include "ipc/abi/atomics.h"
+#include "ipc/futex.h"
+
+namespace bulkhead {
+namespace {
+
+// A process whose threads hold lines, and say so.
+class Holder {
+ public:
+  Holder(const LifeLine& line, uint32_t threads) {
+    int ends[2];
+    EXPECT_EQ(pipe2(ends, O_CLOEXEC), 0);
+    const UniqueFd out(ends[0]);
+    UniqueFd in(ends[1]);
+    pid_ = fork();
+    if (pid_ == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      auto held = LifeLine::Attach(UniqueFd(fcntl(line.fd().get(), F_DUPFD_CLOEXEC, 3)));
+      if (!held.ok()) _exit(1);
+      for (uint32_t thread = 0; thread < threads; ++thread) {
+        std::thread([&held, &in, thread] {
+          if (held->Hold(thread).ok()) (void)!write(in.get(), "", 1);
+          for (;;) pause();
+        }).detach();
+      }
+      for (;;) pause();
+    }
+    in.reset();
+    char byte;
+    for (uint32_t thread = 0; thread < threads; ++thread) EXPECT_EQ(read(out.get(), &byte, 1), 1);
+  }
+  ~Holder() {
+    Kill();
+    waitpid(pid_, nullptr, 0);
+  }
+  void Kill() const { kill(pid_, SIGKILL); }
+
+ private:
+  pid_t pid_ = -1;
+};
+
+TEST(LifeLine, TellsOfTheEndOfAllWhoHoldIt) {
+  auto line = LifeLine::Create();
+  ASSERT_TRUE(line.ok()) << line.status();
+  const Holder holder(*line, 3);
+  bool ended = false;
+  std::thread watch([&] { ended = line->WaitForEnds(); });
+  holder.Kill();
+  watch.join();
+  EXPECT_TRUE(ended);
+}
+
+TEST(LifeLine, WhoDiedBeforeTheWaitIsSeen) {
+  auto line = LifeLine::Create();
+  ASSERT_TRUE(line.ok()) << line.status();
+  { const Holder holder(*line, LifeLine::kLines); }
+  EXPECT_TRUE(line->WaitForEnds());
+}
+
+TEST(LifeLine, ThreadsThatEndAreNotEnoughWhileOneHolds) {
+  auto line = LifeLine::Create();
+  ASSERT_TRUE(line.ok()) << line.status();
+  std::thread([&] { ASSERT_TRUE(line->Hold(0).ok()); }).join();
+  std::atomic<bool> held = false, leave = false;
+  std::thread other([&] {
+    EXPECT_TRUE(line->Hold(1).ok());
+    held.store(true);
+    held.notify_one();
+    leave.wait(false);
+  });
+  held.wait(false);
+  bool ended = false, waits = true;
+  std::atomic<bool> done = false;
+  std::thread watch([&] {
+    ended = line->WaitForEnds();
+    done.store(true);
+  });
+  waits = !done.load();
+  leave.store(true);
+  leave.notify_one();
+  other.join();
+  watch.join();
+  EXPECT_TRUE(waits);
+  EXPECT_TRUE(ended);
+}
+
+TEST(LifeLine, CutEndsAWaitAndThoseToCome) {
+  auto line = LifeLine::Create();
+  ASSERT_TRUE(line.ok()) << line.status();
+  const Holder holder(*line, 2);
+  bool ended = true;
+  std::thread watch([&] { ended = line->WaitForEnds(); });
+  line->Cut();
+  watch.join();
+  EXPECT_FALSE(ended);
+  EXPECT_FALSE(line->WaitForEnds());
+}
+
+TEST(LifeLine, LinesThatNobodyHoldsTellNothing) {
+  auto line = LifeLine::Create();
+  ASSERT_TRUE(line.ok()) << line.status();
+  EXPECT_FALSE(line->WaitForEnds());
+}
+
+// A host may wake whoever waits for its end as often as it likes.
+TEST(LifeLine, WakesForNothingEndTheWait) {
+  auto line = LifeLine::Create();
+  ASSERT_TRUE(line.ok()) << line.status();
+  const Holder holder(*line, 1);
+  auto page = SharedMemory::MapChecked(UniqueFd(fcntl(line->fd().get(), F_DUPFD_CLOEXEC, 3)), 4096,
+                                       SharedMemory::Access::kReadWrite, 0);
+  ASSERT_TRUE(page.ok()) << page.status();
+  auto* word = reinterpret_cast<uint32_t*>(page->data());
+  std::atomic<bool> done = false;
+  bool ended = true;
+  std::thread watch([&] {
+    ended = line->WaitForEnds();
+    done.store(true);
+  });
+  while (!done.load()) FutexWake(word, FutexScope::kShared, 1);
+  watch.join();
+  EXPECT_FALSE(ended);
+}
+
+TEST(LifeLine, OnlyAPageOfItsOwnKindIsAttached) {
+  EXPECT_EQ(LifeLine::Attach(UniqueFd()).status().code(), absl::StatusCode::kInvalidArgument);
+  auto larger = SharedMemory::Create("larger", 8192);
+  ASSERT_TRUE(larger.ok() && larger->SealAgainstResize().ok());
+  EXPECT_EQ(
+      LifeLine::Attach(UniqueFd(fcntl(larger->fd().get(), F_DUPFD_CLOEXEC, 3))).status().code(),
+      absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace bulkhead

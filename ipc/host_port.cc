@@ -116,7 +116,13 @@ struct HostPort::State {
   bool MayTake(const Worker& worker, uint32_t slot) const {
     return view.Ticket(slot) != worker.seen[slot];
   }
+  bool Claim(uint32_t slot, uint64_t claimed, uint64_t ticket);
   bool TryTake(Worker& worker, uint32_t slot, uint64_t* ticket);
+  bool PollRecent(Worker& worker, uint32_t* slot, uint64_t* ticket) {
+    *slot = worker.recent[0];
+    return MayTake(worker, *slot) && TryTake(worker, *slot, ticket);
+  }
+  bool PollOthers(Worker& worker, uint32_t* slot, uint64_t* ticket);
   bool Poll(Worker& worker, uint32_t* slot, uint64_t* ticket);
   bool Scan(Worker& worker, uint32_t* slot, uint64_t* ticket);
   bool Spin(Worker& worker, uint64_t started_ns, uint64_t until_ns, uint32_t* slot,
@@ -143,34 +149,44 @@ struct HostPort::State {
   std::vector<Worker> workers;
 };
 
+// False: another worker was faster. A single worker has nobody to be faster than.
+inline bool HostPort::State::Claim(uint32_t slot, uint64_t claimed, uint64_t ticket) {
+  if (options.workers == 1) {
+    claims[slot].store(ticket, std::memory_order_relaxed);
+    return true;
+  }
+  return claims[slot].compare_exchange_strong(claimed, ticket, std::memory_order_acq_rel);
+}
+
 // SUBTLE: the claim is read before the ticket. A worker that was held up between the two could
 // otherwise claim a ticket that another worker has answered long since: the exchange succeeds only
 // when nobody claimed anything in this slot after `claimed` was read, and no ticket comes twice.
-bool HostPort::State::TryTake(Worker& worker, uint32_t slot, uint64_t* ticket) {
-  uint64_t claimed = claims[slot].load(std::memory_order_acquire);
+inline bool HostPort::State::TryTake(Worker& worker, uint32_t slot, uint64_t* ticket) {
+  const uint64_t claimed = claims[slot].load(std::memory_order_acquire);
   const uint64_t found = view.Ticket(slot);
   if (found == claimed || bh_ticket_generation(found) != options.generation) {
     worker.seen[slot] = found;
     return false;
   }
-  if (!claims[slot].compare_exchange_strong(claimed, found, std::memory_order_acq_rel)) {
-    return false;
-  }
+  if (!Claim(slot, claimed, found)) return false;
   worker.seen[slot] = found;
   *ticket = found;
   return true;
 }
 
-// The slot served last, where a busy caller's next call comes, and one of the others in turn: what
-// a look takes is what a call waits.
-bool HostPort::State::Poll(Worker& worker, uint32_t* slot, uint64_t* ticket) {
-  *slot = worker.recent[0];
-  if (MayTake(worker, *slot) && TryTake(worker, *slot, ticket)) return true;
+// One of the slots served lately and one of all slots, in turn: what a look takes is what a call in
+// the slot served last waits.
+bool HostPort::State::PollOthers(Worker& worker, uint32_t* slot, uint64_t* ticket) {
   *slot = worker.recent[worker.turn++ % kRecentSlots];
   if (MayTake(worker, *slot) && TryTake(worker, *slot, ticket)) return true;
   if (++worker.next == slots) worker.next = 0;
   *slot = worker.order[worker.next];
   return MayTake(worker, *slot) && TryTake(worker, *slot, ticket);
+}
+
+// The slot served last, where a busy caller's next call comes, between every two others.
+bool HostPort::State::Poll(Worker& worker, uint32_t* slot, uint64_t* ticket) {
+  return PollRecent(worker, slot, ticket) || PollOthers(worker, slot, ticket);
 }
 
 bool HostPort::State::Scan(Worker& worker, uint32_t* slot, uint64_t* ticket) {

@@ -99,10 +99,19 @@ class HostView {
     bh_reply_slot* shared = reply_slot(slot);
     bh_store_relaxed(&shared->status, status);
     bh_store_relaxed(&shared->reply_bytes, static_cast<uint16_t>(reply_bytes));
-    uint64_t words[BH_INLINE_BYTES / 8] = {};
-    if (reply_bytes != 0) std::memcpy(words, reply, reply_bytes);
     auto* shared_words = reinterpret_cast<uint64_t*>(shared->reply);
-    for (size_t i = 0; i < (reply_bytes + 7) / 8; ++i) bh_store_relaxed(&shared_words[i], words[i]);
+    const size_t whole = reply_bytes / 8;
+    const size_t rest = reply_bytes % 8;
+    for (size_t i = 0; i < whole; ++i) {
+      uint64_t word;
+      std::memcpy(&word, reply + i * 8, 8);
+      bh_store_relaxed(&shared_words[i], word);
+    }
+    if (rest != 0) {
+      uint64_t word = 0;
+      std::memcpy(&word, reply + whole * 8, rest);
+      bh_store_relaxed(&shared_words[whole], word);
+    }
     bh_store_release(&shared->ticket, ticket);
   }
   void StoreReplyPayloadBytes(uint32_t slot, uint64_t bytes) {

@@ -19,6 +19,9 @@
 #define bh_zero(to, bytes) __builtin_memset((to), 0, (bytes))
 #endif
 
+#define bh_unlikely(condition) __builtin_expect(!!(condition), 0)
+#define bh_fallthrough __attribute__((__fallthrough__))
+
 #define BH_LINE_ALIGNED __attribute__((aligned(BH_CACHE_LINE)))
 
 /*
@@ -32,6 +35,7 @@ static inline void bh_copy_words(void *to, const void *from, size_t bytes)
 	bh_word *out = (bh_word *)to;
 	size_t i;
 
+#pragma GCC unroll 8
 	for (i = 0; i < bytes / sizeof(bh_word); i++)
 		bh_store_relaxed(out + i, bh_load_relaxed(in + i));
 }

@@ -68,7 +68,7 @@ static void count_visit(struct bh_call *call)
 
 static void stop_waiting_for_room(struct bh_call *call)
 {
-	if (!call->announced)
+	if (!bh_unlikely(call->announced))
 		return;
 	call->announced = 0;
 	bh_sub_fetch(&call->channel->room_waiters, 1u);
@@ -136,7 +136,9 @@ static void start_visit(struct bh_call *call, uint64_t now_ns)
 	}
 	channel = shim->channels[call->position];
 	call->channel = channel;
-	call->lane = channel->platform->cpu(channel->platform->context) % channel->geometry.lanes;
+	call->lane = channel->platform->cpu(channel->platform->context);
+	if (call->lane >= channel->geometry.lanes)
+		call->lane %= channel->geometry.lanes;
 	call->attempts = 0;
 	call->crashes = 0;
 	call->kills = 0;
@@ -332,18 +334,20 @@ static void take_answer(struct bh_call *call, uint64_t now_ns)
 	facts.reply_capacity = call->reply_capacity;
 	bh_reply_copy_once(bh_reply_slot_at(channel, call->slot), &facts, &copy);
 	violation = bh_reply_validate(&copy, &facts);
-	if (violation != BH_VIOLATION_NONE) {
+	if (bh_unlikely(violation != BH_VIOLATION_NONE)) {
 		violated(call, violation, now_ns);
 		return;
 	}
-	if (copy.status == BH_REPLY_DECLINED) {
+	if (bh_unlikely(copy.status == BH_REPLY_DECLINED)) {
 		bh_slot_release(channel, call->slot);
 		end_by_policy(call, BH_REASON_ABSENT, 1, now_ns);
 		return;
 	}
 	verdict = bh_reply_verdict(&copy);
 	call->reply_bytes = copy.reply_bytes;
-	bh_copy_words(call->reply, copy.reply, BH_INLINE_BYTES);
+	bh_copy_words(call->reply, copy.reply,
+		      bh_unlikely(copy.reply_bytes > sizeof(verdict)) ? BH_INLINE_BYTES :
+									sizeof(verdict));
 	take_payload(call, &copy);
 	if (call->way != BH_WAY_NONE)
 		bh_wake_learn(call);
@@ -351,7 +355,7 @@ static void take_answer(struct bh_call *call, uint64_t now_ns)
 	if (verdict.verdict == BH_VERDICT_DENY)
 		bh_count_owned(&s->denied);
 	bh_slot_release(channel, call->slot);
-	if (verdict.cacheability == BH_CACHE_OBJECT)
+	if (bh_unlikely(verdict.cacheability == BH_CACHE_OBJECT))
 		bh_cache_store(&channel->cache, call, call->content_version, verdict.verdict);
 	end_visit(call, BH_OUTCOME_ANSWERED, verdict.verdict, now_ns);
 }
@@ -463,13 +467,18 @@ int bh_call_step(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait)
 
 	bh_call_awake(call);
 	for (moves = 0; moves < MOVES_MAX && moved; moves++) {
+		/* The usual way is straight down. */
 		switch (call->state) {
 		case BH_CALL_START:
 			start_visit(call, now_ns);
-			break;
+			if (call->state != BH_CALL_NEED_HOST)
+				break;
+			bh_fallthrough;
 		case BH_CALL_NEED_HOST:
 			moved = seek_host(call, now_ns, wait);
-			break;
+			if (call->state != BH_CALL_NEED_SLOT)
+				break;
+			bh_fallthrough;
 		case BH_CALL_NEED_SLOT:
 			moved = seek_slot(call, now_ns, wait);
 			break;
@@ -477,7 +486,8 @@ int bh_call_step(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait)
 			moved = seek_answer(call, now_ns, wait);
 			break;
 		default:
-			wait_private(call, wait, NULL, 0, 0);
+			wait->word = NULL;
+			wait->spin_word = NULL;
 			return 1;
 		}
 	}

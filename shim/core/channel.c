@@ -109,6 +109,7 @@ struct bh_channel *bh_channel_init(void *private_memory, const struct bh_channel
 	channel->slots = (void *)(memory + layout.slots);
 	channel->geometry = config->geometry;
 	channel->slot_count = bh_slot_count(&config->geometry);
+	channel->lane_factor = bh_lane_factor(config->geometry.slots_per_lane);
 	channel->altitude = config->altitude;
 	channel->callbacks = config->callbacks;
 	channel->descriptor_callbacks = config->descriptor_callbacks;

@@ -131,6 +131,7 @@ struct bh_channel {
 	struct bh_slot *slots;
 	struct bh_geometry geometry;
 	uint32_t slot_count;
+	uint32_t lane_factor; /* for bh_lane_of() */
 	uint32_t altitude;
 	uint64_t callbacks;
 	uint64_t descriptor_callbacks;
@@ -184,6 +185,20 @@ static inline struct bh_reply_slot *bh_reply_slot_at(const struct bh_channel *ch
 						     uint32_t slot)
 {
 	return (struct bh_reply_slot *)(void *)(channel->reply_region + bh_reply_slot_offset(slot));
+}
+
+/*
+ * slot / slots_per_lane, on every call's path, without the division. Exact: the factor is 2^31 /
+ * slots_per_lane rounded up, and slot * slots_per_lane stays far below 2^31.
+ */
+static inline uint32_t bh_lane_factor(uint32_t slots_per_lane)
+{
+	return ((1u << 31) + slots_per_lane - 1) / slots_per_lane;
+}
+
+static inline uint32_t bh_lane_of(const struct bh_channel *channel, uint32_t slot)
+{
+	return (uint32_t)(((uint64_t)slot * channel->lane_factor) >> 31);
 }
 
 static inline int bh_generation_ended(struct bh_channel *channel, uint64_t ticket)

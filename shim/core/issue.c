@@ -22,6 +22,10 @@ static enum bh_issue_result look_for_room(const struct bh_call *call, struct roo
 	uint64_t call_chunks = call->payload ? chunks_for(call->payload_bytes) : 0;
 	uint64_t reply_chunks = chunks_for(call->reply_capacity);
 
+	room->call_chunks = 0;
+	room->reply_chunks = 0;
+	if (!(call_chunks | reply_chunks))
+		return BH_ISSUE_DONE;
 	if (!bh_pool_fits(&channel->call_pool, call_chunks) ||
 	    !bh_pool_fits(&channel->reply_pool, reply_chunks))
 		return BH_ISSUE_NEVER_FITS;

@@ -53,8 +53,8 @@ void bh_room_freed(struct bh_channel *channel)
 static void give_back(struct bh_channel *channel, uint32_t slot)
 {
 	struct bh_slot *s = &channel->slots[slot];
-	uint32_t lane = slot / channel->geometry.slots_per_lane;
-	uint32_t bit = slot % channel->geometry.slots_per_lane;
+	uint32_t lane = bh_lane_of(channel, slot);
+	uint32_t bit = slot - lane * channel->geometry.slots_per_lane;
 
 	if (s->call_chunks) {
 		bh_pool_release(&channel->call_pool, s->call_first, s->call_chunks);

@@ -257,6 +257,7 @@ void Peer::Rouse(Mode mode) {
 }
 
 bool Peer::Call(Mode mode, const uint8_t* arguments) {
+  const uint64_t now_ns = MonotonicCoarseNs();
   bh_call call;
   call.callback = BH_CALLBACK_FILE_OPEN;
   call.args_bytes = BH_INLINE_BYTES;
@@ -267,9 +268,9 @@ bool Peer::Call(Mode mode, const uint8_t* arguments) {
   call.reply_payload = nullptr;
   call.descriptor = -1;
   call.reissue = BH_REISSUE_FREELY;
-  call.deadline_ns = MonotonicCoarseNs() + 5 * kNanosecondsPerSecond;
+  call.deadline_ns = now_ns + 5 * kNanosecondsPerSecond;
   call.call_id = 0;
-  shims_[ChannelOf(mode)]->Call(&call);
+  shims_[ChannelOf(mode)]->Call(&call, now_ns);
   return call.outcome == BH_OUTCOME_ANSWERED && call.verdict == BH_VERDICT_ALLOW;
 }
 

@@ -71,6 +71,7 @@ class Bulkhead final : public Transport {
 
   // The answer is the verdict, which the shim has checked.
   bool Call(Payload& payload) override {
+    const uint64_t now_ns = MonotonicCoarseNs();
     bh_call call;
     call.callback = BH_CALLBACK_FILE_OPEN;
     call.args_bytes = sizeof(payload);
@@ -81,9 +82,9 @@ class Bulkhead final : public Transport {
     call.reply_payload = nullptr;
     call.descriptor = -1;
     call.reissue = BH_REISSUE_FREELY;
-    call.deadline_ns = MonotonicCoarseNs() + 5 * kNanosecondsPerSecond;
+    call.deadline_ns = now_ns + 5 * kNanosecondsPerSecond;
     call.call_id = 0;
-    shim_->Call(&call);
+    shim_->Call(&call, now_ns);
     Answer(payload);
     return call.outcome == BH_OUTCOME_ANSWERED && call.verdict == BH_VERDICT_ALLOW;
   }

@@ -363,6 +363,8 @@ void bh_call_awake(struct bh_call *call);
 void bh_call_cancel(struct bh_call *call, uint64_t now_ns);
 /* Start, spin within the adaptive budget, sleep and step until it has ended. */
 void bh_call_run(struct bh_shim *shim, struct bh_call *call);
+/* The same, and the caller has just looked at the clock for the deadline: coarsely will do. */
+void bh_call_run_at(struct bh_shim *shim, struct bh_call *call, uint64_t now_ns);
 /* The same for a call already started, but returns 0 when it is still pending at until_ns. */
 int bh_call_run_until(struct bh_call *call, uint64_t until_ns);
 

@@ -115,19 +115,31 @@ static int run(struct bh_call *call, uint64_t until_ns, uint64_t now_ns)
 	}
 }
 
+static int run_from(struct bh_call *call, uint64_t until_ns, uint64_t now_ns)
+{
+	const struct bh_platform *platform = call->shim->platform;
+
+	/* A host is not to be blamed for a call that was overdue when it came. */
+	if (bh_min_u64(call->deadline_ns, until_ns) < now_ns + BH_COARSE_NS)
+		now_ns = platform->now_ns(platform->context);
+	return run(call, until_ns, now_ns);
+}
+
 void bh_call_run(struct bh_shim *shim, struct bh_call *call)
 {
 	bh_call_start(shim, call);
 	bh_call_run_until(call, BH_NO_DEADLINE);
 }
 
+void bh_call_run_at(struct bh_shim *shim, struct bh_call *call, uint64_t now_ns)
+{
+	bh_call_start(shim, call);
+	run_from(call, BH_NO_DEADLINE, now_ns);
+}
+
 int bh_call_run_until(struct bh_call *call, uint64_t until_ns)
 {
 	const struct bh_platform *platform = call->shim->platform;
-	uint64_t now_ns = platform->coarse_ns(platform->context);
 
-	/* A host is not to be blamed for a call that was overdue when it came. */
-	if (bh_min_u64(call->deadline_ns, until_ns) < now_ns + BH_COARSE_NS)
-		now_ns = platform->now_ns(platform->context);
-	return run(call, until_ns, now_ns);
+	return run_from(call, until_ns, platform->coarse_ns(platform->context));
 }

@@ -26,28 +26,29 @@ EmbeddedShim::EmbeddedShim(const Options& options)
 
 EmbeddedShim::~EmbeddedShim() = default;
 
-uint64_t EmbeddedShim::DeadlineOf(const FileRequest& request) const {
-  // Up to a tick early, and never late.
+// With a coarse time: up to a tick early, and never late.
+uint64_t EmbeddedShim::DeadlineOf(const FileRequest& request, uint64_t now_ns) const {
   return request.deadline_ns != 0 ? request.deadline_ns
-                                  : SaturatingAddNs(MonotonicCoarseNs(), options_.deadline_ns);
+                                  : SaturatingAddNs(now_ns, options_.deadline_ns);
 }
 
 Completion EmbeddedShim::Call(const FileRequest& request) {
+  const uint64_t now_ns = MonotonicCoarseNs();
   bh_call call;
-  FillCall(request, DeadlineOf(request), call);
+  FillCall(request, DeadlineOf(request, now_ns), call);
   if (IsExcluded(static_cast<pid_t>(request.pid))) {
     Completion completion;
     completion.verdict = BH_VERDICT_ALLOW;
     completion.outcome = BH_OUTCOME_UNASKED;
-    completion.ended_ns = MonotonicCoarseNs();
+    completion.ended_ns = now_ns;
     return completion;
   }
-  Call(&call);
+  Call(&call, now_ns);
   return CompletionOf(call);
 }
 
-void EmbeddedShim::Call(bh_call* call) {
-  bh_call_run(stack_.load(std::memory_order_acquire), call);
+void EmbeddedShim::Call(bh_call* call, uint64_t now_ns) {
+  bh_call_run_at(stack_.load(std::memory_order_acquire), call, now_ns);
 }
 
 void EmbeddedShim::Notify(const bh_notification& notification) {
@@ -63,7 +64,7 @@ std::unique_ptr<EmbeddedShim::PendingCall> EmbeddedShim::Start(const FileRequest
   pending->path_ = std::string(request.path);
   FileRequest copy = request;
   copy.path = pending->path_;
-  FillCall(copy, DeadlineOf(request), pending->call_);
+  FillCall(copy, DeadlineOf(request, MonotonicCoarseNs()), pending->call_);
   bh_call_start(stack_.load(std::memory_order_acquire), &pending->call_);
   return pending;
 }

@@ -35,6 +35,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "ipc/channel_memory.h"
+#include "ipc/monotonic.h"
 #include "ipc/shim_link.h"
 #include "shim/core/bulkhead_core.h"
 #include "shim/embedded/event_queue.h"
@@ -73,8 +74,9 @@ class EmbeddedShim final : public ShimLink {
   Completion Call(const FileRequest& request);
 
   // The same for a call that the application has filled itself (any callback; see bulkhead_core.h).
-  // Not for excluded processes: the caller looks.
-  void Call(bh_call* call);
+  // Not for excluded processes: the caller looks. `now_ns`: what MonotonicCoarseNs() has just said.
+  void Call(bh_call* call, uint64_t now_ns);
+  void Call(bh_call* call) { Call(call, MonotonicCoarseNs()); }
 
   // Tells every driver that wants to know, and never waits: what finds no room is counted as lost.
   // Not about excluded processes: the caller looks. Texts need to last for the call only.
@@ -122,7 +124,7 @@ class EmbeddedShim final : public ShimLink {
 
   void Deliver(const CoreEvent& event);
   absl::StatusOr<Entry*> FindLocked(ChannelId channel);
-  uint64_t DeadlineOf(const FileRequest& request) const;
+  uint64_t DeadlineOf(const FileRequest& request, uint64_t now_ns) const;
 
   const Options options_;
   ExclusionTable exclusions_;

@@ -20,6 +20,8 @@
 #endif
 
 #define bh_unlikely(condition) __builtin_expect(!!(condition), 0)
+/* Rare: kept out of the path of a call that meets a host, and answered. */
+#define BH_COLD __attribute__((__cold__, __noinline__))
 #define bh_fallthrough __attribute__((__fallthrough__))
 
 #define BH_LINE_ALIGNED __attribute__((aligned(BH_CACHE_LINE)))

@@ -87,12 +87,11 @@ static void end_visit(struct bh_call *call, uint32_t outcome, uint32_t verdict, 
 	bh_suspect_leave(call);
 	call->verdict = verdict;
 	call->visit_outcome = outcome;
-	if (verdict == BH_VERDICT_ALLOW && outcome != BH_OUTCOME_UNKNOWN) {
-		call->position++;
+	if (verdict == BH_VERDICT_ALLOW && outcome != BH_OUTCOME_UNKNOWN &&
+	    ++call->position < call->shim->channel_count)
 		call->state = BH_CALL_START;
-	} else {
+	else
 		finish(call, outcome, now_ns);
-	}
 }
 
 static void end_by_verdict(struct bh_call *call, uint32_t outcome, uint32_t verdict,
@@ -145,6 +144,8 @@ static void start_visit(struct bh_call *call, uint64_t now_ns)
 	call->counted = 0;
 	call->reason = 0;
 	call->state = BH_CALL_NEED_HOST;
+	if (!channel->cache.sets)
+		return;
 	verdict = bh_cache_find(&channel->cache, call, bh_load_relaxed(&channel->content_version),
 				0);
 	if (verdict) {
@@ -197,8 +198,8 @@ static int seek_host(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait
 	return 0;
 }
 
-static int hold_for_room(struct bh_call *call, uint32_t reason, uint32_t freed, uint64_t now_ns,
-			 struct bh_wait *wait)
+static BH_COLD int hold_for_room(struct bh_call *call, uint32_t reason, uint32_t freed,
+				 uint64_t now_ns, struct bh_wait *wait)
 {
 	struct bh_channel *channel = call->channel;
 	uint64_t until_ns = BH_NO_DEADLINE;
@@ -262,7 +263,7 @@ static int answered(const struct bh_call *call)
 	       call->ticket;
 }
 
-static void abandon(struct bh_call *call, int violated)
+static BH_COLD void abandon(struct bh_call *call, int violated)
 {
 	/* First the queue of suspects must know: a slot that comes back lets the next one go. */
 	bh_suspect_abandoned(call);
@@ -270,7 +271,7 @@ static void abandon(struct bh_call *call, int violated)
 }
 
 /* It was begun or not, and its host is gone. The slot has been given back or abandoned. */
-static void charge(struct bh_call *call, uint32_t fate, uint64_t now_ns)
+static BH_COLD void charge(struct bh_call *call, uint32_t fate, uint64_t now_ns)
 {
 	struct bh_channel *channel = call->channel;
 	uint32_t reason;
@@ -294,7 +295,7 @@ static void charge(struct bh_call *call, uint32_t fate, uint64_t now_ns)
 	}
 }
 
-static void violated(struct bh_call *call, uint32_t violation, uint64_t now_ns)
+static BH_COLD void violated(struct bh_call *call, uint32_t violation, uint64_t now_ns)
 {
 	struct bh_channel *channel = call->channel;
 
@@ -346,8 +347,8 @@ static void take_answer(struct bh_call *call, uint64_t now_ns)
 	verdict = bh_reply_verdict(&copy);
 	call->reply_bytes = copy.reply_bytes;
 	bh_copy_words(call->reply, copy.reply,
-		      bh_unlikely(copy.reply_bytes > sizeof(verdict)) ? BH_INLINE_BYTES :
-									sizeof(verdict));
+		      bh_unlikely(copy.reply_bytes > sizeof(verdict)) ? BH_INLINE_BYTES
+								      : sizeof(verdict));
 	take_payload(call, &copy);
 	if (call->way != BH_WAY_NONE)
 		bh_wake_learn(call);
@@ -360,7 +361,7 @@ static void take_answer(struct bh_call *call, uint64_t now_ns)
 	end_visit(call, BH_OUTCOME_ANSWERED, verdict.verdict, now_ns);
 }
 
-static void lose_host(struct bh_call *call, uint64_t now_ns)
+static BH_COLD void lose_host(struct bh_call *call, uint64_t now_ns)
 {
 	struct bh_slot *s = &call->channel->slots[call->slot];
 	uint32_t fate = bh_load_relaxed(&s->fate);
@@ -374,7 +375,7 @@ static void lose_host(struct bh_call *call, uint64_t now_ns)
  * long. A host that lies about that loses nothing for its callers but what it could deny them by
  * answering, and must still answer its supervisor.
  */
-static void overdue(struct bh_call *call, uint64_t now_ns)
+static BH_COLD void overdue(struct bh_call *call, uint64_t now_ns)
 {
 	struct bh_channel *channel = call->channel;
 	int busy = !bh_in_hand(channel, call) && bh_host_is_busy(channel);
@@ -388,8 +389,8 @@ static void overdue(struct bh_call *call, uint64_t now_ns)
 }
 
 /* A host that rings without answering gets fewer and longer sleeps for it, then its end. */
-static void wait_despite_bell(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait,
-			      uint32_t epoch)
+static BH_COLD void wait_despite_bell(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait,
+				      uint32_t epoch)
 {
 	struct bh_channel *channel = call->channel;
 	uint64_t slice_ns = SPURIOUS_SLICE_MAX_NS;
@@ -484,7 +485,9 @@ int bh_call_step(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait)
 			break;
 		case BH_CALL_ISSUED:
 			moved = seek_answer(call, now_ns, wait);
-			break;
+			if (call->state != BH_CALL_ENDED)
+				break;
+			bh_fallthrough;
 		default:
 			wait->word = NULL;
 			wait->spin_word = NULL;

@@ -108,7 +108,7 @@ static void fill(struct bh_call *call, const struct bh_slot *s, struct bh_call_s
  * SUBTLE: the generation may end here and the next begin. The note then goes to a host that knows
  * no such ticket and drops it, and the call is found by its fate and issued again with another.
  */
-static int send_descriptor(struct bh_call *call, uint32_t slot, uint64_t ticket)
+static BH_COLD int send_descriptor(struct bh_call *call, uint32_t slot, uint64_t ticket)
 {
 	const struct bh_platform *platform = call->channel->platform;
 

@@ -17,7 +17,7 @@ static uint32_t acquire_in_lane(struct bh_channel *channel, uint32_t lane)
 	return BH_SLOT_NONE;
 }
 
-static uint32_t acquire_anywhere(struct bh_channel *channel, uint32_t lane)
+static BH_COLD uint32_t acquire_anywhere(struct bh_channel *channel, uint32_t lane)
 {
 	uint32_t i, slot;
 
@@ -33,8 +33,11 @@ static uint32_t acquire_anywhere(struct bh_channel *channel, uint32_t lane)
 
 uint32_t bh_slot_acquire(struct bh_channel *channel, uint32_t lane)
 {
-	uint32_t slot = acquire_anywhere(channel, lane);
+	uint32_t slot = acquire_in_lane(channel, lane);
 
+	if (slot != BH_SLOT_NONE)
+		return slot;
+	slot = acquire_anywhere(channel, lane);
 	if (slot == BH_SLOT_NONE && bh_load_relaxed(&channel->abandoned_count)) {
 		bh_slots_reclaim(channel);
 		slot = acquire_anywhere(channel, lane);
@@ -50,7 +53,7 @@ void bh_room_freed(struct bh_channel *channel)
 	channel->platform->wake(channel->platform->context, &channel->freed, 0, BH_WAKE_ALL);
 }
 
-static void give_back(struct bh_channel *channel, uint32_t slot)
+static inline void give_back(struct bh_channel *channel, uint32_t slot)
 {
 	struct bh_slot *s = &channel->slots[slot];
 	uint32_t lane = bh_lane_of(channel, slot);

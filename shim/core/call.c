@@ -16,6 +16,7 @@
  *
  * A verdict by policy or from the cache counts like the driver's: allow goes on to the next
  * channel.
+ * NEED_HOST is passed over while a host serves.
  */
 #include "shim/core/internal.h"
 #include "shim/core/reply.h"
@@ -52,7 +53,7 @@ void bh_call_start(struct bh_shim *shim, struct bh_call *call)
 	call->suspect = 0;
 	call->waits_here = 0;
 	call->ticket = BH_TICKET_NONE;
-	if (call->args_bytes > BH_INLINE_BYTES)
+	if (BH_CHECKED && call->args_bytes > BH_INLINE_BYTES)
 		call->args_bytes = BH_INLINE_BYTES;
 }
 
@@ -143,7 +144,8 @@ static void start_visit(struct bh_call *call, uint64_t now_ns)
 	call->kills = 0;
 	call->counted = 0;
 	call->reason = 0;
-	call->state = BH_CALL_NEED_HOST;
+	/* What seek_host() would say, where there is a host. */
+	call->state = bh_load(&channel->serving) ? BH_CALL_NEED_SLOT : BH_CALL_NEED_HOST;
 	if (!channel->cache.sets)
 		return;
 	verdict = bh_cache_find(&channel->cache, call, bh_load_relaxed(&channel->content_version),
@@ -466,22 +468,21 @@ int bh_call_step(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait)
 	uint32_t moves;
 	int moved = 1;
 
-	bh_call_awake(call);
+	if (bh_unlikely(call->sleeping))
+		bh_call_awake(call);
 	for (moves = 0; moves < MOVES_MAX && moved; moves++) {
 		/* The usual way is straight down. */
 		switch (call->state) {
 		case BH_CALL_START:
 			start_visit(call, now_ns);
-			if (call->state != BH_CALL_NEED_HOST)
-				break;
-			bh_fallthrough;
-		case BH_CALL_NEED_HOST:
-			moved = seek_host(call, now_ns, wait);
 			if (call->state != BH_CALL_NEED_SLOT)
 				break;
 			bh_fallthrough;
 		case BH_CALL_NEED_SLOT:
 			moved = seek_slot(call, now_ns, wait);
+			break;
+		case BH_CALL_NEED_HOST:
+			moved = seek_host(call, now_ns, wait);
 			break;
 		case BH_CALL_ISSUED:
 			moved = seek_answer(call, now_ns, wait);

@@ -53,12 +53,13 @@ void bh_room_freed(struct bh_channel *channel)
 	channel->platform->wake(channel->platform->context, &channel->freed, 0, BH_WAKE_ALL);
 }
 
-static inline void give_back(struct bh_channel *channel, uint32_t slot)
+void bh_slot_release(struct bh_channel *channel, uint32_t slot)
 {
 	struct bh_slot *s = &channel->slots[slot];
 	uint32_t lane = bh_lane_of(channel, slot);
 	uint32_t bit = slot - lane * channel->geometry.slots_per_lane;
 
+	bh_store_relaxed(&s->ticket, BH_TICKET_NONE);
 	if (s->call_chunks) {
 		bh_pool_release(&channel->call_pool, s->call_first, s->call_chunks);
 		s->call_chunks = 0;
@@ -69,12 +70,6 @@ static inline void give_back(struct bh_channel *channel, uint32_t slot)
 	}
 	bh_fetch_or(&channel->lanes[lane].free, 1ull << bit);
 	bh_room_freed(channel);
-}
-
-void bh_slot_release(struct bh_channel *channel, uint32_t slot)
-{
-	bh_store_relaxed(&channel->slots[slot].ticket, BH_TICKET_NONE);
-	give_back(channel, slot);
 }
 
 int bh_slot_reclaim(struct bh_channel *channel, uint32_t slot, uint64_t ticket)
@@ -91,7 +86,7 @@ int bh_slot_reclaim(struct bh_channel *channel, uint32_t slot, uint64_t ticket)
 		if (late && !(bh_load_relaxed(&s->fate) & BH_FATE_VIOLATED))
 			bh_count_owned(&s->late);
 		bh_sub_fetch(&channel->abandoned_count, 1u);
-		give_back(channel, slot);
+		bh_slot_release(channel, slot);
 	}
 	return 1;
 }

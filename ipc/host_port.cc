@@ -27,6 +27,12 @@ namespace {
 
 constexpr size_t kRecentSlots = 4;
 constexpr uint32_t kPollsPerLook = 32;  // at the clock
+// A host whose caller is near and calls again at once looks closely and without the clock: 0.3 us.
+// Not longer: between CPUs that are far from each other a close look takes the line from its
+// writer.
+constexpr uint32_t kClosePolls = 40;
+constexpr uint32_t kClosePollNs = 8;
+constexpr uint32_t kPollsPerOther = 4;  // a look at another slot
 // Between two looks at the clock a spinner needs well below a microsecond. More means that it lost
 // its CPU.
 constexpr uint64_t kPreemptedNs = 100'000;
@@ -125,6 +131,7 @@ struct HostPort::State {
   bool PollOthers(Worker& worker, uint32_t* slot, uint64_t* ticket);
   bool Poll(Worker& worker, uint32_t* slot, uint64_t* ticket);
   bool Scan(Worker& worker, uint32_t* slot, uint64_t* ticket);
+  bool PollClosely(uint32_t w, uint32_t* slot, uint64_t* ticket);
   bool Spin(Worker& worker, uint64_t started_ns, uint64_t until_ns, uint32_t* slot,
             uint64_t* ticket);
   bool Wait(uint32_t w, uint64_t until_ns, uint32_t* slot, uint64_t* ticket);
@@ -195,6 +202,22 @@ bool HostPort::State::Scan(Worker& worker, uint32_t* slot, uint64_t* ticket) {
       *slot = candidate;
       return true;
     }
+  }
+  return false;
+}
+
+// Before the first look at the clock, which a caller who calls again at once would wait for.
+bool HostPort::State::PollClosely(uint32_t w, uint32_t* slot, uint64_t* ticket) {
+  if (CallerIsHere(w)) return false;
+  Worker& worker = workers[w];
+  const uint32_t polls = std::min(worker.spin.budget_ns() / kClosePollNs, kClosePolls);
+  for (uint32_t i = 0; i < polls; ++i) {
+    if (PollRecent(worker, slot, ticket) ||
+        (i % kPollsPerOther == 0 && PollOthers(worker, slot, ticket))) {
+      worker.spin.LearnPaid();
+      return true;
+    }
+    bh_cpu_pace();
   }
   return false;
 }
@@ -366,6 +389,7 @@ std::optional<TakenCall> HostPort::Take(uint32_t worker, uint64_t until_ns) {
   for (;;) {
     if (state.stopping() || (!state.Poll(mine, &call.slot, &call.ticket) &&
                              !state.Scan(mine, &call.slot, &call.ticket) &&
+                             !state.PollClosely(worker, &call.slot, &call.ticket) &&
                              !state.Wait(worker, until_ns, &call.slot, &call.ticket))) {
       taken.reset();
       return taken;
@@ -381,7 +405,7 @@ std::optional<TakenCall> HostPort::Take(uint32_t worker, uint64_t until_ns) {
     call.args_bytes = line.args_bytes;
     call.flags = line.flags;
     call.descriptor_waits = (line.flags & BH_CALL_HAS_DESCRIPTOR) != 0;
-    if (line.args_bytes > BH_INLINE_BYTES) {
+    if (BH_CHECKED && line.args_bytes > BH_INLINE_BYTES) {
       mine.malformed.fetch_add(1, std::memory_order_relaxed);
       Decline(call);
       continue;

@@ -6,9 +6,11 @@
 #ifndef BULKHEAD_BENCH_PEER_H_
 #define BULKHEAD_BENCH_PEER_H_
 
+#include <signal.h>
 #include <sys/types.h>
 
 #include <cstdint>
+#include <cstring>
 #include <memory>
 
 #include "absl/status/statusor.h"
@@ -56,6 +58,17 @@ class Peer {
   // `work_ns` before it answers.
   void Enter(Mode mode, int cpu, uint64_t work_ns);
   Page& page() { return *page_; }
+  // One round trip of the raw line.
+  void Raw(uint8_t (&payload)[48]) {
+    const uint64_t sequence = page_->call.sequence + 1;
+    std::memcpy(page_->call.payload, payload, sizeof(payload));
+    bh_store_release(&page_->call.sequence, sequence);
+    while (bh_load_acquire(&page_->reply.sequence) != sequence) bh_cpu_relax();
+    std::memcpy(payload, page_->reply.payload, sizeof(payload));
+  }
+  // Takes its CPU away from the peer, and gives it back: where there are two, one must not spin.
+  void Halt() { kill(pid_, SIGSTOP); }
+  void Resume() { kill(pid_, SIGCONT); }
   // One call through the channel of the mode; not 0: it ended as it should.
   bool Call(Mode mode, const uint8_t* arguments);
 

@@ -62,13 +62,19 @@ absl::StatusOr<std::unique_ptr<NotificationReader>> NotificationReader::Attach(
       header.bytes != bytes) {
     return absl::InvalidArgumentError("notification region: its header contradicts its size");
   }
-  // The word is whatever the host before us left there.
+  // The words are whatever the host before us left there; one that knew no `told` left an old one.
   uint64_t position = view.Read();
   if (position - header.accepted > header.written - header.accepted) position = header.accepted;
-  view.StoreRead(position);
+  if (view.Told() - position <= header.written - position) position = view.Told();
   bh_store_relaxed(view.SleepWord(), 0u);
   return std::unique_ptr<NotificationReader>(
       new NotificationReader(std::move(view), transport, position));
+}
+
+void NotificationReader::GoOnAt(uint64_t position) {
+  next_ = position;
+  view_.StoreTold(position);
+  GiveBack(position);
 }
 
 size_t NotificationReader::Copy(absl::Span<Notification> batch) {
@@ -89,10 +95,7 @@ size_t NotificationReader::Read(absl::Span<Notification> batch, uint64_t until_n
   for (;;) {
     if (stop_.load(std::memory_order_relaxed)) return 0;
     // Where a host before us lied, and began where we do not, its word may have been believed.
-    if (view_.IsWrittenOver(next_)) {
-      next_ = view_.Accepted();
-      view_.StoreRead(next_);
-    }
+    if (view_.IsWrittenOver(next_)) GoOnAt(view_.Accepted());
     if (const size_t count = Copy(batch); count != 0 || until_ns == 0) return count;
     // Announce, fence, look again. The shim publishes, fences, and looks for the announcement:
     // either it sees ours, or we see its entry. Stop does the same with its flag.

@@ -3,8 +3,10 @@
 // NotificationReader: a host's end of the notification ring.
 //
 //   read      copies as many as there are, up to a batch; sleeps while there are none
-//   release   gives back the room of those up to one. Before the driver sees it: a driver that
-//             crashes over a notification is not given it again
+//   release   notes that those up to one are the driver's. Before the driver sees it: a driver that
+//             crashes over a notification is not given it again. Their room is given back some
+//             at a time, and with the last of what was copied: a shim that has no room looks
+//             there again and again, and each store would wait for the line
 //
 // The ring outlives hosts. A reader goes on where the one before it said that it was, if that can
 // be true, else where the shim last believed it to be; the numbers tell what is missing.
@@ -56,7 +58,11 @@ class NotificationReader {
 
   // How many it copied; 0 when there was none until until_ns (0: never sleeps), or after Stop.
   size_t Read(absl::Span<Notification> batch, uint64_t until_ns);
-  void Release(const Notification& last) { view_.StoreRead(last.position() + 1); }
+  void Release(const Notification& last) {
+    const uint64_t told = last.position() + 1;
+    view_.StoreTold(told);
+    if (told == next_ || told - given_back_ >= kGivenBackAtOnce) GiveBack(told);
+  }
   void Stop();
 
   // By cause, as the shim has counted since the ring was made.
@@ -64,12 +70,22 @@ class NotificationReader {
 
  private:
   NotificationReader(NotificationView view, HostTransport* transport, uint64_t position)
-      : view_(std::move(view)), transport_(transport), next_(position) {}
+      : view_(std::move(view)), transport_(transport) {
+    GoOnAt(position);
+  }
+  static constexpr uint64_t kGivenBackAtOnce = 16;
+
   size_t Copy(absl::Span<Notification> batch);
+  void GoOnAt(uint64_t position);
+  void GiveBack(uint64_t position) {
+    given_back_ = position;
+    view_.StoreRead(position);
+  }
 
   NotificationView view_;
   HostTransport* const transport_;
-  uint64_t next_;  // position
+  uint64_t next_ = 0;  // positions
+  uint64_t given_back_ = 0;
   std::atomic<bool> stop_{false};
 };
 

@@ -65,6 +65,9 @@ class NotificationView {
   uint64_t Read() const { return bh_load_relaxed(&words_->read); }
   // Release: the shim may write over what was copied before.
   void StoreRead(uint64_t position) { bh_store_release(&words_->read, position); }
+  uint64_t Told() const { return bh_load_relaxed(&words_->told); }
+  // Release: it is there before the driver is.
+  void StoreTold(uint64_t position) { bh_store_release(&words_->told, position); }
   uint32_t* SleepWord() { return &words_->sleeping; }
 
  private:

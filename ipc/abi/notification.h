@@ -7,7 +7,7 @@
  *   notification region   written by the shim only; the host maps it read-only
  *     header page | entry [entries]
  *   reply region, in the room behind the worker lines
- *     reader line | sleep line
+ *     reader line | sleep line | told line
  *
  * Two counts. A position counts the entries that were put into the ring; entry p lies in place
  * p % entries. A number counts what happened, those that found no room included: where numbers
@@ -161,9 +161,10 @@ BH_ASSERT_OFFSET(struct bh_notification_header, written, 64);
 BH_ASSERT_TRIVIAL(struct bh_notification_header);
 
 /*
- * In the reply region. `read` changes all the time while the host reads, and the shim seldom looks
- * at it; `sleeping` seldom changes, and the shim looks at it each time: a pair of lines for each,
- * as processors fetch them.
+ * In the reply region. `read` changes now and then while the host reads, and a shim whose ring is
+ * full looks at it each time; `sleeping` seldom changes, and the shim always looks at it; `told`
+ * changes with each entry, and no shim ever looks at it. A pair of lines for each, as processors
+ * fetch them.
  */
 struct bh_notification_reader {
 	/* host writes, shim reads */
@@ -173,9 +174,16 @@ struct bh_notification_reader {
 	 * it. Futex word. */
 	uint32_t sleeping;
 	uint32_t reserved1[31];
+	/*
+	 * Host writes, the next host reads, and believes it where it can be: what stands before
+	 * this position was given to the driver, which may have died of it. Not behind `read`.
+	 */
+	uint64_t told;
+	uint64_t reserved2[15];
 };
-BH_ASSERT_SIZE(struct bh_notification_reader, 4 * BH_CACHE_LINE);
+BH_ASSERT_SIZE(struct bh_notification_reader, 6 * BH_CACHE_LINE);
 BH_ASSERT_OFFSET(struct bh_notification_reader, sleeping, 128);
+BH_ASSERT_OFFSET(struct bh_notification_reader, told, 256);
 BH_ASSERT_TRIVIAL(struct bh_notification_reader);
 
 #define BH_NOTIFICATION_READER_OFFSET 2048u

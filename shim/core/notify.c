@@ -14,6 +14,9 @@
  */
 #include "shim/core/internal.h"
 
+/* Notifications that are put into the ring under one taking of its lock. */
+#define AT_ONCE 32u
+
 static struct bh_notification_header *header_of(const struct bh_ring *ring)
 {
 	return (void *)ring->region;
@@ -130,6 +133,17 @@ static void put(struct bh_ring *ring, const struct bh_notification *n)
 	size_t text2 = text_room(n->text2_bytes, n->text_bytes);
 	uint64_t lost = lost_sum(ring);
 
+	/* From the end to the beginning: the reader polls line 0, and would fetch it twice. */
+	if (text2)
+		bh_copy(entry->text + text, n->text2, text2);
+	if (text)
+		bh_copy(entry->text, n->text, text);
+	bh_copy_words(entry->body, &n->body, sizeof(entry->body));
+	entry->kind = (uint16_t)n->kind;
+	entry->flags = (uint16_t)((text < n->text_bytes ? BH_NOTIFICATION_TEXT_CUT : 0) |
+				  (text2 < n->text2_bytes ? BH_NOTIFICATION_TEXT2_CUT : 0));
+	entry->text_bytes = (uint16_t)text;
+	entry->text2_bytes = (uint16_t)text2;
 	entry->number = ring->written + 1 + lost;
 	entry->missed = lost - ring->lost_at_last;
 	entry->time_ns = n->time_ns;
@@ -139,16 +153,6 @@ static void put(struct bh_ring *ring, const struct bh_notification *n)
 	entry->parent = n->parent;
 	entry->uid = n->uid;
 	entry->gid = n->gid;
-	entry->kind = (uint16_t)n->kind;
-	entry->flags = (uint16_t)((text < n->text_bytes ? BH_NOTIFICATION_TEXT_CUT : 0) |
-				  (text2 < n->text2_bytes ? BH_NOTIFICATION_TEXT2_CUT : 0));
-	entry->text_bytes = (uint16_t)text;
-	entry->text2_bytes = (uint16_t)text2;
-	bh_copy(entry->body, &n->body, sizeof(entry->body));
-	if (text)
-		bh_copy(entry->text, n->text, text);
-	if (text2)
-		bh_copy(entry->text + text, n->text2, text2);
 	ring->lost_at_last = lost;
 	ring->written++;
 	/* In this order: a host that has read it may die at once, and the next one believes no word
@@ -203,6 +207,39 @@ void bh_notify(struct bh_channel *channel, const struct bh_notification *notific
 		wake_reader(channel);
 }
 
+/* Not 0: some of them are in the ring. */
+static int put_some(struct bh_channel *channel, const struct bh_notification *notifications,
+		    size_t count)
+{
+	struct bh_ring *ring = &channel->ring;
+	unsigned long flags;
+	int there = 0;
+	size_t i;
+
+	flags = bh_lock_take_quiet(&ring->lock);
+	for (i = 0; i < count; i++)
+		if (wants(channel, notifications[i].kind))
+			there |= put_or_lose(channel, ring, &notifications[i]);
+	bh_lock_drop_quiet(&ring->lock, flags);
+	return there;
+}
+
+void bh_notify_many(struct bh_channel *channel, const struct bh_notification *notifications,
+		    size_t count)
+{
+	size_t done = 0, some;
+	int there = 0;
+
+	if (!bh_load_relaxed(&channel->ring.kinds))
+		return;
+	for (; done < count; done += some) {
+		some = count - done < AT_ONCE ? count - done : AT_ONCE;
+		there |= put_some(channel, notifications + done, some);
+	}
+	if (there)
+		wake_reader(channel);
+}
+
 int bh_shim_wants_notification(const struct bh_shim *shim, uint32_t kind)
 {
 	uint32_t i;
@@ -219,6 +256,15 @@ void bh_shim_notify(const struct bh_shim *shim, const struct bh_notification *no
 
 	for (i = 0; i < shim->channel_count; i++)
 		bh_notify(shim->channels[i], notification);
+}
+
+void bh_shim_notify_many(const struct bh_shim *shim, const struct bh_notification *notifications,
+			 size_t count)
+{
+	uint32_t i;
+
+	for (i = 0; i < shim->channel_count; i++)
+		bh_notify_many(shim->channels[i], notifications, count);
 }
 
 void bh_ring_statistics(struct bh_channel *channel, struct bh_statistics *statistics)

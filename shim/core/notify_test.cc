@@ -271,6 +271,33 @@ TEST_F(CoreNotify, WakesOnlyAReaderThatSleeps)
 	EXPECT_EQ(*word, 0u);
 }
 
+TEST_F(CoreNotify, TellsManyAndWakesOnce)
+{
+	std::array<bh_notification, 40> many{};
+	for (uint32_t i = 0; i < many.size(); i++) {
+		many[i].kind = i % 4 == 3 ? BH_NOTIFY_PROCESS_EXITED : BH_NOTIFY_PROCESS_CREATED;
+		many[i].pid = i;
+	}
+	bh_store_relaxed(&ring.Reader()->sleeping, 1u);
+	bh_notify_many(ring.channel.c, many.data(), many.size());
+	EXPECT_EQ(platform.wakes.size(), 1u);
+	for (uint32_t i = 0; i < many.size(); i++) {
+		if (i % 4 == 3)
+			continue; // nobody wants it
+		ASSERT_TRUE(ring.Read(&entry));
+		EXPECT_EQ(entry.pid, i);
+	}
+	EXPECT_FALSE(ring.Read(&entry));
+
+	bh_store_relaxed(&ring.Reader()->sleeping, 1u);
+	bh_notify_many(ring.channel.c, &many[3], 1);
+	bh_notify_many(ring.channel.c, many.data(), 0);
+	bh_channel_set_notifications(ring.channel.c, 0);
+	bh_notify_many(ring.channel.c, many.data(), many.size());
+	EXPECT_EQ(platform.wakes.size(), 1u);
+	EXPECT_EQ(ring.channel.Statistics().notified, 30u);
+}
+
 TEST_F(CoreNotify, GoesOnWhereADeadShimStopped)
 {
 	ASSERT_EQ(bh_channel_begin_generation(ring.channel.c, 1), 0);

@@ -55,6 +55,11 @@ void EmbeddedShim::Notify(const bh_notification& notification) {
   bh_shim_notify(stack_.load(std::memory_order_acquire), &notification);
 }
 
+void EmbeddedShim::Notify(absl::Span<const bh_notification> notifications) {
+  bh_shim_notify_many(stack_.load(std::memory_order_acquire), notifications.data(),
+                      notifications.size());
+}
+
 bool EmbeddedShim::WantsNotification(uint32_t kind) const {
   return bh_shim_wants_notification(stack_.load(std::memory_order_acquire), kind) != 0;
 }

@@ -34,6 +34,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "ipc/channel_memory.h"
 #include "ipc/monotonic.h"
 #include "ipc/shim_link.h"
@@ -81,6 +82,8 @@ class EmbeddedShim final : public ShimLink {
   // Tells every driver that wants to know, and never waits: what finds no room is counted as lost.
   // Not about excluded processes: the caller looks. Texts need to last for the call only.
   void Notify(const bh_notification& notification);
+  // Several, in this order: cheaper than one by one.
+  void Notify(absl::Span<const bh_notification> notifications);
   // Whether anybody does: to be asked before one is put together.
   bool WantsNotification(uint32_t kind) const;
 

@@ -11,7 +11,7 @@
  *   the reader does not sleep though an entry is there for it
  *   what was written and not told was in some reader's hand when it died: one for each death
  *
- * With LIAR a reader that dies may leave any word behind; then its successor may be told again or
+ * With LIAR a reader that dies may leave any words behind; then its successor may be told again or
  * miss what it lied about, but must not stand still.
  *
  * A step makes one access to shared memory. The fences are modelled by stores that wait: where one
@@ -34,7 +34,7 @@
 /* Shared memory. */
 byte published[ENTRIES]; /* position + 1 */
 byte number[ENTRIES];    /* the entry's contents */
-byte header_written, header_accepted, read_word;
+byte header_written, header_accepted, read_word, told_word;
 bool sleeping;
 /* A store that waits: the shim's of `published`, the reader's of `sleeping`. */
 bool published_waits, sleeping_waits;
@@ -122,6 +122,14 @@ alive:
 	:: AHEAD(next, given) > AHEAD(counted, given) -> next = given
 	:: else
 	fi;
+#ifndef NOT_TOLD
+	contents = told_word;
+	if
+	:: AHEAD(contents, next) <= AHEAD(counted, next) -> next = contents
+	:: else
+	fi;
+#endif
+	told_word = next;
 	read_word = next;
 	sleeping = false;
 	do
@@ -134,6 +142,7 @@ alive:
 			if
 			:: contents > 0 && contents <= WORDS / 2 ->
 				next = header_accepted;
+				told_word = next;
 				read_word = next
 			:: else
 			fi
@@ -143,6 +152,7 @@ alive:
 		if
 		:: there ->
 #ifdef RELEASES_FIRST
+			told_word = next + 1;
 			read_word = next + 1;
 			MAY_DIE;
 			contents = number[PLACE(next)];
@@ -150,7 +160,12 @@ alive:
 			contents = number[PLACE(next)];
 #ifndef TELLS_FIRST
 			MAY_DIE;
-			read_word = next + 1;
+			told_word = next + 1;
+			/* Room is given back now, or some entries later. */
+			if
+			:: MAY_DIE; read_word = next + 1
+			:: skip
+			fi;
 #endif
 			MAY_DIE;
 #endif
@@ -161,10 +176,16 @@ alive:
 			}
 #ifdef TELLS_FIRST
 			MAY_DIE;
+			told_word = next + 1;
 			read_word = next + 1;
 #endif
 			next++
 		:: else ->
+			/* The last of a batch gives all room back. */
+			if
+			:: read_word != next -> read_word = next
+			:: else
+			fi;
 #ifdef NO_FENCE_BEFORE_SLEEP
 			sleeping_waits = true;
 #else
@@ -203,6 +224,7 @@ dead:
 	:: skip
 	:: select (contents : 0 .. HAPPEN + 1); read_word = contents
 	:: read_word = WORDS - 1
+	:: select (contents : 0 .. HAPPEN + 1); told_word = contents
 	fi;
 #endif
 	goto alive

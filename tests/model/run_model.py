@@ -64,6 +64,7 @@ MUTATIONS = {
     "ring": [
         ("PUBLISHED_BEFORE_COUNTED", "LIVES=2", "told_twice"),
         ("TELLS_FIRST", "LIVES=2", "told_twice"),
+        ("NOT_TOLD", "LIVES=2", "told_twice"),
         ("RELEASES_FIRST", "LIVES=2", "told_twice"),
         ("NO_FENCE_IN_NOTIFY", "LIVES=1", "lost_wake_up"),
         ("NO_FENCE_BEFORE_SLEEP", "LIVES=1", "lost_wake_up"),

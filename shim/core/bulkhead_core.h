@@ -292,7 +292,7 @@ struct bh_call {
 	uint32_t callback;
 	uint32_t args_bytes;
 	uint8_t args[BH_INLINE_BYTES];
-	const void *payload; /* private memory, or NULL */
+	const void *payload; /* private memory, a loan, or NULL */
 	size_t payload_bytes;
 	size_t reply_capacity; /* room for an answer beyond the line; 0 for deciding calls */
 	void *reply_payload;   /* where that answer is copied: reply_capacity bytes, or NULL */
@@ -340,6 +340,18 @@ struct bh_call {
 	struct bh_call
 		*next; /* the caller's while the call is pending: e.g. a list of parked calls */
 };
+
+/*
+ * Lends `bytes` of the channel's call pool to a caller, who fills them and makes them the payload of
+ * one call, whole: payload is the loan, payload_bytes what was lent. The host reads them where they
+ * are; other channels of the stack get a copy. The call's end gives the room back, or, where the
+ * host has not answered, that host's end. NULL when there is no room, or nothing is asked for.
+ *
+ * To be given back by bh_loan_drop() when no call was started with it. Who calls while the loan is
+ * being filled waits for room no longer than its deadline, as always.
+ */
+void *bh_loan_take(struct bh_channel *channel, size_t bytes);
+void bh_loan_drop(struct bh_channel *channel, const void *loan, size_t bytes);
 
 /* What to wait for before the next step. */
 struct bh_wait {

@@ -80,6 +80,8 @@ static void finish(struct bh_call *call, uint32_t outcome, uint64_t now_ns)
 	call->state = BH_CALL_ENDED;
 	call->ended_ns = now_ns;
 	call->outcome = outcome;
+	if (call->payload)
+		bh_loan_end(call);
 }
 
 static void end_visit(struct bh_call *call, uint32_t outcome, uint32_t verdict, uint64_t now_ns)
@@ -265,8 +267,20 @@ static int answered(const struct bh_call *call)
 	       call->ticket;
 }
 
+static void release(struct bh_call *call)
+{
+	bh_loan_to_call(call, &call->channel->slots[call->slot]);
+	bh_slot_release(call->channel, call->slot);
+}
+
 static BH_COLD void abandon(struct bh_call *call, int violated)
 {
+	/* A call that has missed its deadline is issued no more; one whose host broke the protocol
+	 * may be. */
+	if (violated)
+		bh_loan_to_call(call, &call->channel->slots[call->slot]);
+	else
+		bh_loan_stays(call);
 	/* First the queue of suspects must know: a slot that comes back lets the next one go. */
 	bh_suspect_abandoned(call);
 	bh_slot_abandon(call->channel, call->slot, call->ticket, violated);
@@ -342,7 +356,7 @@ static void take_answer(struct bh_call *call, uint64_t now_ns)
 		return;
 	}
 	if (bh_unlikely(copy.status == BH_REPLY_DECLINED)) {
-		bh_slot_release(channel, call->slot);
+		release(call);
 		end_by_policy(call, BH_REASON_ABSENT, 1, now_ns);
 		return;
 	}
@@ -357,7 +371,7 @@ static void take_answer(struct bh_call *call, uint64_t now_ns)
 	bh_count_owned(&s->answered);
 	if (verdict.verdict == BH_VERDICT_DENY)
 		bh_count_owned(&s->denied);
-	bh_slot_release(channel, call->slot);
+	release(call);
 	if (bh_unlikely(verdict.cacheability == BH_CACHE_OBJECT))
 		bh_cache_store(&channel->cache, call, call->content_version, verdict.verdict);
 	end_visit(call, BH_OUTCOME_ANSWERED, verdict.verdict, now_ns);
@@ -368,7 +382,7 @@ static BH_COLD void lose_host(struct bh_call *call, uint64_t now_ns)
 	struct bh_slot *s = &call->channel->slots[call->slot];
 	uint32_t fate = bh_load_relaxed(&s->fate);
 
-	bh_slot_release(call->channel, call->slot);
+	release(call);
 	charge(call, fate, now_ns);
 }
 

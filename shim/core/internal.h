@@ -263,6 +263,27 @@ void bh_pool_release(struct bh_pool *pool, uint32_t first, uint32_t chunks);
 /* Whether it would fit into an empty pool. */
 int bh_pool_fits(const struct bh_pool *pool, uint64_t chunks);
 
+static inline uint64_t bh_chunks_for(uint64_t bytes)
+{
+	return bytes / BH_POOL_CHUNK_BYTES + (bytes % BH_POOL_CHUNK_BYTES != 0);
+}
+
+/* loan.c */
+/* Whether it stands in the channel's call pool. REQUIRES: it is not NULL. */
+int bh_loan_is_of(const struct bh_channel *channel, const void *payload);
+/* The slot owns it. REQUIRES: it is of the call's channel. */
+void bh_loan_to_slot(const struct bh_call *call, struct bh_slot *s);
+/* The call has it back, if the slot has it. Before the slot is released. */
+static inline void bh_loan_to_call(const struct bh_call *call, struct bh_slot *s)
+{
+	if (s->call_chunks && bh_loan_is_of(call->channel, call->payload))
+		s->call_chunks = 0;
+}
+/* The slot keeps it; the call has no payload any more. */
+void bh_loan_stays(struct bh_call *call);
+/* The call has ended: gives back what it has. */
+void bh_loan_end(struct bh_call *call);
+
 /* policy.c */
 /* enum bh_verdict, or 0: hold. `final`: there is nothing to hold for. */
 uint32_t bh_policy_decide(struct bh_channel *channel, const struct bh_call *call, uint32_t reason,

@@ -2,12 +2,8 @@
 /* Giving a call to a host: a slot, room for payloads, the lines, the ticket, the wake. */
 #include "shim/core/internal.h"
 
-static uint64_t chunks_for(uint64_t bytes)
-{
-	return bytes / BH_POOL_CHUNK_BYTES + (bytes % BH_POOL_CHUNK_BYTES != 0);
-}
-
 struct room {
+	int loaned; /* the payload stands in the pool already */
 	uint32_t call_chunks;
 	uint32_t reply_chunks;
 };
@@ -19,13 +15,17 @@ struct room {
 static enum bh_issue_result look_for_room(const struct bh_call *call, struct room *room)
 {
 	const struct bh_channel *channel = call->channel;
-	uint64_t call_chunks = call->payload ? chunks_for(call->payload_bytes) : 0;
-	uint64_t reply_chunks = chunks_for(call->reply_capacity);
+	uint64_t reply_chunks = bh_chunks_for(call->reply_capacity);
+	uint64_t call_chunks = 0;
 
 	room->call_chunks = 0;
 	room->reply_chunks = 0;
-	if (!(call_chunks | reply_chunks))
+	room->loaned = 0;
+	if (!call->payload && !reply_chunks)
 		return BH_ISSUE_DONE;
+	room->loaned = call->payload && bh_loan_is_of(channel, call->payload);
+	if (call->payload && !room->loaned)
+		call_chunks = bh_chunks_for(call->payload_bytes);
 	if (!bh_pool_fits(&channel->call_pool, call_chunks) ||
 	    !bh_pool_fits(&channel->reply_pool, reply_chunks))
 		return BH_ISSUE_NEVER_FITS;
@@ -44,6 +44,8 @@ static enum bh_issue_result lend(const struct bh_call *call, const struct room *
 	struct bh_channel *channel = call->channel;
 	uint32_t first;
 
+	if (room->loaned)
+		bh_loan_to_slot(call, s);
 	if (room->call_chunks) {
 		first = bh_pool_acquire(&channel->call_pool, room->call_chunks, call->lane,
 					channel->geometry.lanes);
@@ -89,9 +91,10 @@ static void fill(struct bh_call *call, const struct bh_slot *s, struct bh_call_s
 		flags |= BH_CALL_HAS_PAYLOAD;
 		shared->payload_offset = (uint64_t)s->call_first * BH_POOL_CHUNK_BYTES;
 		shared->payload_bytes = call->payload_bytes;
-		bh_copy(channel->call_region + bh_call_pool_offset(&channel->geometry) +
-				shared->payload_offset,
-			call->payload, call->payload_bytes);
+		if (!bh_loan_is_of(channel, call->payload))
+			bh_copy(channel->call_region + bh_call_pool_offset(&channel->geometry) +
+					shared->payload_offset,
+				call->payload, call->payload_bytes);
 	}
 	shared->reply_offset = (uint64_t)s->reply_first * BH_POOL_CHUNK_BYTES;
 	shared->reply_capacity = s->reply_chunks ? call->reply_capacity : 0;
@@ -182,6 +185,7 @@ enum bh_issue_result bh_issue(struct bh_call *call, uint32_t generation)
 	return BH_ISSUE_DONE;
 
 give_back:
+	bh_loan_to_call(call, s);
 	bh_slot_release(channel, slot);
 	return result;
 }

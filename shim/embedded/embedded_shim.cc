@@ -51,6 +51,24 @@ void EmbeddedShim::Call(bh_call* call, uint64_t now_ns) {
   bh_call_run_at(stack_.load(std::memory_order_acquire), call, now_ns);
 }
 
+absl::StatusOr<PayloadLoan> EmbeddedShim::Lend(ChannelId channel, size_t bytes) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  absl::StatusOr<Entry*> entry = FindLocked(channel);
+  if (!entry.ok()) return entry.status();
+  const size_t pool = size_t{(*entry)->memory.geometry().call_chunks} * size_t{BH_POOL_CHUNK_BYTES};
+  if (bytes == 0 || bytes > pool) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("channel ", channel, " lends 1 to ", pool, " bytes, not ", bytes));
+  }
+  bh_channel* core = (*entry)->channel->core();
+  void* memory = bh_loan_take(core, bytes);
+  if (memory == nullptr) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("channel ", channel, " has no room for ", bytes, " bytes now"));
+  }
+  return PayloadLoan(core, memory, bytes);
+}
+
 void EmbeddedShim::Notify(const bh_notification& notification) {
   bh_shim_notify(stack_.load(std::memory_order_acquire), &notification);
 }

@@ -42,6 +42,7 @@
 #include "shim/embedded/event_queue.h"
 #include "shim/embedded/exclusion_table.h"
 #include "shim/embedded/file_request.h"
+#include "shim/embedded/payload_loan.h"
 #include "shim/embedded/user_channel.h"
 #include "shim/embedded/user_platform.h"
 
@@ -78,6 +79,9 @@ class EmbeddedShim final : public ShimLink {
   // Not for excluded processes: the caller looks. `now_ns`: what MonotonicCoarseNs() has just said.
   void Call(bh_call* call, uint64_t now_ns);
   void Call(bh_call* call) { Call(call, MonotonicCoarseNs()); }
+  // Room for the payload of one such call, to be filled in place: it is not copied then.
+  // ResourceExhausted: there is none now.
+  absl::StatusOr<PayloadLoan> Lend(ChannelId channel, size_t bytes);
 
   // Tells every driver that wants to know, and never waits: what finds no room is counted as lost.
   // Not about excluded processes: the caller looks. Texts need to last for the call only.

@@ -19,7 +19,9 @@
 #include "bench/ipc_hog.h"
 #include "bench/ipc_lifetime.h"
 #include "bench/ipc_page.h"
+#include "bench/ipc_payload.h"
 #include "bench/ipc_scaling.h"
+#include "bench/ipc_stream.h"
 #include "bench/peers/comparison.h"
 #include "bench/peers/comparison_report.h"
 #include "host/report/atomic_file.h"
@@ -40,6 +42,10 @@ struct Options {
 
 absl::Status Measure(const Options& options, Report& report) {
   absl::Status status = MeasureFloors(options.units, !options.unlimited, report);
+  if (!status.ok()) return status;
+  status = MeasurePayloads(options.units, !options.unlimited, report);
+  if (!status.ok()) return status;
+  status = MeasureStreams(options.units, !options.unlimited, report);
   if (!status.ok()) return status;
   absl::StatusOr<ComparisonResult> comparison = Compare(PeerKinds(), options.units);
   if (!comparison.ok()) return comparison.status();

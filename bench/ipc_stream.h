@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A one-way stream of notifications beside raw queues that carry 64 bytes a message, in the same
+// rounds: written in batches beside a queue that publishes in batches, and one by one beside a
+// queue with a flag in each slot. The writer of notifications never waits; what finds no room is
+// lost, and counted: a rate is what arrives. Further queues say what each thing costs that a ring
+// has and the raw ones have not.
+//
+// Rounds, probes and distances are ipc_floor.h's.
+#ifndef BULKHEAD_BENCH_IPC_STREAM_H_
+#define BULKHEAD_BENCH_IPC_STREAM_H_
+
+#include "absl/status/status.h"
+#include "host/report/report.h"
+
+namespace bulkhead {
+
+// Adds its figures to the report; without limits when not `limited`. REQUIRES: two CPUs.
+absl::Status MeasureStreams(int rounds, bool limited, Report& report);
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_BENCH_IPC_STREAM_H_

@@ -401,6 +401,9 @@ std::optional<TakenCall> HostPort::Take(uint32_t worker, uint64_t until_ns) {
       mine.recent[0] = call.slot;
     }
     const CallLine line = state.view.CopyCall(call.slot);
+    if ((line.flags & BH_CALL_HAS_PAYLOAD) != 0) {
+      state.view.PrefetchPayload(call.slot, state.call_pool_bytes);
+    }
     call.callback = line.callback;
     call.args_bytes = line.args_bytes;
     call.flags = line.flags;

@@ -84,7 +84,7 @@ struct bh_call_slot {
 	uint16_t callback;   /* enum bh_callback */
 	uint16_t args_bytes; /* 0 .. BH_INLINE_BYTES */
 	uint16_t flags;      /* enum bh_call_flags */
-	uint16_t reserved0;
+	uint16_t ahead;      /* with a payload: its first chunk, to be fetched ahead of line 1 */
 	uint8_t args[BH_INLINE_BYTES];
 	/* line 1: shim writes, host reads */
 	uint64_t call_id;        /* the same through every reissue; for logs and records */

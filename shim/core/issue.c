@@ -89,6 +89,7 @@ static void fill(struct bh_call *call, const struct bh_slot *s, struct bh_call_s
 	shared->payload_bytes = 0;
 	if (s->call_chunks) {
 		flags |= BH_CALL_HAS_PAYLOAD;
+		shared->ahead = s->call_first;
 		shared->payload_offset = (uint64_t)s->call_first * BH_POOL_CHUNK_BYTES;
 		shared->payload_bytes = call->payload_bytes;
 		if (!bh_loan_is_of(channel, call->payload))

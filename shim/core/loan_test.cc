@@ -54,6 +54,7 @@ TEST_F(CoreLoan, IsReadWhereItWasFilled)
 	const bh_call_slot &slot = *channel.Call(call.slot);
 	EXPECT_TRUE(slot.flags & BH_CALL_HAS_PAYLOAD);
 	EXPECT_EQ(slot.payload_bytes, kPoolBytes);
+	EXPECT_EQ(size_t{slot.ahead} * BH_POOL_CHUNK_BYTES, slot.payload_offset);
 	EXPECT_EQ(Payload(channel, slot), loan);
 	EXPECT_EQ(*Payload(channel, slot), 'x');
 	EXPECT_FALSE(RoomIsBack());

@@ -41,17 +41,17 @@ struct Options {
 };
 
 absl::Status Measure(const Options& options, Report& report) {
+  const int rounds = (options.units + 3) / 4;
   absl::Status status = MeasureFloors(options.units, !options.unlimited, report);
   if (!status.ok()) return status;
-  status = MeasurePayloads(options.units, !options.unlimited, report);
+  status = MeasurePayloads(rounds, !options.unlimited, report);
   if (!status.ok()) return status;
-  status = MeasureStreams(options.units, !options.unlimited, report);
+  status = MeasureStreams(rounds, !options.unlimited, report);
   if (!status.ok()) return status;
   absl::StatusOr<ComparisonResult> comparison = Compare(PeerKinds(), options.units);
   if (!comparison.ok()) return comparison.status();
   absl::StatusOr<ComparisonResult> sizes = Compare(SizeKinds(), (options.units + 3) / 4);
   if (!sizes.ok()) return sizes.status();
-  const int rounds = (options.units + 3) / 4;
   absl::StatusOr<ScalingResult> scaling = MeasureScaling(rounds);
   if (!scaling.ok()) return scaling.status();
   AddComparison(*comparison, !options.unlimited, report);

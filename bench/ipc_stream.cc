@@ -226,12 +226,14 @@ std::vector<Lane> AllStreams() {
                           std::unique_ptr<Stream> stream) {
     all.push_back({name, beside, limit, std::move(stream)});
   };
-  add("stream_raw_batched", nullptr, 0, std::make_unique<RawStream<RawBatched>>());
+  add("stream_raw_batched", nullptr, 0, std::make_unique<RawStream<RawBatched<>>>());
   add("stream_raw_flagged", nullptr, 0, std::make_unique<RawStream<RawFlagged<>>>());
   add(kBatched, "stream_raw_batched", 0.8,
       std::make_unique<Notifications>(ring, kStreamBatch, true, true));
   add(kEach, "stream_raw_flagged", 0.8, std::make_unique<Notifications>(ring, 1, true, false));
   add(kFlood, nullptr, 0, std::make_unique<Notifications>(ring, 1, false, false));
+  add("stream_raw_batched_stride", "stream_raw_batched", 0,
+      std::make_unique<RawStream<RawBatched<2, 8>>>());
   add("stream_raw_two_lines", "stream_raw_flagged", 0,
       std::make_unique<RawStream<RawFlagged<2>>>());
   add("stream_raw_stride", "stream_raw_flagged", 0,

@@ -4,8 +4,12 @@
 // trust each other, never sleep, and lose nothing because the writer waits. 64 bytes a message.
 //
 //   RawBatched   two positions, each in its writer's cache and read seldom; published 64 at a time
-//   RawFlagged   a number in each slot says that it is there; each is published at once. Its
-//                parameters add what a ring of notifications has, one thing after the other
+//   RawFlagged   a number in each slot says that it is there; each is published at once
+//
+// Parameters add what a ring of notifications has, one thing after the other. kLines: that a
+// message fills; kStride: from one slot to the next, in lines; kLocked: a lock around each Push,
+// for more writers than one; kWakes: behind it the fence and the look at a word with which a reader
+// would announce that it sleeps.
 //
 // A message is made in its slot, and copied out of it. Memory is zeroed and shared; a Writer and a
 // Reader are private. Both start at message 1.
@@ -31,12 +35,18 @@ struct alignas(64) StreamMessage {
   }
 };
 
+template <size_t kStride>
+struct StreamSlot {
+  StreamMessage lines[kStride];
+};
+
+template <size_t kLines = 1, size_t kStride = kLines>
 class RawBatched {
  public:
   struct Memory {
     alignas(128) uint64_t written;
     alignas(128) uint64_t read;
-    alignas(128) StreamMessage slots[kStreamSlots];
+    alignas(128) StreamSlot<kStride> slots[kStreamSlots];
   };
 
   class Writer {
@@ -48,9 +58,9 @@ class RawBatched {
         read_ = bh_load_acquire(&memory_.read);
         if (number - read_ > kStreamSlots) bh_cpu_relax();
       }
-      StreamMessage& message = memory_.slots[number % kStreamSlots];
-      message.number = number;
-      message.Fill(number);
+      StreamMessage* lines = memory_.slots[number % kStreamSlots].lines;
+      lines[0].number = number;
+      for (size_t i = 0; i < kLines; ++i) lines[i].Fill(number);
       written_ = number;
       if (written_ % kStreamBatch == 0) Flush();
     }
@@ -70,29 +80,26 @@ class RawBatched {
         written_ = bh_load_acquire(&memory_.written);
         if (read_ == written_) return false;
       }
-      message = memory_.slots[++read_ % kStreamSlots];
+      const StreamMessage* lines = memory_.slots[++read_ % kStreamSlots].lines;
+      message = lines[0];
+      for (size_t j = 1; j < kLines; ++j) copies_[j] = lines[j];
       return true;
     }
 
    private:
     Memory& memory_;
     uint64_t written_ = 0, read_ = 0;
+    StreamMessage copies_[kLines];
   };
 };
 
-// kLines: that a message fills; kStride: from one slot to the next, in lines; kLocked: a lock
-// around each Push, for more writers than one; kWakes: behind it the fence and the look at a word
-// with which a reader would announce that it sleeps.
 template <size_t kLines = 1, size_t kStride = kLines, bool kLocked = false, bool kWakes = false>
 class RawFlagged {
  public:
-  struct Slot {
-    StreamMessage lines[kStride];  // the first number is stored last
-  };
   struct Memory {
     alignas(128) uint64_t read;
     alignas(128) uint32_t sleeping;
-    alignas(128) Slot slots[kStreamSlots];
+    alignas(128) StreamSlot<kStride> slots[kStreamSlots];  // the first number is stored last
   };
 
   class Writer {

@@ -263,8 +263,7 @@ void bh_shim_notify(const struct bh_shim *shim, const struct bh_notification *no
 void bh_notify(struct bh_channel *channel, const struct bh_notification *notification);
 /*
  * The same for several, in this order: the lock, the fence and the look for a sleeping reader once
- * for many. Each can be read as soon as it is in the ring; a reader that sleeps is woken behind the
- * last one.
+ * for many, which can be read together. A reader that sleeps is woken behind the last one.
  */
 void bh_shim_notify_many(const struct bh_shim *shim, const struct bh_notification *notifications,
 			 size_t count);

@@ -3,11 +3,12 @@
  * The writing side of the notification ring. See ipc/abi/notification.h.
  *
  * One short lock for each ring, and interrupts off under it in the kernel: a source may be an
- * interrupt. What is done under it is bounded, two loads of the host's memory and at most one entry
- * copied, and there is no wake in it. Producers that reserve a place each and fill it unlocked
- * would hold up the reader, or each other at the ring's end, whenever one of them is interrupted
- * between the two, and the sum of delivered and lost would not be exact at any one time. A lock
- * that is short is simpler, and as a producer's line it is the only thing that producers share.
+ * interrupt. What is done under it is bounded, two loads of the host's memory and one entry copied
+ * for each of AT_ONCE notifications at most, and there is no wake in it. Producers that reserve a
+ * place each and fill it unlocked would hold up the reader, or each other at the ring's end,
+ * whenever one of them is interrupted between the two, and the sum of delivered and lost would not
+ * be exact at any one time. A lock that is short is simpler, and as a producer's line it is the
+ * only thing that producers share.
  *
  * A sleeping reader is woken after the lock: it announces, fences, and looks at the next entry; we
  * publish, fence, and look for the announcement. One of the two sees the other.
@@ -155,10 +156,20 @@ static void put(struct bh_ring *ring, const struct bh_notification *n)
 	entry->gid = n->gid;
 	ring->lost_at_last = lost;
 	ring->written++;
-	/* In this order: a host that has read it may die at once, and the next one believes no word
-	 * that is ahead of this count. */
-	bh_store_relaxed(&header_of(ring)->written, ring->written);
-	bh_store_release(&entry->published, ring->written);
+}
+
+/* What was put behind `from`. */
+static void publish(struct bh_ring *ring, uint64_t from)
+{
+	while (from != ring->written) {
+		struct bh_notification_entry *entry = entry_at(ring, from);
+
+		from++;
+		/* In this order: a host that has read it may die at once, and the next one believes
+		 * no word that is ahead of this count. */
+		bh_store_relaxed(&header_of(ring)->written, from);
+		bh_store_release(&entry->published, from);
+	}
 }
 
 /* Not 0: it is in the ring. */
@@ -202,24 +213,32 @@ void bh_notify(struct bh_channel *channel, const struct bh_notification *notific
 		return;
 	flags = bh_lock_take_quiet(&ring->lock);
 	there = put_or_lose(channel, ring, notification);
+	publish(ring, ring->written - (uint64_t)there);
 	bh_lock_drop_quiet(&ring->lock, flags);
 	if (there)
 		wake_reader(channel);
 }
 
-/* Not 0: some of them are in the ring. */
+/*
+ * Not 0: some of them are in the ring. Published together: a reader that polls for the next one
+ * would take each line away in the middle of its writing.
+ */
 static int put_some(struct bh_channel *channel, const struct bh_notification *notifications,
 		    size_t count)
 {
 	struct bh_ring *ring = &channel->ring;
 	unsigned long flags;
-	int there = 0;
+	uint64_t before;
+	int there;
 	size_t i;
 
 	flags = bh_lock_take_quiet(&ring->lock);
+	before = ring->written;
 	for (i = 0; i < count; i++)
 		if (wants(channel, notifications[i].kind))
-			there |= put_or_lose(channel, ring, &notifications[i]);
+			put_or_lose(channel, ring, &notifications[i]);
+	publish(ring, before);
+	there = ring->written != before;
 	bh_lock_drop_quiet(&ring->lock, flags);
 	return there;
 }

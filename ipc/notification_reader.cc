@@ -90,20 +90,25 @@ size_t NotificationReader::Copy(absl::Span<Notification> batch) {
   return count;
 }
 
+// Where a host before us lied, and began where we do not, its word may have been believed. A ring
+// that holds a later entry in the very place where the shim believes us to be contradicts itself:
+// there is nothing to go on to, and until_ns holds.
+bool NotificationReader::IsLeftBehind() const {
+  return view_.IsWrittenOver(next_) && view_.Accepted() != next_;
+}
+
 size_t NotificationReader::Read(absl::Span<Notification> batch, uint64_t until_ns) {
   uint32_t* word = view_.SleepWord();
   for (;;) {
     if (stop_.load(std::memory_order_relaxed)) return 0;
-    // Where a host before us lied, and began where we do not, its word may have been believed.
-    if (view_.IsWrittenOver(next_)) GoOnAt(view_.Accepted());
+    if (IsLeftBehind()) GoOnAt(view_.Accepted());
     if (const size_t count = Copy(batch); count != 0 || until_ns == 0) return count;
     // Announce, fence, look again. The shim publishes, fences, and looks for the announcement:
     // either it sees ours, or we see its entry. Stop does the same with its flag.
     bh_store_relaxed(word, 1u);
     bh_fence();
     FutexResult woken = FutexResult::kLookAgain;
-    if (!view_.IsPublished(next_) && !view_.IsWrittenOver(next_) &&
-        !stop_.load(std::memory_order_relaxed)) {
+    if (!view_.IsPublished(next_) && !IsLeftBehind() && !stop_.load(std::memory_order_relaxed)) {
       woken = transport_->WaitForCall(BH_WORKER_NOTIFICATIONS, word, BH_SLEEPS, until_ns);
     }
     bh_store_relaxed(word, 0u);

@@ -76,6 +76,7 @@ class NotificationReader {
   static constexpr uint64_t kGivenBackAtOnce = 16;
 
   size_t Copy(absl::Span<Notification> batch);
+  bool IsLeftBehind() const;
   void GoOnAt(uint64_t position);
   void GiveBack(uint64_t position) {
     given_back_ = position;

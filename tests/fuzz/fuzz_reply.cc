@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Replies: a call against a reply region full of whatever a host can write. However it looks, the
-// call ends by its deadline with a legal verdict, and an answer counts only when it is one.
+// call ends by its deadline with a legal verdict, and an answer counts only when it is one. What is
+// judged for a call of another class, which no driver can ask for yet, is judged by itself.
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <vector>
 
 #include "ipc/abi/channel.h"
 #include "shim/core/bulkhead_core.h"
+#include "shim/core/reply.h"
 
 namespace {
 
@@ -56,6 +58,33 @@ void Require(bool condition) {
   if (!condition) std::abort();
 }
 
+// The first byte of an input: what the call is like, and whether the ticket is right.
+constexpr uint8_t kRightTicket = 1, kLendsRoom = 2;
+constexpr int kClassShift = 2;
+// The last byte that was lent is the last of its array: ASan sees the next one.
+constexpr size_t kReplyCapacity = 100;
+
+// Everything that makes an answer legal, said once more.
+bool Legal(const bh_reply_slot& slot, uint32_t klass, uint64_t capacity) {
+  if (slot.status == BH_REPLY_DECLINED) return true;
+  if (slot.status != BH_REPLY_DONE || slot.reply_bytes > BH_INLINE_BYTES) return false;
+  if (capacity != 0 && slot.payload_bytes > capacity) return false;
+  if (klass != BH_CLASS_FILE) return true;
+  bh_verdict_reply verdict;
+  std::memcpy(&verdict, slot.reply, sizeof(verdict));
+  return slot.reply_bytes == sizeof(verdict) &&
+         (verdict.verdict == BH_VERDICT_ALLOW || verdict.verdict == BH_VERDICT_DENY) &&
+         (verdict.cacheability == BH_CACHE_NOT || verdict.cacheability == BH_CACHE_OBJECT);
+}
+
+void Judge(const bh_reply_slot& slot, uint32_t klass, uint64_t capacity) {
+  const bh_reply_facts facts = {.callback = klass << 8 | 1, .reply_capacity = capacity};
+  bh_reply_copy copy;
+  bh_reply_copy_once(&slot, &facts, &copy);
+  const uint32_t violation = bh_reply_validate(&copy, &facts);
+  Require((violation == BH_VIOLATION_NONE) == Legal(slot, klass, capacity));
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
@@ -82,12 +111,17 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   call.args_bytes = BH_INLINE_BYTES;
   call.descriptor = -1;
   call.deadline_ns = 1'000'000;
+  const uint8_t first = bytes != 0 ? data[0] : uint8_t{0};
+  static std::array<uint8_t, kReplyCapacity> answer;
+  if ((first & kLendsRoom) != 0) {
+    call.reply_capacity = answer.size();
+    call.reply_payload = answer.data();
+  }
   bh_call_start(&shim, &call);
   bh_wait wait;
   Require(bh_call_step(&call, world.now_ns, &wait) == 0);
-  // The host's turn: first byte says whether the ticket is right, the rest goes over its lines.
+  // The host's turn: behind the first byte is what goes over its lines.
   const uint64_t ticket = reinterpret_cast<bh_call_slot*>(calls + bh_call_slot_offset(0))->ticket;
-  const bool right_ticket = bytes != 0 && (data[0] & 1) != 0;
   size_t used = bytes < 2 ? bytes : 1;
   const auto scribble = [&](size_t offset, size_t room) {
     const size_t count = bytes - used < room ? bytes - used : room;
@@ -97,10 +131,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   scribble(bh_reply_slot_offset(0), sizeof(bh_reply_slot));
   scribble(0, sizeof(bh_host_line) + BH_WORKERS_MAX * sizeof(bh_worker_line));
   auto* reply = reinterpret_cast<bh_reply_slot*>(replies + bh_reply_slot_offset(0));
-  if (right_ticket) reply->ticket = ticket;
+  if ((first & kRightTicket) != 0) reply->ticket = ticket;
   const bool answers = reply->ticket == ticket;
-  const bool legal = reply->status == BH_REPLY_DONE && reply->reply_bytes == 8 &&
-                     (reply->reply[0] == BH_VERDICT_ALLOW || reply->reply[0] == BH_VERDICT_DENY);
+  const bool legal = Legal(*reply, BH_CLASS_FILE, call.reply_capacity);
+  Judge(*reply, first >> kClassShift, call.reply_capacity);
 
   int ended = 0;
   for (int i = 0; i < 10'000 && !ended; ++i) {
@@ -109,7 +143,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   }
   Require(ended && call.verdict >= BH_VERDICT_ALLOW && call.verdict <= BH_VERDICT_DENY);
   Require(call.ended_ns <= call.deadline_ns + 2);
-  if (call.outcome == BH_OUTCOME_ANSWERED) Require(answers && legal);
+  if (call.outcome == BH_OUTCOME_ANSWERED) {
+    Require(answers && legal && reply->status == BH_REPLY_DONE);
+    Require(call.reply_payload_bytes <= call.reply_capacity);
+  }
   Require(bh_call_step(&call, world.now_ns + 1, &wait) == 1);
   return 0;
 }

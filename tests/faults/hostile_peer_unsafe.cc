@@ -21,6 +21,7 @@
 
 #include "ipc/abi/atomics.h"
 #include "ipc/abi/channel.h"
+#include "ipc/abi/notification.h"
 #include "ipc/futex.h"
 #include "ipc/host_port.h"
 #include "ipc/monotonic.h"
@@ -50,8 +51,11 @@ class Peer {
         random_(seed) {
     void* reply = mmap(nullptr, bh_reply_region_bytes(&geometry_), PROT_READ | PROT_WRITE,
                        MAP_SHARED, regions_.reply_region.get(), 0);
-    if (reply == MAP_FAILED) _exit(kAttachFailed);
+    const void* calls = mmap(nullptr, bh_call_region_bytes(&geometry_), PROT_READ, MAP_SHARED,
+                             regions_.call_region.get(), 0);
+    if (reply == MAP_FAILED || calls == MAP_FAILED) _exit(kAttachFailed);
     reply_ = static_cast<std::byte*>(reply);
+    calls_ = static_cast<const std::byte*>(calls);
   }
 
   [[noreturn]] void Be(Hostility hostility) {
@@ -85,6 +89,9 @@ class Peer {
           break;
         case Hostility::kGarbage:
           Garbage();
+          break;
+        case Hostility::kMutate:
+          Mutate();
           break;
       }
     }
@@ -178,12 +185,65 @@ class Peer {
     }
   }
 
+  // All of the region is written to: the sleep words, the worker lines, the words of the reader of
+  // notifications, the reply slots with their bells, the pool.
+  void Mutate() {
+    const uint64_t random = random_();
+    const auto slot = static_cast<uint32_t>(random >> 32) % bh_slot_count(&geometry_);
+    switch (random % 16) {
+      case 0:
+        Ring(slot);
+        break;
+      case 1:
+        Store(slot, Ticket(slot), NearlyAlways(BH_REPLY_DONE),
+              static_cast<uint16_t>(NearlyAlways(sizeof(bh_verdict_reply))),
+              {NearlyAlways(random & 16 ? BH_VERDICT_ALLOW : BH_VERDICT_DENY),
+               NearlyAlways(random & 32 ? BH_CACHE_NOT : BH_CACHE_OBJECT)});
+        break;
+      case 2:
+        StoreWord(random_(), Ticket(slot));
+        break;
+      case 3:
+        WorkerLine(random_())->slot = slot;
+        bh_store_release(&WorkerLine(random_())->ticket, Ticket(slot));
+        break;
+      case 4:  // a little less or more than what it was
+        bh_store_relaxed(&Reader()->read, bh_load_relaxed(&Reader()->read) + random % 512 - 256);
+        break;
+      case 5:
+        StoreWord(random_(), random_() % 4);
+        break;
+      default:
+        StoreWord(random_(), random_());
+    }
+  }
+  uint64_t Ticket(uint32_t slot) const {
+    return bh_load_relaxed(
+        &reinterpret_cast<const bh_call_slot*>(calls_ + bh_call_slot_offset(slot))->ticket);
+  }
+  uint32_t NearlyAlways(uint32_t value) {
+    const uint64_t random = random_();
+    return random % 1024 == 0 ? static_cast<uint32_t>(random >> 32) : value;
+  }
+  void StoreWord(uint64_t where, uint64_t value) {
+    const size_t words = bh_reply_region_bytes(&geometry_) / sizeof(uint64_t);
+    bh_store_relaxed(&reinterpret_cast<uint64_t*>(reply_)[where % words], value);
+  }
+  bh_worker_line* WorkerLine(uint64_t worker) {
+    const auto number = static_cast<uint32_t>(worker % BH_WORKERS_MAX);
+    return reinterpret_cast<bh_worker_line*>(reply_ + bh_worker_line_offset(number));
+  }
+  bh_notification_reader* Reader() {
+    return reinterpret_cast<bh_notification_reader*>(reply_ + BH_NOTIFICATION_READER_OFFSET);
+  }
+
   ChannelDescriptors regions_;
   UniqueFd files_;
   const uint32_t generation_;
   const bh_geometry geometry_;
   std::mt19937_64 random_;
   std::byte* reply_ = nullptr;
+  const std::byte* calls_ = nullptr;
   std::unique_ptr<HostPort> port_;
   std::array<uint64_t, kRemembered> seen_ = {};
   size_t next_ = 0;
@@ -193,7 +253,8 @@ class Peer {
 
 const char* Name(Hostility hostility) {
   constexpr const char* kNames[] = {
-      "scribble", "scribble and ring", "answer twice", "replay", "silent", "reopen", "garbage"};
+      "scribble", "scribble and ring", "answer twice", "replay", "silent",
+      "reopen",   "garbage",           "mutate"};
   return kNames[static_cast<size_t>(hostility)];
 }
 

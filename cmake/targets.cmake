@@ -119,6 +119,9 @@ function(bulkhead_fuzzer name)
   set_target_properties(${name} PROPERTIES
     RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin/fuzz)
   add_dependencies(fuzzers ${name})
+  if(BULKHEAD_COVERAGE)
+    return()
+  endif()
 
   set(found ${PROJECT_BINARY_DIR}/corpus/${name})
   set(artifacts ${PROJECT_BINARY_DIR}/findings/${name})

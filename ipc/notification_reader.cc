@@ -18,8 +18,7 @@ constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE;
 // 0: no ring has that many bytes.
 uint32_t EntriesOf(size_t bytes) {
   const size_t entries = (std::max<size_t>(bytes, 4096) - 4096) / BH_NOTIFICATION_ENTRY_BYTES;
-  if (entries > BH_NOTIFICATION_ENTRIES_MAX) return 0;
-  const auto count = static_cast<uint32_t>(entries);
+  const auto count = static_cast<uint32_t>(std::min<size_t>(entries, UINT32_MAX));
   const bool valid = bh_notification_entries_valid(count) != 0;
   return valid && bh_notification_region_bytes(count) == bytes ? count : 0;
 }

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Shared by the commands of ./dev, which sources this from the project's root.
 
-readonly PRESETS=(release debug asan tsan fuzz)
+readonly PRESETS=(release debug asan tsan fuzz coverage)
 
 # Wrong usage, or something that the user has to put right: exit 2. Failed work exits 1.
 die() {

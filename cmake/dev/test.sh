@@ -8,8 +8,9 @@ Usage: ./dev test [kernel | model] [--kernel VERSION] [--long] [--preset P]... [
                   [--fuzz-seconds N] [-j N]
 
 Checks formatting and licence lines, builds the debug kernel (once, see ./dev kernel-debug), release,
-asan, tsan and the fuzz targets, runs all tests in each and looks for what they left behind. Prints
-what failed and what was skipped, with reasons; the last line reads: N passed, N failed, N skipped.
+asan, tsan, the fuzz targets and what their seeds cover, runs all tests in each and looks for what
+they left behind. Prints what failed and what was skipped, with reasons; the last line reads:
+N passed, N failed, N skipped.
 
   kernel            only the tests in a guest with Debian's kernel, of the preset release
   --kernel VERSION  build the module for this kernel, like 6.1.0-56-amd64, and boot that in the guest;
@@ -74,7 +75,7 @@ test_main() {
       *) die "test: unknown argument '$1'; ./dev test --help" ;;
     esac
   done
-  [[ ${#presets[@]} -gt 0 ]] || presets=(release asan tsan fuzz)
+  [[ ${#presets[@]} -gt 0 ]] || presets=(release asan tsan fuzz coverage)
 
   SETUP_ALSO=${kernel:+linux-headers-$kernel} run_setup
   [[ -z $kernel ]] || export BULKHEAD_KERNEL=$kernel

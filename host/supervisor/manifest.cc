@@ -28,7 +28,8 @@ absl::Status Wrong(const Words&... words) {
   return absl::InvalidArgumentError(absl::StrCat("manifest: ", words...));
 }
 
-// Reads the fields of one JSON object, and remembers the first thing that is wrong.
+// Reads the fields of one JSON object, and remembers the first thing that is wrong: what follows
+// from it may be said too.
 class Reader {
  public:
   explicit Reader(const Json& object) : object_(object) {}
@@ -180,13 +181,13 @@ absl::StatusOr<Manifest> ParseManifest(std::string_view text) {
   uint32_t schema = 0, abi = 0;
   reader.Number("schema", 1, 1, &schema, true);
   reader.Text("name", &manifest.name, true);
-  if (!manifest.name.empty() && !GoodName(manifest.name)) {
+  if (!GoodName(manifest.name)) {
     reader.Fail("name", "must match [a-z][a-z0-9-]{0,31}");
   }
   reader.Text("version", &manifest.version, true);
   reader.Text("summary", &manifest.summary, false);
   reader.Text("library", &manifest.library, true);
-  if (!manifest.library.empty() && !GoodPath(manifest.library)) {
+  if (!GoodPath(manifest.library)) {
     reader.Fail("library", "must be a relative path without \"..\"");
   }
   reader.Number("driver_abi", 1, std::numeric_limits<uint32_t>::max(), &abi, true);

@@ -9,7 +9,9 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   using namespace bulkhead;
-  const std::vector<uint8_t> aligned(data, data + bytes);  // as a socket's messages are
+  // As a socket's messages are aligned. The empty one stands for one that is too long.
+  const std::vector<uint8_t> aligned = bytes != 0 ? std::vector<uint8_t>(data, data + bytes)
+                                                  : std::vector<uint8_t>(kControlBytesMax + 1);
   if (!VerifyEnvelope(aligned).ok()) return 0;
   const wire::Envelope* envelope = wire::GetEnvelope(aligned.data());
   if (const auto* attach = envelope->message_as_Attach()) (void)ReadAttach(*attach);

@@ -129,9 +129,10 @@ void AttachTo(const Ring& ring) {
 void ReadWhateverIsThere(Input input) {
   static const Ring ring(kRingBytes);
   static const Ring no_ring(4096), no_power_of_two(bh_notification_region_bytes(65)),
-      odd(kRingBytes + 1), small(100), large(bh_notification_region_bytes(65537)),
-      unsealed(kRingBytes, false);
-  static const Ring* const kWrong[] = {&no_ring, &no_power_of_two, &odd, &small, &large, &unsealed};
+      odd(kRingBytes + 1), small(100), few(bh_notification_region_bytes(32)),
+      large(bh_notification_region_bytes(65537)), unsealed(kRingBytes, false);
+  static const Ring* const kWrong[] = {&no_ring, &no_power_of_two, &odd,     &small,
+                                       &few,     &large,           &unsealed};
   const auto choice = input.Take<uint8_t>();
   if (choice >= 128) return AttachTo(*kWrong[choice % std::size(kWrong)]);
 

@@ -4,6 +4,10 @@
 // them. Unsafe: indices are the caller's to keep below bh_slot_count() and BH_WORKERS_MAX; what is
 // returned is a private copy, loaded once, and not yet validated.
 //
+// SUBTLE: what is copied relaxed was written before the ticket that the worker claimed, and the
+// shim does not fill a slot again before it is answered or its generation has ended. Then the host
+// is as good as dead, and what it copied torn it answers under a ticket that nobody waits for.
+//
 // Order matters here, so each function says which it gives. The layout, and who writes which field,
 // stands in ipc/abi/channel.h.
 #ifndef BULKHEAD_IPC_HOST_VIEW_UNSAFE_H_

@@ -98,6 +98,7 @@ bool NotificationReader::IsLeftBehind() const {
 
 size_t NotificationReader::Read(absl::Span<Notification> batch, uint64_t until_ns) {
   uint32_t* word = view_.SleepWord();
+  // SUBTLE: stop_ is looked at twice, with the fence between: the first look may miss Stop().
   for (;;) {
     if (stop_.load(std::memory_order_relaxed)) return 0;
     if (IsLeftBehind()) GoOnAt(view_.Accepted());

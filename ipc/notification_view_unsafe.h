@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // NotificationView: the notification ring as the host sees it, and every access that the host makes
-// to it. Unsafe: a copy is private, taken once, and not yet validated. The layout, and who writes
-// which field, stands in ipc/abi/notification.h.
+// to it. SUBTLE: an entry may be written over while it is copied, where a host before this one gave
+// it back unread: lengths are bounded in the copy, and what is torn is told wrongly to the driver
+// whose host lied, and to nobody else. Unsafe: a copy is private, taken once, and not yet
+// validated. The layout, and who writes which field, stands in ipc/abi/notification.h.
 #ifndef BULKHEAD_IPC_NOTIFICATION_VIEW_UNSAFE_H_
 #define BULKHEAD_IPC_NOTIFICATION_VIEW_UNSAFE_H_
 

@@ -2,6 +2,7 @@
 //
 // ScriptedShim: for tests of the host's side. Plays the shim on a channel, one slot at a time, by
 // the letter of ipc/abi/channel.h, or against it when a test wants to see what the host does then.
+// SUBTLE: its races are the shim's: ipc/abi/atomics.h, shim/core/issue.c.
 #ifndef BULKHEAD_IPC_SCRIPTED_SHIM_UNSAFE_H_
 #define BULKHEAD_IPC_SCRIPTED_SHIM_UNSAFE_H_
 

@@ -4,7 +4,7 @@ lint_help() {
   cat <<'TEXT'
 Usage: ./dev lint [FILE...]
 
-Checks licence lines and shell syntax, then runs clang-tidy 14 (warnings are errors) over the
+Checks licence lines, that deliberate races say why, and shell syntax, then runs clang-tidy 14 (warnings are errors) over the
 given files, or all of our sources that the preset release compiles.
 TEXT
 }
@@ -12,8 +12,10 @@ TEXT
 lint_main() {
   run_setup
   source cmake/dev/licences.sh
+  source cmake/dev/races.sh
   local failed=0 script
   check_licences || failed=1
+  check_races || failed=1
   for script in dev .ci/run cmake/dev/*.sh; do
     bash -n "$script" || failed=1
   done

@@ -7,15 +7,16 @@ test_help() {
 Usage: ./dev test [kernel | model] [--kernel VERSION] [--long] [--preset P]... [--filter REGEX]
                   [--fuzz-seconds N] [-j N]
 
-Checks formatting and licence lines, builds the debug kernel (once, see ./dev kernel-debug), release,
-asan, tsan, the fuzz targets and what their seeds cover, runs all tests in each and looks for what
-they left behind. Prints what failed and what was skipped, with reasons; the last line reads:
-N passed, N failed, N skipped.
+Checks formatting, licence lines and the comments of deliberate races, builds the debug kernel (once,
+see ./dev kernel-debug), release, asan, tsan, the fuzz targets and what their seeds cover, runs all
+tests in each and looks for what they left behind. Prints what failed and what was skipped, with
+reasons; the last line reads: N passed, N failed, N skipped.
 
   kernel            only the tests in a guest with Debian's kernel, of the preset release
   --kernel VERSION  build the module for this kernel, like 6.1.0-56-amd64, and boot that in the guest;
                     installs its headers where they are missing (the newest whose headers are there)
-  --long            all tests of the module on the debug kernel, too: some ten minutes more
+  --long            all tests of the module on the debug kernel, too: some ten minutes more; and of
+                    the models the sizes that take minutes and gigabytes
   model             only the models of the channel's protocol (tests/model), of the preset release
   --preset P        only this preset; may be given more than once
   --filter REGEX    only tests whose name matches
@@ -81,6 +82,7 @@ test_main() {
   [[ -z $kernel ]] || export BULKHEAD_KERNEL=$kernel
   source cmake/dev/format.sh
   source cmake/dev/licences.sh
+  source cmake/dev/races.sh
   source cmake/dev/leftovers.sh
   source cmake/dev/kernel-debug.sh
 
@@ -99,6 +101,7 @@ test_main() {
 
   run_check "formatting" "run ./dev format" format_main --check
   run_check "licence lines" "see above" check_licences
+  run_check "deliberate races" "see above" check_races
   # Where it cannot be built, its tests are skipped and say so.
   if [[ " ${presets[*]} " == *" release "* && ${group[1]:-} != *model* && "kernel.module_debug kernel.debug_checkers" =~ ${filter[1]:-} &&
     -z $(kernel_debug_obstacle) ]]; then

@@ -297,7 +297,8 @@ void Dispatcher::Tell() {
   }
 }
 
-// Once: whoever forgets an answer forgets it at every call.
+// SUBTLE: once, by the exchange alone: it orders nothing. Whoever forgets an answer forgets it at
+// every call.
 void Dispatcher::ReportEmptyAnswer(uint32_t callback) {
   if (empty_answer_reported_.exchange(true, std::memory_order_relaxed)) return;
   char text[128];

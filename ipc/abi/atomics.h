@@ -27,6 +27,10 @@
 /*
  * The fence of every "announce, fence, look again". ThreadSanitizer does not model fences, but the
  * accesses around this one are atomic, so it has nothing to miss.
+ *
+ * SUBTLE: both sides store relaxed to a word of their own, fence, and load the other's relaxed.
+ * They race, and either may read what was there before, but not both: the one of them whose fence
+ * comes second sees the other's store. Who looks in vain is looked for. tests/model/waiting.pml
  */
 #define bh_fence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
 /* Loads before it stay before what comes after it: the end of a read under a sequence count. */

@@ -53,6 +53,7 @@ static inline void bh_lock_init(struct bh_lock *lock)
 	lock->taken = 0;
 }
 
+/* SUBTLE: the relaxed look only waits for a good moment; the exchange is what takes it. */
 static inline void bh_lock_take(struct bh_lock *lock)
 {
 	while (bh_exchange(&lock->taken, 1u))

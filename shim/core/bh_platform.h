@@ -29,6 +29,9 @@
 /*
  * Copies `bytes`, whole words, each with one load and one store: a wider load of words that were
  * stored one by one just before waits until they have left the store buffer.
+ *
+ * SUBTLE: one of the two ends may be memory that a host reads or writes meanwhile. Each word is one
+ * word, old or new; what the words say together is judged by whoever asked for the copy.
  */
 typedef uint64_t __attribute__((may_alias)) bh_word;
 static inline void bh_copy_words(void *to, const void *from, size_t bytes)

@@ -2,6 +2,10 @@
 /*
  * Which calls a dead host had begun, and what that means for each. The record is the host's own:
  * a host that lies there can only harm its own driver's calls.
+ *
+ * SUBTLE: so can one that is detached but not dead yet, and still writes. Where a ticket and a slot
+ * were not in a line at once, its worker has gone on, so that the call was answered; what else is
+ * taken for begun then is what such a host could have written anyway.
  */
 #include "shim/core/internal.h"
 

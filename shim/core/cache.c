@@ -65,6 +65,10 @@ static struct bh_cache_set *set_of(const struct bh_cache *cache, const struct en
 	return &cache->sets[(uint32_t)(hash >> 32) & cache->set_mask];
 }
 
+/*
+ * SUBTLE: a writer may be at this entry. Each word is loaded by itself and may be of another entry
+ * than the next one; the sequence count, looked at before and behind, throws such a find away.
+ */
 static int same_object(const struct entry *entry, const struct entry *key)
 {
 	return (bh_load_relaxed(&entry->tag) & ~0xffull) == key->tag &&

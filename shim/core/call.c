@@ -120,6 +120,13 @@ static int end_by_policy(struct bh_call *call, uint32_t reason, int final, uint6
 	return 1;
 }
 
+/*
+ * SUBTLE: what is read relaxed below is either the channel's settings (channel.c: old or new, as if
+ * a moment earlier), a fate, which nobody writes once its generation has ended, or a bell. A bell
+ * is the host's to write: one that it rings for nothing costs it the sleep of its callers, and then
+ * its place (wait_despite_bell()).
+ */
+
 /* ---- START ---- */
 
 static void start_visit(struct bh_call *call, uint64_t now_ns)

@@ -1,5 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-/* One driver's channel: its memory, and who serves it. */
+/*
+ * One driver's channel: its memory, and who serves it.
+ *
+ * SUBTLE: what the operator or a host's end sets (policy, versions, callbacks, quarantine, the
+ * reason why nobody serves) is stored relaxed while calls read it. Each is one word: a call takes
+ * the old or the new one, as if it had come a moment earlier or later, and whoever waits is told to
+ * look again behind the store. What must not be missed (`serving`, `ended`) is exchanged.
+ */
 #include "shim/core/internal.h"
 
 void bh_channel_config_default(struct bh_channel_config *config)

@@ -211,7 +211,7 @@ static inline void bh_count(struct bh_channel *channel, uint32_t lane, uint32_t 
 	bh_add_relaxed(&channel->lanes[lane].counter[counter], 1u);
 }
 
-/* For counters that only the owner of a slot writes and others read. */
+/* SUBTLE: for counters that only the owner of a slot writes: nobody else's count is overwritten. */
 static inline void bh_count_owned(uint64_t *counter)
 {
 	bh_store_relaxed(counter, bh_load_relaxed(counter) + 1);

@@ -12,6 +12,11 @@
  *
  * A sleeping reader is woken after the lock: it announces, fences, and looks at the next entry; we
  * publish, fence, and look for the announcement. One of the two sees the other.
+ *
+ * SUBTLE: `kinds` is read without the lock, and so is `serving`: what happens while they change is
+ * told or not, or lost for the cause before, as if it had happened a moment earlier. The header's
+ * counts are stored relaxed: the publication behind them orders `written` and `accepted` for
+ * whoever reads an entry, and the others are figures.
  */
 #include "shim/core/internal.h"
 

@@ -33,6 +33,7 @@ int bh_policy_check(const struct bh_policy *policy)
 	return 0;
 }
 
+/* SUBTLE: a policy may be set meanwhile. A rule is one word, so that it is an old or a new one. */
 static uint16_t rule_of(struct bh_channel *channel, uint32_t callback, uint32_t reason)
 {
 	return bh_load_relaxed(&channel->rule[bh_callback_class(callback)][reason]);

@@ -2,6 +2,10 @@
 /*
  * Which slots are free. The lowest free slot of the caller's lane is taken, so that a lane with one
  * caller uses one slot, whose lines stay hot on both sides.
+ *
+ * SUBTLE: relaxed stores to a slot are its owner's, and the exchange that gives it up or back comes
+ * behind them. Who reads it meanwhile may see the old word: whoever ends a generation then blames
+ * an issue that is over, and nobody asks about its fate any more.
  */
 #include "shim/core/internal.h"
 

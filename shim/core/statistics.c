@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-/* Adding up what lanes and slots counted apart. Exact when no call moves meanwhile. */
+/*
+ * Adding up what lanes and slots counted apart. Exact when no call moves meanwhile.
+ *
+ * SUBTLE: read while others count. Each counter only grows and is one word, so that a sum lies
+ * between what it was and what it is; two sums need not be of one moment.
+ */
 #include "shim/core/internal.h"
 
 /* Not 0: a host has it and has not answered. */

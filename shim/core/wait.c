@@ -5,6 +5,9 @@
  * The spin budget is one number for each lane. An answer within it brings it up to the channel's
  * ceiling; a spin in vain, on a busy core or with a slow driver, takes a quarter off until nothing
  * is left. Then one call in PROBE_CALLS tries whether it would pay again.
+ *
+ * SUBTLE: callers of a lane overwrite each other's lessons. A lost one is learnt again; no more
+ * than time depends on it.
  */
 #include "shim/core/internal.h"
 

@@ -2,6 +2,11 @@
 /*
  * Waking the other side. The host line and the worker lines are the host's word: a wrong one makes
  * us wake nobody, which its supervisor sees as a missed deadline, or somebody in vain.
+ *
+ * SUBTLE: those lines change while we read them, and a slot and a ticket read from one need not
+ * have been there together. They only choose whom to wake, or what an overdue call is put down to.
+ * `workers_known` is a guess that callers overwrite for each other: too low, and a look at all
+ * words follows; too high, and a worker is tried that is not there.
  */
 #include "shim/core/internal.h"
 

@@ -6,7 +6,8 @@
 // Plain memory that is valid when it is all zero, so that it can stand in memory shared between a
 // supervisor (the one writer) and a shim (which reads it for each event). Both are trusted.
 // A process is added before it runs an instruction of its own and removed after it was reaped, so a
-// reader that sees a moment's old state is never wrong about a process that lives.
+// reader that sees a moment's old state is never wrong about a process that lives. SUBTLE: that is
+// why entries are read and written relaxed.
 #ifndef BULKHEAD_SHIM_EMBEDDED_EXCLUSION_TABLE_H_
 #define BULKHEAD_SHIM_EMBEDDED_EXCLUSION_TABLE_H_
 

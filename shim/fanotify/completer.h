@@ -26,7 +26,8 @@ class Completer {
 
   // The call has begun and is nobody else's from here on.
   void Park(Event* event);
-  // Calls that are parked.
+  // Calls that are parked. SUBTLE: as of a moment ago; a reader that waits for an answer by itself
+  // once too often, or not, is slower and nothing else.
   uint32_t parked() const { return parked_.load(std::memory_order_relaxed); }
   // To be called after a StopSignal was raised.
   void Wake();

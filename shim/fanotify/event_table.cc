@@ -10,6 +10,10 @@
 #include "ipc/check.h"
 #include "ipc/monotonic.h"
 
+// SUBTLE: the journal's counters are added to relaxed and read by the supervisor at any time: each
+// is right by itself, and nothing is decided by two of them. in_use_ changes under the lock only,
+// or down: who looks at it relaxed under the lock may see one too many.
+
 namespace bulkhead {
 
 EventTable::EventTable(Journal* journal, int group, uint64_t deadline_ns, uint32_t in_flight_max)

@@ -43,7 +43,8 @@ void AnswerCall(ReaderContext& context, Event& event) {
     // The worker is being stopped: nobody will answer any more.
     allow = context.allow_when_full(event.call.callback);
   }
-  // Count first: after the answer the opener may ask what was counted.
+  // Count first: after the answer the opener may ask what was counted. SUBTLE: relaxed, as all of
+  // the journal's counters (event_table.cc); the answer goes through the kernel, which orders it.
   (allow ? context.journal->counters.allowed : context.journal->counters.denied)
       .fetch_add(1, std::memory_order_relaxed);
   context.events->Answer(event, allow);

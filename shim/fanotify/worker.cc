@@ -52,6 +52,7 @@ std::vector<int> ClearDescriptors(const WorkerSetup& setup) {
   std::set<int> events;
   std::set<int> answered;
   for (const JournalRecord& record : setup.journal->records) {
+    // SUBTLE: relaxed, as nobody else lives that could write it: the worker before us is dead.
     if (IsUnanswered(record)) {
       events.insert(record.metadata.fd);
     } else if (record.state.load(std::memory_order_relaxed) == RecordState::kAnswered) {

@@ -94,6 +94,7 @@ int bh_mchannel_continue(struct bh_mchannel *channel, const struct bh_module_add
 	bh_channel_set_quarantined(channel->core, 0);
 	bh_channel_set_draining(channel->core, 0);
 	channel->continued++;
+	/* SUBTLE: events read it without a lock: one of just now goes to the old or the new one. */
 	WRITE_ONCE(channel->left, false);
 	return 0;
 }

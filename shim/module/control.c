@@ -48,7 +48,10 @@ static void tear_down(void)
 	bh_events_reset();
 }
 
-/* Its hosts die with it, which ends their generations. */
+/*
+ * Its hosts die with it, which ends their generations. SUBTLE: `left` is read by events without a
+ * lock: what is posted a moment later waits in a queue that the next supervisor finds reset.
+ */
 static void leave_behind(void)
 {
 	bool news = false;

@@ -33,6 +33,7 @@ void bh_events_post(u32 channel, u32 event, u32 detail, u32 generation, u64 call
 	wake_up_interruptible(&bh_events_queue);
 }
 
+/* SUBTLE: without the lock, which a poll need not take: a post that this misses wakes the queue. */
 bool bh_events_pending(void)
 {
 	return READ_ONCE(head) != READ_ONCE(tail);

@@ -2,6 +2,9 @@
 /*
  * Whose accesses cause no calls: the supervisor's, and those of all that it started. Asked in every
  * access to a guarded file, so that it reads the table without a lock; it changes seldom.
+ *
+ * SUBTLE: a reader may see an entry or the count as it was. A process is listed before it runs an
+ * instruction of its own, and leaves after its death: for one that lives, old and new are the same.
  */
 #include <linux/pid.h>
 #include <linux/rcupdate.h>

@@ -140,6 +140,7 @@ static int ask(const struct file *file, u32 callback)
 	call->callback = callback;
 	call->descriptor = 0; /* there is a file: send_descriptor() knows which */
 	call->reissue = BH_REISSUE_FREELY;
+	/* SUBTLE: may be set meanwhile; an old one is as good. */
 	call->deadline_ns = now_ns + READ_ONCE(deadline_ns);
 	bh_call_start(shim, call);
 	if (bh_call_try_caches(call, now_ns))
@@ -402,6 +403,7 @@ void bh_guards_disarm(void)
 	}
 }
 
+/* SUBTLE: read while CPUs count: each is one word that grows. */
 u64 bh_guards_filtered(void)
 {
 	u64 sum = 0;

@@ -21,6 +21,9 @@ static u64 coarse_ns(void *context)
 /*
  * Sleepers queue by the word's address. Nobody is woken by another's word, and a hostile host that
  * changes words without a wake only keeps its callers asleep until their deadlines.
+ *
+ * SUBTLE: the word is looked at behind prepare_to_wait: whoever changes it before its wake finds us
+ * in the queue, or we see the change.
  */
 int bh_word_wait(u32 *word, u32 expected, u64 until_ns, int state)
 {

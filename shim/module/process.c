@@ -85,6 +85,9 @@ static void on_exec(void *data, struct task_struct *task, pid_t old_pid, struct 
 /*
  * Once for each process: at the exit of its first thread. Not when another thread executes a
  * program and takes that one's place: the process goes on.
+ *
+ * SUBTLE: group_exec_task is under a lock that is not ours. It is set before the leader is made to
+ * exit, and reset after: its exit sees it.
  */
 static void on_exit(void *data, struct task_struct *task)
 {

@@ -5,9 +5,8 @@
  * bh_channel_end_generation, HostPort::State::TryTake). README.md maps it to the code.
  *
  * Each caller makes one call. Caller 0's may be issued again freely and be cancelled at any time,
- * unless STRICT; the others' must not run twice, and wait for ever if need be. The host has two workers and may
- * crash at any step, in each generation; behind the last one nobody comes and the policy ends what
- * waits.
+ * unless STRICT; the others' must not run twice, and wait for ever if need be. The host may crash at
+ * any step, in each generation; behind the last one nobody comes and the policy ends what waits.
  *
  *   a call ends once, and an answer that it ends with was given to this very call
  *   a driver begins a call that must not run twice once
@@ -41,6 +40,11 @@
 #define TICKET(generation, count) ((generation) * 16 + (count))
 #define GENERATION(ticket) ((ticket) / 16)
 
+/* Room has to be waited for only where there are more callers than slots. */
+#if SLOTS < CALLERS
+#define ROOM
+#endif
+
 /* Shared memory: the call slots, and the reply slots and worker lines, which the host writes. */
 byte ticket[SLOTS], args[SLOTS];
 byte reply[SLOTS], reply_value[SLOTS];
@@ -48,49 +52,75 @@ byte line_slot[WORKERS], line_ticket[WORKERS];
 
 /* The shim's own. */
 bool free[SLOTS] = true;
-byte slot_ticket[SLOTS], abandoned[SLOTS], count[SLOTS];
+byte slot_ticket[SLOTS], abandoned[SLOTS];
 bool begun_fate[SLOTS]; /* bh_slot.fate has BH_FATE_BEGUN */
-byte serving = 1, ended, epoch, freed, room_waiters, abandoned_count;
+byte serving = 1, ended, room_waiters, abandoned_count;
 bool quarantined;
+/* bh_channel.epoch and .freed count on for ever, and are only compared with what they were: who has
+ * read one is told when it changes. */
+#define EPOCH 1
+#define FREED 2
+byte watches[CALLERS];
+bool changed[CALLERS];
 
-/* The host's own. */
+/* The host's own: the claims, and what each worker is at. */
 byte claims[SLOTS];
+byte step[WORKERS], at_slot[WORKERS], claimed[WORKERS], found[WORKERS], call[WORKERS];
 byte alive = 1; /* generation of the host that runs; 0: none */
 
 /* What only the checks look at. */
 byte owner[SLOTS] = NOBODY;
 byte begun[CALLERS], completions[CALLERS];
 byte waits_for[CALLERS]; /* 1: host, 2: room */
-bool begun_twice, completed_twice, wrong_answer, two_owners;
+bool begun_twice, completed_twice, wrong_answer, two_owners, changed_in_hand;
+
+#define TELL(caller, word) changed[caller] = changed[caller] || watches[caller] == word
+#if CALLERS > 2
+#define CHANGE(word) TELL(0, word); TELL(1, word); TELL(2, word)
+#elif CALLERS > 1
+#define CHANGE(word) TELL(0, word); TELL(1, word)
+#else
+#define CHANGE(word) TELL(0, word)
+#endif
+#define WATCH(word) watches[me] = word; changed[me] = false
 
 /* ---- Slots ---- */
 
+#ifdef ROOM
 inline room_freed() {
 	atomic {
 		if
-		:: room_waiters -> freed++
+		:: room_waiters -> CHANGE(FREED)
 		:: else
 		fi
 	}
 }
-inline release() {
-	atomic { slot_ticket[slot] = 0; free[slot] = true; owner[slot] = NOBODY }
-	room_freed()
-}
+#else
+#define room_freed()
+#endif
+#define GIVE_BACK(s) free[s] = true; owner[s] = NOBODY
+#define RELEASE slot_ticket[slot] = 0; reply_value[slot] = 0; GIVE_BACK(slot)
 
 /* bh_slot_reclaim. What it looks at never goes back, so that all looks count as made with the last,
  * the compare-and-exchange. */
+#define MAY_RECLAIM(s) \
+	(abandoned[s] && (reply[s] == abandoned[s] || ended >= GENERATION(abandoned[s])))
 inline reclaim(s) {
+#ifdef ROOM
 	if
-	:: atomic {
-			abandoned[s] && (reply[s] == abandoned[s] || ended >= GENERATION(abandoned[s])) ->
-			abandoned[s] = 0;
-			abandoned_count--
-		}
-		atomic { free[s] = true; owner[s] = NOBODY }
+	:: atomic { MAY_RECLAIM(s) -> abandoned[s] = 0; abandoned_count-- }
+		atomic { GIVE_BACK(s) }
 		room_freed()
 	:: else
 	fi
+#else
+	atomic {
+		if
+		:: MAY_RECLAIM(s) -> abandoned[s] = 0; GIVE_BACK(s)
+		:: else
+		fi
+	}
+#endif
 }
 inline reclaim_all() {
 	reclaim(0);
@@ -102,14 +132,19 @@ inline reclaim_all() {
 #endif
 }
 
-/* acquire_anywhere: the lowest free one, by compare-and-exchange; and the new owner's first store. */
+/* acquire_anywhere, by compare-and-exchange, in whichever lane; and the new owner's first store. */
 inline acquire() {
 	atomic {
-		slot = 0;
-		do
-		:: slot < SLOTS && !free[slot] -> slot++
-		:: else -> break
-		od;
+		if
+		:: free[0] -> slot = 0
+#if SLOTS > 1
+		:: free[1] -> slot = 1
+#endif
+#if SLOTS > 2
+		:: free[2] -> slot = 2
+#endif
+		:: else -> slot = SLOTS
+		fi;
 		if
 		:: slot < SLOTS ->
 			free[slot] = false;
@@ -121,30 +156,43 @@ inline acquire() {
 	}
 }
 
+/* A count never repeats in its slot. One that nothing in the model names any more is as good as one
+ * that never was: it is taken again, so that the model stays finite and small. */
+#define HELD(w, s, t) \
+	(at_slot[w] == s && (found[w] == t || claimed[w] == t) || \
+	 line_slot[w] == s && line_ticket[w] == t)
+#if WORKERS > 1
+#define IN_SOME_HAND(s, t) (HELD(0, s, t) || HELD(1, s, t))
+#else
+#define IN_SOME_HAND(s, t) HELD(0, s, t)
+#endif
+#define NAMED(s, t) \
+	(ticket[s] == t || claims[s] == t || reply[s] == t || slot_ticket[s] == t || \
+	 abandoned[s] == t || IN_SOME_HAND(s, t))
+
 /* ---- A call ---- */
 
-inline complete() {
-	atomic {
-		completions[me]++;
-		completed_twice = completed_twice || completions[me] > 1
-	}
-}
+#define COMPLETE completions[me]++; completed_twice = completed_twice || completions[me] > 1
 
+#ifdef ROOM
 inline stop_waiting_for_room() {
 	if
 	:: announced -> atomic { room_waiters--; announced = false }
 	:: else
 	fi
 }
+#else
+#define stop_waiting_for_room()
+#endif
 
 proctype Caller(byte me) {
-	byte mine, slot, seen, generation;
+	byte mine, slot, generation;
 	bool announced, unknown, polls;
 
 need_host:
 	/* seek_host */
 #ifndef EPOCH_READ_LAST
-	atomic { seen = epoch }
+	atomic { WATCH(EPOCH) }
 #endif
 	atomic {
 		generation = serving;
@@ -158,18 +206,23 @@ need_host:
 		fi
 	}
 #ifdef EPOCH_READ_LAST
-	atomic { seen = epoch }
+	atomic { WATCH(EPOCH) }
 #endif
 end_host:
 	if
-	:: atomic { epoch != seen -> waits_for[me] = 0; goto need_host }
+	:: atomic { changed[me] -> waits_for[me] = 0; goto need_host }
 	:: atomic { FREELY(me) -> waits_for[me] = 0; goto by_policy } /* cancelled */
 	fi;
 
 need_slot:
 	/* seek_slot */
-	atomic { seen = freed }
+#ifdef ROOM
+	atomic { WATCH(FREED) }
+#endif
 	atomic {
+#ifndef ROOM
+		WATCH(0);
+#endif
 		generation = serving;
 		if
 		:: !generation -> goto host_gone
@@ -177,6 +230,7 @@ need_slot:
 		fi
 	}
 	acquire();
+#ifdef ROOM
 	if
 	:: slot == SLOTS ->
 		if
@@ -190,7 +244,7 @@ need_slot:
 	if
 	:: slot == SLOTS ->
 		/* hold_for_room, will_sleep_for_room */
-		atomic { slot = 0; polls = abandoned_count }
+		atomic { slot = 0; generation = 0; polls = abandoned_count }
 		if
 		:: !announced ->
 			atomic { room_waiters++; announced = true }
@@ -202,7 +256,7 @@ need_slot:
 		atomic { waits_for[me] = 2 }
 end_room:
 		if
-		:: atomic { freed != seen -> waits_for[me] = 0; goto need_slot }
+		:: atomic { changed[me] -> waits_for[me] = 0; goto need_slot }
 		   /* The end of a poll matters when it finds something. */
 		:: atomic {
 				polls && abandoned[0] && reply[0] == abandoned[0] ->
@@ -220,18 +274,26 @@ end_room:
 		fi
 	:: else
 	fi;
+#else
+	assert(slot < SLOTS);
+#endif
 
 	/* bh_issue */
 	atomic {
-		count[slot]++;
-		mine = TICKET(generation, count[slot]);
+		WATCH(0);
+		polls = false;
+		mine = TICKET(generation, 1);
+		do
+		:: NAMED(slot, mine) -> mine++
+		:: else -> break
+		od;
 		slot_ticket[slot] = mine
 	}
 	if
-	:: atomic { serving != generation -> mine = 0 }
-		release();
+	:: atomic { serving != generation -> mine = 0; RELEASE }
+		room_freed();
 		goto host_gone
-	:: atomic { serving == generation -> skip }
+	:: atomic { serving == generation -> generation = 0 }
 	fi;
 	atomic { args[slot] = me; ticket[slot] = mine }
 	stop_waiting_for_room();
@@ -248,9 +310,13 @@ end_room:
 	:: atomic { reply[slot] != mine -> skip }
 	fi;
 #endif
-	/* lose_host, bh_charge_call */
-	atomic { unknown = begun_fate[slot] && !FREELY(me) }
-	release();
+	/* lose_host, bh_charge_call: nobody but its owner changes a fate whose generation has ended. */
+	atomic {
+		unknown = begun_fate[slot] && !FREELY(me);
+		begun_fate[slot] = false;
+		RELEASE
+	}
+	room_freed();
 	atomic {
 		mine = 0;
 		slot = 0;
@@ -261,37 +327,39 @@ end_room:
 	}
 
 answered:
-	atomic { wrong_answer = wrong_answer || reply_value[slot] != me }
-	release();
-	complete();
+	atomic { wrong_answer = wrong_answer || reply_value[slot] != me; COMPLETE; RELEASE }
+	room_freed();
 	goto over;
 
 abandon:
 #ifdef DEADLINE_FREES_SLOT
-	release();
+	atomic { RELEASE }
+	room_freed();
 #else
 	/* bh_slot_abandon */
 	atomic { begun_fate[slot] = false; slot_ticket[slot] = 0; owner[slot] = NOBODY }
+#ifdef ROOM
 	atomic { abandoned_count++ }
+#endif
 	atomic { abandoned[slot] = mine }
 	reclaim(slot);
 #ifndef ABANDON_TELLS_NOBODY
 	room_freed();
 #endif
 #endif
-	complete();
+	atomic { COMPLETE }
 	goto over;
 
 host_gone:
-	atomic { generation = 0; slot = 0 }
+	atomic { generation = 0; slot = 0; polls = false; WATCH(0) }
 	stop_waiting_for_room();
 	goto need_host;
 
 by_policy:
+	atomic { COMPLETE }
 	stop_waiting_for_room();
-	complete();
 
-over:	atomic { mine = 0; slot = 0; seen = 0; generation = 0; polls = false; unknown = false }
+over:	atomic { mine = 0; slot = 0; generation = 0; polls = false; WATCH(0) }
 }
 
 /* ---- The host ---- */
@@ -299,80 +367,88 @@ over:	atomic { mine = 0; slot = 0; seen = 0; generation = 0; polls = false; unkn
 #ifdef GENERATION_IGNORED
 #define MAY_TAKE(s) (ticket[s] && ticket[s] != claims[s])
 #else
-#define MAY_TAKE(s) (GENERATION(ticket[s]) == generation && ticket[s] != claims[s])
+#define MAY_TAKE(s) (GENERATION(ticket[s]) == alive && ticket[s] != claims[s])
 #endif
+#define BEGIN(w) \
+	call[w] = args[at_slot[w]]; \
+	if \
+	:: !FREELY(call[w]) -> \
+		begun[call[w]]++; \
+		begun_twice = begun_twice || begun[call[w]] > 1 \
+	:: else \
+	fi
+#define REST(w) step[w] = 0; at_slot[w] = 0; claimed[w] = 0; found[w] = 0; call[w] = 0
 
-/* Of the generation that lives, each time anew. */
+/* Of the generation that lives. What it is at stands in `step`: a death forgets it at once. */
 proctype Worker(byte w) {
-	byte generation = 1, slot, claimed, found, call;
-
-end_again:
-	{
 end:
-		do
-		:: /* TryTake. The claim is read before the ticket. */
-			atomic {
-				if
-				:: MAY_TAKE(0) -> slot = 0
+	do
+	:: atomic { /* TryTake: the claim is read before the ticket */
+			alive && step[w] == 0 && (MAY_TAKE(0)
 #if SLOTS > 1
-				:: MAY_TAKE(1) -> slot = 1
+			|| MAY_TAKE(1)
 #endif
 #if SLOTS > 2
-				:: MAY_TAKE(2) -> slot = 2
+			|| MAY_TAKE(2)
 #endif
-				fi;
+			) ->
+			if
+			:: MAY_TAKE(0) -> at_slot[w] = 0
+#if SLOTS > 1
+			:: MAY_TAKE(1) -> at_slot[w] = 1
+#endif
+#if SLOTS > 2
+			:: MAY_TAKE(2) -> at_slot[w] = 2
+#endif
+			fi;
 #ifdef CLAIM_READ_LAST
-				found = ticket[slot]
-			}
-			atomic {
-				claimed = claims[slot];
-				if
-				:: found == claimed -> goto next
-				:: else
-				fi
-			}
+			found[w] = ticket[at_slot[w]];
 #else
-				claimed = claims[slot]
-			}
-			atomic {
-				found = ticket[slot];
-				if
-				:: found == claimed -> goto next
-				:: else
-				fi
-			}
+			claimed[w] = claims[at_slot[w]];
 #endif
-			atomic {
-				if
-				:: claims[slot] != claimed -> goto next
-				:: else -> claims[slot] = found
-				fi
-			}
-			/* StoreTaken, CopyCall, BeginDriver */
-			atomic { line_slot[w] = slot; line_ticket[w] = found }
-			atomic {
-				call = args[slot];
-				begun[call]++;
-				begun_twice = begun_twice || !FREELY(call) && begun[call] > 1
-			}
-			/* Reply, StoreIdle */
-			atomic { reply_value[slot] = call; reply[slot] = found }
-			atomic { line_slot[w] = 0; line_ticket[w] = 0 }
-next:			atomic { slot = 0; claimed = 0; found = 0; call = 0 }
-		od
-	} unless {
-		generation != alive
-	}
-end_dead:
-	atomic {
-		alive > generation;
-		generation = alive;
-		slot = 0;
-		claimed = 0;
-		found = 0;
-		call = 0;
-		goto end_again
-	}
+			step[w] = 1
+		}
+	:: atomic {
+			alive && step[w] == 1 ->
+#ifdef CLAIM_READ_LAST
+			claimed[w] = claims[at_slot[w]];
+#else
+			found[w] = ticket[at_slot[w]];
+#endif
+			if
+			:: found[w] == claimed[w] -> REST(w)
+			:: else -> step[w] = 2
+			fi
+		}
+	:: atomic { /* the claim; StoreTaken: a claim without it dies with the host */
+			alive && step[w] == 2 ->
+			if
+			:: claims[at_slot[w]] != claimed[w] -> REST(w)
+			:: else ->
+				claims[at_slot[w]] = found[w];
+				claimed[w] = 0;
+				line_slot[w] = at_slot[w];
+				line_ticket[w] = found[w];
+				step[w] = 3
+			fi
+		}
+	:: atomic { /* CopyCall, BeginDriver */
+			alive && step[w] == 3 ->
+			BEGIN(w);
+			step[w] = 4
+		}
+	:: atomic { /* Reply, StoreIdle: an answer that was stored is looked for before the line */
+			alive && step[w] == 4 ->
+			/* Nobody else gets the slot while it is in hand. */
+			changed_in_hand = changed_in_hand || ticket[at_slot[w]] != found[w] ||
+				args[at_slot[w]] != call[w];
+			reply_value[at_slot[w]] = call[w];
+			reply[at_slot[w]] = found[w];
+			line_slot[w] = 0;
+			line_ticket[w] = 0;
+			REST(w)
+		}
+	od
 }
 
 #define IN_HAND(w, s, issue) (line_ticket[w] == issue && line_slot[w] == s)
@@ -383,16 +459,15 @@ end_dead:
 #endif
 
 /* bh_blame, of one slot. The host is dead: what it wrote stays. */
+#define TO_BLAME(s) \
+	(GENERATION(slot_ticket[s]) == generation && reply[s] != slot_ticket[s] && \
+	 BEGUN(s, slot_ticket[s]))
 inline blame(s) {
-	atomic { blamed = slot_ticket[s] }
-	atomic {
-		if
-		:: GENERATION(blamed) == generation && reply[s] != blamed && BEGUN(s, blamed) ->
-			begun_fate[s] = true
-		:: else
-		fi;
-		blamed = 0
-	}
+	if
+	:: atomic { TO_BLAME(s) -> skip }
+		atomic { begun_fate[s] = true }
+	:: atomic { !TO_BLAME(s) -> skip }
+	fi
 }
 inline blame_all() {
 	blame(0);
@@ -404,19 +479,42 @@ inline blame_all() {
 #endif
 }
 
+#if SLOTS > 2
+#define FORGET_CLAIMS claims[0] = 0; claims[1] = 0; claims[2] = 0
+#elif SLOTS > 1
+#define FORGET_CLAIMS claims[0] = 0; claims[1] = 0
+#else
+#define FORGET_CLAIMS claims[0] = 0
+#endif
+
 /* Whoever ends and begins generations, under the channel's lock. */
 active proctype Supervisor() {
-	byte generation = 1, blamed;
+	byte generation = 1;
 
 	do
-	:: atomic { alive = 0 } /* the host dies */
+	:: atomic { /* the host dies, and what only it had with it */
+			alive = 0;
+			FORGET_CLAIMS;
+#if WORKERS > 1
+			REST(1);
+#endif
+			REST(0)
+		}
 		/* end_living */
 		atomic { serving = 0 }
 #ifdef ENDED_BEFORE_FATES
 		atomic { ended = generation }
 #endif
 		blame_all();
-		atomic { ended = generation }
+		atomic { /* Nobody reads the lines of a generation that has ended. */
+			ended = generation;
+#if WORKERS > 1
+			line_slot[1] = 0;
+			line_ticket[1] = 0;
+#endif
+			line_slot[0] = 0;
+			line_ticket[0] = 0
+		}
 		reclaim_all();
 		if
 		:: generation == GENERATIONS -> break
@@ -425,33 +523,20 @@ active proctype Supervisor() {
 		/* bh_channel_changed: at once, or when the next generation has begun. A waiter looks at
 		 * one of the two words. */
 		if
-		:: atomic { epoch++; freed++ }
+		:: atomic { CHANGE(EPOCH); CHANGE(FREED) }
 		:: skip
 		fi;
-		/* The next host (HostPort::State) and its begin. */
+		/* The next host, and its begin: it finds nothing before there is a ticket of its own. */
 		atomic {
-			claims[0] = 0;
-#if SLOTS > 1
-			claims[1] = 0;
-#endif
-#if SLOTS > 2
-			claims[2] = 0;
-#endif
-			line_slot[0] = 0;
-			line_ticket[0] = 0;
-#if WORKERS > 1
-			line_slot[1] = 0;
-			line_ticket[1] = 0;
-#endif
 			generation++;
-			alive = generation
+			alive = generation;
+			serving = generation
 		}
-		atomic { serving = generation }
-		atomic { epoch++; freed++ }
+		atomic { CHANGE(EPOCH); CHANGE(FREED) }
 	:: goto over
 	od;
 	atomic { quarantined = true }
-	atomic { epoch++; freed++ }
+	atomic { CHANGE(EPOCH); CHANGE(FREED) }
 over:	skip
 }
 
@@ -487,6 +572,7 @@ active proctype Check() {
 	assert(!wrong_answer);
 	assert(!begun_twice);
 	assert(!two_owners);
+	assert(!changed_in_hand);
 	assert(!lost_host);
 	assert(!lost_room);
 	assert(!lost_call)
@@ -500,7 +586,10 @@ init {
 #endif
 		run Caller(0);
 #if CALLERS > 1
-		run Caller(1)
+		run Caller(1);
+#endif
+#if CALLERS > 2
+		run Caller(2)
 #endif
 	}
 }

@@ -105,6 +105,8 @@ static long wait_for_call(struct bh_mchannel *channel, void __user *argument)
 	word = sleeping_word(channel, wait.worker);
 	if (!word || wait.reserved)
 		return -EINVAL;
+	/* SUBTLE: the host's to write, and ours to set to 0 before a wake: what it was is compared
+	 * once more when we are in the queue. */
 	announced = READ_ONCE(*word);
 	if (!announced)
 		return 0;

@@ -31,6 +31,7 @@ bool Touch(size_t bytes) {
 }
 
 void Work(HostPort& port, uint32_t worker, const BenchHostOptions& options) {
+  (void)port.Bind(worker);  // as bulkhead-host does
   const bh_verdict_reply reply = {.verdict = BH_VERDICT_ALLOW, .cacheability = BH_CACHE_NOT};
   for (uint64_t calls = 1; std::optional<TakenCall> call = port.Take(worker, kForeverNs); ++calls) {
     port.BeginDriver(*call);

@@ -41,8 +41,9 @@ std::string TimesPlot(const char* title, const char* x_label, const std::vector<
 }
 
 std::string RatePlot(const std::vector<ScalingPoint>& callers) {
-  SvgPlot plot{
-      .title = "Callers of one host: all their calls", .x_label = "callers", .y_label = "calls/s"};
+  SvgPlot plot{.title = "Callers of one host: all their calls",
+               .x_label = "callers",
+               .y_label = "million calls/s"};
   SvgPlot::Series series{.name = "all callers", .ours = true};
   double high = 0;
   for (const ScalingPoint& point : callers) {
@@ -54,7 +55,7 @@ std::string RatePlot(const std::vector<ScalingPoint>& callers) {
   plot.series.push_back(std::move(series));
   constexpr double kStep = 250'000;
   for (double rate = 0; rate < high + kStep; rate += kStep) {
-    plot.y_ticks.push_back({rate, absl::StrCat(rate / 1e6, " million")});
+    plot.y_ticks.push_back({rate, absl::StrCat(rate / 1e6)});
   }
   return plot.ToSvg();
 }

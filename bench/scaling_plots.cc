@@ -54,8 +54,8 @@ std::string RatePlot(const std::vector<ScalingPoint>& callers) {
   }
   plot.series.push_back(std::move(series));
   constexpr double kStep = 250'000;
-  for (double rate = 0; rate < high + kStep; rate += kStep) {
-    plot.y_ticks.push_back({rate, absl::StrCat(rate / 1e6)});
+  for (int step = 0; (step - 1) * kStep < high; ++step) {
+    plot.y_ticks.push_back({step * kStep, absl::StrCat(step * kStep / 1e6)});
   }
   return plot.ToSvg();
 }

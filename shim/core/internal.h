@@ -229,9 +229,6 @@ void bh_channel_event(struct bh_channel *channel, uint32_t event, uint32_t detai
 void bh_ring_init(struct bh_channel *channel, const struct bh_channel_config *config);
 void bh_ring_statistics(struct bh_channel *channel, struct bh_statistics *statistics);
 
-/* adopt.c */
-void bh_channel_adopt(struct bh_channel *channel, uint32_t takeover);
-
 /* slots.c */
 /* A slot of the lane, or of another; BH_SLOT_NONE when all are in use. */
 uint32_t bh_slot_acquire(struct bh_channel *channel, uint32_t lane);
@@ -268,21 +265,42 @@ static inline uint64_t bh_chunks_for(uint64_t bytes)
 	return bytes / BH_POOL_CHUNK_BYTES + (bytes % BH_POOL_CHUNK_BYTES != 0);
 }
 
-/* loan.c */
+/* adopt.c, loan.c. Not in the kernel, where nobody takes regions over and nobody fills payloads in
+ * place: what can't be reached there is not built there. */
+#ifdef __KERNEL__
+static inline void bh_channel_adopt(struct bh_channel *channel, uint32_t takeover)
+{
+}
+static inline int bh_loan_is_of(const struct bh_channel *channel, const void *payload)
+{
+	return 0;
+}
+static inline void bh_loan_to_slot(const struct bh_call *call, struct bh_slot *s)
+{
+}
+static inline void bh_loan_stays(struct bh_call *call)
+{
+}
+static inline void bh_loan_end(struct bh_call *call)
+{
+}
+#else
+void bh_channel_adopt(struct bh_channel *channel, uint32_t takeover);
 /* Whether it stands in the channel's call pool. REQUIRES: it is not NULL. */
 int bh_loan_is_of(const struct bh_channel *channel, const void *payload);
 /* The slot owns it. REQUIRES: it is of the call's channel. */
 void bh_loan_to_slot(const struct bh_call *call, struct bh_slot *s);
+/* The slot keeps it; the call has no payload any more. */
+void bh_loan_stays(struct bh_call *call);
+/* The call has ended: gives back what it has. */
+void bh_loan_end(struct bh_call *call);
+#endif
 /* The call has it back, if the slot has it. Before the slot is released. */
 static inline void bh_loan_to_call(const struct bh_call *call, struct bh_slot *s)
 {
 	if (s->call_chunks && bh_loan_is_of(call->channel, call->payload))
 		s->call_chunks = 0;
 }
-/* The slot keeps it; the call has no payload any more. */
-void bh_loan_stays(struct bh_call *call);
-/* The call has ended: gives back what it has. */
-void bh_loan_end(struct bh_call *call);
 
 /* policy.c */
 /* enum bh_verdict, or 0: hold. `final`: there is nothing to hold for. */

@@ -341,10 +341,10 @@ struct bh_call {
 };
 
 /*
- * Lends `bytes` of the channel's call pool to a caller, who fills them and makes them the payload of
- * one call, whole: payload is the loan, payload_bytes what was lent. The host reads them where they
- * are; other channels of the stack get a copy. The call's end gives the room back, or, where the
- * host has not answered, that host's end. NULL when there is no room, or nothing is asked for.
+ * Lends `bytes` of the channel's call pool to a caller, who fills them and makes them the payload
+ * of one call, whole: payload is the loan, payload_bytes what was lent. The host reads them where
+ * they are; other channels of the stack get a copy. The call's end gives the room back, or, where
+ * the host has not answered, that host's end. NULL when there is no room, or nothing is asked for.
  *
  * To be given back by bh_loan_drop() when no call was started with it. Who calls while the loan is
  * being filled waits for room no longer than its deadline, as always.

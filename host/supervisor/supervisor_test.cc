@@ -131,13 +131,14 @@ TEST_F(SupervisorTest, HostsThatNeverReadDelayNobodyElsesRestart) {
 
 // It says how often it has slept; nobody else runs it.
 TEST_F(SupervisorTest, AHostThatHasSleptSinceItsAnswerIsNotAskedAgain) {
-  std::atomic<uint64_t> beats_ns = 0;  // on top of the time that passes by itself
-  std::atomic<bool> logged = false;
+  // The supervisor ends behind the test. What it sees: time on top of that which passes by itself.
+  const auto beats_ns = std::make_shared<std::atomic<uint64_t>>(0);
+  const auto logged = std::make_shared<std::atomic<bool>>(false);
   options_.heartbeat_every_ns = 3600 * kNanosecondsPerSecond;
   options_.heartbeat_missed_ns = std::numeric_limits<uint64_t>::max();
-  options_.now_ns = [&beats_ns] { return MonotonicNowNs() + beats_ns.load(); };
-  options_.on_event = [&logged](const SupervisorEvent& event) {
-    if (event.text == "says: answered") logged = true;
+  options_.now_ns = [beats_ns] { return MonotonicNowNs() + beats_ns->load(); };
+  options_.on_event = [logged](const SupervisorEvent& event) {
+    if (event.text == "says: answered") *logged = true;
   };
   Start({"quiet"});
   auto host = hosts_.Attached("quiet", MonotonicAfterNs(kSoonNs));
@@ -148,7 +149,7 @@ TEST_F(SupervisorTest, AHostThatHasSleptSinceItsAnswerIsNotAskedAgain) {
   // One heartbeat: it has looked at the sleeps, and has pinged by the next time that it looks.
   const auto beat = [&] {
     const uint64_t asked = (*host)->sleeps_asked, until_ns = MonotonicAfterNs(kSoonNs);
-    beats_ns += options_.heartbeat_every_ns;
+    *beats_ns += options_.heartbeat_every_ns;
     (void)supervisor_->Release("quiet");  // wakes its thread; nothing is quarantined
     while ((*host)->sleeps_asked == asked && MonotonicNowNs() < until_ns) sched_yield();
     return (*host)->sleeps_asked > asked;
@@ -160,8 +161,8 @@ TEST_F(SupervisorTest, AHostThatHasSleptSinceItsAnswerIsNotAskedAgain) {
   ASSERT_TRUE((*host)->control.Send(MakePong(ping->as<wire::Ping>()->number(), 0, 0)).ok());
   ASSERT_TRUE((*host)->control.Send(MakeLogLine(wire::LogLevel::Info, "answered")).ok());
   const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
-  while (!logged && MonotonicNowNs() < until_ns) sched_yield();
-  ASSERT_TRUE(logged);
+  while (!*logged && MonotonicNowNs() < until_ns) sched_yield();
+  ASSERT_TRUE(*logged);
   for (int i = 0; i < 20; ++i) ASSERT_TRUE(beat());
   EXPECT_TRUE(absl::IsDeadlineExceeded((*host)->control.Receive(0).status())) << "it was asked";
   (*host)->sleeps = 7;  // it has run, for whatever reason

@@ -34,6 +34,7 @@ namespace {
 constexpr uint64_t kMessages = 64 * 1600;  // of a unit
 constexpr uint64_t kWarmMessages = 2 * kStreamSlots;
 constexpr uint64_t kProbeTrips = 1000;
+constexpr uint64_t kProbeWarmUpTrips = kProbeTrips / 8;
 
 // What writer and reader say to each other beside the streams.
 struct Desk {
@@ -278,14 +279,15 @@ class TwoEnds {
     Enter(kProbe);
     uint64_t started_ns = 0;
     for (uint64_t i = 0; i < kProbeTrips; ++i) {
-      if (i == kProbeTrips / 8) started_ns = MonotonicNowNs();
+      if (i == kProbeWarmUpTrips) started_ns = MonotonicNowNs();
       const uint64_t sequence = desk_->call.sequence + 1;
       bh_store_release(&desk_->call.sequence, sequence);
       while (bh_load_acquire(&desk_->reply.sequence) != sequence) bh_cpu_relax();
     }
     const uint64_t ended_ns = MonotonicNowNs();
     bh_store_release(&desk_->sent, desk_->turn);
-    return static_cast<double>(ended_ns - started_ns) / (kProbeTrips - kProbeTrips / 8);
+    return static_cast<double>(ended_ns - started_ns) /
+           static_cast<double>(kProbeTrips - kProbeWarmUpTrips);
   }
 
   // Messages that arrived in a microsecond, which are millions in a second.

@@ -117,6 +117,7 @@ struct bh_ring {
 	/* under the lock, which is its own: a flood meets no call there */
 	struct bh_lock lock BH_LINE_ALIGNED;
 	uint64_t written;
+	uint64_t published;    /* of these; behind it is what is put in right now */
 	uint64_t accepted;     /* how far the host has read; a lower bound */
 	uint64_t lost_at_last; /* all that was lost before the last entry */
 	uint64_t lost[BH_LOST_COUNT];

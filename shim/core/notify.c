@@ -60,6 +60,7 @@ static void adopt(struct bh_ring *ring)
 	if (ring->written &&
 	    bh_load_acquire(&entry_at(ring, ring->written - 1)->published) != ring->written)
 		ring->written--;
+	ring->published = ring->written;
 	if (!ring->written)
 		return;
 	last = entry_at(ring, ring->written - 1);
@@ -94,14 +95,15 @@ void bh_channel_set_notifications(struct bh_channel *channel, uint64_t kinds)
 }
 
 /*
- * Takes the host's word for how far it has read, if it can be true. Acquire: what the host copied
- * before it said so is not overwritten under its hands. Not 0: the word can't be true.
+ * Takes the host's word for how far it has read, if it can be true: it has read nothing that is not
+ * published yet. Acquire: what the host copied before it said so is not overwritten under its
+ * hands. Not 0: the word can't be true.
  */
 static int look_at_reader(struct bh_ring *ring)
 {
 	uint64_t claimed = bh_load_acquire(&ring->reader->read);
 
-	if (claimed - ring->accepted > ring->written - ring->accepted)
+	if (claimed - ring->accepted > ring->published - ring->accepted)
 		return 1;
 	ring->accepted = claimed;
 	bh_store_relaxed(&header_of(ring)->accepted, claimed);
@@ -163,17 +165,17 @@ static void put(struct bh_ring *ring, const struct bh_notification *n)
 	ring->written++;
 }
 
-/* What was put behind `from`. */
-static void publish(struct bh_ring *ring, uint64_t from)
+/* What was put in since the last time. */
+static void publish(struct bh_ring *ring)
 {
-	while (from != ring->written) {
-		struct bh_notification_entry *entry = entry_at(ring, from);
+	while (ring->published != ring->written) {
+		struct bh_notification_entry *entry = entry_at(ring, ring->published);
 
-		from++;
+		ring->published++;
 		/* In this order: a host that has read it may die at once, and the next one believes
 		 * no word that is ahead of this count. */
-		bh_store_relaxed(&header_of(ring)->written, from);
-		bh_store_release(&entry->published, from);
+		bh_store_relaxed(&header_of(ring)->written, ring->published);
+		bh_store_release(&entry->published, ring->published);
 	}
 }
 
@@ -218,7 +220,7 @@ void bh_notify(struct bh_channel *channel, const struct bh_notification *notific
 		return;
 	flags = bh_lock_take_quiet(&ring->lock);
 	there = put_or_lose(channel, ring, notification);
-	publish(ring, ring->written - (uint64_t)there);
+	publish(ring);
 	bh_lock_drop_quiet(&ring->lock, flags);
 	if (there)
 		wake_reader(channel);
@@ -233,17 +235,14 @@ static int put_some(struct bh_channel *channel, const struct bh_notification *no
 {
 	struct bh_ring *ring = &channel->ring;
 	unsigned long flags;
-	uint64_t before;
-	int there;
+	int there = 0;
 	size_t i;
 
 	flags = bh_lock_take_quiet(&ring->lock);
-	before = ring->written;
 	for (i = 0; i < count; i++)
 		if (wants(channel, notifications[i].kind))
-			put_or_lose(channel, ring, &notifications[i]);
-	publish(ring, before);
-	there = ring->written != before;
+			there |= put_or_lose(channel, ring, &notifications[i]);
+	publish(ring);
 	bh_lock_drop_quiet(&ring->lock, flags);
 	return there;
 }

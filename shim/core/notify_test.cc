@@ -258,6 +258,21 @@ TEST_F(CoreNotify, BelievesNoCursorThatCantBe)
 	ExpectLost(0, 0, 4);
 }
 
+// What a host says right between the two would be in the header before what it says it about, and a
+// shim that took over just then would begin with less than nothing in its ring.
+TEST_F(CoreNotify, NothingIsReadBetweenItsPlaceInTheRingAndItsPublication)
+{
+	ASSERT_EQ(bh_channel_begin_generation(ring.channel.c, 1), 0);
+	ring.Notify(1, kEntries - 4, BH_NOTIFY_PROCESS_CREATED);
+	std::vector<bh_notification> many(10);
+	for (bh_notification &one : many)
+		one.kind = BH_NOTIFY_PROCESS_CREATED;
+	bh_store_release(&ring.Reader()->read, uint64_t{kEntries});
+	bh_notify_many(ring.channel.c, many.data(), many.size());
+	EXPECT_EQ(ring.Header()->accepted, 0u);
+	ExpectLost(0, 0, 6);
+}
+
 TEST_F(CoreNotify, WakesOnlyAReaderThatSleeps)
 {
 	uint32_t *word = &ring.Reader()->sleeping;

@@ -12,7 +12,8 @@
  *   what was written and not told was in some reader's hand when it died: one for each death
  *
  * With LIAR a reader that dies may leave any words behind; then its successor may be told again or
- * miss what it lied about, but must not stand still.
+ * miss what it lied about, but must not stand still, and nothing counts as read that was not
+ * published: whoever goes on finds the two counts in the header in their order.
  *
  * A step makes one access to shared memory. The fences are modelled by stores that wait: where one
  * is left out, the store before it reaches memory later than the loads behind it.
@@ -25,6 +26,10 @@
 #endif
 #ifndef LIVES
 #define LIVES 2
+#endif
+/* Under one lock: put into the ring first, then published one after the other. */
+#ifndef BATCH
+#define BATCH 1
 #endif
 #define PLACE(position) ((position) % ENTRIES)
 /* Words count on for ever in 64 bits; here in 6. */
@@ -41,14 +46,14 @@ bool published_waits, sleeping_waits;
 byte waiting_place, waiting_value;
 
 /* The shim's own. */
-byte written, accepted;
+byte written, announced, accepted; /* put into the ring; of these published; read, as believed */
 bool all_happened;
 /* The readers' and the checks'. */
 byte next, deaths;
 bool asleep;
 byte written_as[HAPPEN + 1]; /* by position */
 byte told[HAPPEN + 1];       /* by number */
-bool told_twice, torn, lost_wake_up, stands_still, lost_silently;
+bool told_twice, torn, read_ahead, lost_wake_up, stands_still, lost_silently;
 
 proctype Drain() {
 end:
@@ -62,47 +67,70 @@ inline publish() {
 #ifdef NO_FENCE_IN_NOTIFY
 	atomic {
 		!published_waits;
-		waiting_place = PLACE(written); waiting_value = written + 1; published_waits = true
+		waiting_place = PLACE(announced); waiting_value = announced + 1; published_waits = true
 	}
 #else
-	published[PLACE(written)] = written + 1
+	published[PLACE(announced)] = announced + 1
 #endif
+}
+
+#ifdef BELIEVES_WHAT_IS_PUT
+#define READABLE written
+#else
+#define READABLE announced
+#endif
+
+inline put_or_lose() {
+	happened++;
+	if
+	:: AHEAD(written, accepted) < ENTRIES
+	:: else ->
+		claimed = read_word;
+		if
+		:: AHEAD(claimed, accepted) <= AHEAD(READABLE, accepted) ->
+			accepted = claimed;
+			read_ahead = (accepted > announced);
+			assert(!(read_ahead));
+			header_accepted = claimed
+		:: else
+		fi
+	fi;
+	if
+	:: AHEAD(written, accepted) >= ENTRIES /* lost, and counted */
+	:: else ->
+		written_as[written] = happened;
+		atomic { !published_waits -> number[PLACE(written)] = happened };
+		written++
+	fi
 }
 
 proctype Shim() {
 	byte happened = 0, claimed;
+	bool there;
 	do
 	:: happened == HAPPEN -> break
 	:: else ->
-		happened++;
-		if
-		:: written - accepted < ENTRIES
+		do
+		:: happened == HAPPEN || written - announced == BATCH -> break
+		:: happened < HAPPEN && written - announced < BATCH -> put_or_lose()
+		:: written != announced -> break /* sources bring as many as they have */
+		od;
+		there = (written != announced);
+		do
+		:: announced == written -> break
 		:: else ->
-			claimed = read_word;
-			if
-			:: AHEAD(claimed, accepted) <= AHEAD(written, accepted) ->
-				accepted = claimed;
-				header_accepted = claimed
-			:: else
-			fi
-		fi;
-		if
-		:: AHEAD(written, accepted) >= ENTRIES /* lost, and counted */
-		:: else ->
-			written_as[written] = happened;
-			atomic { !published_waits -> number[PLACE(written)] = happened };
 #ifdef PUBLISHED_BEFORE_COUNTED
 			publish();
-			header_written = written + 1;
+			header_written = announced + 1;
 #else
-			header_written = written + 1;
+			header_written = announced + 1;
 			publish();
 #endif
-			written++;
-			if
-			:: atomic { sleeping -> sleeping = false; asleep = false }
-			:: else
-			fi
+			announced++
+		od;
+		if
+		:: atomic { there && sleeping -> sleeping = false; asleep = false }
+		:: else
 		fi
 	od;
 	!published_waits;

@@ -45,6 +45,8 @@ GOOD = {
         "ENTRIES=2 HAPPEN=5 LIVES=3",
         "ENTRIES=3 HAPPEN=5 LIVES=2",
         "ENTRIES=2 HAPPEN=5 LIVES=2 LIAR",
+        "ENTRIES=3 BATCH=2 HAPPEN=5 LIVES=2",
+        "ENTRIES=3 BATCH=2 HAPPEN=5 LIVES=2 LIAR",
     ],
 }
 
@@ -92,6 +94,7 @@ MUTATIONS = {
         ("NO_FENCE_IN_NOTIFY", "LIVES=1", "lost_wake_up"),
         ("NO_FENCE_BEFORE_SLEEP", "LIVES=1", "lost_wake_up"),
         ("LOOKS_ONCE", "LIVES=1", "lost_wake_up"),
+        ("BELIEVES_WHAT_IS_PUT", "ENTRIES=3 BATCH=2 HAPPEN=5 LIVES=2 LIAR", "read_ahead"),
         ("NEVER_LOOKS_AHEAD", "LIVES=2 HAPPEN=5 LIAR", "stands_still"),
     ],
 }

@@ -178,7 +178,7 @@ void bh_wake_for(struct bh_call *call)
 {
 	struct bh_channel *channel = call->channel;
 	uint32_t known = bh_load_relaxed(&channel->workers_known);
-	uint32_t lane = call->slot / channel->geometry.slots_per_lane;
+	uint32_t lane = bh_lane_of(channel, call->slot);
 	uint32_t home, sleep;
 
 	call->way = BH_WAY_NONE;
@@ -186,7 +186,7 @@ void bh_wake_for(struct bh_call *call)
 		known = look_who_sleeps(channel);
 	if (!known)
 		return;
-	home = lane % known;
+	home = lane < known ? lane : lane % known; /* mostly no division */
 	sleep = bh_load_relaxed(sleeping_word(channel, home));
 	if (sleep == BH_SLEEPS_BOUND && home == call->lane && lane == home)
 		wake_one_way(call, home, known);

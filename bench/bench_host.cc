@@ -19,7 +19,6 @@
 namespace bulkhead {
 namespace {
 
-constexpr uint64_t kDeadlineNs = 5 * kNanosecondsPerSecond;
 constexpr uint64_t kToldEvery = 64;  // calls
 
 // Private memory that stays until the process ends.
@@ -64,17 +63,8 @@ void ServeCalls(HostPort& port, const BenchHostOptions& options) {
 
 uint32_t CallWith48Bytes(EmbeddedShim& shim) {
   bh_call call;
-  call.callback = BH_CALLBACK_FILE_OPEN;
-  call.args_bytes = BH_INLINE_BYTES;
+  PrepareCall(call, MonotonicCoarseNs());
   std::memset(call.args, 0, sizeof(call.args));
-  call.payload = nullptr;
-  call.payload_bytes = 0;
-  call.reply_capacity = 0;
-  call.reply_payload = nullptr;
-  call.descriptor = -1;
-  call.reissue = BH_REISSUE_FREELY;
-  call.deadline_ns = MonotonicCoarseNs() + kDeadlineNs;
-  call.call_id = 0;
   shim.Call(&call);
   return call.outcome;
 }

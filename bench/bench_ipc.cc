@@ -8,12 +8,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <iostream>
 #include <string>
 #include <vector>
 
 #include "CLI/CLI.hpp"
+#include "absl/algorithm/container.h"
 #include "bench/idle_hosts.h"
 #include "bench/ipc_floor.h"
 #include "bench/ipc_hog.h"
@@ -37,44 +39,104 @@ struct Options {
   int units = 300;
   uint64_t idle_ns = 10 * kNanosecondsPerSecond;
   bool unlimited = false;
+  std::vector<std::string> only;
   std::string json, html, command;
+
+  bool limited() const { return !unlimited; }
+  // Of what takes longer, and of what is there for several sizes.
+  int rounds() const { return (units + 3) / 4; }
 };
 
-absl::Status Measure(const Options& options, Report& report) {
-  const int rounds = (options.units + 3) / 4;
-  absl::Status status = MeasureFloors(options.units, !options.unlimited, report);
-  if (!status.ok()) return status;
-  status = MeasurePayloads(rounds, !options.unlimited, report);
-  if (!status.ok()) return status;
-  status = MeasureStreams(rounds, !options.unlimited, report);
-  if (!status.ok()) return status;
-  absl::StatusOr<ComparisonResult> comparison = Compare(PeerKinds(), options.units);
-  if (!comparison.ok()) return comparison.status();
-  absl::StatusOr<ComparisonResult> sizes = Compare(SizeKinds(), (options.units + 3) / 4);
+// What the page draws; the rest is in the report alone.
+struct Results {
+  ComparisonResult peers, sizes;
+  ScalingResult scaling;
+};
+
+absl::Status MeasurePeers(const Options& options, Report& report, Results& results) {
+  absl::StatusOr<ComparisonResult> peers = Compare(PeerKinds(), options.units);
+  if (!peers.ok()) return peers.status();
+  results.peers = *std::move(peers);
+  AddComparison(results.peers, options.limited(), report);
+  return absl::OkStatus();
+}
+
+absl::Status MeasureSizes(const Options& options, Report& report, Results& results) {
+  absl::StatusOr<ComparisonResult> sizes = Compare(SizeKinds(), options.rounds());
   if (!sizes.ok()) return sizes.status();
-  absl::StatusOr<ScalingResult> scaling = MeasureScaling(rounds);
+  results.sizes = *std::move(sizes);
+  AddSizes(results.sizes, report);
+  return absl::OkStatus();
+}
+
+absl::Status MeasureHosts(const Options& options, Report& report, Results& results) {
+  absl::StatusOr<ScalingResult> scaling = MeasureScaling(options.rounds());
   if (!scaling.ok()) return scaling.status();
-  AddComparison(*comparison, !options.unlimited, report);
-  AddSizes(*sizes, report);
-  AddScaling(*scaling, !options.unlimited, report);
-  if (status = MeasureHog(rounds, !options.unlimited, report); !status.ok()) return status;
-  status = MeasureNewChannel(options.units, !options.unlimited, report);
-  if (!status.ok()) return status;
-  status = MeasureDeath((rounds + 1) / 2, !options.unlimited, report);
-  if (!status.ok()) return status;
-  status = MeasureIdleHosts(options.idle_ns, !options.unlimited, report);
-  if (!status.ok()) return status;
-  PrintComparison(*comparison, std::cout);
-  std::cout << "\n";
-  PrintComparison(*sizes, std::cout);
-  std::cout << "\n";
+  results.scaling = *std::move(scaling);
+  AddScaling(results.scaling, options.limited(), report);
+  return absl::OkStatus();
+}
+
+struct Part {
+  const char* name;
+  absl::Status (*measure)(const Options&, Report&, Results&);
+};
+
+constexpr std::array<Part, 10> kParts = {{
+    {"floor", [](const Options& options, Report& report,
+                 Results&) { return MeasureFloors(options.units, options.limited(), report); }},
+    {"payloads",
+     [](const Options& options, Report& report, Results&) {
+       return MeasurePayloads(options.rounds(), options.limited(), report);
+     }},
+    {"streams",
+     [](const Options& options, Report& report, Results&) {
+       return MeasureStreams(options.rounds(), options.limited(), report);
+     }},
+    {"peers", &MeasurePeers},
+    {"sizes", &MeasureSizes},
+    {"scaling", &MeasureHosts},
+    {"hog", [](const Options& options, Report& report,
+               Results&) { return MeasureHog(options.rounds(), options.limited(), report); }},
+    {"channel",
+     [](const Options& options, Report& report, Results&) {
+       return MeasureNewChannel(options.units, options.limited(), report);
+     }},
+    {"death",
+     [](const Options& options, Report& report, Results&) {
+       return MeasureDeath((options.rounds() + 1) / 2, options.limited(), report);
+     }},
+    {"idle", [](const Options& options, Report& report,
+                Results&) { return MeasureIdleHosts(options.idle_ns, options.limited(), report); }},
+}};
+
+std::vector<std::string> PartNames() {
+  std::vector<std::string> names;
+  for (const Part& part : kParts) names.emplace_back(part.name);
+  return names;
+}
+
+absl::Status Measure(const Options& options, Report& report) {
+  Results results;
+  for (const Part& part : kParts) {
+    const bool wanted = options.only.empty() || absl::c_linear_search(options.only, part.name);
+    if (!wanted) continue;
+    std::cerr << "bench-ipc: " << part.name << "\n";
+    if (absl::Status status = part.measure(options, report, results); !status.ok()) return status;
+  }
+  for (const ComparisonResult* comparison : {&results.peers, &results.sizes}) {
+    if (comparison->transports.empty()) continue;
+    PrintComparison(*comparison, std::cout);
+    std::cout << "\n";
+  }
   report.PrintTable(std::cout);
   if (!options.json.empty()) {
-    if (status = report.WriteJson(options.json); !status.ok()) return status;
+    if (absl::Status status = report.WriteJson(options.json); !status.ok()) return status;
   }
   if (options.html.empty()) return absl::OkStatus();
   return WriteFileAtomically(
-      options.html, IpcPage(*comparison, *sizes, ScalingPlots(*scaling), report, options.command));
+      options.html, IpcPage(results.peers, results.sizes, ScalingPlots(results.scaling), report,
+                            options.command));
 }
 
 int Run(const Options& options) {
@@ -114,7 +176,12 @@ int main(int argc, char** argv) {
   app.add_flag("--short", short_form, "The form for the test suite: 40 units");
   app.add_flag("--unlimited", options.unlimited, "Judge no time, only whether everything works");
   app.add_option("--json", options.json, "Write the report to this file")->type_name("FILE");
-  app.add_option("--html", options.html, "Write a page with plots to this file")->type_name("FILE");
+  CLI::Option* html = app.add_option("--html", options.html, "Write a page with plots to this file")
+                          ->type_name("FILE");
+  app.add_option("--only", options.only, "Measure this part; may be given more than once")
+      ->type_name("PART")
+      ->check(CLI::IsMember(bulkhead::PartNames()))
+      ->excludes(html);
   options.command = "./dev bench ipc";
   for (int i = 1; i < argc; ++i) options.command.append(" ").append(argv[i]);
   CLI11_PARSE(app, count, arguments.data());

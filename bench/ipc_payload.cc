@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "bench/bench_host.h"
 #include "bench/peer.h"
 #include "bench/peers/comparison.h"
 #include "bench/peers/shared_object.h"
@@ -161,16 +162,7 @@ class Caller {
 
   void Call(Question& question, size_t lent, size_t words) {
     bh_call call;
-    call.callback = BH_CALLBACK_FILE_OPEN;
-    call.args_bytes = sizeof(question);
-    call.payload = nullptr;
-    call.payload_bytes = 0;
-    call.reply_capacity = 0;
-    call.reply_payload = nullptr;
-    call.descriptor = -1;
-    call.reissue = BH_REISSUE_FREELY;
-    call.deadline_ns = MonotonicCoarseNs() + 5 * kNanosecondsPerSecond;
-    call.call_id = 0;
+    PrepareCall(call, MonotonicCoarseNs());
     if (lent != 0) {
       absl::StatusOr<PayloadLoan> loan = shim_->Lend(0, lent);
       if (!loan.ok()) {

@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "bench/bench_host.h"
 #include "ipc/futex.h"
 #include "ipc/host_port.h"
 #include "ipc/monotonic.h"
@@ -259,17 +260,8 @@ void Peer::Rouse(Mode mode) {
 bool Peer::Call(Mode mode, const uint8_t* arguments) {
   const uint64_t now_ns = MonotonicCoarseNs();
   bh_call call;
-  call.callback = BH_CALLBACK_FILE_OPEN;
-  call.args_bytes = BH_INLINE_BYTES;
+  PrepareCall(call, now_ns);
   std::memcpy(call.args, arguments, BH_INLINE_BYTES);
-  call.payload = nullptr;
-  call.payload_bytes = 0;
-  call.reply_capacity = 0;
-  call.reply_payload = nullptr;
-  call.descriptor = -1;
-  call.reissue = BH_REISSUE_FREELY;
-  call.deadline_ns = now_ns + 5 * kNanosecondsPerSecond;
-  call.call_id = 0;
   shims_[ChannelOf(mode)]->Call(&call, now_ns);
   return call.outcome == BH_OUTCOME_ANSWERED && call.verdict == BH_VERDICT_ALLOW;
 }

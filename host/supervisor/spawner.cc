@@ -161,7 +161,7 @@ std::optional<ChildExit> ProcessSpawner::Ending(const ChildProcess& child) {
   if (error != std::errc() || end == last.begin() || status == 0) return std::nullopt;
   if (WIFSIGNALED(status)) return Signalled(WTERMSIG(status));
   if (WIFEXITED(status)) return Exited(WEXITSTATUS(status));
-  return std::nullopt;  // stopped
+  return std::nullopt;  // no status
 }
 
 void ProcessSpawner::Kill(const ChildProcess& child) {

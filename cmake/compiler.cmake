@@ -41,6 +41,12 @@ target_compile_options(bulkhead_options INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor -Woverloaded-virtual>
   $<$<BOOL:${BULKHEAD_WERROR}>:-Werror>)
 
+if(BULKHEAD_SANITIZE AND NOT BULKHEAD_FUZZ)
+  # Half the time to build of -O2 -g; reports still name lines.
+  set(CMAKE_C_FLAGS_RELEASE "-O1 -g1")
+  set(CMAKE_CXX_FLAGS_RELEASE "-O1 -g1")
+endif()
+
 if(BULKHEAD_SANITIZE)
   if(BULKHEAD_SANITIZE MATCHES "thread" AND NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")
     message(FATAL_ERROR "ThreadSanitizer needs clang: gcc's does not model atomic_thread_fence. "

@@ -177,6 +177,14 @@ absl::Status ControlSocket::Send(const ControlBuffer& message, absl::Span<const 
 }
 
 absl::StatusOr<ControlMessage> ControlSocket::Receive(uint64_t until_ns) {
+  return Receive(until_ns, /*with_descriptors=*/true);
+}
+
+absl::StatusOr<ControlMessage> ControlSocket::ReceiveWithoutDescriptors(uint64_t until_ns) {
+  return Receive(until_ns, /*with_descriptors=*/false);
+}
+
+absl::StatusOr<ControlMessage> ControlSocket::Receive(uint64_t until_ns, bool with_descriptors) {
   if (!connected()) return absl::FailedPreconditionError("the control socket is not connected");
   std::vector<uint8_t> bytes(kControlBytesMax);
   // Room for one descriptor more than allowed, so that too many are told from a full table.
@@ -188,8 +196,10 @@ absl::StatusOr<ControlMessage> ControlSocket::Receive(uint64_t until_ns) {
     header = {};
     header.msg_iov = &data;
     header.msg_iovlen = 1;
-    header.msg_control = control;
-    header.msg_controllen = sizeof(control);
+    if (with_descriptors) {
+      header.msg_control = control;
+      header.msg_controllen = sizeof(control);
+    }
     received = recvmsg(socket_.get(), &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (received >= 0) break;
     if (errno == EINTR) continue;
@@ -212,6 +222,9 @@ absl::StatusOr<ControlMessage> ControlSocket::Receive(uint64_t until_ns) {
   if (descriptors.size() > kControlDescriptorsMax) {
     return absl::InvalidArgumentError(absl::StrCat("control message came with more than ",
                                                    kControlDescriptorsMax, " descriptors"));
+  }
+  if ((header.msg_flags & MSG_CTRUNC) != 0 && !with_descriptors) {
+    return absl::InvalidArgumentError("control message came with descriptors that nobody wants");
   }
   if ((header.msg_flags & MSG_CTRUNC) != 0) {
     return absl::InvalidArgumentError(

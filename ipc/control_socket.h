@@ -94,6 +94,8 @@ class ControlSocket {
 
   // Waits for one message. until_ns 0 only looks.
   absl::StatusOr<ControlMessage> Receive(uint64_t until_ns);
+  // The same from a peer who has none to send: the kernel drops them, and the message is refused.
+  absl::StatusOr<ControlMessage> ReceiveWithoutDescriptors(uint64_t until_ns);
 
   absl::StatusOr<PeerCredentials> Peer() const;
 
@@ -103,6 +105,8 @@ class ControlSocket {
   void Close() { socket_.reset(); }
 
  private:
+  absl::StatusOr<ControlMessage> Receive(uint64_t until_ns, bool with_descriptors);
+
   UniqueFd socket_;
 };
 

@@ -36,6 +36,18 @@ FutexResult FutexWait(const uint32_t* word, uint32_t expected, FutexScope scope,
   return FutexResult::kTimedOut;
 }
 
+bool FutexWaitEither(const uint32_t* shared, uint32_t expected, const uint32_t* own) {
+  futex_waitv words[2] = {};
+  words[0].uaddr = reinterpret_cast<uint64_t>(shared);
+  words[0].val = expected;
+  words[0].flags = FUTEX_32;
+  words[1].uaddr = reinterpret_cast<uint64_t>(own);
+  words[1].val = 0;
+  words[1].flags = FUTEX_32 | FUTEX_PRIVATE_FLAG;
+  const long result = syscall(SYS_futex_waitv, words, 2, 0, nullptr, CLOCK_MONOTONIC);
+  return result >= 0 || errno == EAGAIN || errno == EINTR;
+}
+
 int FutexWake(uint32_t* word, FutexScope scope, int waiters) {
   const long woken =
       syscall(SYS_futex, word, Operation(FUTEX_WAKE, scope), waiters, nullptr, nullptr, 0);

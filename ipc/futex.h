@@ -30,6 +30,11 @@ enum class FutexResult {
 // Any thread. Never fails: a word that can't be waited on is a bug of ours and ends the process.
 FutexResult FutexWait(const uint32_t* word, uint32_t expected, FutexScope scope, uint64_t until_ns);
 
+// Sleeps while *shared == expected and *own == 0, until a wake of either: `own` is this process's,
+// so that one who shares the other word, and may move who sleeps on it to a third, can't keep us.
+// False: this kernel (Linux before 5.16) can't, or `shared` has no memory. Any thread.
+bool FutexWaitEither(const uint32_t* shared, uint32_t expected, const uint32_t* own);
+
 inline constexpr int kFutexWakeAll = INT_MAX;
 
 // Wakes up to `waiters` threads that sleep on the word; returns how many there were.

@@ -27,9 +27,6 @@ static_assert(offsetof(pthread_mutex_t, __data.__lock) == 0);
 
 }  // namespace
 
-LifeLine::LifeLine(LifeLine&& other) noexcept
-    : memory_(std::move(other.memory_)), cut_(other.cut_.load()) {}
-
 absl::StatusOr<LifeLine> LifeLine::Create() {
   absl::StatusOr<SharedMemory> memory = SharedMemory::Create("bulkhead-life", kBytes);
   if (!memory.ok()) return memory.status();
@@ -60,13 +57,13 @@ absl::Status LifeLine::Hold(uint32_t line) {
 // SUBTLE: the mutex is the host's, and only its first word is touched from here, as the kernel
 // does. Its owner never unlocks it, so nobody but the kernel changes it once it is held.
 bool LifeLine::WaitForEnd(uint32_t* word) {
-  for (int wakes = 0; wakes < kWakesMax && !cut_.load(); ++wakes) {
+  for (int wakes = 0; wakes < kWakesMax && bh_load_acquire(&cut_) == 0; ++wakes) {
     uint32_t value = bh_load_acquire(word);
-    if ((value & FUTEX_OWNER_DIED) != 0) return !cut_.load();
+    if ((value & FUTEX_OWNER_DIED) != 0) return true;
     if (value == 0) return false;
     const uint32_t waited_for = value | FUTEX_WAITERS;
     if (value != waited_for && !bh_compare_exchange(word, &value, waited_for)) continue;
-    FutexWait(word, waited_for, FutexScope::kShared, kForeverNs);
+    if (!FutexWaitEither(word, waited_for, &cut_)) return false;
   }
   return false;
 }
@@ -80,11 +77,8 @@ bool LifeLine::WaitForEnds() {
 }
 
 void LifeLine::Cut() {
-  cut_.store(true);
-  for (uint32_t line = 0; line < kLines; ++line) {
-    bh_fetch_or(Word(line), uint32_t{FUTEX_OWNER_DIED});  // who is about to sleep does not
-    FutexWake(Word(line), FutexScope::kShared, kFutexWakeAll);
-  }
+  bh_store_release(&cut_, 1u);
+  FutexWake(&cut_, FutexScope::kPrivate, kFutexWakeAll);
 }
 
 }  // namespace bulkhead

@@ -8,11 +8,11 @@
 // 512 MiB some 40 ms later (Linux: mm_release before exit_mm, exit_notify behind it).
 //
 // Trust: the page is the host's word. Whoever acts on it asks the kernel first how the process
-// ended. A host that plays with its lines is found dead by its pidfd, as if it had none.
+// ended. A host that plays with its lines is found dead by its pidfd, as if it had none; it can
+// keep who waits at them (FUTEX_CMP_REQUEUE) neither for ever nor beyond Cut().
 #ifndef BULKHEAD_IPC_LIFE_LINE_UNSAFE_H_
 #define BULKHEAD_IPC_LIFE_LINE_UNSAFE_H_
 
-#include <atomic>
 #include <cstdint>
 
 #include "absl/status/status.h"
@@ -33,7 +33,8 @@ class LifeLine {
   // The host's, of a descriptor that its supervisor sent. InvalidArgument.
   static absl::StatusOr<LifeLine> Attach(UniqueFd fd);
 
-  LifeLine(LifeLine&& other) noexcept;
+  // REQUIRES: nobody waits at it.
+  LifeLine(LifeLine&& other) noexcept = default;
   LifeLine& operator=(LifeLine&&) = delete;
 
   const UniqueFd& fd() const { return memory_.fd(); }
@@ -43,10 +44,11 @@ class LifeLine {
   absl::Status Hold(uint32_t line);
 
   // The supervisor's: waits until every thread that holds a line has ended. False: line 0 is held
-  // by nobody, the host plays with its lines, or Cut() was called.
+  // by nobody, the host plays with its lines, Cut() was called, or this kernel can't wait for a
+  // line and for Cut() at once (Linux before 5.16).
   // REQUIRES: one thread; the lines are held by now.
   bool WaitForEnds();
-  // Ends a wait, now or to come. Any thread; only when the lines are of no more use.
+  // Ends a wait, now or to come. Any thread.
   void Cut();
 
  private:
@@ -56,7 +58,7 @@ class LifeLine {
   uint32_t* Word(uint32_t line) const { return static_cast<uint32_t*>(Line(line)); }
 
   SharedMemory memory_;
-  std::atomic<bool> cut_ = false;
+  uint32_t cut_ = 0;  // not 0: cut; futex word
 };
 
 }  // namespace bulkhead

@@ -6,6 +6,7 @@
 #include <linux/futex.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -108,6 +109,27 @@ TEST(LifeLine, CutEndsAWaitAndThoseToCome) {
   watch.join();
   EXPECT_FALSE(ended);
   EXPECT_FALSE(line->WaitForEnds());
+}
+
+// A host may move who sleeps at its line to another word (FUTEX_CMP_REQUEUE), where the kernel's
+// wake-up finds nobody.
+TEST(LifeLine, CutEndsAWaitThatWasMovedAway) {
+  auto line = LifeLine::Create();
+  ASSERT_TRUE(line.ok()) << line.status();
+  const Holder holder(*line, 1);
+  auto page = SharedMemory::MapChecked(UniqueFd(fcntl(line->fd().get(), F_DUPFD_CLOEXEC, 3)), 4096,
+                                       SharedMemory::Access::kReadWrite, 0);
+  ASSERT_TRUE(page.ok()) << page.status();
+  auto* word = reinterpret_cast<uint32_t*>(page->data());
+  bool ended = true;
+  std::thread watch([&] { ended = line->WaitForEnds(); });
+  const auto moved = [&] {
+    return syscall(SYS_futex, word, FUTEX_CMP_REQUEUE, 0, 1, word + 512, bh_load_acquire(word));
+  };
+  while (moved() <= 0) std::this_thread::yield();
+  line->Cut();
+  watch.join();
+  EXPECT_FALSE(ended);
 }
 
 TEST(LifeLine, LinesThatNobodyHoldsTellNothing) {

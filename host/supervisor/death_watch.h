@@ -3,6 +3,8 @@
 #define BULKHEAD_HOST_SUPERVISOR_DEATH_WATCH_H_
 
 #include <functional>
+#include <memory>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -14,11 +16,16 @@ namespace bulkhead {
 // so once. It says nothing behind the destructor, which does not wait for the host.
 class DeathWatch {
  public:
-  // `on_end` is called from the thread. REQUIRES: the lines are held.
-  DeathWatch(LifeLine line, std::function<void()> on_end)
-      : line_(std::move(line)), thread_([this, on_end = std::move(on_end)] {
-          if (line_.WaitForEnds()) on_end();
-        }) {}
+  // `on_end` is called from the thread. Null: there is no thread to be had; a host that uses up all
+  // that its control group may have must not take its supervisor along.
+  // REQUIRES: the lines are held.
+  static std::unique_ptr<DeathWatch> Start(LifeLine line, std::function<void()> on_end) {
+    try {
+      return std::unique_ptr<DeathWatch>(new DeathWatch(std::move(line), std::move(on_end)));
+    } catch (const std::system_error&) {
+      return nullptr;
+    }
+  }
   DeathWatch(const DeathWatch&) = delete;
   DeathWatch& operator=(const DeathWatch&) = delete;
   ~DeathWatch() {
@@ -27,6 +34,11 @@ class DeathWatch {
   }
 
  private:
+  DeathWatch(LifeLine line, std::function<void()> on_end)
+      : line_(std::move(line)), thread_([this, on_end = std::move(on_end)] {
+          if (line_.WaitForEnds()) on_end();
+        }) {}
+
   LifeLine line_;
   std::thread thread_;
 };

@@ -14,6 +14,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "ipc/abi/notification.h"
+#include "ipc/control.h"
 
 namespace bulkhead {
 namespace {
@@ -203,6 +204,10 @@ absl::StatusOr<Manifest> ParseManifest(std::string_view text) {
   reader.Number("checkpoint_bytes", 0, 1 << 20, &manifest.checkpoint_bytes, false);
   reader.Number("memory_mib_max", 64, 1 << 20, &manifest.memory_mib_max, false);
   reader.Text("options", &manifest.options, false);
+  if (manifest.options.size() > kControlTextBytesMax) {
+    reader.Fail("options", "has ", manifest.options.size(), " bytes; a host is told at most ",
+                kControlTextBytesMax);
+  }
   if (absl::Status status = ReadContent(reader, &manifest); !status.ok()) return status;
   if (absl::Status status = reader.Done(); !status.ok()) return status;
   return manifest;

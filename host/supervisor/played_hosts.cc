@@ -99,7 +99,12 @@ ChildExit PlayedHosts::Reap(ChildProcess& child) {
           .text = absl::StrCat("signal ", signal)};
 }
 
-void PlayedHosts::Kill(const ChildProcess& child) { Find(child.pid)->End(SIGKILL); }
+void PlayedHosts::Kill(const ChildProcess& child) {
+  const std::shared_ptr<PlayedHost> host = Find(child.pid);
+  if (!host->hangs) host->End(SIGKILL);
+}
+
+bool PlayedHosts::HasLeft(const ChildProcess& child) { return !Find(child.pid)->hangs; }
 
 std::optional<ChildExit> PlayedHosts::Ending(const ChildProcess& child) {
   if (!Find(child.pid)->is_ending) return std::nullopt;

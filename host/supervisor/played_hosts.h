@@ -43,6 +43,7 @@ class PlayedHost {
 
   std::optional<LifeLine> life_line;  // as Attach brought it
   std::atomic<bool> is_ending = false;
+  std::atomic<bool> hangs = false;  // in the kernel: no signal ends it
 
   // As its spawner tells; below 0: nothing.
   std::atomic<int64_t> sleeps = -1;
@@ -64,6 +65,7 @@ class PlayedHosts final : public Spawner {
   ChildExit Reap(ChildProcess& child) override;
   void Kill(const ChildProcess& child) override;
   std::optional<ChildExit> Ending(const ChildProcess& child) override;
+  bool HasLeft(const ChildProcess& child) override;
   std::optional<uint64_t> SleepCount(const ChildProcess& child) override;
 
   // The next that was started and not taken yet, silent so far.

@@ -14,19 +14,28 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <string>
 #include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "ipc/sanitizer.h"
 
 namespace bulkhead {
 namespace {
 
 constexpr int kControlFd = 3;
+
+// Of /proc/PID/task/TID/stat, behind the name; proc(5). PF_EXITING (include/linux/sched.h).
+constexpr size_t kFlagsAt = 6;
+constexpr uint32_t kExiting = 0x4;
+constexpr int kTasksMax = 1000;  // that are looked at: more of them are asked about again
 
 absl::Status Failed(const char* what) {
   return absl::UnavailableError(absl::StrCat(what, ": ", std::strerror(errno)));
@@ -162,6 +171,27 @@ std::optional<ChildExit> ProcessSpawner::Ending(const ChildProcess& child) {
   if (WIFSIGNALED(status)) return Signalled(WTERMSIG(status));
   if (WIFEXITED(status)) return Exited(WEXITSTATUS(status));
   return std::nullopt;  // no status
+}
+
+// A thread has PF_EXITING from do_exit() on, which it enters only from the end of a call of the
+// kernel's, or of an instruction of its own.
+bool ProcessSpawner::HasLeft(const ChildProcess& child) {
+  const std::string folder = absl::StrCat("/proc/", child.pid, "/task");  // ours until it is reaped
+  std::error_code error;
+  int tasks = 0;
+  for (auto task = std::filesystem::directory_iterator(folder, error);
+       !error && task != std::filesystem::directory_iterator(); task.increment(error)) {
+    if (++tasks > kTasksMax) return false;
+    std::ifstream file(task->path() / "stat");
+    std::string stat;
+    if (!std::getline(file, stat)) continue;  // gone meanwhile
+    const std::vector<std::string> fields =
+        absl::StrSplit(stat.substr(stat.rfind(')') + 1), ' ', absl::SkipEmpty());
+    uint32_t flags = 0;
+    if (fields.size() < kFlagsAt + 1 || !absl::SimpleAtoi(fields[kFlagsAt], &flags)) return false;
+    if ((flags & kExiting) == 0) return false;
+  }
+  return !error;
 }
 
 void ProcessSpawner::Kill(const ChildProcess& child) {

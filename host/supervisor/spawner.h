@@ -49,6 +49,9 @@ class Spawner {
   // How a child that is ending will have ended. Nothing while it is not, when it leaves with exit
   // code 0, and where that can't be known before its pidfd is readable.
   virtual std::optional<ChildExit> Ending(const ChildProcess& child) = 0;
+  // Whether nothing of a child that is ending runs or waits in a call of the kernel's any more: it
+  // writes to no memory that it shares. False, too, where that can't be known.
+  virtual bool HasLeft(const ChildProcess& child) = 0;
   // How often the child's first thread has gone to sleep. Nothing while it does not sleep, or can't
   // be woken, and where that can't be known.
   virtual std::optional<uint64_t> SleepCount(const ChildProcess& child) = 0;
@@ -65,6 +68,7 @@ class ProcessSpawner final : public Spawner {
   ChildExit Reap(ChildProcess& child) override;
   void Kill(const ChildProcess& child) override;
   std::optional<ChildExit> Ending(const ChildProcess& child) override;
+  bool HasLeft(const ChildProcess& child) override;
   std::optional<uint64_t> SleepCount(const ChildProcess& child) override;
 
  private:

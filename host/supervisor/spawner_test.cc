@@ -6,10 +6,12 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <optional>
+#include <thread>
 
 #include "ipc/monotonic.h"
 
@@ -91,6 +93,29 @@ TEST(ProcessSpawner, KnowsHowAChildIsEnding) {
     EXPECT_EQ(ending->end, exit.end) << end;
     EXPECT_EQ(ending->text, exit.text) << end;
   }
+}
+
+TEST(ProcessSpawner, KnowsWhetherAnyThreadOfAChildIsLeft) {
+  ProcessSpawner spawner("none");
+  const pid_t pid = fork();
+  ASSERT_GE(pid, 0);
+  if (pid == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    std::thread([] {
+      for (;;) pause();
+    }).detach();
+    // The first thread alone: it is a zombie, and the other goes on.
+    syscall(SYS_exit, 0);
+  }
+  absl::StatusOr<ChildProcess> child = OpenChild(pid);
+  ASSERT_TRUE(child.ok()) << child.status();
+  EXPECT_FALSE(spawner.HasLeft(*child));
+  spawner.Kill(*child);
+  siginfo_t info;
+  ASSERT_EQ(waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOWAIT), 0);
+  EXPECT_TRUE(spawner.HasLeft(*child));
+  (void)spawner.Reap(*child);
+  EXPECT_FALSE(spawner.HasLeft(*child)) << "its number may be another's";
 }
 
 }  // namespace

@@ -31,6 +31,11 @@ absl::Status Supervisor::AddDriver(const DriverConfig& config) {
     return absl::AlreadyExistsError(
         absl::StrCat("driver '", config.manifest.name, "' is given twice"));
   }
+  if (const std::string options = OptionsOf(config); options.size() > kControlTextBytesMax) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "driver '", config.manifest.name, "': its options and yours have ", options.size(),
+        " bytes together; a host is told at most ", kControlTextBytesMax));
+  }
   auto driver = std::make_unique<Driver>(
       config, absl::StrCat(options_.run_folder, "/content-", config.manifest.name));
   uint64_t content = 0;

@@ -138,7 +138,11 @@ class Supervisor final : private ShimLink::Observer {
   std::mutex mutex_;  // all that drivers_ points to
   std::condition_variable changed_;
   bool stopping_ = false;
-  std::vector<ChildProcess> leaving_;  // known to be dead, and not reaped yet
+  struct Leaving {
+    ChildProcess child;
+    const Driver* of;
+  };
+  std::vector<Leaving> leaving_;  // known to be dead, and not reaped yet
   uint32_t shim_incarnation_ = 0;
   uint64_t started_ns_ = 0;
 

@@ -157,10 +157,7 @@ absl::Status Supervisor::AttachHost(Driver& driver, const ActionItem& action) {
   fields.driver_path = manifest.LibraryPath();
   fields.content_path = driver.content.Path(action.content);
   fields.content_version = action.content;
-  fields.options = manifest.options;
-  if (!driver.config.options.empty()) {
-    fields.options += (fields.options.empty() ? "" : " ") + driver.config.options;
-  }
+  fields.options = OptionsOf(driver.config);
   fields.callbacks = manifest.callbacks;
   fields.notifications = manifest.notifications;
   fields.checkpoint_bytes = manifest.checkpoint_bytes;

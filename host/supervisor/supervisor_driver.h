@@ -28,6 +28,13 @@
 
 namespace bulkhead {
 
+// What a host is told: the manifest's options, then the operator's.
+inline std::string OptionsOf(const DriverConfig& config) {
+  std::string options = config.manifest.options;
+  if (!config.options.empty()) options += (options.empty() ? "" : " ") + config.options;
+  return options;
+}
+
 struct Supervisor::Driver {
   Driver(const DriverConfig& config_in, const std::string& folder)
       : config(config_in), content(folder) {}

@@ -104,7 +104,7 @@ void Supervisor::Run() {
       ready.push_back({driver->control.fd(), POLLIN, 0});
       ready.push_back({driver->child->error_output.get(), POLLIN, 0});
     }
-    for (const ChildProcess& child : leaving_) ready.push_back({child.pidfd.get(), POLLIN, 0});
+    for (const Leaving& one : leaving_) ready.push_back({one.child.pidfd.get(), POLLIN, 0});
     const uint64_t next_ns = NextTimer();
     timespec left = {};
     if (next_ns != kForeverNs) {
@@ -146,7 +146,8 @@ void Supervisor::ReadErrorOutput(Driver& driver) {
 
 void Supervisor::ReadControl(Driver& driver) {
   for (int i = 0; i < kMessagesAtOnceMax && driver.child && driver.control.connected(); ++i) {
-    absl::StatusOr<ControlMessage> message = driver.control.Receive(0);
+    // No host has files for us, and to close one may take as long as its file system likes.
+    absl::StatusOr<ControlMessage> message = driver.control.ReceiveWithoutDescriptors(0);
     const uint32_t generation = driver.lifecycle->generation();
     if (absl::IsDeadlineExceeded(message.status())) return;
     if (absl::IsUnavailable(message.status())) {  // it is about to be seen dead
@@ -188,16 +189,29 @@ void Supervisor::ReadControl(Driver& driver) {
 
 void Supervisor::OnStarted(Driver& driver, const wire::Started& started) {
   const uint32_t generation = started.generation();
+  // What is left of one before it could still write over its answers.
+  const auto writes = [&](const Leaving& one) {
+    return one.of == &driver && !options_.spawner->HasLeft(one.child);
+  };
+  if (std::any_of(leaving_.begin(), leaving_.end(), writes)) {
+    driver.start_failure = "the host before it hangs in the kernel and can't be ended yet";
+    Step(driver, {.kind = EventKind::kStartFailed, .generation = generation});
+    return;
+  }
   driver.callbacks = started.callbacks() & driver.config.manifest.callbacks;
   driver.descriptors = started.descriptors() & driver.callbacks;
   driver.notifications = started.notifications() & driver.config.manifest.notifications;
   driver.version = started.driver_version() ? started.driver_version()->str() : "";
   if (driver.life_line) {
     driver.death_watch =
-        std::make_unique<DeathWatch>(*std::move(driver.life_line), [this, &driver, generation] {
+        DeathWatch::Start(*std::move(driver.life_line), [this, &driver, generation] {
           Post([this, &driver, generation] { OnEnding(driver, generation); });
         });
     driver.life_line.reset();
+    if (driver.death_watch == nullptr) {
+      Report(driver, Level::kWarning,
+             "no thread is left to watch its life line: a death will be known some ms later");
+    }
   }
   Step(driver, {.kind = EventKind::kStarted, .generation = generation});
 }
@@ -212,12 +226,13 @@ void Supervisor::OnEnding(Driver& driver, uint32_t generation) {
   ReadControl(driver);  // what it said before it died comes first
   if (!driver.child) return;
   options_.spawner->Kill(*driver.child);  // whatever is left of one that played dead
-  leaving_.push_back(*std::exchange(driver.child, std::nullopt));
+  leaving_.push_back({*std::exchange(driver.child, std::nullopt), &driver});
   Bury(driver, *exit);
 }
 
 void Supervisor::ReapLeaving() {
-  const auto reap = [this](ChildProcess& child) {
+  const auto reap = [this](Leaving& one) {
+    ChildProcess& child = one.child;
     pollfd dead = {child.pidfd.get(), POLLIN, 0};
     if (poll(&dead, 1, 0) != 1) return false;
     const pid_t pid = child.pid;

@@ -5,7 +5,9 @@
 #include "host/supervisor/supervisor.h"
 
 #include <gmock/gmock.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -192,6 +194,56 @@ TEST_F(SupervisorTest, AHostThatIsEndingIsReplacedBeforeItHasEnded) {
   ASSERT_TRUE(next.ok()) << next.status();
   EXPECT_EQ((*next)->generation, 2u);
   EXPECT_EQ(supervisor_->Status().drivers[0].last_end, "as it was ending");
+}
+
+// Its lines are the host's word, and a thread of its may sit in a call of the kernel's that writes
+// over its answers when it ends.
+TEST_F(SupervisorTest, NoHostServesWhileTheOneBeforeItMayStillWrite) {
+  Start({"stuck"});
+  auto host = hosts_.Attached("stuck", MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(host.ok()) << host.status();
+  (*host)->hangs = true;
+  (*host)->is_ending = true;
+  std::thread([&] { EXPECT_TRUE((*host)->life_line->Hold(0).ok()); }).join();
+  ASSERT_TRUE((*host)->SayStarted(1).ok());
+  auto second = hosts_.Attached("stuck", MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(second.ok()) << second.status();
+  ASSERT_TRUE((*second)->SayStarted(2).ok());
+  auto third = hosts_.Attached("stuck", MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(third.ok()) << third.status();
+  EXPECT_NE(supervisor_->Status().drivers[0].state, "serving");
+  (*host)->hangs = false;
+  ASSERT_TRUE((*third)->SayStarted(3).ok());
+  EXPECT_TRUE(Serves("stuck", MonotonicAfterNs(kSoonNs)).ok());
+  (*host)->Die();
+}
+
+TEST_F(SupervisorTest, ADescriptorOfAHostIsNotOpened) {
+  Start({"giver"});
+  auto host = hosts_.Attached("giver", MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(host.ok()) << host.status();
+  ASSERT_TRUE((*host)->SayStarted(1).ok());
+  ASSERT_TRUE(Serves("giver", MonotonicAfterNs(kSoonNs)).ok());
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+  const UniqueFd out(ends[0]);
+  UniqueFd in(ends[1]);
+  ASSERT_TRUE((*host)->control.Send(MakePong(1, 0, 0), {in.get()}).ok());
+  in.reset();
+  auto next = hosts_.Attached("giver", MonotonicAfterNs(kSoonNs));
+  EXPECT_TRUE(next.ok()) << next.status();  // whoever sends one is hostile
+  pollfd end = {out.get(), POLLIN, 0};
+  EXPECT_EQ(poll(&end, 1, static_cast<int>(kSoonNs / kNanosecondsPerMillisecond)), 1);
+}
+
+TEST_F(SupervisorTest, OptionsThatAHostCantBeToldAreRefused) {
+  supervisor_ = std::make_unique<Supervisor>(options_);
+  DriverConfig config;
+  config.manifest.name = "talkative";
+  config.manifest.options = std::string(kControlTextBytesMax - 5, 'a');
+  config.options = "strict";
+  const absl::Status status = supervisor_->AddDriver(config);
+  EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
 }
 
 TEST_F(SupervisorTest, AHostThatOnlyLetsItsLineGoIsNotReplaced) {

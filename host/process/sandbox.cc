@@ -3,6 +3,7 @@
 
 #include <cap-ng.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <sys/mman.h>
@@ -88,7 +89,6 @@ constexpr int kAllowed[] = {
     SCMP_SYS(getdents64),
     SCMP_SYS(getcwd),
     SCMP_SYS(fadvise64),
-    SCMP_SYS(futex),
     SCMP_SYS(futex_waitv),
     SCMP_SYS(set_robust_list),
     SCMP_SYS(get_robust_list),
@@ -152,6 +152,21 @@ constexpr int kAllowed[] = {
 // F_ADD_SEALS, which would keep the next generation from mapping what it must write.
 constexpr int kAllowedFcntl[] = {F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD,    F_SETFD,
                                  F_GETFL, F_SETFL,         F_GET_SEALS};
+
+// Not the requeues: they move whoever sleeps on a shared word, our callers and our supervisor, to
+// where no wake-up of ours finds them. Nothing here needs them, nor FUTEX_WAKE_OP.
+constexpr int kAllowedFutex[] = {FUTEX_WAIT,        FUTEX_WAKE,     FUTEX_WAIT_BITSET,
+                                 FUTEX_WAKE_BITSET, FUTEX_LOCK_PI,  FUTEX_LOCK_PI2,
+                                 FUTEX_TRYLOCK_PI,  FUTEX_UNLOCK_PI};
+
+// What allocators ask for. Not MADV_REMOVE: holes in memory that the shim must be able to write
+// without waiting; not MADV_PAGEOUT and the like, for the same reason.
+constexpr int kAllowedMadvise[] = {MADV_NORMAL,   MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED,
+                                   MADV_DONTNEED, MADV_FREE,   MADV_HUGEPAGE,   MADV_NOHUGEPAGE,
+                                   MADV_DONTDUMP, MADV_DODUMP, MADV_DONTFORK};
+
+// The kernel takes these arguments as int, whatever stands above.
+constexpr scmp_datum_t kInt = 0xffffffff;
 
 // Names of threads and mappings. Not what would make the process traceable again, or let it outlive
 // its supervisor.
@@ -242,8 +257,16 @@ absl::Status FilterSystemCalls() {
   filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(setpriority), SCMP_A0(SCMP_CMP_EQ, PRIO_PROCESS),
              SCMP_A1(SCMP_CMP_EQ, 0));
   const auto self = static_cast<scmp_datum_t>(getpid());
-  // Not holes in memory that the shim must be able to write without waiting.
-  filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(madvise), SCMP_A2(SCMP_CMP_NE, MADV_REMOVE));
+  for (const int advice : kAllowedMadvise) {
+    filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(madvise),
+               SCMP_A2(SCMP_CMP_MASKED_EQ, kInt, static_cast<scmp_datum_t>(advice)));
+  }
+  constexpr scmp_datum_t kFutexCommand =
+      kInt & ~scmp_datum_t{FUTEX_PRIVATE_FLAG} & ~scmp_datum_t{FUTEX_CLOCK_REALTIME};
+  for (const int command : kAllowedFutex) {
+    filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(futex),
+               SCMP_A1(SCMP_CMP_MASKED_EQ, kFutexCommand, static_cast<scmp_datum_t>(command)));
+  }
   for (const unsigned long command : kAllowedIoctl) {
     filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, command));
   }

@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -99,7 +100,18 @@ TEST_F(SandboxTest, RefusesWhatADriverHasNoUseFor) {
          void* memory =
              mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
          if (memory == MAP_FAILED || madvise(memory, 4096, MADV_DONTNEED) != 0) return 3;
-         return Refused(madvise(memory, 4096, MADV_REMOVE));
+         // The kernel looks at the lower half of the word only, and so must who refuses.
+         const long above = MADV_REMOVE | (1L << 32);
+         return Refused(madvise(memory, 4096, MADV_REMOVE)) |
+                Refused(syscall(SYS_madvise, memory, 4096, above));
+       }},
+      {"moving who sleeps on a word to another",
+       [] {
+         static uint32_t from, to;
+         const long above = FUTEX_CMP_REQUEUE | (1L << 32);
+         return Refused(syscall(SYS_futex, &from, FUTEX_CMP_REQUEUE, 0, 1, &to, 0)) |
+                Refused(syscall(SYS_futex, &from, FUTEX_REQUEUE, 0, 1, &to, 0)) |
+                Refused(syscall(SYS_futex, &from, above, 0, 1, &to, 0));
        }},
       {"another's limits",
        [] {

@@ -66,6 +66,7 @@ static uint32_t look_who_sleeps(struct bh_channel *channel)
 #define TRIAL_CALLS 4u
 #define TRIAL_PERIOD_MIN 256u
 #define TRIAL_PERIOD_MAX 1024u
+#define ELSEWHERE_CALLS_MAX (1u << 20)
 
 /* What the last calls took; one that a driver thinks about at most doubles it. */
 static void learn(uint32_t *typical_ns, uint32_t took_ns)
@@ -156,8 +157,11 @@ static void wake_one_way(struct bh_call *call, uint32_t home, uint32_t known)
 
 	if (elsewhere && elsewhere <= known &&
 	    !bh_load_relaxed(sleeping_word(channel, elsewhere - 1))) {
-		bh_store_relaxed(&lane->elsewhere_calls,
-				 bh_load_relaxed(&lane->elsewhere_calls) + 1);
+		uint32_t calls = bh_load_relaxed(&lane->elsewhere_calls);
+
+		/* It ends somewhere: a host that never sleeps again would turn it to 0. */
+		if (calls < ELSEWHERE_CALLS_MAX)
+			bh_store_relaxed(&lane->elsewhere_calls, calls + 1);
 		return;
 	}
 	settle(lane);

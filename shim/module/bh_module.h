@@ -70,6 +70,7 @@ struct bh_mcall {
 	const struct path *path;
 	struct bh_mchannel *file_channel; /* whose table has the file; NULL: none */
 	u32 file_slot;
+	u64 file_ticket;
 };
 
 /* main.c */

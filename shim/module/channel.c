@@ -101,12 +101,10 @@ int bh_mchannel_continue(struct bh_mchannel *channel, const struct bh_module_add
 
 void bh_mchannel_stop(struct bh_mchannel *channel)
 {
-	struct bh_statistics statistics;
-
 	bh_channel_set_quarantined(channel->core, 1);
-	bh_channel_statistics(channel->core, &statistics);
-	if (statistics.generation)
-		bh_channel_end_generation(channel->core, statistics.generation, BH_END_KILLED);
+	/* The last one, which may drain or be detached and yet have calls. Does nothing when it has
+	 * ended. */
+	bh_channel_end_generation(channel->core, channel->highest, BH_END_KILLED);
 }
 
 void bh_mcall_forget_file(struct bh_mcall *mcall)
@@ -116,7 +114,8 @@ void bh_mcall_forget_file(struct bh_mcall *mcall)
 	if (!channel)
 		return;
 	spin_lock(&channel->files_lock);
-	if (channel->files[mcall->file_slot].path == mcall->path)
+	/* The slot may have another call by now, perhaps with a file of the same path. */
+	if (channel->files[mcall->file_slot].ticket == mcall->file_ticket)
 		channel->files[mcall->file_slot].path = NULL;
 	spin_unlock(&channel->files_lock);
 	mcall->file_channel = NULL;

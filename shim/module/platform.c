@@ -82,6 +82,7 @@ static int send_descriptor(void *context, void *cookie, u32 slot, u64 ticket,
 	spin_unlock(&channel->files_lock);
 	mcall->file_channel = channel;
 	mcall->file_slot = slot;
+	mcall->file_ticket = ticket;
 	return 0;
 }
 

@@ -20,6 +20,7 @@
 #include <string_view>
 
 #include "ipc/abi/module.h"
+#include "ipc/monotonic.h"
 #include "ipc/unique_fd.h"
 #include "shim/core/bulkhead_core.h"
 
@@ -66,17 +67,26 @@ class Supervisor {
     EXPECT_EQ(ioctl(device_.get(), BH_CONTROL_BEGIN, &begin), 0) << strerror(errno);
     return host;
   }
-  int Guard(const std::string& folder) {
+  int Guard(const std::string& folder, uint64_t deadline_ns = kNanosecondsPerSecond) {
     const UniqueFd place(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     bh_module_guard guard = {};
     guard.fd = place.get();
     guard.kind = BH_GUARD_TREE;
-    guard.deadline_ns = 1'000'000'000;
+    guard.deadline_ns = deadline_ns;
     guard.callbacks = bh_callback_bit(BH_CALLBACK_FILE_OPEN);
     guard.filter.owner = BH_MODULE_ANY_OWNER;
     return ioctl(device_.get(), BH_CONTROL_GUARD, &guard) == 0 ? 0 : errno;
   }
   int Settle() { return ioctl(device_.get(), BH_CONTROL_SETTLE) == 0 ? 0 : errno; }
+  int Drain() {
+    bh_module_state state = {.channel = added_.channel, .quarantined = 0, .draining = 1};
+    return ioctl(device_.get(), BH_CONTROL_STATE, &state) == 0 ? 0 : errno;
+  }
+  uint32_t InFlight() {
+    bh_module_statistics statistics = {.channel = added_.channel};
+    EXPECT_EQ(ioctl(device_.get(), BH_CONTROL_STATISTICS, &statistics), 0) << strerror(errno);
+    return statistics.in_flight;
+  }
   int EndInOrder() { return ioctl(device_.get(), BH_CONTROL_UNGUARD) == 0 ? 0 : errno; }
   const bh_module_add& added() const { return added_; }
 
@@ -175,6 +185,30 @@ TEST_F(LeftGuards, OfSeveralSupervisorsStayInForceAndAreReplacedInBounds) {
   EXPECT_EQ(third.Guard(Place(kOwn)), ENOSPC);
   EXPECT_EQ(third.EndInOrder(), 0);
   EXPECT_EQ(DeniedFrom(0, kPlaces), 0);
+}
+
+// It takes no new calls, and so no longer counts as served; those that it has must not be waited
+// for.
+TEST_F(LeftGuards, CallsOfADrainingHostEndWithTheirChannel) {
+  constexpr uint64_t kDeadlineNs = 60 * kNanosecondsPerSecond;
+  Supervisor supervisor;
+  ASSERT_EQ(supervisor.AddChannel(), 0);
+  const UniqueFd host = supervisor.BeginHost();
+  ASSERT_EQ(supervisor.Guard(Place(0), kDeadlineNs), 0);
+  const uint64_t began_ns = MonotonicNowNs();
+  const pid_t caller = fork();
+  ASSERT_GE(caller, 0);
+  if (caller == 0) {
+    const UniqueFd file(open(File(0).c_str(), O_RDONLY | O_CLOEXEC));
+    _exit(file.valid() ? 0 : errno);
+  }
+  while (supervisor.InFlight() == 0 && MonotonicNowNs() - began_ns < kDeadlineNs / 2) sched_yield();
+  EXPECT_EQ(supervisor.Drain(), 0);
+  EXPECT_EQ(supervisor.EndInOrder(), 0);
+  int status = 0;
+  EXPECT_EQ(waitpid(caller, &status, 0), caller);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == EPERM) << status;
+  EXPECT_LT(MonotonicNowNs() - began_ns, kDeadlineNs / 2);
 }
 
 // No descriptor of the module's is left to be found, and still it can't be unloaded.

@@ -173,7 +173,7 @@ int main(int argc, char** argv) {
   bool short_form = false;
   app.add_option("--units", options.units, "Measurements of each case and of each peer")
       ->check(CLI::Range(1, 100'000));
-  app.add_flag("--short", short_form, "The form for the test suite: 40 units");
+  app.add_flag("--short", short_form, "The form for the test suite: 20 units");
   app.add_flag("--unlimited", options.unlimited, "Judge no time, only whether everything works");
   app.add_option("--json", options.json, "Write the report to this file")->type_name("FILE");
   CLI::Option* html = app.add_option("--html", options.html, "Write a page with plots to this file")
@@ -186,7 +186,7 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) options.command.append(" ").append(argv[i]);
   CLI11_PARSE(app, count, arguments.data());
   if (short_form) {
-    options.units = 40;
+    options.units = 20;
     options.idle_ns = 2 * bulkhead::kNanosecondsPerSecond;
   }
   return bulkhead::Run(options);

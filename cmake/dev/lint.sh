@@ -4,8 +4,8 @@ lint_help() {
   cat <<'TEXT'
 Usage: ./dev lint [FILE...]
 
-Checks licence lines, that deliberate races say why, and shell syntax, then runs clang-tidy 14 (warnings are errors) over the
-given files, or all of our sources that the preset release compiles.
+Checks licence lines, that deliberate races say why, and shell syntax, then runs clang-tidy 14 (warnings
+are errors) over the given files, or all of our sources that the preset release compiles.
 TEXT
 }
 

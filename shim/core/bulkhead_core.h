@@ -8,7 +8,8 @@
  *   step        looks at a call, moves it as far as it can go, and says what to wait for
  *
  * Freestanding C11: no libc, no allocation after set-up, everything else comes in through
- * struct bh_platform. The same sources build into the user-mode library and the kernel module.
+ * struct bh_platform. The same sources build into the user-mode library and the kernel module,
+ * which goes without adopt.c and loan.c.
  *
  * Invariants:
  *   1. bh_call_step() never waits, and ends every call whose deadline has passed.

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a host writes is read once. The caller is run an instruction at a time, and between two of
-// them the reply in front of it is changed, from one that may be believed to one that may not and
+// them the reply in front of it is changed, from one that may be believed to one that may not or
 // back: whatever it was at whichever instruction, the call ends with a verdict that there is, or
 // the host has broken the protocol. A reader that looks twice is planted, and has to be caught.
+//
+// The suite makes each change at 60 or more places, evenly spread over the instructions. Between
+// any two of them: BULKHEAD_EVERY_INSTRUCTION=1 bin/tests/double_fetch_test
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <sys/socket.h>

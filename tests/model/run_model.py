@@ -4,8 +4,9 @@
 
 Usage: run_model.py MODEL [--long]     (waiting, slots, ring; README.md says what they are)
 
-With --long also the sizes that are too large for the suite. Each run is an exhaustive search of all interleavings. Exit code: 0 when all is as it has to be, 1
-when not, 77 when spin or a C compiler is missing. Nothing is left behind.
+With --long also the sizes that are too large for the suite. Each run is an exhaustive search of all
+interleavings. Exit code: 0 when all is as it has to be, 1 when not, 77 when spin or a C compiler is
+missing. Nothing is left behind.
 """
 import os
 import re

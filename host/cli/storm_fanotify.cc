@@ -45,6 +45,7 @@ int Storm(const Program& program, const StormOptions& options, const Plan& plan)
   StormFiles::Tally tally;
   const std::atomic<uint64_t> unguarded{0};
   std::atomic<bool> killed_enough{plan.kills_min == 0}, done{false};
+  // SUBTLE: it only has to give each number once; a flag that is seen late costs one more open.
   std::atomic<uint64_t> next{0};
   const uint64_t started_ns = program.now_ns();
   std::vector<std::thread> openers;

@@ -50,6 +50,7 @@ void StormFiles::Judge(const File& file, const std::function<int(const File&)>& 
   const uint64_t ended_ns = MonotonicNowNs();
   const bool guarded = before % 2 == 0 && unguarded.load() == before;
   killer.Completed(started_ns, ended_ns);
+  // SUBTLE: who reads the count meanwhile only waits for it to grow.
   tally.calls.fetch_add(1, std::memory_order_relaxed);
   if (error != 0 && error != EPERM) tally.errors.fetch_add(1);
   if ((error == EPERM) != file.denied) {
@@ -57,6 +58,7 @@ void StormFiles::Judge(const File& file, const std::function<int(const File&)>& 
   }
   const uint64_t took_ns = ended_ns - started_ns;
   if (took_ns > deadline_ns_ + kLateSlackNs) tally.late.fetch_add(1);
+  // SUBTLE: a guess, which the exchange puts right.
   uint64_t longest = tally.longest_ns.load(std::memory_order_relaxed);
   while (took_ns > longest && !tally.longest_ns.compare_exchange_weak(longest, took_ns)) {
   }

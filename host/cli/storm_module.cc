@@ -85,6 +85,8 @@ class ModuleStorm {
   absl::Status Part(Killer& killer, bool to_the_end,
                     const std::function<absl::Status(const std::atomic<bool>& done)>& trouble) {
     std::atomic<bool> enough{!to_the_end}, done{false};
+    // SUBTLE: it only has to give each number once. What is counted is read behind the callers'
+    // end; `interrupted`, seen late, costs one more call.
     std::atomic<uint64_t> next{0};
     std::vector<std::thread> callers;
     for (unsigned i = 0; i < options_.threads; ++i) {

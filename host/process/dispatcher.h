@@ -66,7 +66,7 @@ class Dispatcher {
   std::mutex held_mutex_;
   std::condition_variable held_changed_;
   size_t held_ = 0;           // threads that tried to hold their line
-  absl::Status held_status_;  // of the last one that could not
+  absl::Status held_status_;  // of the first one that could not
 
   // bulkhead_host's functions; context is the dispatcher.
   static void Log(void* context, uint32_t level, const char* text, size_t length);

@@ -4,13 +4,16 @@
  *
  * How the parts meet without a lock on a call's path:
  *
- *   issue against the end of a generation   A caller stores its ticket in bh_slot.ticket, then
- * looks at bh_channel.serving; whoever ends a generation clears `serving`, then looks at the
- * tickets. All four are sequentially consistent, so at least one sees the other: either the call is
- *     found and gets its fate, or it backs out before the host could see it.
- *   abandon against the end of a generation   The same, with bh_slot.abandoned and `ended`.
- *   room against those who wait for it   Whoever frees a slot, chunks or the suspects' seat does
- * so, then looks at room_waiters; a waiter counts itself there, then tries again before it sleeps.
+ *   issue against the end of a generation
+ *     A caller stores its ticket in bh_slot.ticket, then looks at bh_channel.serving; whoever ends
+ *     a generation clears `serving`, then looks at the tickets. All four are sequentially
+ *     consistent, so at least one sees the other: either the call is found and gets its fate, or it
+ *     backs out before the host could see it.
+ *   abandon against the end of a generation
+ *     The same, with bh_slot.abandoned and `ended`.
+ *   room against those who wait for it
+ *     Whoever frees a slot, chunks or the suspects' seat does so, then looks at room_waiters; a
+ *     waiter counts itself there, then tries again before it sleeps.
  */
 #ifndef BULKHEAD_SHIM_CORE_INTERNAL_H_
 #define BULKHEAD_SHIM_CORE_INTERNAL_H_

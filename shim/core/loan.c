@@ -4,9 +4,10 @@
  *
  *   the caller   from bh_loan_take() to the start of a call with it
  *   the call     while no host has it: before its issue, between two, while another channel is
- * asked the slot     while a host has it. It comes back to the call with the answer, the host's end
- * or its violation, and stays with a slot whose call has ended without an answer: that host may
- * read it still
+ *                asked
+ *   the slot     while a host has it. It comes back to the call with the answer, the host's end or
+ *                its violation, and stays with a slot whose call has ended without an answer: that
+ *                host may read it still
  *
  * Whether a payload is a loan is seen by where it stands.
  */

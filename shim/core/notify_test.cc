@@ -258,8 +258,8 @@ TEST_F(CoreNotify, BelievesNoCursorThatCantBe)
 	ExpectLost(0, 0, 4);
 }
 
-// What a host says right between the two would be in the header before what it says it about, and a
-// shim that took over just then would begin with less than nothing in its ring.
+// If a host were believed right between the two, `accepted` in the header would be ahead of
+// `written`, and a shim that took over just then would find fewer than no entries in its ring.
 TEST_F(CoreNotify, NothingIsReadBetweenItsPlaceInTheRingAndItsPublication)
 {
 	ASSERT_EQ(bh_channel_begin_generation(ring.channel.c, 1), 0);

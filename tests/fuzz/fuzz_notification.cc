@@ -3,9 +3,9 @@
 // The notification ring, each side against whatever the other may write.
 //
 //   first byte even   a ring full of the input: the reader refuses it, or what it copies lies
-//   inside first byte odd    a host that says anything about its reading, while things happen: each
-//   is told,
-//                     unread or lost, and nothing is taken for read that was not written
+//                     inside
+//   first byte odd    a host that says anything about its reading, while things happen: each is
+//                     told, unread or lost, and nothing is taken for read that was not written
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>

@@ -4,8 +4,8 @@
 // tests/integration/supervisor_integration_test.cc.
 #include "host/supervisor/supervisor.h"
 
-#include <gmock/gmock.h>
 #include <fcntl.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sched.h>

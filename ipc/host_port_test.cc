@@ -17,6 +17,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "ipc/sanitizer.h"
 #include "ipc/scripted_shim_unsafe.h"
 
 namespace bulkhead {
@@ -27,17 +28,7 @@ using ::testing::HasSubstr;
 constexpr uint32_t kGeneration = 3;
 constexpr bh_geometry kGeometry = {2, 4, 4, 4};
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr uint64_t kStressCalls = 20'000;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr uint64_t kStressCalls = 20'000;
-#else
-constexpr uint64_t kStressCalls = 1'000'000;
-#endif
-#else
-constexpr uint64_t kStressCalls = 1'000'000;
-#endif
+constexpr uint64_t kStressCalls = kSanitized ? 20'000 : 1'000'000;
 
 uint64_t Soon() { return MonotonicAfterNs(20 * kNanosecondsPerSecond); }
 
@@ -305,21 +296,23 @@ TEST_F(HostPortTest, ABoundWorkerSaysSoAndServesItsCpu) {
   ASSERT_EQ(sched_getaffinity(0, sizeof(before), &before), 0);
   if (!CPU_ISSET(0, &before)) GTEST_SKIP() << "CPU 0 is not ours";
   const uint32_t worker = 0;
-  std::thread bound([&] {
-    ASSERT_TRUE(port_->Bind(worker));
+  threads_.emplace_back([this, worker] {
+    EXPECT_TRUE(port_->Bind(worker));
     cpu_set_t now;
-    ASSERT_EQ(sched_getaffinity(0, sizeof(now), &now), 0);
+    EXPECT_EQ(sched_getaffinity(0, sizeof(now), &now), 0);
     EXPECT_EQ(CPU_COUNT(&now), 1);
     EXPECT_TRUE(CPU_ISSET(worker, &now));
     while (auto call = port_->Take(worker, kForeverNs)) port_->Reply(*call, BH_REPLY_DONE, {});
   });
   for (uint64_t i = 1; i <= 1000; ++i) {
-    while (bh_load_acquire(shim_->sleep_word(worker)) != BH_SLEEPS_BOUND) std::this_thread::yield();
+    const uint64_t until_ns = Soon();
+    while (bh_load_acquire(shim_->sleep_word(worker)) != BH_SLEEPS_BOUND) {
+      ASSERT_LT(MonotonicNowNs(), until_ns);
+      std::this_thread::yield();
+    }
     const uint64_t ticket = shim_->Post(worker * 4, Args(i));
     ASSERT_TRUE(shim_->SleepForAnswer(worker * 4, ticket, Soon()));
   }
-  port_->StopTaking();
-  bound.join();
 }
 
 TEST_F(HostPortTest, AWorkerIsBoundOnlyWhereEachCpuHasOne) {

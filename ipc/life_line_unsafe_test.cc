@@ -15,9 +15,12 @@
 
 #include "ipc/abi/atomics.h"
 #include "ipc/futex.h"
+#include "ipc/monotonic.h"
 
 namespace bulkhead {
 namespace {
+
+constexpr uint64_t kSoonNs = 20 * kNanosecondsPerSecond;
 
 // A process whose threads hold lines, and say so.
 class Holder {
@@ -75,6 +78,10 @@ TEST(LifeLine, WhoDiedBeforeTheWaitIsSeen) {
 TEST(LifeLine, ThreadsThatEndAreNotEnoughWhileOneHolds) {
   auto line = LifeLine::Create();
   ASSERT_TRUE(line.ok()) << line.status();
+  auto page = SharedMemory::MapChecked(UniqueFd(fcntl(line->fd().get(), F_DUPFD_CLOEXEC, 3)), 4096,
+                                       SharedMemory::Access::kReadWrite, 0);
+  ASSERT_TRUE(page.ok()) << page.status();
+  const auto* second_line = reinterpret_cast<uint32_t*>(page->data() + BH_CACHE_LINE);
   std::thread([&] { ASSERT_TRUE(line->Hold(0).ok()); }).join();
   std::atomic<bool> held = false, leave = false;
   std::thread other([&] {
@@ -84,13 +91,13 @@ TEST(LifeLine, ThreadsThatEndAreNotEnoughWhileOneHolds) {
     leave.wait(false);
   });
   held.wait(false);
-  bool ended = false, waits = true;
-  std::atomic<bool> done = false;
-  std::thread watch([&] {
-    ended = line->WaitForEnds();
-    done.store(true);
-  });
-  waits = !done.load();
+  bool ended = false, waits = false;
+  std::thread watch([&] { ended = line->WaitForEnds(); });
+  const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
+  while (!waits && MonotonicNowNs() < until_ns) {
+    waits = (bh_load_acquire(second_line) & FUTEX_WAITERS) != 0;
+    std::this_thread::yield();
+  }
   leave.store(true);
   leave.notify_one();
   other.join();

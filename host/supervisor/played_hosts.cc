@@ -107,7 +107,10 @@ void PlayedHosts::Kill(const ChildProcess& child) {
 bool PlayedHosts::HasLeft(const ChildProcess& child) { return !Find(child.pid)->hangs; }
 
 std::optional<ChildExit> PlayedHosts::Ending(const ChildProcess& child) {
-  if (!Find(child.pid)->is_ending) return std::nullopt;
+  const std::shared_ptr<PlayedHost> host = Find(child.pid);
+  const bool is_ending = host->is_ending;
+  ++host->ending_asked;
+  if (!is_ending) return std::nullopt;
   return ChildExit{.end = EndCause::kCrashed, .text = "as it was ending"};
 }
 

@@ -43,7 +43,8 @@ class PlayedHost {
 
   std::optional<LifeLine> life_line;  // as Attach brought it
   std::atomic<bool> is_ending = false;
-  std::atomic<bool> hangs = false;  // in the kernel: no signal ends it
+  std::atomic<uint64_t> ending_asked = 0;  // how often somebody wanted to know that
+  std::atomic<bool> hangs = false;         // in the kernel: no signal ends it
 
   // As its spawner tells; below 0: nothing.
   std::atomic<int64_t> sleeps = -1;

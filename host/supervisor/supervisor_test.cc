@@ -253,6 +253,11 @@ TEST_F(SupervisorTest, AHostThatOnlyLetsItsLineGoIsNotReplaced) {
   std::thread([&] { EXPECT_TRUE((*host)->life_line->Hold(0).ok()); }).join();
   ASSERT_TRUE((*host)->SayStarted(1).ok());
   ASSERT_TRUE(Serves("alive", MonotonicAfterNs(kSoonNs)).ok());
+  const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
+  while ((*host)->ending_asked == 0) {
+    ASSERT_LT(MonotonicNowNs(), until_ns) << "nobody asked how it ends";
+    std::this_thread::yield();
+  }
   (*host)->Die();
   auto next = hosts_.Attached("alive", MonotonicAfterNs(kSoonNs));
   ASSERT_TRUE(next.ok()) << next.status();

@@ -31,6 +31,7 @@
 #include <vector>
 
 #include "ipc/monotonic.h"
+#include "ipc/sanitizer.h"
 #include "shim/embedded/test_host.h"
 #include "shim/embedded/test_observer.h"
 #include "shim/fanotify/guarded_volume.h"
@@ -137,11 +138,9 @@ class FanotifyAttachmentTest : public testing::Test {
 
   void SetUp() override {
     if (!refusal_.empty()) GTEST_SKIP() << refusal_;
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-    GTEST_SKIP() << "ThreadSanitizer's runtime does not survive clone(CLONE_FILES) in the keeper";
-#endif
-#endif
+    if (kThreadSanitized) {
+      GTEST_SKIP() << "ThreadSanitizer's runtime does not survive clone(CLONE_FILES) in the keeper";
+    }
     // Thousands of opens at once, where 1024 descriptors are the usual soft limit.
     rlimit files = {};
     ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &files), 0);

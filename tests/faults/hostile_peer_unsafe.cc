@@ -204,8 +204,7 @@ class Peer {
         StoreWord(random_(), Ticket(slot));
         break;
       case 3:
-        WorkerLine(random_())->slot = slot;
-        bh_store_release(&WorkerLine(random_())->ticket, Ticket(slot));
+        Claim(WorkerLine(random_()), slot);
         break;
       case 4:  // a little less or more than what it was
         bh_store_relaxed(&Reader()->read, bh_load_relaxed(&Reader()->read) + random % 512 - 256);
@@ -216,6 +215,10 @@ class Peer {
       default:
         StoreWord(random_(), random_());
     }
+  }
+  void Claim(bh_worker_line* line, uint32_t slot) const {
+    bh_store_relaxed(&line->slot, slot);
+    bh_store_release(&line->ticket, Ticket(slot));
   }
   uint64_t Ticket(uint32_t slot) const {
     return bh_load_relaxed(

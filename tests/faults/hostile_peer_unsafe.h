@@ -23,7 +23,7 @@ enum class Hostility {
   kSilent,         // takes calls and never answers
   kReopen,         // attaches, answers some, detaches, attaches again
   kGarbage,        // the right ticket with fields that no host may send
-  kMutate,         // word after word anywhere, as fast as it can, half of them almost right
+  kMutate,         // word after word anywhere, as fast as it can, many of them almost right
 };
 inline constexpr Hostility kHostilities[] = {
     Hostility::kScribble, Hostility::kScribbleBells, Hostility::kAnswerTwice, Hostility::kReplay,

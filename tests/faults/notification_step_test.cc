@@ -80,13 +80,17 @@ class NotificationStep : public ::testing::Test {
 
 TEST_F(NotificationStep, NoSuccessorIsToldAgain) {
   SteppedProcess writer([this] {
+    for (uint32_t entry = 2; entry < kEntries; ++entry) Notify(0);
     SteppedProcess::StopHere();
     for (uint32_t pid = 1;; ++pid) {
       Notify(pid);
       SteppedProcess::StopHere();
     }
   });
-  // Three of them: the first in a place of the ring, and others.
+  size_t before = 0;
+  for (Reader host = Attach(); const size_t count = Take(host, 0);) before += count;
+  ASSERT_EQ(before, kEntries - 2);
+  // Three of them: in the ring's last two places, and in its first one, which was full before.
   for (uint32_t pid = 1; pid <= 3; ++pid) {
     size_t told = 0;
     long steps = 0;

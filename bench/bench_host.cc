@@ -11,8 +11,8 @@
 #include <thread>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "bench/peer.h"
+#include "bench/prepare_call.h"
 #include "ipc/abi/atomics.h"
 #include "ipc/monotonic.h"
 

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// BenchHost: a host as a real process: one generation of a channel, served through HostPort by a
-// driver that allows everything. BenchChannel: such a channel with a shim of its own, and its
-// calls.
+// BenchChannel: a channel with a shim of its own, its calls, and its host: a real process, which
+// serves one generation through HostPort with a driver that allows everything.
 #ifndef BULKHEAD_BENCH_BENCH_HOST_H_
 #define BULKHEAD_BENCH_BENCH_HOST_H_
 
@@ -18,7 +17,6 @@
 #include "bench/forked_process.h"
 #include "ipc/host_port.h"
 #include "ipc/life_line_unsafe.h"
-#include "ipc/monotonic.h"
 #include "shim/embedded/embedded_shim.h"
 
 namespace bulkhead {
@@ -63,24 +61,9 @@ class BenchChannel {
   uint32_t generation_ = 0;  // the last that began
 };
 
-// A call of BH_INLINE_BYTES, but for what they are. No initializer of the whole: that would be
-// timed.
-inline void PrepareCall(bh_call& call, uint64_t now_ns) {
-  call.callback = BH_CALLBACK_FILE_OPEN;
-  call.args_bytes = BH_INLINE_BYTES;
-  call.payload = nullptr;
-  call.payload_bytes = 0;
-  call.reply_capacity = 0;
-  call.reply_payload = nullptr;
-  call.descriptor = -1;
-  call.reissue = BH_REISSUE_FREELY;
-  call.deadline_ns = now_ns + 5 * kNanosecondsPerSecond;
-  call.call_id = 0;
-}
-
 // What a host process does from its attachment on. Does not return.
 [[noreturn]] void ServeCalls(HostPort& port, const BenchHostOptions& options);
-// A call with 48 bytes through the first channels of the shim; its outcome.
+// A call with 48 bytes through the first channel of the shim; its outcome.
 uint32_t CallWith48Bytes(EmbeddedShim& shim);
 
 }  // namespace bulkhead

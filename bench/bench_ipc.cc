@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // bench-ipc: what a call costs, beside the raw line and the futex that do the same work
-// (ipc_floor.h), and beside other ways to ask another process (peers/comparison.h); how it scales
-// (ipc_scaling.h, idle_hosts.h), what a busy CPU does to it (ipc_hog.h), and what a channel's birth
-// and its host's death take (ipc_lifetime.h).
+// (ipc_floor.h), and beside other ways to ask another process (peers/comparison.h); what payloads
+// (ipc_payload.h) and streams of notifications (ipc_stream.h) cost; how calls scale (ipc_scaling.h,
+// idle_hosts.h), what a busy CPU does to them (ipc_hog.h), and what a channel's birth and its
+// host's death take (ipc_lifetime.h).
 #include <benchmark/benchmark.h>
 #include <unistd.h>
 
@@ -69,7 +70,7 @@ absl::Status MeasureSizes(const Options& options, Report& report, Results& resul
   return absl::OkStatus();
 }
 
-absl::Status MeasureHosts(const Options& options, Report& report, Results& results) {
+absl::Status MeasureCallersAndHosts(const Options& options, Report& report, Results& results) {
   absl::StatusOr<ScalingResult> scaling = MeasureScaling(options.rounds());
   if (!scaling.ok()) return scaling.status();
   results.scaling = *std::move(scaling);
@@ -95,7 +96,7 @@ constexpr std::array<Part, 10> kParts = {{
      }},
     {"peers", &MeasurePeers},
     {"sizes", &MeasureSizes},
-    {"scaling", &MeasureHosts},
+    {"scaling", &MeasureCallersAndHosts},
     {"hog", [](const Options& options, Report& report,
                Results&) { return MeasureHog(options.rounds(), options.limited(), report); }},
     {"channel",

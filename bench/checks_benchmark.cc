@@ -116,8 +116,8 @@ int Run(const Options& options) {
     return kExitSkipped;
   }
   const std::string folder = std::filesystem::read_symlink("/proc/self/exe").parent_path().string();
-  const std::string checked = folder + "/bench-calls",
-                    unchecked = folder + "/bench-calls-unchecked";
+  const std::string checked = folder + "/counted-calls",
+                    unchecked = folder + "/counted-calls-unchecked";
   Found found;
   for (int i = 0; i < options.starts && !found.failed; ++i) {
     // Who starts first may get the better memory: it is each one's turn.

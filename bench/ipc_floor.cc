@@ -39,9 +39,9 @@ constexpr Case kCases[] = {
     {"spinning", Mode::kCall, Mode::kRaw, 1, 2000, 0, 0, 1.25, 1.15},
     {"host_asleep", Mode::kCallHostAsleep, Mode::kFutexOne, 1, 200, 30'000, 0, 1.1, 1.1},
     {"both_asleep", Mode::kCallBothAsleep, Mode::kFutexBoth, 1, 200, 30'000, 30'000, 1.1, 1.1},
-    // On one CPU each runs while the other sleeps: nothing has to be arranged.
     // Handed over on the caller's CPU, where it pays: beside a futex that rouses the other CPU.
     {"cold", Mode::kCallCold, Mode::kFutexBoth, 1, 400, 30'000, 0, 1.0 / 3, 1.0 / 3},
+    // On one CPU each runs while the other sleeps: nothing has to be arranged.
     {"same_core", Mode::kCallBothAsleep, Mode::kFutexBoth, 0, 500, 0, 0, 1.1, 1.1},
 };
 
@@ -112,7 +112,6 @@ class Bench {
           failed_ = !peer_.Call(mode, payload) || failed_;
           break;
         case Mode::kIdle:
-        case Mode::kEnd:
           break;
       }
     }

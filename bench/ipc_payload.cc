@@ -18,10 +18,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "bench/bench_host.h"
 #include "bench/peer.h"
 #include "bench/peers/comparison.h"
 #include "bench/peers/shared_object.h"
+#include "bench/prepare_call.h"
 #include "host/report/percentiles.h"
 #include "ipc/host_port.h"
 #include "ipc/monotonic.h"

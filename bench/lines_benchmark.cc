@@ -10,7 +10,10 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cinttypes>
+#include <cstdio>
 #include <cstring>
+#include <fstream>
 #include <iostream>
 #include <string>
 #include <thread>
@@ -169,6 +172,23 @@ constexpr std::array kCases = {
 };
 static_assert(kCases[kBulk].trips == 50);
 
+// By what the kernel did: the advice may be taken, and nothing come of it.
+bool InHugePages(const char* area) {
+  const auto address = reinterpret_cast<uintptr_t>(area);
+  std::ifstream mappings("/proc/self/smaps");
+  bool inside = false;
+  for (std::string line; std::getline(mappings, line);) {
+    uintptr_t begin, end;
+    size_t kib;
+    if (std::sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR, &begin, &end) == 2) {
+      inside = begin <= address && address < end;
+    } else if (inside && std::sscanf(line.c_str(), "AnonHugePages: %zu", &kib) == 1) {
+      return kib != 0;
+    }
+  }
+  return false;
+}
+
 // Two areas of one huge page's size, one of small pages and one that may be a huge page.
 class Areas {
  public:
@@ -180,11 +200,10 @@ class Areas {
     if (memory_ == MAP_FAILED) return absl::ErrnoToStatus(errno, "memory");
     const auto address = reinterpret_cast<uintptr_t>(memory_);
     small_ = static_cast<char*>(memory_) + (kHugePageBytes - address % kHugePageBytes);
-    if (madvise(small_, kHugePageBytes, MADV_NOHUGEPAGE) != 0 ||
-        madvise(huge(), kHugePageBytes, MADV_HUGEPAGE) != 0) {
-      has_huge_ = false;
-    }
+    (void)madvise(small_, kHugePageBytes, MADV_NOHUGEPAGE);
+    (void)madvise(huge(), kHugePageBytes, MADV_HUGEPAGE);
     std::memset(small_, 0, 2 * kHugePageBytes);
+    has_huge_ = InHugePages(huge()) && !InHugePages(small_);
     return absl::OkStatus();
   }
   char* small() const { return small_; }
@@ -195,7 +214,7 @@ class Areas {
   static constexpr size_t kBytes = 3 * kHugePageBytes;
   void* memory_ = MAP_FAILED;
   char* small_ = nullptr;
-  bool has_huge_ = true;
+  bool has_huge_ = false;
 };
 
 // What the asking thread wants of the answering one. `turn` changes when the rest is there.

@@ -14,7 +14,7 @@
 #include <thread>
 #include <vector>
 
-#include "bench/bench_host.h"
+#include "bench/prepare_call.h"
 #include "ipc/futex.h"
 #include "ipc/host_port.h"
 #include "ipc/monotonic.h"
@@ -25,6 +25,8 @@ namespace {
 constexpr uint32_t kSpinNs = 1'000'000;  // longer than anything here: a spinner spins
 
 constexpr int kColdChannel = 3;
+
+Mode ModeOf(uint64_t word) { return static_cast<Mode>(word & 0xff); }
 
 int ChannelOf(Mode mode) {
   switch (mode) {
@@ -182,8 +184,7 @@ absl::StatusOr<std::unique_ptr<Peer>> Peer::Start() {
         mode_before = now;
         bh_store_release(&page.at_mode, now);
       }
-      // The upper half of the word counts the changes, so that each is seen.
-      switch (const auto mode = static_cast<Mode>(now & 0xff); mode) {
+      switch (const Mode mode = ModeOf(now); mode) {
         case Mode::kRaw:
           AnswerRaw(page, raw);
           break;
@@ -201,7 +202,6 @@ absl::StatusOr<std::unique_ptr<Peer>> Peer::Start() {
                     FutexScope::kShared, kForeverNs);
           break;
         case Mode::kIdle:
-        case Mode::kEnd:
           sched_yield();
           break;
       }
@@ -224,7 +224,7 @@ Peer::~Peer() {
 }
 
 void Peer::Enter(Mode mode, int cpu, uint64_t work_ns) {
-  const auto before = static_cast<Mode>(page_->mode & 0xff);
+  const Mode before = ModeOf(page_->mode);
   const uint64_t next = (((page_->mode >> 8) + 1) << 8) | static_cast<uint64_t>(mode);
   bh_store_relaxed(&page_->cpu, static_cast<uint64_t>(cpu));
   bh_store_relaxed(&page_->work_ns, work_ns);
@@ -252,7 +252,6 @@ void Peer::Rouse(Mode mode) {
       break;
     case Mode::kIdle:
     case Mode::kRaw:
-    case Mode::kEnd:
       break;
   }
 }

@@ -29,7 +29,6 @@ enum class Mode : uint64_t {
   kFutexBoth,       // both sleep
   kCallBothAsleep,  // ours, both sleep
   kCallCold,        // ours, now and then, to a host with a worker bound to each CPU
-  kEnd,
 };
 
 struct alignas(64) RawLine {
@@ -42,7 +41,8 @@ struct Page {
   alignas(128) RawLine reply;
   alignas(128) uint32_t futex_call;
   alignas(128) uint32_t futex_reply;
-  alignas(128) uint64_t mode;     // of type Mode
+  // Low byte: a Mode. Above it a count of the changes, so that each is seen.
+  alignas(128) uint64_t mode;
   alignas(128) uint64_t at_mode;  // the peer's answer: it is there
   uint64_t cpu;                   // where the peer should run
   uint64_t work_ns;               // how long it works before it answers
@@ -83,8 +83,9 @@ class Peer {
 
 void PinTo(int cpu);
 void PinToNone();
-// Answers futex_call with futex_reply once; `sleep` while there is nothing.
+// Sleeps until the word is no longer `old`.
 void FutexWaitFor(uint32_t* word, uint32_t old);
+// Stores `value` and wakes who sleeps there.
 void FutexPost(uint32_t* word, uint32_t value);
 
 }  // namespace bulkhead

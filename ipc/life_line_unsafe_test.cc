@@ -57,6 +57,12 @@ class Holder {
   pid_t pid_ = -1;
 };
 
+// The page as the other side may write it.
+absl::StatusOr<SharedMemory> MapAgain(const LifeLine& line) {
+  return SharedMemory::MapChecked(UniqueFd(fcntl(line.fd().get(), F_DUPFD_CLOEXEC, 3)), 4096,
+                                  SharedMemory::Access::kReadWrite, 0);
+}
+
 TEST(LifeLine, TellsOfTheEndOfAllWhoHoldIt) {
   auto line = LifeLine::Create();
   ASSERT_TRUE(line.ok()) << line.status();
@@ -78,8 +84,7 @@ TEST(LifeLine, WhoDiedBeforeTheWaitIsSeen) {
 TEST(LifeLine, ThreadsThatEndAreNotEnoughWhileOneHolds) {
   auto line = LifeLine::Create();
   ASSERT_TRUE(line.ok()) << line.status();
-  auto page = SharedMemory::MapChecked(UniqueFd(fcntl(line->fd().get(), F_DUPFD_CLOEXEC, 3)), 4096,
-                                       SharedMemory::Access::kReadWrite, 0);
+  auto page = MapAgain(*line);
   ASSERT_TRUE(page.ok()) << page.status();
   const auto* second_line = reinterpret_cast<uint32_t*>(page->data() + BH_CACHE_LINE);
   std::thread([&] { ASSERT_TRUE(line->Hold(0).ok()); }).join();
@@ -124,8 +129,7 @@ TEST(LifeLine, CutEndsAWaitThatWasMovedAway) {
   auto line = LifeLine::Create();
   ASSERT_TRUE(line.ok()) << line.status();
   const Holder holder(*line, 1);
-  auto page = SharedMemory::MapChecked(UniqueFd(fcntl(line->fd().get(), F_DUPFD_CLOEXEC, 3)), 4096,
-                                       SharedMemory::Access::kReadWrite, 0);
+  auto page = MapAgain(*line);
   ASSERT_TRUE(page.ok()) << page.status();
   auto* word = reinterpret_cast<uint32_t*>(page->data());
   bool ended = true;
@@ -150,8 +154,7 @@ TEST(LifeLine, WakesForNothingEndTheWait) {
   auto line = LifeLine::Create();
   ASSERT_TRUE(line.ok()) << line.status();
   const Holder holder(*line, 1);
-  auto page = SharedMemory::MapChecked(UniqueFd(fcntl(line->fd().get(), F_DUPFD_CLOEXEC, 3)), 4096,
-                                       SharedMemory::Access::kReadWrite, 0);
+  auto page = MapAgain(*line);
   ASSERT_TRUE(page.ok()) << page.status();
   auto* word = reinterpret_cast<uint32_t*>(page->data());
   std::atomic<bool> done = false;

@@ -7,6 +7,7 @@
 
 #include "bench/peers/sized_payload.h"
 #include "bench/peers/transport.h"
+#include "bench/prepare_call.h"
 #include "ipc/host_port.h"
 #include "ipc/monotonic.h"
 #include "shim/embedded/embedded_shim.h"
@@ -73,17 +74,11 @@ class Bulkhead final : public Transport {
   bool Call(Payload& payload) override {
     const uint64_t now_ns = MonotonicCoarseNs();
     bh_call call;
-    call.callback = BH_CALLBACK_FILE_OPEN;
+    PrepareCall(call, now_ns);
     call.args_bytes = sizeof(payload);
     std::memcpy(call.args, &payload, sizeof(payload));
     call.payload = sized_.empty() ? nullptr : sized_.data();
     call.payload_bytes = sized_.bytes();
-    call.reply_capacity = 0;
-    call.reply_payload = nullptr;
-    call.descriptor = -1;
-    call.reissue = BH_REISSUE_FREELY;
-    call.deadline_ns = now_ns + 5 * kNanosecondsPerSecond;
-    call.call_id = 0;
     shim_->Call(&call, now_ns);
     Answer(payload);
     return call.outcome == BH_OUTCOME_ANSWERED && call.verdict == BH_VERDICT_ALLOW;

@@ -104,11 +104,22 @@ kernel_debug_build() { # JOBS
       kernel_debug_compile "$work" "$1" && kernel_debug_keep "$work" "$folder/$key" || return 1
   fi
   ln -sfn "$key" "$folder/ready.new" && mv -T "$folder/ready.new" "$folder/ready" || return 1
-  for other in "$folder"/*; do # of earlier configurations, and what it was built from
+  exec {kernel_debug_lock}>&-
+  say "debug kernel: $folder/$key"
+}
+
+# Of earlier configurations, and what the present one was built from: 80,000 files, which can take
+# minutes.
+kernel_debug_clean() {
+  local folder=build/kernel-debug key other
+  key=$(kernel_debug_key) || return
+  exec {kernel_debug_lock}>"$folder/lock"
+  flock "$kernel_debug_lock" || return
+  [[ -d $folder/$key ]] || return 0 # it failed, and can be gone on with
+  for other in "$folder"/*; do
     [[ -L $other || ! -d $other || $other == "$folder/$key" ]] || rm -rf "$other"
   done
   exec {kernel_debug_lock}>&-
-  say "debug kernel: $folder/$key"
 }
 
 kernel_debug_main() {
@@ -123,5 +134,5 @@ kernel_debug_main() {
   run_setup
   obstacle=$(kernel_debug_obstacle)
   [[ -z $obstacle ]] || die "kernel-debug: $obstacle"
-  kernel_debug_build "$jobs"
+  kernel_debug_build "$jobs" && kernel_debug_clean
 }

@@ -106,11 +106,13 @@ test_main() {
   if [[ " ${presets[*]} " == *" release "* && ${group[1]:-} != *model* && "kernel.module_debug kernel.debug_checkers" =~ ${filter[1]:-} &&
     -z $(kernel_debug_obstacle) ]]; then
     run_check "debug kernel" "see above" kernel_debug_build "$jobs"
+    kernel_debug_clean & # beside the builds
   fi
   local preset
   for preset in "${presets[@]}"; do
     run_preset "$preset" "$jobs" "$fuzz_seconds" "${filter[@]}" "${group[@]}"
   done
+  wait
   leftovers_check "$run_folder/before"
 
   python3 cmake/dev/summary.py "$results" "${presets[@]}"

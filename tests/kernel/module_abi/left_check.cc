@@ -188,27 +188,40 @@ TEST_F(LeftGuards, OfSeveralSupervisorsStayInForceAndAreReplacedInBounds) {
 }
 
 // It takes no new calls, and so no longer counts as served; those that it has must not be waited
-// for.
+// for when the channel goes.
 TEST_F(LeftGuards, CallsOfADrainingHostEndWithTheirChannel) {
   constexpr uint64_t kDeadlineNs = 60 * kNanosecondsPerSecond;
-  Supervisor supervisor;
-  ASSERT_EQ(supervisor.AddChannel(), 0);
-  const UniqueFd host = supervisor.BeginHost();
-  ASSERT_EQ(supervisor.Guard(Place(0), kDeadlineNs), 0);
-  const uint64_t began_ns = MonotonicNowNs();
-  const pid_t caller = fork();
+  int ready[2];
+  ASSERT_EQ(pipe(ready), 0);
+  const pid_t caller = fork();  // before there is a supervisor whose descriptor it would keep
   ASSERT_GE(caller, 0);
   if (caller == 0) {
+    char line;
+    if (read(ready[0], &line, 1) != 1) _exit(1);
     const UniqueFd file(open(File(0).c_str(), O_RDONLY | O_CLOEXEC));
     _exit(file.valid() ? 0 : errno);
   }
-  while (supervisor.InFlight() == 0 && MonotonicNowNs() - began_ns < kDeadlineNs / 2) sched_yield();
-  EXPECT_EQ(supervisor.Drain(), 0);
-  EXPECT_EQ(supervisor.EndInOrder(), 0);
+  UniqueFd host;
+  const uint64_t began_ns = MonotonicNowNs();
+  {
+    Supervisor supervisor;
+    ASSERT_EQ(supervisor.AddChannel(), 0);
+    host = supervisor.BeginHost();
+    ASSERT_EQ(supervisor.Guard(Place(0), kDeadlineNs), 0);
+    EXPECT_EQ(write(ready[1], "\n", 1), 1);
+    while (supervisor.InFlight() == 0) {
+      ASSERT_LT(MonotonicNowNs() - began_ns, kDeadlineNs / 2);
+      sched_yield();
+    }
+    EXPECT_EQ(supervisor.Drain(), 0);
+    EXPECT_EQ(supervisor.EndInOrder(), 0);
+  }
   int status = 0;
   EXPECT_EQ(waitpid(caller, &status, 0), caller);
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == EPERM) << status;
   EXPECT_LT(MonotonicNowNs() - began_ns, kDeadlineNs / 2);
+  close(ready[0]);
+  close(ready[1]);
 }
 
 // No descriptor of the module's is left to be found, and still it can't be unloaded.

@@ -296,7 +296,7 @@ TEST_F(HostPortTest, ABoundWorkerSaysSoAndServesItsCpu) {
   ASSERT_EQ(sched_getaffinity(0, sizeof(before), &before), 0);
   if (!CPU_ISSET(0, &before)) GTEST_SKIP() << "CPU 0 is not ours";
   const uint32_t worker = 0;
-  threads_.emplace_back([this, worker] {
+  threads_.emplace_back([this] {
     EXPECT_TRUE(port_->Bind(worker));
     cpu_set_t now;
     EXPECT_EQ(sched_getaffinity(0, sizeof(now), &now), 0);

@@ -88,7 +88,14 @@ TEST_F(NotificationStep, NoSuccessorIsToldAgain) {
     }
   });
   size_t before = 0;
-  for (Reader host = Attach(); const size_t count = Take(host, 0);) before += count;
+  {
+    Reader host = Attach();
+    size_t count = 0;
+    do {
+      count = Take(host, 0);
+      before += count;
+    } while (count != 0);
+  }
   ASSERT_EQ(before, kEntries - 2);
   // Three of them: in the ring's last two places, and in its first one, which was full before.
   for (uint32_t pid = 1; pid <= 3; ++pid) {

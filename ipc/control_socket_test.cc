@@ -105,6 +105,18 @@ TEST_F(ControlSocketTest, WrongNumberOfDescriptorsIsNamed) {
   EXPECT_FALSE(message->ExpectDescriptors(0).ok());
 }
 
+// The refusal itself shows that they never were here: it is about what the kernel dropped.
+TEST_F(ControlSocketTest, DescriptorsThatNobodyWantsAreNotReceived) {
+  const UniqueFd null = Null();
+  const int descriptors[] = {null.get()};
+  ASSERT_TRUE(theirs_.Send(MakePing(1), descriptors).ok());
+  const absl::Status status = ours_.ReceiveWithoutDescriptors(Soon()).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("that nobody wants"));
+  ASSERT_TRUE(theirs_.Send(MakePing(2)).ok());
+  EXPECT_TRUE(ours_.ReceiveWithoutDescriptors(Soon()).ok());
+}
+
 TEST_F(ControlSocketTest, TimesOut) {
   EXPECT_EQ(ours_.Receive(0).status().code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_EQ(ours_.Receive(MonotonicAfterNs(kNanosecondsPerMillisecond)).status().code(),

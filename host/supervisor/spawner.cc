@@ -15,7 +15,6 @@
 #include <charconv>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -182,9 +181,13 @@ bool ProcessSpawner::HasLeft(const ChildProcess& child) {
   for (auto task = std::filesystem::directory_iterator(folder, error);
        !error && task != std::filesystem::directory_iterator(); task.increment(error)) {
     if (++tasks > kTasksMax) return false;
-    std::ifstream file(task->path() / "stat");
-    std::string stat;
-    if (!std::getline(file, stat)) continue;  // gone meanwhile
+    const UniqueFd file(open((task->path() / "stat").c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file.valid() && errno == ENOENT) continue;  // gone meanwhile
+    std::array<char, 1024> text;
+    const ssize_t bytes = file.valid() ? pread(file.get(), text.data(), text.size(), 0) : 0;
+    if (bytes < 0 && errno == ESRCH) continue;  // likewise
+    if (bytes <= 0) return false;
+    const std::string stat(text.data(), static_cast<size_t>(bytes));
     const std::vector<std::string> fields =
         absl::StrSplit(stat.substr(stat.rfind(')') + 1), ' ', absl::SkipEmpty());
     uint32_t flags = 0;

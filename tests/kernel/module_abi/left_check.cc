@@ -193,11 +193,14 @@ TEST_F(LeftGuards, CallsOfADrainingHostEndWithTheirChannel) {
   constexpr uint64_t kDeadlineNs = 60 * kNanosecondsPerSecond;
   int ready[2];
   ASSERT_EQ(pipe(ready), 0);
+  const UniqueFd go(ready[0]);
+  UniqueFd say_go(ready[1]);
   const pid_t caller = fork();  // before there is a supervisor whose descriptor it would keep
   ASSERT_GE(caller, 0);
   if (caller == 0) {
+    say_go.reset();
     char line;
-    if (read(ready[0], &line, 1) != 1) _exit(1);
+    if (read(go.get(), &line, 1) != 1) _exit(1);
     const UniqueFd file(open(File(0).c_str(), O_RDONLY | O_CLOEXEC));
     _exit(file.valid() ? 0 : errno);
   }
@@ -208,7 +211,7 @@ TEST_F(LeftGuards, CallsOfADrainingHostEndWithTheirChannel) {
     ASSERT_EQ(supervisor.AddChannel(), 0);
     host = supervisor.BeginHost();
     ASSERT_EQ(supervisor.Guard(Place(0), kDeadlineNs), 0);
-    EXPECT_EQ(write(ready[1], "\n", 1), 1);
+    EXPECT_EQ(write(say_go.get(), "\n", 1), 1);
     while (supervisor.InFlight() == 0) {
       ASSERT_LT(MonotonicNowNs() - began_ns, kDeadlineNs / 2);
       sched_yield();
@@ -220,8 +223,6 @@ TEST_F(LeftGuards, CallsOfADrainingHostEndWithTheirChannel) {
   EXPECT_EQ(waitpid(caller, &status, 0), caller);
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == EPERM) << status;
   EXPECT_LT(MonotonicNowNs() - began_ns, kDeadlineNs / 2);
-  close(ready[0]);
-  close(ready[1]);
 }
 
 // No descriptor of the module's is left to be found, and still it can't be unloaded.

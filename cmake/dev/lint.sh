@@ -4,8 +4,9 @@ lint_help() {
   cat <<'TEXT'
 Usage: ./dev lint [FILE...]
 
-Checks licence lines, that deliberate races say why, and shell syntax, then runs clang-tidy 14 (warnings
-are errors) over the given files, or all of our sources that the preset release compiles.
+Checks licence lines, that deliberate races say why, plain words (cmake/dev/words.tsv) and shell syntax, then
+runs clang-tidy 14 (warnings are errors) over the given files, or all of our sources that the preset release
+compiles.
 TEXT
 }
 
@@ -13,9 +14,11 @@ lint_main() {
   run_setup
   source cmake/dev/licences.sh
   source cmake/dev/races.sh
+  source cmake/dev/words.sh
   local failed=0 script
   check_licences || failed=1
   check_races || failed=1
+  check_words || failed=1
   for script in dev .ci/run cmake/dev/*.sh; do
     bash -n "$script" || failed=1
   done

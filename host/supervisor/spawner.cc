@@ -24,6 +24,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "ipc/abi/end.h"
 #include "ipc/sanitizer.h"
 
 namespace bulkhead {
@@ -77,16 +78,13 @@ bool LimitMemory(rlim_t bytes) {
   _exit(127);
 }
 
-ChildExit Exited(int code) {
-  return {.end = code == 0 ? EndCause::kStopped : EndCause::kCrashed,
-          .text = absl::StrCat("exit code ", code)};
-}
-
-// SIGTERM and SIGINT are sent to whole process groups: by systemd, by Ctrl-C.
-ChildExit Signalled(int signal) {
-  return {.end = signal == SIGKILL || signal == SIGTERM || signal == SIGINT ? EndCause::kKilled
-                                                                            : EndCause::kCrashed,
-          .text = absl::StrCat("signal ", signal, " (", strsignal(signal), ")")};
+// `status` is waitpid's.
+ChildExit ExitOf(int status) {
+  const int signal = WTERMSIG(status);
+  return {.end = static_cast<EndCause>(bh_end_of_exit(status)),
+          .text = WIFSIGNALED(status)
+                      ? absl::StrCat("signal ", signal, " (", strsignal(signal), ")")
+                      : absl::StrCat("exit code ", WEXITSTATUS(status))};
 }
 
 }  // namespace
@@ -153,7 +151,8 @@ ChildExit ProcessSpawner::Reap(ChildProcess& child) {
     code = waitid(P_PIDFD, static_cast<id_t>(child.pidfd.get()), &info, WEXITED);
   } while (code != 0 && errno == EINTR);
   if (code != 0) return {.text = absl::StrCat("lost: ", std::strerror(errno))};
-  return info.si_code == CLD_EXITED ? Exited(info.si_status) : Signalled(info.si_status);
+  return ExitOf(info.si_code == CLD_EXITED ? W_EXITCODE(info.si_status, 0)
+                                           : W_EXITCODE(0, info.si_status));
 }
 
 // The last field of /proc/PID/stat, in the form of waitpid's status. The kernel sets it before the
@@ -167,8 +166,7 @@ std::optional<ChildExit> ProcessSpawner::Ending(const ChildProcess& child) {
   int status = 0;
   const auto [end, error] = std::from_chars(last.begin(), last.end(), status);
   if (error != std::errc() || end == last.begin() || status == 0) return std::nullopt;
-  if (WIFSIGNALED(status)) return Signalled(WTERMSIG(status));
-  if (WIFEXITED(status)) return Exited(WEXITSTATUS(status));
+  if (WIFSIGNALED(status) || WIFEXITED(status)) return ExitOf(status);
   return std::nullopt;  // no status
 }
 

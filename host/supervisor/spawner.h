@@ -29,7 +29,7 @@ struct ChildProcess {
 absl::StatusOr<ChildProcess> OpenChild(pid_t pid);
 
 struct ChildExit {
-  EndCause end = EndCause::kCrashed;  // kStopped: exit code 0; kKilled: SIGKILL
+  EndCause end = EndCause::kCrashed;  // as bh_end_of_exit() says
   std::string text;                   // "exit code 3", "signal 11 (Segmentation fault)"
 };
 

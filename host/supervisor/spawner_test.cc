@@ -69,7 +69,7 @@ TEST(ProcessSpawner, CountsHowOftenAChildWentToSleep) {
 // What it says of a child that has ended and was not reaped yet is what reaping it says.
 TEST(ProcessSpawner, KnowsHowAChildIsEnding) {
   ProcessSpawner spawner("none");
-  for (const int end : {0, 3, -SIGKILL, -SIGSEGV, -SIGTERM}) {
+  for (const int end : {0, 3, -SIGKILL, -SIGSEGV, -SIGTERM, -SIGINT, -SIGHUP}) {
     const pid_t pid = fork();
     ASSERT_GE(pid, 0);
     if (pid == 0) {
@@ -88,6 +88,10 @@ TEST(ProcessSpawner, KnowsHowAChildIsEnding) {
     ASSERT_EQ(waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOWAIT), 0);
     const std::optional<ChildExit> ending = spawner.Ending(*child);
     const ChildExit exit = spawner.Reap(*child);
+    const EndCause wanted = end == 0                      ? EndCause::kStopped
+                            : end == 3 || end == -SIGSEGV ? EndCause::kCrashed
+                                                          : EndCause::kKilled;
+    EXPECT_EQ(exit.end, wanted) << end;
     ASSERT_EQ(ending.has_value(), end != 0) << end;
     if (!ending) continue;
     EXPECT_EQ(ending->end, exit.end) << end;

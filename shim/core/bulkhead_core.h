@@ -25,6 +25,7 @@
 #define BULKHEAD_SHIM_CORE_BULKHEAD_CORE_H_
 
 #include "ipc/abi/channel.h"
+#include "ipc/abi/end.h"
 #include "ipc/abi/notification.h"
 
 #ifdef __cplusplus
@@ -69,15 +70,6 @@ struct bh_policy {
 void bh_policy_default(struct bh_policy *policy);
 /* 0, or -1 when a rule has a value that is not one of the above. */
 int bh_policy_check(const struct bh_policy *policy);
-
-/* How a generation ended, as its parent saw it. Only crashes and hangs are held against calls. */
-enum bh_end {
-	BH_END_STOPPED = 0, /* asked to; it had drained */
-	BH_END_CRASHED = 1, /* a signal of its own making, or a non-zero exit */
-	BH_END_HUNG = 2,    /* killed by its supervisor for missing a deadline or its heartbeat */
-	BH_END_KILLED = 3,  /* killed from outside: an operator, the OOM killer */
-	BH_END_HOSTILE = 4, /* killed for a violation of the protocol */
-};
 
 /* What the shim wants its supervisor to know. Raised in a caller's context. */
 enum bh_event {

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * How the generation of a host ended. The user-mode supervisor and the kernel module both read a
+ * process's exit status; bh_end_of_exit() is the one place that says what it means.
+ */
+#ifndef BULKHEAD_IPC_ABI_END_H_
+#define BULKHEAD_IPC_ABI_END_H_
+
+#include "ipc/abi/types.h"
+
+#ifdef __KERNEL__
+#include <linux/signal.h>
+#else
+#include <signal.h>
+#endif
+
+/* As its parent saw it. Only crashes and hangs are held against calls. */
+enum bh_end {
+	BH_END_STOPPED = 0, /* asked to; it had drained */
+	BH_END_CRASHED = 1, /* a signal of its own making, or a non-zero exit */
+	BH_END_HUNG = 2,    /* killed by its supervisor for missing a deadline or its heartbeat */
+	BH_END_KILLED = 3,  /* killed from outside: an operator, the OOM killer */
+	BH_END_HOSTILE = 4, /* killed for a violation of the protocol */
+};
+
+/*
+ * The end that an exit status stands for: BH_END_STOPPED, BH_END_CRASHED or BH_END_KILLED.
+ * `status` has waitpid()'s form, which is also that of task_struct's exit_code and of the last
+ * field of /proc/PID/stat: the signal in the low 7 bits, the exit code in bits 8 to 15.
+ *
+ * The status does not say where a signal came from. SIGKILL, SIGTERM, SIGINT, SIGHUP and SIGQUIT
+ * come from an operator, a terminal, a session's end, a service manager or the OOM killer. All
+ * others count as the host's own making.
+ */
+static inline enum bh_end bh_end_of_exit(int status)
+{
+	switch (status & 0x7f) {
+	case 0:
+		return (status & 0xff00) ? BH_END_CRASHED : BH_END_STOPPED;
+	case SIGKILL:
+	case SIGTERM:
+	case SIGINT:
+	case SIGHUP:
+	case SIGQUIT:
+		return BH_END_KILLED;
+	default:
+		return BH_END_CRASHED;
+	}
+}
+
+#endif /* BULKHEAD_IPC_ABI_END_H_ */

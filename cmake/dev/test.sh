@@ -114,6 +114,10 @@ test_main() {
   done
   wait
   leftovers_check "$run_folder/before"
+  # With a part of the tests the others would be missing.
+  if [[ ${#filter[@]} -eq 0 && ${#group[@]} -eq 0 && " ${presets[*]} " == *" release "*" fuzz "*" coverage "* ]]; then
+    run_check "specification" "see above" python3 cmake/dev/specification.py docs/specification.md "$results"/*.xml
+  fi
 
   python3 cmake/dev/summary.py "$results" "${presets[@]}"
 }

@@ -28,12 +28,12 @@
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
 #include "bench/fanotify_responder.h"
+#include "host/attachment/fanotify/fanotify_attachment.h"
 #include "host/cli/guarded_folder.h"
 #include "host/report/percentiles.h"
 #include "host/report/report.h"
 #include "ipc/monotonic.h"
 #include "ipc/unique_fd.h"
-#include "shim/fanotify/fanotify_attachment.h"
 
 namespace bulkhead {
 namespace {

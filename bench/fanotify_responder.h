@@ -2,8 +2,9 @@
 //
 // FanotifyResponder: the least that a fanotify permission group can cost. One thread that waits
 // in read, allows what it reads at once, and looks at nothing. The group and its mark are made as
-// the product makes its own (shim/fanotify/fanotify_group.h). Waiting in poll costs a system call
-// more for each event; reading again and again without waiting takes the opener's CPU away.
+// the product makes its own (host/attachment/fanotify/fanotify_group.h). Waiting in poll costs a
+// system call more for each event; reading again and again without waiting takes the opener's CPU
+// away.
 #ifndef BULKHEAD_BENCH_FANOTIFY_RESPONDER_H_
 #define BULKHEAD_BENCH_FANOTIFY_RESPONDER_H_
 
@@ -15,8 +16,8 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "host/attachment/fanotify/fanotify_group.h"
 #include "ipc/unique_fd.h"
-#include "shim/fanotify/fanotify_group.h"
 
 namespace bulkhead {
 

@@ -7,7 +7,6 @@ check_licences() {
   while IFS= read -r -d '' file; do
     case $file in
       ipc/abi/*.[ch] | shim/core/*.[ch] | shim/core/*.cc | shim/core/*.sh) wanted='GPL-2.0-only OR Apache-2.0' ;;
-      shim/module/link/*) wanted='Apache-2.0' ;;
       shim/module/*.[ch] | tests/kernel/planted/*.c | tests/kernel/unrelated/*.c) wanted='GPL-2.0-only' ;;
       *) wanted='Apache-2.0' ;;
     esac

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/cli/attachment.h"
 
+#include "host/attachment/fanotify/fanotify_attachment.h"
 #include "ipc/abi/callbacks.h"
-#include "shim/fanotify/fanotify_attachment.h"
 
 namespace bulkhead {
 namespace {

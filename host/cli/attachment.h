@@ -13,9 +13,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "host/attachment/fanotify/fanotify_group.h"
+#include "host/attachment/module/module_link.h"
 #include "ipc/shim_link.h"
-#include "shim/fanotify/fanotify_group.h"
-#include "shim/module/link/module_link.h"
 
 namespace bulkhead {
 

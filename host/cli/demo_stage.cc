@@ -10,10 +10,10 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "host/attachment/fanotify/fanotify_attachment.h"
 #include "host/cli/guarded_folder.h"
 #include "ipc/monotonic.h"
 #include "shim/embedded/embedded_shim.h"
-#include "shim/fanotify/fanotify_attachment.h"
 
 extern char** environ;
 

@@ -13,11 +13,11 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "host/attachment/fanotify/fanotify_attachment.h"
+#include "host/attachment/module/module_link.h"
 #include "host/cli/service.h"
 #include "ipc/channel_memory.h"
 #include "shim/embedded/embedded_shim.h"
-#include "shim/fanotify/fanotify_attachment.h"
-#include "shim/module/link/module_link.h"
 
 namespace bulkhead {
 namespace {

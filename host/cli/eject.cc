@@ -4,8 +4,8 @@
 #include <cstdio>
 #include <memory>
 
+#include "host/attachment/module/module_operator.h"
 #include "ipc/monotonic.h"
-#include "shim/module/link/module_operator.h"
 
 namespace bulkhead {
 namespace {

@@ -10,12 +10,12 @@
 #include <thread>
 #include <vector>
 
+#include "host/attachment/module/module_operator.h"
 #include "host/cli/guarded_folder.h"
 #include "host/cli/storm.h"
 #include "host/cli/storm_files.h"
 #include "host/report/percentiles.h"
 #include "ipc/monotonic.h"
-#include "shim/module/link/module_operator.h"
 
 namespace bulkhead {
 namespace {

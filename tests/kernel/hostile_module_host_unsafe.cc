@@ -34,11 +34,11 @@
 #include <vector>
 
 #include "CLI/CLI.hpp"
+#include "host/attachment/module/module_link.h"
 #include "ipc/abi/atomics.h"
 #include "ipc/abi/callbacks.h"
 #include "ipc/monotonic.h"
 #include "shim/core/bulkhead_core.h"
-#include "shim/module/link/module_link.h"
 
 namespace bulkhead {
 namespace {

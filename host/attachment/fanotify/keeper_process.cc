@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "shim/fanotify/keeper_process.h"
+#include "host/attachment/fanotify/keeper_process.h"
 
 #include <fcntl.h>
 #include <linux/close_range.h>

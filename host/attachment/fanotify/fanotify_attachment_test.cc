@@ -3,7 +3,7 @@
 // The whole attachment on real files: kernel, shim processes, channel, a host (threads of this
 // test). This process is what opens files, so it is not excluded here, as a supervisor otherwise
 // is.
-#include "shim/fanotify/fanotify_attachment.h"
+#include "host/attachment/fanotify/fanotify_attachment.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -30,12 +30,12 @@
 #include <thread>
 #include <vector>
 
+#include "host/attachment/fanotify/log_limit.h"
 #include "ipc/monotonic.h"
 #include "ipc/sanitizer.h"
 #include "shim/embedded/test_host.h"
 #include "shim/embedded/test_observer.h"
 #include "shim/fanotify/guarded_volume.h"
-#include "shim/fanotify/log_limit.h"
 
 namespace bulkhead {
 namespace {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "shim/fanotify/remote_shim_link.h"
+#include "host/attachment/fanotify/remote_shim_link.h"
 
 #include <poll.h>
 #include <sys/socket.h>

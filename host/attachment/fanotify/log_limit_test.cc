@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "shim/fanotify/log_limit.h"
+#include "host/attachment/fanotify/log_limit.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "shim/fanotify/tree_marks.h"
+#include "host/attachment/fanotify/tree_marks.h"
 
 #include <dirent.h>
 #include <fcntl.h>

@@ -6,8 +6,8 @@
 // policies say, and the next link finds its channels by name and goes on with them.
 //
 // Threads: as ShimLink. A thread of the link's reads what the kernel raises.
-#ifndef BULKHEAD_SHIM_MODULE_LINK_MODULE_LINK_H_
-#define BULKHEAD_SHIM_MODULE_LINK_MODULE_LINK_H_
+#ifndef BULKHEAD_HOST_ATTACHMENT_MODULE_MODULE_LINK_H_
+#define BULKHEAD_HOST_ATTACHMENT_MODULE_MODULE_LINK_H_
 
 #include <array>
 #include <atomic>
@@ -96,4 +96,4 @@ class ModuleLink final : public ShimLink {
 
 }  // namespace bulkhead
 
-#endif  // BULKHEAD_SHIM_MODULE_LINK_MODULE_LINK_H_
+#endif  // BULKHEAD_HOST_ATTACHMENT_MODULE_MODULE_LINK_H_

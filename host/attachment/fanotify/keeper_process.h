@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // KeeperProcess: starts bulkhead-shim-fanotify and reaps it.
-#ifndef BULKHEAD_SHIM_FANOTIFY_KEEPER_PROCESS_H_
-#define BULKHEAD_SHIM_FANOTIFY_KEEPER_PROCESS_H_
+#ifndef BULKHEAD_HOST_ATTACHMENT_FANOTIFY_KEEPER_PROCESS_H_
+#define BULKHEAD_HOST_ATTACHMENT_FANOTIFY_KEEPER_PROCESS_H_
 
 #include <sys/types.h>
 
@@ -54,4 +54,4 @@ class KeeperProcess {
 
 }  // namespace bulkhead
 
-#endif  // BULKHEAD_SHIM_FANOTIFY_KEEPER_PROCESS_H_
+#endif  // BULKHEAD_HOST_ATTACHMENT_FANOTIFY_KEEPER_PROCESS_H_

@@ -4,8 +4,8 @@
 // is guarded can make as many of as he likes.
 //
 // Not thread-safe: the owner's lock is around it.
-#ifndef BULKHEAD_SHIM_FANOTIFY_LOG_LIMIT_H_
-#define BULKHEAD_SHIM_FANOTIFY_LOG_LIMIT_H_
+#ifndef BULKHEAD_HOST_ATTACHMENT_FANOTIFY_LOG_LIMIT_H_
+#define BULKHEAD_HOST_ATTACHMENT_FANOTIFY_LOG_LIMIT_H_
 
 #include <cstdint>
 #include <functional>
@@ -54,4 +54,4 @@ class LogLimit {
 
 }  // namespace bulkhead
 
-#endif  // BULKHEAD_SHIM_FANOTIFY_LOG_LIMIT_H_
+#endif  // BULKHEAD_HOST_ATTACHMENT_FANOTIFY_LOG_LIMIT_H_

@@ -10,8 +10,8 @@
 //
 // Threads: any function from any thread. One thread of the link's reads what the shim says and
 // calls the observer.
-#ifndef BULKHEAD_SHIM_FANOTIFY_REMOTE_SHIM_LINK_H_
-#define BULKHEAD_SHIM_FANOTIFY_REMOTE_SHIM_LINK_H_
+#ifndef BULKHEAD_HOST_ATTACHMENT_FANOTIFY_REMOTE_SHIM_LINK_H_
+#define BULKHEAD_HOST_ATTACHMENT_FANOTIFY_REMOTE_SHIM_LINK_H_
 
 #include <atomic>
 #include <condition_variable>
@@ -143,4 +143,4 @@ class RemoteShimLink final : public ShimLink {
 
 }  // namespace bulkhead
 
-#endif  // BULKHEAD_SHIM_FANOTIFY_REMOTE_SHIM_LINK_H_
+#endif  // BULKHEAD_HOST_ATTACHMENT_FANOTIFY_REMOTE_SHIM_LINK_H_

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "shim/fanotify/fanotify_group.h"
+#include "host/attachment/fanotify/fanotify_group.h"
 
 #include <fcntl.h>
 #include <linux/stat.h>

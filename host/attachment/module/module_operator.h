@@ -2,8 +2,8 @@
 //
 // What an operator does to the kernel module from outside, without asking its supervisor. Needs
 // root.
-#ifndef BULKHEAD_SHIM_MODULE_LINK_MODULE_OPERATOR_H_
-#define BULKHEAD_SHIM_MODULE_LINK_MODULE_OPERATOR_H_
+#ifndef BULKHEAD_HOST_ATTACHMENT_MODULE_MODULE_OPERATOR_H_
+#define BULKHEAD_HOST_ATTACHMENT_MODULE_MODULE_OPERATOR_H_
 
 #include <sys/types.h>
 
@@ -41,4 +41,4 @@ absl::Status LoadModule(const std::string& file);
 
 }  // namespace bulkhead
 
-#endif  // BULKHEAD_SHIM_MODULE_LINK_MODULE_OPERATOR_H_
+#endif  // BULKHEAD_HOST_ATTACHMENT_MODULE_MODULE_OPERATOR_H_

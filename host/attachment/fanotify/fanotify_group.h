@@ -3,8 +3,8 @@
 // FanotifyGroup: the kernel's side of the attachment: a group for permission events and its marks.
 // The supervisor makes it and keeps it; shims come and go, the guard stays. When the last
 // descriptor of the group is closed, the kernel allows whatever still waits.
-#ifndef BULKHEAD_SHIM_FANOTIFY_FANOTIFY_GROUP_H_
-#define BULKHEAD_SHIM_FANOTIFY_FANOTIFY_GROUP_H_
+#ifndef BULKHEAD_HOST_ATTACHMENT_FANOTIFY_FANOTIFY_GROUP_H_
+#define BULKHEAD_HOST_ATTACHMENT_FANOTIFY_FANOTIFY_GROUP_H_
 
 #include <cstdint>
 #include <string>
@@ -58,4 +58,4 @@ absl::StatusOr<MarkKind> ChooseMarkKind(int directory, const std::string& name);
 
 }  // namespace bulkhead
 
-#endif  // BULKHEAD_SHIM_FANOTIFY_FANOTIFY_GROUP_H_
+#endif  // BULKHEAD_HOST_ATTACHMENT_FANOTIFY_FANOTIFY_GROUP_H_

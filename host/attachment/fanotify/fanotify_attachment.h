@@ -21,8 +21,8 @@
 // (ShimLink::Exclude).
 //
 // Threads: every function from any thread.
-#ifndef BULKHEAD_SHIM_FANOTIFY_FANOTIFY_ATTACHMENT_H_
-#define BULKHEAD_SHIM_FANOTIFY_FANOTIFY_ATTACHMENT_H_
+#ifndef BULKHEAD_HOST_ATTACHMENT_FANOTIFY_FANOTIFY_ATTACHMENT_H_
+#define BULKHEAD_HOST_ATTACHMENT_FANOTIFY_FANOTIFY_ATTACHMENT_H_
 
 #include <sys/types.h>
 
@@ -37,12 +37,12 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "host/attachment/fanotify/fanotify_group.h"
+#include "host/attachment/fanotify/keeper_process.h"
+#include "host/attachment/fanotify/remote_shim_link.h"
+#include "host/attachment/fanotify/tree_marks.h"
 #include "ipc/shared_memory.h"
 #include "ipc/shim_link.h"
-#include "shim/fanotify/fanotify_group.h"
-#include "shim/fanotify/keeper_process.h"
-#include "shim/fanotify/remote_shim_link.h"
-#include "shim/fanotify/tree_marks.h"
 
 namespace bulkhead {
 
@@ -125,4 +125,4 @@ class FanotifyAttachment {
 
 }  // namespace bulkhead
 
-#endif  // BULKHEAD_SHIM_FANOTIFY_FANOTIFY_ATTACHMENT_H_
+#endif  // BULKHEAD_HOST_ATTACHMENT_FANOTIFY_FANOTIFY_ATTACHMENT_H_

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "shim/module/link/module_link.h"
+#include "host/attachment/module/module_link.h"
 
 #include <fcntl.h>
 #include <poll.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "shim/fanotify/fanotify_attachment.h"
+#include "host/attachment/fanotify/fanotify_attachment.h"
 
 #include <poll.h>
 #include <signal.h>

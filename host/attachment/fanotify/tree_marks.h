@@ -9,8 +9,8 @@
 //
 // Runs in the supervisor, whose own accesses are excluded, and opens directories only, for which no
 // permission events are asked.
-#ifndef BULKHEAD_SHIM_FANOTIFY_TREE_MARKS_H_
-#define BULKHEAD_SHIM_FANOTIFY_TREE_MARKS_H_
+#ifndef BULKHEAD_HOST_ATTACHMENT_FANOTIFY_TREE_MARKS_H_
+#define BULKHEAD_HOST_ATTACHMENT_FANOTIFY_TREE_MARKS_H_
 
 #include <atomic>
 #include <cstdint>
@@ -24,9 +24,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "host/attachment/fanotify/fanotify_group.h"
+#include "host/attachment/fanotify/log_limit.h"
 #include "ipc/unique_fd.h"
-#include "shim/fanotify/fanotify_group.h"
-#include "shim/fanotify/log_limit.h"
 
 namespace bulkhead {
 
@@ -76,4 +76,4 @@ class TreeMarks {
 
 }  // namespace bulkhead
 
-#endif  // BULKHEAD_SHIM_FANOTIFY_TREE_MARKS_H_
+#endif  // BULKHEAD_HOST_ATTACHMENT_FANOTIFY_TREE_MARKS_H_

@@ -11,7 +11,7 @@ absl::StatusOr<bh_geometry> CheckChannelHeader(const bh_channel_header& header) 
   }
   if (header.abi_version != BH_ABI_VERSION) {
     return absl::InvalidArgumentError(
-        absl::StrCat("the channel has ABI version ", header.abi_version, ", this host speaks ",
+        absl::StrCat("the channel has ABI version ", header.abi_version, ", this host has ",
                      BH_ABI_VERSION, ": install shim and host of one release"));
   }
   const bh_geometry geometry = {header.lanes, header.slots_per_lane, header.call_chunks,
@@ -25,13 +25,15 @@ absl::StatusOr<bh_geometry> CheckChannelHeader(const bh_channel_header& header) 
   if (header.call_bytes != bh_call_region_bytes(&geometry) ||
       header.reply_bytes != bh_reply_region_bytes(&geometry)) {
     return absl::InvalidArgumentError(
-        "the channel's header contradicts itself: its region sizes "
-        "are not those of its geometry");
+        absl::StrCat("the channel's header contradicts itself: its regions have ",
+                     header.call_bytes, " and ", header.reply_bytes, " bytes, its geometry needs ",
+                     bh_call_region_bytes(&geometry), " and ", bh_reply_region_bytes(&geometry)));
   }
-  // How large a ring is, is its own header's and its reader's affair.
+  // The size of a ring is in the ring's own header; NotificationReader checks it.
   if (header.notify_offset != 0) {
     return absl::InvalidArgumentError(
-        "the channel has its notification ring where this version does not know one");
+        absl::StrCat("the channel's header has notify_offset ", header.notify_offset,
+                     ", must be 0: the notification ring is a region of its own"));
   }
   return geometry;
 }

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// CheckChannelHeader: what a host believes about a channel before it maps it.
+// CheckChannelHeader: the checks that a channel's header must pass before the host maps the
+// channel.
 //
 // The header is a private copy: its fields can't change between this check and their use. The
-// regions' real sizes are not known here; whoever maps them holds them against the geometry.
+// regions' real sizes are not known here; the code that maps the regions compares them with the
+// geometry.
 #ifndef BULKHEAD_IPC_CHANNEL_HEADER_H_
 #define BULKHEAD_IPC_CHANNEL_HEADER_H_
 
@@ -12,8 +14,8 @@
 
 namespace bulkhead {
 
-// InvalidArgument says which field is wrong. Otherwise bh_geometry_valid() holds for the geometry,
-// and the header's region sizes are those that it gives.
+// InvalidArgument names the wrong field. Otherwise bh_geometry_valid() holds for the geometry, and
+// the header's region sizes equal those of the geometry.
 absl::StatusOr<bh_geometry> CheckChannelHeader(const bh_channel_header& header);
 
 }  // namespace bulkhead

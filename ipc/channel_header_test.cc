@@ -66,7 +66,7 @@ TEST(ChannelHeader, AnotherAbiVersionIsNamed) {
               HasSubstr("install shim and host of one release"));
 }
 
-// The sizes are made to fit, as a forger would: the bounds alone have to refuse them.
+// The sizes match the geometry, as in a forged header: the bounds alone must refuse it.
 TEST(ChannelHeader, GeometryHasBounds) {
   const auto refusal = [](uint32_t bh_geometry::*field, uint32_t value) {
     bh_geometry geometry = kSmall;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// BULKHEAD_CHECK: for bugs of ours, never for what a peer or an operator can cause. It ends the
-// process, whose callers its parent then treats like those of any crash. Writes one line to
-// standard error without allocating, so that it works in a process whose heap is ruined.
+// BULKHEAD_CHECK: for bugs in our own code only, never for what a peer or an operator can cause. A
+// failed check ends the process; its parent handles that as any crash. The check writes one line to
+// standard error without allocating, so that it works when the heap is corrupt.
 #ifndef BULKHEAD_IPC_CHECK_H_
 #define BULKHEAD_IPC_CHECK_H_
 

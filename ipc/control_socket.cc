@@ -40,7 +40,7 @@ bool PollUntil(int fd, short events, uint64_t until_ns) {
   }
 }
 
-// A peer that sent an empty datagram and one that closed both read as 0 bytes.
+// An empty datagram and a closed peer both read as 0 bytes; this distinguishes them.
 bool PeerHungUp(int fd) {
   pollfd entry = {fd, POLLRDHUP, 0};
   return poll(&entry, 1, 0) > 0 && (entry.revents & (POLLRDHUP | POLLHUP)) != 0;
@@ -72,7 +72,7 @@ bool ConnectTo(int socket, const sockaddr_un& address) {
   return result == 0;
 }
 
-// Owns every descriptor that came, whatever else is wrong with the message.
+// Takes every descriptor that came, valid message or not, so that none leaks.
 std::vector<UniqueFd> CollectDescriptors(msghdr& message) {
   std::vector<UniqueFd> descriptors;
   for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr;
@@ -121,8 +121,7 @@ absl::StatusOr<ControlSocket> ControlSocket::Connect(const std::string& path) {
   if (!socket.ok()) return socket.status();
   if (!ConnectTo(socket->get(), *address)) {
     if (errno == ENOENT || errno == ECONNREFUSED) {
-      return absl::NotFoundError(
-          absl::StrCat("nobody listens on ", path, ": is the service running?"));
+      return absl::NotFoundError(absl::StrCat("no service listens on ", path, ": is it running?"));
     }
     return absl::ErrnoToStatus(errno, absl::StrCat("cannot connect to ", path));
   }
@@ -163,7 +162,8 @@ absl::Status ControlSocket::Send(const ControlBuffer& message, absl::Span<const 
         break;
       case EAGAIN:
         if (!PollUntil(socket_.get(), POLLOUT, until_ns)) {
-          return absl::DeadlineExceededError("the peer does not read its control socket");
+          return absl::DeadlineExceededError(
+              "the peer does not read its control socket: no room for the message in time");
         }
         break;
       case EPIPE:
@@ -187,7 +187,8 @@ absl::StatusOr<ControlMessage> ControlSocket::ReceiveWithoutDescriptors(uint64_t
 absl::StatusOr<ControlMessage> ControlSocket::Receive(uint64_t until_ns, bool with_descriptors) {
   if (!connected()) return absl::FailedPreconditionError("the control socket is not connected");
   std::vector<uint8_t> bytes(kControlBytesMax);
-  // Room for one descriptor more than allowed, so that too many are told from a full table.
+  // Room for one descriptor more than allowed: an excess is then distinguished from a full
+  // descriptor table.
   alignas(cmsghdr) char control[CMSG_SPACE((kControlDescriptorsMax + 1) * sizeof(int))];
   msghdr header;
   ssize_t received;
@@ -224,7 +225,7 @@ absl::StatusOr<ControlMessage> ControlSocket::Receive(uint64_t until_ns, bool wi
                                                    kControlDescriptorsMax, " descriptors"));
   }
   if ((header.msg_flags & MSG_CTRUNC) != 0 && !with_descriptors) {
-    return absl::InvalidArgumentError("control message came with descriptors that nobody wants");
+    return absl::InvalidArgumentError("control message came with descriptors where none belong");
   }
   if ((header.msg_flags & MSG_CTRUNC) != 0) {
     return absl::InvalidArgumentError(
@@ -242,7 +243,7 @@ absl::StatusOr<PeerCredentials> ControlSocket::Peer() const {
   ucred credentials;
   socklen_t bytes = sizeof(credentials);
   if (getsockopt(socket_.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &bytes) != 0) {
-    return absl::ErrnoToStatus(errno, "cannot learn who the peer is");
+    return absl::ErrnoToStatus(errno, "cannot read the peer's credentials");
   }
   return PeerCredentials{credentials.pid, credentials.uid, credentials.gid};
 }
@@ -279,10 +280,11 @@ absl::StatusOr<ControlListener> ControlListener::Listen(const std::string& path)
       unlink(path.c_str());
     }
   }
-  // Not to be stuck in accept when another thread was faster after the same poll.
+  // Non-blocking: another thread may have accepted the connection after the same poll.
   auto socket = NewSocket(SOCK_NONBLOCK);
   if (!socket.ok()) return socket.status();
-  // The path's mode is the socket's at the time of bind: nobody else gets in before a chmod.
+  // The socket gets its mode at bind, from the file mode set here: no other user can connect before
+  // a chmod.
   if (fchmod(socket->get(), S_IRUSR | S_IWUSR) != 0 ||
       bind(socket->get(), reinterpret_cast<const sockaddr*>(&*address), sizeof(*address)) != 0) {
     if (errno == EADDRINUSE) {
@@ -300,7 +302,7 @@ absl::StatusOr<ControlListener> ControlListener::Listen(const std::string& path)
 absl::StatusOr<ControlSocket> ControlListener::Accept(uint64_t until_ns) {
   for (;;) {
     if (!PollUntil(socket_.get(), POLLIN, until_ns)) {
-      return absl::DeadlineExceededError("nobody connected in time");
+      return absl::DeadlineExceededError("no peer connected in time");
     }
     UniqueFd connection(accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC));
     if (connection.valid()) return ControlSocket(std::move(connection));

@@ -3,17 +3,16 @@
 // ControlSocket: control messages (ipc/schema/control.fbs) over a Unix seqpacket socket, one a
 // datagram, with descriptors beside it.
 //
-// The peer is not trusted. A message is copied to private memory, its framing, identifier, version
-// and every offset are verified, and only then anybody reads it. Each way in which a peer can get
-// it wrong is an InvalidArgument of its own text; descriptors that came with a bad message are
-// closed. Build messages with ipc/control.h.
+// The peer is not trusted. A message is copied to private memory; its framing, identifier, version
+// and every offset are verified before it is used. Each kind of invalid message has an
+// InvalidArgument with its own text; descriptors that came with an invalid message are closed.
+// Build messages with ipc/control.h.
 //
 // Errors of both directions:
 //   Unavailable        the peer closed its end (or died)
 //   DeadlineExceeded   until_ns passed; nothing was sent or received
-//   InvalidArgument    the peer's message is not valid; the socket can still be used, but a peer
-//   that
-//                      sends such a thing is broken or hostile
+//   InvalidArgument    the peer's message is not valid: the peer is broken or hostile. The socket
+//                      can still be used
 //
 // Threads: one may send while another receives. Two senders need a lock of their own only when the
 // order of their messages matters.
@@ -39,7 +38,7 @@ namespace bulkhead {
 
 inline constexpr size_t kControlDescriptorsMax = 8;
 
-// A verified message and what came with it.
+// A verified message and its descriptors.
 class ControlMessage {
  public:
   // `bytes` have passed VerifyEnvelope.
@@ -47,7 +46,7 @@ class ControlMessage {
 
   const wire::Envelope& envelope() const;
   wire::Message type() const { return envelope().message_type(); }
-  // The message as a T, or null when it is another one: `if (auto* ping =
+  // The message as a T, or null when it is of another type: `if (auto* ping =
   // message.as<wire::Ping>())`.
   template <typename T>
   const T* as() const {
@@ -68,7 +67,7 @@ class ControlMessage {
   std::vector<UniqueFd> descriptors_;
 };
 
-// Who is at the other end, as the kernel knows it since connect or socketpair.
+// The process at the other end, as recorded by the kernel at connect or socketpair.
 struct PeerCredentials {
   pid_t pid = -1;
   uid_t uid = static_cast<uid_t>(-1);
@@ -82,25 +81,27 @@ class ControlSocket {
   explicit ControlSocket(UniqueFd socket) : socket_(std::move(socket)) {}
 
   static absl::StatusOr<std::pair<ControlSocket, ControlSocket>> Pair();
-  // NotFound when nobody listens there.
+  // NotFound when no service listens there.
   static absl::StatusOr<ControlSocket> Connect(const std::string& path);
 
   // Sends one message with up to kControlDescriptorsMax descriptors, which stay the caller's.
   // Waits for room until until_ns.
   absl::Status Send(const ControlBuffer& message, absl::Span<const int> descriptors,
                     uint64_t until_ns);
-  // The same with a bound of a second.
+  // The same, waiting for at most one second.
   absl::Status Send(const ControlBuffer& message, absl::Span<const int> descriptors = {});
 
-  // Waits for one message. until_ns 0 only looks.
+  // Waits for one message until until_ns; 0: only polls.
   absl::StatusOr<ControlMessage> Receive(uint64_t until_ns);
-  // The same from a peer who has none to send: the kernel drops them, and the message is refused.
+  // The same from a peer that has no descriptors to send: the kernel drops any descriptors, and the
+  // message is refused.
   absl::StatusOr<ControlMessage> ReceiveWithoutDescriptors(uint64_t until_ns);
 
   absl::StatusOr<PeerCredentials> Peer() const;
 
   bool connected() const { return socket_.valid(); }
-  int fd() const { return socket_.get(); }  // for poll: readable when a message or the end is there
+  // For poll: readable when a message is there or the peer has closed.
+  int fd() const { return socket_.get(); }
   UniqueFd Release() { return std::move(socket_); }
   void Close() { socket_.reset(); }
 
@@ -110,7 +111,7 @@ class ControlSocket {
   UniqueFd socket_;
 };
 
-// A socket that others connect to, with a path in the file system that only its user can reach.
+// A socket that other processes connect to, at a path that only the user of this process can reach.
 class ControlListener {
  public:
   ControlListener() = default;
@@ -118,9 +119,10 @@ class ControlListener {
   ControlListener& operator=(ControlListener&& other) noexcept;
   ~ControlListener();  // removes the path
 
-  // AlreadyExists when somebody listens there; a path that a dead one left behind is replaced.
+  // AlreadyExists when another service listens there. The path of a service that has died is
+  // replaced.
   static absl::StatusOr<ControlListener> Listen(const std::string& path);
-  // DeadlineExceeded when nobody came. until_ns 0 only looks.
+  // DeadlineExceeded when no peer connected until until_ns; 0: only polls.
   absl::StatusOr<ControlSocket> Accept(uint64_t until_ns);
 
   int fd() const { return socket_.get(); }

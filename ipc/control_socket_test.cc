@@ -30,7 +30,7 @@ int CountOpenDescriptors() {
   return count;
 }
 
-// A peer that keeps to no rules.
+// Sends bytes and descriptors without any check.
 void SendRaw(int fd, const void* data, size_t bytes, const std::vector<int>& descriptors = {}) {
   iovec vector = {const_cast<void*>(data), bytes};
   msghdr header = {};
@@ -105,14 +105,14 @@ TEST_F(ControlSocketTest, WrongNumberOfDescriptorsIsNamed) {
   EXPECT_FALSE(message->ExpectDescriptors(0).ok());
 }
 
-// The refusal itself shows that they never were here: it is about what the kernel dropped.
-TEST_F(ControlSocketTest, DescriptorsThatNobodyWantsAreNotReceived) {
+// The error comes from the kernel's MSG_CTRUNC: the descriptors were never in this process.
+TEST_F(ControlSocketTest, UnexpectedDescriptorsAreNotReceived) {
   const UniqueFd null = Null();
   const int descriptors[] = {null.get()};
   ASSERT_TRUE(theirs_.Send(MakePing(1), descriptors).ok());
   const absl::Status status = ours_.ReceiveWithoutDescriptors(Soon()).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("that nobody wants"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("where none belong"));
   ASSERT_TRUE(theirs_.Send(MakePing(2)).ok());
   EXPECT_TRUE(ours_.ReceiveWithoutDescriptors(Soon()).ok());
 }
@@ -149,7 +149,7 @@ TEST_F(ControlSocketTest, GarbageIsRefused) {
   const std::string garbage(100, '\x7f');
   SendRaw(theirs_.fd(), garbage.data(), garbage.size());
   EXPECT_THAT(Refusal(), HasSubstr("identifier"));
-  // The socket lives on.
+  // The socket can still be used.
   ASSERT_TRUE(theirs_.Send(MakePing(1)).ok());
   EXPECT_TRUE(ours_.Receive(Soon()).ok());
 }
@@ -168,7 +168,7 @@ TEST_F(ControlSocketTest, BitFlippedStructureIsRefused) {
   EXPECT_THAT(Refusal(), HasSubstr("truncated or corrupt"));
 }
 
-TEST_F(ControlSocketTest, EmptyIsRefusedAndToldFromTheEnd) {
+TEST_F(ControlSocketTest, EmptyIsRefusedAndDistinguishedFromTheEnd) {
   SendRaw(theirs_.fd(), "", 0);
   EXPECT_THAT(Refusal(), HasSubstr("empty"));
 }
@@ -203,7 +203,7 @@ TEST_F(ControlSocketTest, DescriptorsOfABadMessageAreClosed) {
   EXPECT_EQ(CountOpenDescriptors(), before);
 }
 
-TEST_F(ControlSocketTest, AFullDescriptorTableIsTold) {
+TEST_F(ControlSocketTest, AFullDescriptorTableIsReported) {
   const UniqueFd null = Null();
   const int descriptors[] = {null.get(), null.get()};
   ASSERT_TRUE(theirs_.Send(MakePing(1), descriptors).ok());
@@ -240,7 +240,7 @@ class ControlListenerTest : public ::testing::Test {
   std::string folder_, path_;
 };
 
-TEST_F(ControlListenerTest, AcceptsAndKnowsWhoConnected) {
+TEST_F(ControlListenerTest, AcceptsAndReadsThePeersCredentials) {
   auto listener = ControlListener::Listen(path_);
   ASSERT_TRUE(listener.ok()) << listener.status();
   struct stat status;
@@ -267,7 +267,7 @@ TEST_F(ControlListenerTest, ASecondListenerIsRefusedAndAStalePathReplaced) {
     auto first = ControlListener::Listen(path_);
     ASSERT_TRUE(first.ok());
     EXPECT_EQ(ControlListener::Listen(path_).status().code(), absl::StatusCode::kAlreadyExists);
-    // Dies without cleaning up: the path stays.
+    // Ends without cleaning up: the path stays.
     ControlListener moved = *std::move(first);
     ASSERT_EQ(link(path_.c_str(), (path_ + ".kept").c_str()), 0);
   }
@@ -283,7 +283,7 @@ TEST_F(ControlListenerTest, AFileInTheWayIsNotRemoved) {
   EXPECT_EQ(access(path_.c_str(), F_OK), 0);
 }
 
-TEST_F(ControlListenerTest, NobodyThereAndPathsTooLong) {
+TEST_F(ControlListenerTest, NoListenerAndPathsTooLong) {
   EXPECT_EQ(ControlSocket::Connect(path_).status().code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(ControlSocket::Connect(std::string(200, 'x')).status().code(),
             absl::StatusCode::kInvalidArgument);

@@ -13,7 +13,7 @@
 namespace bulkhead {
 namespace {
 
-// One file belongs to a note; room for more, so that they can be closed instead of lost track of.
+// One file belongs to a note. Room for more, so that excess files are closed and do not leak.
 constexpr size_t kDescriptorsRead = 4;
 
 }  // namespace
@@ -81,7 +81,7 @@ DescriptorInbox::Drained DescriptorInbox::ReceiveOne() {
     ++stray_;
     return Drained::kOne;
   }
-  // A file that is still here belongs to a call that nobody fetched it for.
+  // A file that is still here belongs to an earlier call that did not fetch it.
   Entry& entry = by_slot_[note.slot];
   entry.ticket = note.ticket;
   entry.file = std::move(files[0]);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // DescriptorInbox: the host's end of a generation's descriptor socket. Files arrive in the order in
-// which the shim sent them, workers ask for them in the order in which they took the calls; files
-// that came for others wait here, at most one for each slot.
+// which the shim sent them; workers ask for them in the order in which they took the calls. A file
+// that arrives before its worker asks for it is kept here, at most one for each slot.
 //
 // Threads: any. The lock is held for system calls that don't wait, never while a driver runs.
 #ifndef BULKHEAD_IPC_DESCRIPTOR_INBOX_H_
@@ -22,12 +22,12 @@ class DescriptorInbox {
  public:
   DescriptorInbox(UniqueFd socket, uint32_t generation, uint32_t slots);
 
-  // The file that was sent ahead of `ticket`. Never waits: it was sent before the ticket was
-  // stored. NotFound when it did not come; Unavailable when there is no socket or the shim has
-  // closed it.
+  // The file that the shim sent ahead of `ticket`. Never waits: the shim sends the file before it
+  // stores the ticket. NotFound when no file came; Unavailable when there is no socket or the shim
+  // has closed it.
   absl::StatusOr<UniqueFd> Receive(uint32_t slot, uint64_t ticket);
 
-  // Notes that fit no call of this generation; their files were closed.
+  // Notes that match no call of this generation; their files were closed.
   uint64_t stray() const;
 
  private:

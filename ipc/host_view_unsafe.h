@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// HostView: the two regions of a channel as the host sees them, and every access the host makes to
-// them. Unsafe: indices are the caller's to keep below bh_slot_count() and BH_WORKERS_MAX; what is
+// HostView: the host's mapping of a channel's two regions, and every access that the host makes to
+// them. Unsafe: the caller must keep indices below bh_slot_count() and BH_WORKERS_MAX; each value
 // returned is a private copy, loaded once, and not yet validated.
 //
-// SUBTLE: what is copied relaxed was written before the ticket that the worker claimed, and the
-// shim does not fill a slot again before it is answered or its generation has ended. Then the host
-// is as good as dead, and what it copied torn it answers under a ticket that nobody waits for.
+// SUBTLE: relaxed copies are safe here. The shim wrote the fields before the ticket that the worker
+// claimed, and does not fill a slot again before the slot is answered or its generation has ended.
+// After the end of the generation the host is about to be killed, and a reply made from a torn copy
+// carries a ticket that no caller waits for.
 //
-// Order matters here, so each function says which it gives. The layout, and who writes which field,
-// stands in ipc/abi/channel.h.
+// Order matters: each function states the order it gives. The layout, and the writer of each field,
+// is in ipc/abi/channel.h.
 #ifndef BULKHEAD_IPC_HOST_VIEW_UNSAFE_H_
 #define BULKHEAD_IPC_HOST_VIEW_UNSAFE_H_
 
@@ -25,7 +26,7 @@
 
 namespace bulkhead {
 
-// Private copies of what the shim wrote.
+// Private copies of fields that the shim wrote.
 struct CallLine {
   uint16_t callback;
   uint16_t args_bytes;
@@ -56,7 +57,7 @@ class HostView {
   // Acquire: what the shim wrote before the ticket is visible to CopyCall afterwards.
   uint64_t Ticket(uint32_t slot) const { return bh_load_acquire(&call_slot(slot)->ticket); }
 
-  // Atomic loads, so that no compiler may fetch a word twice.
+  // Atomic loads, so that the compiler does not load a word twice.
   CallLine CopyCall(uint32_t slot) const {
     const bh_call_slot* shared = call_slot(slot);
     CallLine line;
@@ -65,8 +66,8 @@ class HostView {
     line.flags = bh_load_relaxed(&shared->flags);
     return line;
   }
-  // BH_INLINE_BYTES of them. Straight to where they stay: what is stored word by word and copied on
-  // with wider loads waits for its own stores.
+  // BH_INLINE_BYTES of them, straight to their final place: a second copy with wider loads would
+  // stall on the word-sized stores of the first (failed store forwarding).
   void CopyArguments(uint32_t slot, uint8_t* arguments) const {
     const auto* words = reinterpret_cast<const uint64_t*>(call_slot(slot)->args);
     for (size_t i = 0; i < BH_INLINE_BYTES / 8; ++i) {
@@ -75,8 +76,9 @@ class HostView {
     }
   }
 
-  // Brings line 1 and the payload's first line here together: a read of one would wait for the
-  // other. A wrong place brings nothing of use, and does nothing else.
+  // Loads line 1 and the first line of the payload at the same time: two reads in sequence would
+  // wait for two cache misses. `ahead` is a hint: a wrong value prefetches an unused line and has
+  // no other effect.
   void PrefetchPayload(uint32_t slot, size_t pool_bytes) const {
     const bh_call_slot* shared = call_slot(slot);
     __builtin_prefetch(&shared->call_id);
@@ -104,9 +106,9 @@ class HostView {
     return bh_load_relaxed(&call_slot(slot)->caller_sleeps) != 0;
   }
 
-  // Release on the ticket: whoever sees it sees the whole line. The words before it are atomic too:
-  // what orders two workers in one slot is the shim's ticket, in another mapping of the same
-  // memory, where ThreadSanitizer can't follow.
+  // Release on the ticket: a reader that sees the ticket sees the whole line. The words before it
+  // are atomic too: two workers in one slot are ordered by the shim's ticket, in another mapping of
+  // the same memory, which ThreadSanitizer can't follow.
   void StoreReply(uint32_t slot, uint64_t ticket, uint32_t status, const uint8_t* reply,
                   size_t reply_bytes) {
     bh_reply_slot* shared = reply_slot(slot);
@@ -140,7 +142,7 @@ class HostView {
     return &reinterpret_cast<bh_host_line*>(reply_.data())->sleeping[worker];
   }
 
-  // The ticket last, with release: a line with a ticket names its slot and phase too.
+  // The ticket last, with release: a reader that sees the ticket sees the slot and the phase too.
   void StoreTaken(uint32_t worker, uint32_t slot, uint64_t ticket) {
     bh_worker_line* line = worker_line(worker);
     bh_store_relaxed(&line->slot, slot);

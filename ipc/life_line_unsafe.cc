@@ -18,11 +18,11 @@ namespace {
 
 constexpr size_t kBytes = 4096;
 constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW;
-constexpr int kWakesMax = 1000;  // for one line, without its end: somebody wakes us for nothing
+constexpr int kWakesMax = 1000;  // for one line, without its end: the host sends spurious wakes
 
 static_assert(LifeLine::kLines * BH_CACHE_LINE <= kBytes);
 static_assert(sizeof(pthread_mutex_t) <= BH_CACHE_LINE);
-// The futex word that the kernel marks: robust lists have it at a fixed distance from their links.
+// The futex word that the kernel marks: robust lists keep it at a fixed distance from their links.
 static_assert(offsetof(pthread_mutex_t, __data.__lock) == 0);
 
 }  // namespace
@@ -54,8 +54,8 @@ absl::Status LifeLine::Hold(uint32_t line) {
   return code == 0 ? absl::OkStatus() : absl::ErrnoToStatus(code, "a robust mutex");
 }
 
-// SUBTLE: the mutex is the host's, and only its first word is touched from here, as the kernel
-// does. Its owner never unlocks it, so nobody but the kernel changes it once it is held.
+// SUBTLE: the mutex belongs to the host; only its first word is accessed here, as the kernel does.
+// Its owner never unlocks it, so while it is held only the kernel changes it.
 bool LifeLine::WaitForEnd(uint32_t* word) {
   for (int wakes = 0; wakes < kWakesMax && bh_load_acquire(&cut_) == 0; ++wakes) {
     uint32_t value = bh_load_acquire(word);

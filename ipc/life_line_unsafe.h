@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// LifeLine: tells that a host has died before it has given its memory back.
+// LifeLine: reports the death of a host before the kernel has freed the host's memory.
 //
-// A page between a supervisor and one life of a host. Each thread that serves the driver holds a
-// line of it, a robust mutex. The kernel marks the mutex of a thread that ends and wakes who waits
-// for that, before it takes the process's memory down; a pidfd tells behind that, for a host of
-// 512 MiB some 40 ms later (Linux: mm_release before exit_mm, exit_notify behind it).
+// A page shared by a supervisor and one life of a host. Each thread that serves the driver holds a
+// line of the page, a robust mutex. When a thread ends, the kernel marks its mutex and wakes the
+// waiters, before it frees the process's memory; a pidfd becomes readable only after that, for a
+// host of 512 MiB some 40 ms later (Linux: mm_release, then exit_mm, then exit_notify).
 //
-// Trust: the page is the host's word. Whoever acts on it asks the kernel first how the process
-// ended. A host that plays with its lines is found dead by its pidfd, as if it had none; it can
-// keep who waits at them (FUTEX_CMP_REQUEUE) neither for ever nor beyond Cut().
+// Trust: the host can write the page. After a wake the supervisor asks the kernel how the process
+// ended before it acts. If a host tampers with its lines, its death is detected by its pidfd, as
+// without the page; it can delay the waiter (FUTEX_CMP_REQUEUE), but not for ever and not beyond
+// Cut().
 #ifndef BULKHEAD_IPC_LIFE_LINE_UNSAFE_H_
 #define BULKHEAD_IPC_LIFE_LINE_UNSAFE_H_
 
@@ -28,27 +29,27 @@ class LifeLine {
   // Workers, and the reader of notifications.
   static constexpr uint32_t kLines = BH_WORKERS_MAX + 1;
 
-  // The supervisor's: a new page.
+  // For the supervisor: a new page.
   static absl::StatusOr<LifeLine> Create();
-  // The host's, of a descriptor that its supervisor sent. InvalidArgument.
+  // For the host: the page behind a descriptor that its supervisor sent. InvalidArgument.
   static absl::StatusOr<LifeLine> Attach(UniqueFd fd);
 
-  // REQUIRES: nobody waits at it.
+  // REQUIRES: no thread waits at it.
   LifeLine(LifeLine&& other) noexcept = default;
   LifeLine& operator=(LifeLine&&) = delete;
 
   const UniqueFd& fd() const { return memory_.fd(); }
 
-  // The host's: the calling thread holds this line until it ends. Each line once.
+  // For the host: the calling thread holds this line until it ends. Each line once.
   // REQUIRES: line < kLines.
   absl::Status Hold(uint32_t line);
 
-  // The supervisor's: waits until every thread that holds a line has ended. False: line 0 is held
-  // by nobody, the host plays with its lines, Cut() was called, or this kernel can't wait for a
-  // line and for Cut() at once (Linux before 5.16).
+  // For the supervisor: waits until every thread that holds a line has ended. False: no thread
+  // holds line 0, the host tampers with its lines, Cut() was called, or this kernel can't wait for
+  // a line and for Cut() at once (Linux before 5.16).
   // REQUIRES: one thread; the lines are held by now.
   bool WaitForEnds();
-  // Ends a wait, now or to come. Any thread.
+  // Ends the current wait and every later one. Any thread.
   void Cut();
 
  private:

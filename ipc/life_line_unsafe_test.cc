@@ -22,7 +22,7 @@ namespace {
 
 constexpr uint64_t kSoonNs = 20 * kNanosecondsPerSecond;
 
-// A process whose threads hold lines, and say so.
+// A process whose threads hold lines, and report it.
 class Holder {
  public:
   Holder(const LifeLine& line, uint32_t threads) {
@@ -57,13 +57,13 @@ class Holder {
   pid_t pid_ = -1;
 };
 
-// The page as the other side may write it.
+// The page, mapped writable a second time, as a host has it.
 absl::StatusOr<SharedMemory> MapAgain(const LifeLine& line) {
   return SharedMemory::MapChecked(UniqueFd(fcntl(line.fd().get(), F_DUPFD_CLOEXEC, 3)), 4096,
                                   SharedMemory::Access::kReadWrite, 0);
 }
 
-TEST(LifeLine, TellsOfTheEndOfAllWhoHoldIt) {
+TEST(LifeLine, ReportsTheEndOfAllHolders) {
   auto line = LifeLine::Create();
   ASSERT_TRUE(line.ok()) << line.status();
   const Holder holder(*line, 3);
@@ -74,7 +74,7 @@ TEST(LifeLine, TellsOfTheEndOfAllWhoHoldIt) {
   EXPECT_TRUE(ended);
 }
 
-TEST(LifeLine, WhoDiedBeforeTheWaitIsSeen) {
+TEST(LifeLine, ADeathBeforeTheWaitIsReported) {
   auto line = LifeLine::Create();
   ASSERT_TRUE(line.ok()) << line.status();
   { const Holder holder(*line, LifeLine::kLines); }
@@ -123,8 +123,8 @@ TEST(LifeLine, CutEndsAWaitAndThoseToCome) {
   EXPECT_FALSE(line->WaitForEnds());
 }
 
-// A host may move who sleeps at its line to another word (FUTEX_CMP_REQUEUE), where the kernel's
-// wake-up finds nobody.
+// A host may move the waiter at its line to another word (FUTEX_CMP_REQUEUE), where the kernel's
+// wake-up finds no waiter.
 TEST(LifeLine, CutEndsAWaitThatWasMovedAway) {
   auto line = LifeLine::Create();
   ASSERT_TRUE(line.ok()) << line.status();
@@ -143,14 +143,14 @@ TEST(LifeLine, CutEndsAWaitThatWasMovedAway) {
   EXPECT_FALSE(ended);
 }
 
-TEST(LifeLine, LinesThatNobodyHoldsTellNothing) {
+TEST(LifeLine, LinesThatAreNotHeldReportNothing) {
   auto line = LifeLine::Create();
   ASSERT_TRUE(line.ok()) << line.status();
   EXPECT_FALSE(line->WaitForEnds());
 }
 
-// A host may wake whoever waits for its end as often as it likes.
-TEST(LifeLine, WakesForNothingEndTheWait) {
+// A host may send the waiter any number of spurious wakes.
+TEST(LifeLine, SpuriousWakesEndTheWait) {
   auto line = LifeLine::Create();
   ASSERT_TRUE(line.ok()) << line.status();
   const Holder holder(*line, 1);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The one clock of deadlines: CLOCK_MONOTONIC in nanoseconds, the same for every process of the
+// The only clock for deadlines: CLOCK_MONOTONIC in nanoseconds, the same in every process of the
 // machine, so that a deadline can cross a process boundary as a number.
 #ifndef BULKHEAD_IPC_MONOTONIC_H_
 #define BULKHEAD_IPC_MONOTONIC_H_
@@ -14,7 +14,7 @@ namespace bulkhead {
 inline constexpr uint64_t kNanosecondsPerMillisecond = 1'000'000;
 inline constexpr uint64_t kNanosecondsPerSecond = 1'000'000'000;
 
-// For waits that something else bounds (a stop, a peer's death). Absolute times saturate here.
+// For waits that another event bounds (a stop, a peer's death). Absolute times saturate here.
 inline constexpr uint64_t kForeverNs = UINT64_MAX;
 
 inline uint64_t MonotonicNowNs() {
@@ -24,7 +24,7 @@ inline uint64_t MonotonicNowNs() {
          static_cast<uint64_t>(now.tv_nsec);
 }
 
-// The same clock as of the last tick: never ahead, up to 10 ms behind, and four times cheaper.
+// The same clock at its last tick: never ahead, up to 10 ms behind, and four times cheaper to read.
 inline uint64_t MonotonicCoarseNs() {
   timespec now;
   clock_gettime(CLOCK_MONOTONIC_COARSE, &now);

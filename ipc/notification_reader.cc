@@ -15,7 +15,7 @@ namespace {
 
 constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE;
 
-// 0: no ring has that many bytes.
+// 0: no ring has this size.
 uint32_t EntriesOf(size_t bytes) {
   const size_t entries = (std::max<size_t>(bytes, 4096) - 4096) / BH_NOTIFICATION_ENTRY_BYTES;
   const auto count = static_cast<uint32_t>(std::min<size_t>(entries, UINT32_MAX));
@@ -49,7 +49,7 @@ absl::StatusOr<std::unique_ptr<NotificationReader>> NotificationReader::Attach(
   const uint32_t entries = EntriesOf(bytes);
   if (entries == 0) {
     return absl::InvalidArgumentError(
-        absl::StrCat("notification region: ", bytes, " bytes make no ring"));
+        absl::StrCat("notification region: ", bytes, " bytes is not the size of a ring"));
   }
   NotificationView view(*std::move(memory), entries, words);
   const bh_notification_header header = view.CopyHeader();
@@ -61,7 +61,8 @@ absl::StatusOr<std::unique_ptr<NotificationReader>> NotificationReader::Attach(
       header.bytes != bytes) {
     return absl::InvalidArgumentError("notification region: its header contradicts its size");
   }
-  // The words are whatever the host before us left there; one that knew no `told` left an old one.
+  // The previous host left the words with any value; a host of a version without `told` left an old
+  // value there.
   uint64_t position = view.Read();
   if (position - header.accepted > header.written - header.accepted) position = header.accepted;
   if (view.Told() - position <= header.written - position) position = view.Told();
@@ -89,22 +90,23 @@ size_t NotificationReader::Copy(absl::Span<Notification> batch) {
   return count;
 }
 
-// Where a host before us lied, and began where we do not, its word may have been believed. A ring
-// that holds a later entry in the very place where the shim believes us to be contradicts itself:
-// there is nothing to go on to, and until_ns holds.
+// A previous host may have recorded a wrong position, which the shim accepted. If the ring then
+// holds a later entry at the very position that the shim has accepted, the ring contradicts itself:
+// there is no position to continue at, and Read waits until until_ns.
 bool NotificationReader::IsLeftBehind() const {
   return view_.IsWrittenOver(next_) && view_.Accepted() != next_;
 }
 
 size_t NotificationReader::Read(absl::Span<Notification> batch, uint64_t until_ns) {
   uint32_t* word = view_.SleepWord();
-  // SUBTLE: stop_ is looked at twice, with the fence between: the first look may miss Stop().
+  // SUBTLE: stop_ is checked twice, with the fence between: the first check may miss Stop().
   for (;;) {
     if (stop_.load(std::memory_order_relaxed)) return 0;
     if (IsLeftBehind()) GoOnAt(view_.Accepted());
     if (const size_t count = Copy(batch); count != 0 || until_ns == 0) return count;
-    // Announce, fence, look again. The shim publishes, fences, and looks for the announcement:
-    // either it sees ours, or we see its entry. Stop does the same with its flag.
+    // Announce, fence, check again. The shim publishes, fences, and checks for the announcement:
+    // either the shim sees the announcement, or this thread sees the entry. Stop does the same with
+    // its flag.
     bh_store_relaxed(word, 1u);
     bh_fence();
     FutexResult woken = FutexResult::kLookAgain;
@@ -112,7 +114,7 @@ size_t NotificationReader::Read(absl::Span<Notification> batch, uint64_t until_n
       woken = transport_->WaitForCall(BH_WORKER_NOTIFICATIONS, word, BH_SLEEPS, until_ns);
     }
     bh_store_relaxed(word, 0u);
-    if (woken == FutexResult::kTimedOut) until_ns = 0;  // one look more
+    if (woken == FutexResult::kTimedOut) until_ns = 0;  // one more check
   }
 }
 

@@ -2,19 +2,21 @@
 //
 // NotificationReader: a host's end of the notification ring.
 //
-//   read      copies as many as there are, up to a batch; sleeps while there are none
-//   release   notes that those up to one are the driver's. Before the driver sees it: a driver that
-//             crashes over a notification is not given it again. Their room is given back some
-//             at a time, and with the last of what was copied: a shim that has no room looks
-//             there again and again, and each store would wait for the line
+//   Read      copies the entries that are there, up to a batch; sleeps while there are none
+//   Release   records that the entries up to this one have been given to the driver. Called before
+//             the driver gets the entry: if the driver crashes over it, the next host does not
+//             deliver it again. Room is given back for kGivenBackAtOnce entries at a time, and
+//             with the last entry of a batch: a shim without room polls that line, and each store
+//             to it costs a cache miss
 //
-// The ring outlives hosts. A reader goes on where the one before it said that it was, if that can
-// be true, else where the shim last believed it to be; the numbers tell what is missing.
+// The ring outlives hosts. A reader continues at the position that the previous host recorded, if
+// that position is possible, else at the position that the shim last accepted. Gaps in the numbers
+// show which entries are missing.
 //
 // Threads: Read and Release by one thread at a time; Stop by any.
 //
-// Trust: as HostPort. The shim is believed, but each entry is copied once, and no length in it
-// reaches beyond it.
+// Trust: as HostPort. The shim is trusted, but each entry is copied once, and the lengths in it are
+// limited to the entry.
 #ifndef BULKHEAD_IPC_NOTIFICATION_READER_H_
 #define BULKHEAD_IPC_NOTIFICATION_READER_H_
 
@@ -48,7 +50,7 @@ struct Notification {
 class NotificationReader {
  public:
   // `region`: the notification region, or a host descriptor of the module. `words` (in the reply
-  // region) and `transport` are the port's, and outlive the reader. InvalidArgument says what is
+  // region) and `transport` belong to the port and outlive the reader. InvalidArgument says what is
   // wrong with the region.
   static absl::StatusOr<std::unique_ptr<NotificationReader>> Attach(UniqueFd region,
                                                                     bh_notification_reader* words,
@@ -56,7 +58,8 @@ class NotificationReader {
   NotificationReader(const NotificationReader&) = delete;
   NotificationReader& operator=(const NotificationReader&) = delete;
 
-  // How many it copied; 0 when there was none until until_ns (0: never sleeps), or after Stop.
+  // Returns the number of entries copied; 0 when there was none until until_ns (0: never sleeps),
+  // or after Stop.
   size_t Read(absl::Span<Notification> batch, uint64_t until_ns);
   void Release(const Notification& last) {
     const uint64_t told = last.position() + 1;
@@ -65,7 +68,7 @@ class NotificationReader {
   }
   void Stop();
 
-  // By cause, as the shim has counted since the ring was made.
+  // By cause, as counted by the shim since the ring was made.
   uint64_t lost(bh_notification_loss cause) const { return view_.CopyHeader().lost[cause]; }
 
  private:

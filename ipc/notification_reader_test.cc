@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A reader against rings that no shim of ours writes. With one that does: shim/embedded.
+// A reader and rings that no shim of ours writes. Tests with a real shim: shim/embedded.
 #include "ipc/notification_reader.h"
 
 #include <fcntl.h>
@@ -59,7 +59,7 @@ TEST(NotificationReader, KeepsItsTimeInARingThatContradictsItself) {
   });
   const bool ended = read.wait_for(std::chrono::seconds(20)) == std::future_status::ready;
   (*reader)->Stop();
-  EXPECT_TRUE(ended) << "it looks for ever";
+  EXPECT_TRUE(ended) << "Read does not return at its time";
   EXPECT_EQ(read.get(), 0u);
 }
 

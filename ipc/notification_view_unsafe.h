@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// NotificationView: the notification ring as the host sees it, and every access that the host makes
-// to it. SUBTLE: an entry may be written over while it is copied, where a host before this one gave
-// it back unread: lengths are bounded in the copy, and what is torn is told wrongly to the driver
-// whose host lied, and to nobody else. Unsafe: a copy is private, taken once, and not yet
-// validated. The layout, and who writes which field, stands in ipc/abi/notification.h.
+// NotificationView: the host's mapping of the notification ring, and every access that the host
+// makes to it. Unsafe: a copy is private, taken once, and not yet validated. The layout, and the
+// writer of each field, is in ipc/abi/notification.h.
+//
+// SUBTLE: the shim may write over an entry while it is copied, if a previous host gave the entry
+// back unread. Lengths are bounded in the copy; the torn entry reaches only the driver whose host
+// did that.
 #ifndef BULKHEAD_IPC_NOTIFICATION_VIEW_UNSAFE_H_
 #define BULKHEAD_IPC_NOTIFICATION_VIEW_UNSAFE_H_
 
@@ -34,7 +36,8 @@ class NotificationView {
     copy.entries = shared->entries;
     copy.entry_bytes = shared->entry_bytes;
     copy.bytes = shared->bytes;
-    // In this order: what was accepted was written before.
+    // In this order: the shim writes an entry before it accepts it as read, so `written` is not
+    // below `accepted`.
     copy.accepted = bh_load_acquire(&shared->accepted);
     copy.written = bh_load_acquire(&shared->written);
     for (size_t i = 0; i < BH_LOST_MAX; ++i) copy.lost[i] = bh_load_relaxed(&shared->lost[i]);
@@ -45,17 +48,18 @@ class NotificationView {
   bool IsPublished(uint64_t position) const {
     return bh_load_acquire(&entry(position)->published) == position + 1;
   }
-  // The shim has put a later entry in its place, which was given back by somebody before us.
+  // The shim has put a later entry in its place: a previous host gave the place back.
   bool IsWrittenOver(uint64_t position) const {
     const uint64_t ahead = bh_load_acquire(&entry(position)->published) - (position + 1);
     return ahead != 0 && ahead <= UINT64_MAX / 2;
   }
-  // How far the shim believes that was read: what is there was not written over.
+  // The position up to which the shim has accepted entries as read: entries from there on have not
+  // been overwritten.
   uint64_t Accepted() const {
     return bh_load_acquire(
         &reinterpret_cast<const bh_notification_header*>(region_.data())->accepted);
   }
-  // REQUIRES: published, and not given back. All but the text that there is not.
+  // REQUIRES: published, and not given back. Copies the header and only as much text as there is.
   void CopyEntry(uint64_t position, bh_notification_entry* copy) const {
     constexpr size_t kHead = offsetof(bh_notification_entry, text);
     const bh_notification_entry* shared = entry(position);
@@ -65,10 +69,10 @@ class NotificationView {
   }
 
   uint64_t Read() const { return bh_load_relaxed(&words_->read); }
-  // Release: the shim may write over what was copied before.
+  // Release: from here on the shim may overwrite the entries before `position`, which are copied.
   void StoreRead(uint64_t position) { bh_store_release(&words_->read, position); }
   uint64_t Told() const { return bh_load_relaxed(&words_->told); }
-  // Release: it is there before the driver is.
+  // Release: stored before the driver gets the entry.
   void StoreTold(uint64_t position) { bh_store_release(&words_->told, position); }
   uint32_t* SleepWord() { return &words_->sleeping; }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Whether this is a build with AddressSanitizer or ThreadSanitizer, whose runtimes need more than a
-// program alone.
+// Whether this build has AddressSanitizer or ThreadSanitizer: their runtimes need memory, threads
+// and system calls beyond the program's own.
 #ifndef BULKHEAD_IPC_SANITIZER_H_
 #define BULKHEAD_IPC_SANITIZER_H_
 

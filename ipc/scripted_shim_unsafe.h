@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// ScriptedShim: for tests of the host's side. Plays the shim on a channel, one slot at a time, by
-// the letter of ipc/abi/channel.h, or against it when a test wants to see what the host does then.
-// SUBTLE: its races are the shim's: ipc/abi/atomics.h, shim/core/issue.c.
+// ScriptedShim: for tests of the host's side. Acts as the shim of a channel, one slot at a time,
+// exactly by ipc/abi/channel.h, or against it when a test checks the host's reaction.
+// SUBTLE: its races are those of the shim: ipc/abi/atomics.h, shim/core/issue.c.
 #ifndef BULKHEAD_IPC_SCRIPTED_SHIM_UNSAFE_H_
 #define BULKHEAD_IPC_SCRIPTED_SHIM_UNSAFE_H_
 
@@ -66,13 +66,13 @@ class ScriptedShim {
            bh_reply_pool_offset(&memory_.geometry());
   }
 
-  // The ticket that the next Post in this slot stores: descriptors are sent ahead of it.
+  // The ticket that the next Post in this slot stores: descriptors are sent before it is stored.
   uint64_t NextTicket(uint32_t slot) const {
     return bh_ticket_make(generation_, counts_[slot] + 1);
   }
 
-  // Fills the first line and stores the ticket; line 1 is the test's to fill before. Wakes a worker
-  // that announced its sleep.
+  // Fills the first line and stores the ticket; the test fills line 1 before. Wakes a worker that
+  // announced its sleep.
   uint64_t Post(uint32_t slot, absl::Span<const uint8_t> args, uint16_t flags = 0,
                 uint16_t callback = BH_CALLBACK_FILE_OPEN) {
     return PostTicket(slot, NextTicket(slot), args, flags, callback);

@@ -11,7 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 
-// Newer than Debian 12's headers; the kernel says EINVAL when it is older still.
+// Newer than Debian 12's headers; older kernels refuse it with EINVAL.
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
@@ -98,7 +98,7 @@ absl::StatusOr<SharedMemory> SharedMemory::Create(const std::string& name, size_
     fd.reset(memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING));
   }
   if (!fd.valid()) return absl::ErrnoToStatus(errno, absl::StrCat("memfd_create ", name));
-  // Reserves the pages: a later touch can't fail with SIGBUS because the machine is full.
+  // Reserves the pages: a later access can't fail with SIGBUS because memory has run out.
   const int error = posix_fallocate(fd.get(), 0, static_cast<off_t>(bytes));
   if (error != 0) {
     return absl::ResourceExhaustedError(
@@ -110,8 +110,9 @@ absl::StatusOr<SharedMemory> SharedMemory::Create(const std::string& name, size_
 
 absl::StatusOr<SharedMemory> SharedMemory::MapChecked(UniqueFd fd, size_t bytes, Access access,
                                                       int required_seals) {
-  if (!fd.valid()) return absl::InvalidArgumentError("no descriptor for shared memory came along");
-  // Seals before size: what is not sealed can change its size after it was looked at.
+  if (!fd.valid())
+    return absl::InvalidArgumentError("the message has no descriptor for the shared memory");
+  // Seals before size: memory without seals can change its size after the check.
   if (auto status = CheckSeals(fd.get(), required_seals | F_SEAL_SHRINK | F_SEAL_GROW);
       !status.ok()) {
     return status;
@@ -127,7 +128,8 @@ absl::StatusOr<SharedMemory> SharedMemory::MapChecked(UniqueFd fd, size_t bytes,
 
 absl::StatusOr<SharedMemory> SharedMemory::MapDevice(UniqueFd fd, uint64_t offset, size_t bytes,
                                                      Access access) {
-  if (!fd.valid()) return absl::InvalidArgumentError("no descriptor for shared memory came along");
+  if (!fd.valid())
+    return absl::InvalidArgumentError("the message has no descriptor for the shared memory");
   return Map(std::move(fd), offset, bytes, access);
 }
 

@@ -22,7 +22,7 @@ using ::testing::HasSubstr;
 constexpr size_t kBytes = 4 * 4096;
 constexpr int kResizeSeals = F_SEAL_SHRINK | F_SEAL_GROW;
 
-// A region as a channel's call region is: mapped writable here, sealed for everybody else.
+// A region like a channel's call region: mapped writable here, sealed for all other processes.
 SharedMemory ReadOnlyForOthers() {
   auto memory = SharedMemory::Create("test-region", kBytes);
   EXPECT_TRUE(memory.ok()) << memory.status();
@@ -106,7 +106,7 @@ TEST(SharedMemory, SealedMemoryKeepsItsSize) {
   EXPECT_EQ(SealedMemoryBytes(memory.fd().get()).value(), kBytes);
 }
 
-// A peer must not be able to forbid its successors what they need.
+// A peer must not be able to forbid operations that later hosts need.
 TEST(SharedMemory, SealedForGoodTakesNoMoreSeals) {
   auto memory = SharedMemory::Create("test-region", kBytes);
   ASSERT_TRUE(memory->SealAgainstResize().ok());
@@ -118,9 +118,9 @@ TEST(SharedMemory, SealedForGoodTakesNoMoreSeals) {
                   .ok());
 }
 
-// One process that holds the descriptor and a read-only mapping of the region, and tries to write
-// to it. Runs in a child so that a success by accident can't help another attempt. Says which
-// attempt got through; the parent also looks at the bytes.
+// A process that holds the descriptor and a read-only mapping of the region, and tries to write to
+// it. Runs in a child, so that an attempt that succeeds can't help another. Returns the attempt
+// that succeeded; the parent also checks the bytes.
 #define REFUSED(what, condition)                   \
   do {                                             \
     if (!(condition)) return "got through: " what; \
@@ -141,7 +141,7 @@ std::string TryEveryWayToWrite(int fd, std::byte* view) {
   REFUSED("mprotect", mprotect(view, kBytes, PROT_READ | PROT_WRITE) != 0);
   REFUSED("mprotect to write-only", mprotect(view, 4096, PROT_WRITE) != 0);
 
-  // A mapping of its own, in case only the first was made unchangeable.
+  // Another mapping, in case only the first was made unchangeable.
   void* second = mmap(nullptr, kBytes, PROT_READ, MAP_SHARED, fd, 0);
   if (second == MAP_FAILED) return "cannot map read-only";
   REFUSED("mprotect of a second mapping", mprotect(second, kBytes, PROT_READ | PROT_WRITE) != 0);
@@ -156,7 +156,7 @@ std::string TryEveryWayToWrite(int fd, std::byte* view) {
             mprotect(moved, kBytes, PROT_READ | PROT_WRITE) != 0);
   }
 
-  // The mode may change or not: it must not matter.
+  // The mode may change or not; neither must help.
   (void)fchmod(fd, 0777);
   (void)fchown(fd, getuid(), getgid());
   for (const int mode : {O_RDWR, O_WRONLY, O_RDWR | O_TRUNC, O_RDWR | O_APPEND}) {
@@ -181,7 +181,7 @@ std::string TryEveryWayToWrite(int fd, std::byte* view) {
     REFUSED("splice", splice(pipe_ends[0], nullptr, fd, &offset, 1, SPLICE_F_NONBLOCK) < 0);
   }
 
-  // Around the page protection, as a debugger would.
+  // Past the page protection, as a debugger writes.
   const UniqueFd memory(open("/proc/self/mem", O_RDWR | O_CLOEXEC));
   if (memory.valid()) {
     REFUSED("/proc/self/mem", pwrite(memory.get(), "x", 1,
@@ -190,11 +190,11 @@ std::string TryEveryWayToWrite(int fd, std::byte* view) {
   iovec local = {const_cast<char*>("x"), 1};
   iovec remote = {view, 1};
   REFUSED("process_vm_writev", process_vm_writev(getpid(), &local, 1, &remote, 1, 0) < 0);
-  // The kernel as a helper that writes to memory for us.
+  // The kernel writes to memory for the process.
   const UniqueFd zero(open("/dev/zero", O_RDONLY | O_CLOEXEC));
   REFUSED("read into the view", read(zero.get(), view, 1) < 0);
 
-  // A private copy is allowed, and is nobody else's.
+  // A private copy is allowed: no other process sees it.
   void* private_copy = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
   if (private_copy != MAP_FAILED) std::memset(private_copy, 0xff, kBytes);
   return "";
@@ -202,7 +202,7 @@ std::string TryEveryWayToWrite(int fd, std::byte* view) {
 
 class SealedRegion : public ::testing::Test {
  protected:
-  // Runs `attack` in a child; its answer comes back through a pipe.
+  // Runs `attack` in a child; its result comes back through a pipe.
   template <typename Attack>
   std::string InChild(Attack attack) {
     int ends[2];
@@ -228,11 +228,11 @@ class SealedRegion : public ::testing::Test {
   }
 };
 
-TEST_F(SealedRegion, NobodyWithTheDescriptorCanWrite) {
+TEST_F(SealedRegion, TheDescriptorGivesNoWayToWrite) {
   SharedMemory memory = ReadOnlyForOthers();
   memory.data()[0] = std::byte{'a'};
   const std::string answer = InChild([&]() -> std::string {
-    // What a host has: the descriptor and a mapping that it was given the usual way. The inherited
+    // What a host has: the descriptor and a read-only mapping from MapChecked. The inherited
     // writable mapping is the shim's own and not part of the attack.
     auto view = SharedMemory::MapChecked(Copy(memory), kBytes, SharedMemory::Access::kReadOnly,
                                          kResizeSeals | F_SEAL_FUTURE_WRITE);
@@ -244,7 +244,7 @@ TEST_F(SealedRegion, NobodyWithTheDescriptorCanWrite) {
   for (size_t i = 1; i < kBytes; ++i) ASSERT_EQ(memory.data()[i], std::byte{0});
 }
 
-// The test above can fail: without the seal the first attempts get through.
+// Shows that the test above can fail: without the seal the first attempts succeed.
 TEST_F(SealedRegion, WithoutTheSealTheSameAttemptsSucceed) {
   auto memory = SharedMemory::Create("test-region", kBytes);
   ASSERT_TRUE(memory->SealAgainstResize().ok());

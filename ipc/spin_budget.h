@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// SpinBudget: how long a waiter spins before it sleeps. It learns from every wait whether spinning
-// for the whole ceiling would have been enough; when not, it spins less and less, and then not at
-// all, so that a waiter on a shared CPU does not burn the slice that its peer needs.
+// SpinBudget: how long a waiter spins before it sleeps. After each wait it learns whether spinning
+// up to the ceiling would have sufficed. If not, the budget shrinks, down to no spinning, so that a
+// waiter on a shared CPU does not use up the time slice that its peer needs.
 #ifndef BULKHEAD_IPC_SPIN_BUDGET_H_
 #define BULKHEAD_IPC_SPIN_BUDGET_H_
 
@@ -18,12 +18,12 @@ class SpinBudget {
 
   uint32_t budget_ns() const { return budget_ns_; }
 
-  // Spinning found what it waited for.
+  // The spinning waiter saw its condition come true.
   void LearnPaid() {
     budget_ns_ = std::min(ceiling_ns_, std::max(budget_ns_ * 2, ceiling_ns_ / 8));
   }
 
-  // A wait is over that took `waited_ns`, spinning and sleeping together.
+  // A wait of `waited_ns`, spinning and sleeping together, has ended.
   void Learn(uint64_t waited_ns) {
     if (waited_ns <= ceiling_ns_) {
       LearnPaid();
@@ -33,7 +33,7 @@ class SpinBudget {
     }
   }
 
-  // The spinner lost its CPU while it spun: somebody else needs it.
+  // The spinning thread was preempted: another thread needs the CPU.
   void LearnPreempted() { budget_ns_ = 0; }
 
  private:

@@ -14,7 +14,7 @@ void UniqueFd::reset(int fd) {
   const int old = std::exchange(fd_, fd);
   if (old < 0) return;
   const int saved_errno = errno;
-  // Never again after EINTR: Linux has released the number already, and another thread may own it.
+  // No retry after EINTR: Linux has released the number already, and another thread may own it.
   close(old);
   errno = saved_errno;
 }

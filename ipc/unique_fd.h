@@ -27,7 +27,7 @@ class UniqueFd {
   bool valid() const { return fd_ >= 0; }
   // The caller owns it from here on.
   [[nodiscard]] int release() { return std::exchange(fd_, -1); }
-  // Closes what was owned. Keeps errno, so that it can be reported after a clean-up.
+  // Closes the owned descriptor. Keeps errno, so that the caller can report it after a clean-up.
   void reset(int fd = -1);
 
   // A second descriptor of the same open file, close-on-exec. FailedPrecondition when there is

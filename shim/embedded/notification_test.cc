@@ -295,8 +295,8 @@ TEST_F(NotificationTest, SaysWhatIsWrongWithARing) {
   };
   const size_t good = bh_notification_region_bytes(64);
   EXPECT_THAT(refusal(good, [](auto*) {}), "");
-  EXPECT_THAT(refusal(4096, [](auto*) {}), HasSubstr("make no ring"));
-  EXPECT_THAT(refusal(good + 4096, [](auto*) {}), HasSubstr("make no ring"));
+  EXPECT_THAT(refusal(4096, [](auto*) {}), HasSubstr("is not the size of a ring"));
+  EXPECT_THAT(refusal(good + 4096, [](auto*) {}), HasSubstr("is not the size of a ring"));
   EXPECT_THAT(refusal(good, [](auto* header) { header->magic++; }), HasSubstr("this version"));
   EXPECT_THAT(refusal(good, [](auto* header) { header->version++; }), HasSubstr("this version"));
   EXPECT_THAT(refusal(good, [](auto* header) { header->entries *= 2; }), HasSubstr("contradicts"));

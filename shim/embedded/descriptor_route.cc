@@ -16,12 +16,12 @@ namespace bulkhead {
 absl::StatusOr<DescriptorRoute> DescriptorRoute::Create() {
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
-    return absl::ErrnoToStatus(errno, "can't make a descriptor socket");
+    return absl::ErrnoToStatus(errno, "cannot create a descriptor socket");
   }
   UniqueFd nowhere(ends[0]);
   close(ends[1]);
   UniqueFd route(fcntl(nowhere.get(), F_DUPFD_CLOEXEC, 0));
-  if (route.get() < 0) return absl::ErrnoToStatus(errno, "can't duplicate a descriptor socket");
+  if (route.get() < 0) return absl::ErrnoToStatus(errno, "cannot duplicate a descriptor socket");
   return DescriptorRoute(std::move(route), std::move(nowhere));
 }
 
@@ -59,12 +59,13 @@ int DescriptorRoute::Send(uint32_t slot, uint64_t ticket, int descriptor) const 
     switch (errno) {
       case EINTR:
         continue;
-      case EBADF:   // the caller's file, not the route: that one is always open
-      case EINVAL:  // the file is of a kind that can't travel
+      case EBADF:   // the caller's file: the route itself is always open
+      case EINVAL:  // a file of this kind can't be sent
       case EPERM:
         return -2;
       default:
-        // Full, or the host has gone and its generation is about to end: both pass.
+        // The socket is full, or the host has died and its generation is about to end: both are
+        // temporary.
         return -1;
     }
   }

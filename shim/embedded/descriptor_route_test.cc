@@ -63,7 +63,7 @@ TEST_F(DescriptorRouteTest, LeadsNowhereUntilConnectedAndAfterwards) {
   EXPECT_EQ(read(host.get(), &byte, 1), 0) << "the host must see the end of its socket";
 }
 
-TEST_F(DescriptorRouteTest, TellsAFullSocketFromAFileThatCanNeverTravel) {
+TEST_F(DescriptorRouteTest, DistinguishesAFullSocketFromAFileThatCanNotBeSent) {
   absl::StatusOr<DescriptorRoute> route = DescriptorRoute::Create();
   ASSERT_TRUE(route.ok()) << route.status();
   auto [shim, host] = SocketPair();
@@ -77,9 +77,9 @@ TEST_F(DescriptorRouteTest, TellsAFullSocketFromAFileThatCanNeverTravel) {
   EXPECT_EQ(route->Send(1, 8, file_.get()), 0) << "room again";
 }
 
-// The number behind which sockets change must never be free: a thread that opens files all the time
-// would get it, and a sender would write into that file.
-TEST_F(DescriptorRouteTest, SendersNeverMeetSomebodyElsesDescriptor) {
+// The number whose socket is replaced must never be free: a thread that keeps opening files would
+// get it, and a sender would write into that file.
+TEST_F(DescriptorRouteTest, SendersNeverUseTheDescriptorOfAnotherFile) {
   absl::StatusOr<DescriptorRoute> route = DescriptorRoute::Create();
   ASSERT_TRUE(route.ok()) << route.status();
   auto [bystander, bystander_peer] = SocketPair();
@@ -93,7 +93,7 @@ TEST_F(DescriptorRouteTest, SendersNeverMeetSomebodyElsesDescriptor) {
       }
     });
   }
-  // Takes every number that becomes free, with a socket that would show a stray note.
+  // Puts a socket behind every number that becomes free; a stray note would arrive there.
   threads.emplace_back([&, socket = bystander.get()] {
     while (!stop.load()) {
       UniqueFd number(fcntl(socket, F_DUPFD_CLOEXEC, 0));

@@ -10,7 +10,7 @@ namespace bulkhead {
 
 absl::StatusOr<std::unique_ptr<EmbeddedShim>> EmbeddedShim::Create(const Options& options) {
   if (options.deadline_ns == 0) {
-    return absl::InvalidArgumentError("the default deadline must be longer than nothing");
+    return absl::InvalidArgumentError("the default deadline must be greater than 0");
   }
   return std::unique_ptr<EmbeddedShim>(new EmbeddedShim(options));
 }
@@ -26,7 +26,7 @@ EmbeddedShim::EmbeddedShim(const Options& options)
 
 EmbeddedShim::~EmbeddedShim() = default;
 
-// With a coarse time: up to a tick early, and never late.
+// From the coarse clock: the deadline is up to a tick early, and never late.
 uint64_t EmbeddedShim::DeadlineOf(const FileRequest& request, uint64_t now_ns) const {
   return request.deadline_ns != 0 ? request.deadline_ns
                                   : SaturatingAddNs(now_ns, options_.deadline_ns);
@@ -151,7 +151,7 @@ absl::StatusOr<ChannelId> EmbeddedShim::AddChannel(const ChannelSpec& spec) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (entries_.size() >= BH_CHANNELS_MAX) {
     return absl::ResourceExhaustedError(
-        absl::StrCat("a shim has room for ", BH_CHANNELS_MAX, " drivers"));
+        absl::StrCat("the shim has ", BH_CHANNELS_MAX, " drivers, the most that it can have"));
   }
   const ChannelId id = static_cast<ChannelId>(entries_.size());
   absl::StatusOr<std::unique_ptr<UserChannel>> channel = UserChannel::Create(
@@ -162,7 +162,8 @@ absl::StatusOr<ChannelId> EmbeddedShim::AddChannel(const ChannelSpec& spec) {
 
   auto stack = std::make_unique<bh_shim>(*stacks_.back());
   if (bh_shim_add(stack.get(), entry->channel->core()) != 0) {
-    return absl::ResourceExhaustedError("the shim has no room for another driver");
+    return absl::ResourceExhaustedError(
+        "the shim can't take another driver: its list of channels is full");
   }
   entries_.push_back(std::move(entry));
   stacks_.push_back(std::move(stack));
@@ -191,7 +192,7 @@ absl::Status EmbeddedShim::BeginGeneration(ChannelId channel, uint32_t generatio
   absl::StatusOr<Entry*> entry = FindLocked(channel);
   if (!entry.ok()) return entry.status();
   if ((*entry)->channel->generation() == 0 && descriptor_socket.valid()) {
-    // First the socket: no ticket of the new generation may find the old one's.
+    // The socket first: a ticket of the new generation must not be sent to the old socket.
     absl::Status status = (*entry)->route.Connect(std::move(descriptor_socket));
     if (!status.ok()) return status;
   }
@@ -212,7 +213,7 @@ absl::Status EmbeddedShim::EndGeneration(ChannelId channel, uint32_t generation,
   absl::StatusOr<Entry*> entry = FindLocked(channel);
   if (!entry.ok()) return entry.status();
   absl::Status status = (*entry)->channel->EndGeneration(generation, cause);
-  // Files that are still on their way to the dead host are dropped with the socket.
+  // Files that are still queued for the dead host are dropped with the socket.
   if (status.ok()) (*entry)->route.Disconnect();
   return status;
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// EmbeddedShim: an application plays the kernel. It asks drivers about files by making calls, and
-// gets the same promises that a kernel would: each call ends exactly once, by its deadline,
+// EmbeddedShim: an application in the role of the kernel. It asks drivers about files by making
+// calls, with the same promises as in a kernel: each call ends exactly once, by its deadline,
 // whatever the driver's host does. Hosts are separate processes; a supervisor (in this process or
-// another thread of it) starts them and speaks to the shim through ShimLink.
+// another thread of it) starts them and controls the shim through ShimLink.
 //
 //   absl::StatusOr<std::unique_ptr<EmbeddedShim>> shim = EmbeddedShim::Create({});
 //   ... give shim->get() to a supervisor as its ShimLink; it adds channels and begins generations
@@ -16,12 +16,12 @@
 //   Completion completion = (*shim)->Call(request);
 //   if (!completion.allowed()) ...                              // by a driver, or by policy
 //
-// The death of a host is told by the supervisor through EndGeneration(); the shim does not watch
+// The supervisor reports the death of a host through EndGeneration(); the shim does not watch
 // processes.
 //
-// Threads: Call(), Start(), Poll() and the rest of the calling side from any number of threads,
-// beside any function of ShimLink. AddChannel(): calls that were started before do not visit the
-// new channel. Destruction: REQUIRES that no call is in flight.
+// Threads: Call(), Start(), Poll() and the other functions for callers from any number of threads,
+// concurrently with any function of ShimLink. AddChannel(): calls that were started before do not
+// visit the new channel. Destruction: REQUIRES that no call is in flight.
 #ifndef BULKHEAD_SHIM_EMBEDDED_EMBEDDED_SHIM_H_
 #define BULKHEAD_SHIM_EMBEDDED_EMBEDDED_SHIM_H_
 
@@ -51,11 +51,11 @@ namespace bulkhead {
 class EmbeddedShim final : public ShimLink {
  public:
   struct Options {
-    uint64_t deadline_ns = 5'000'000'000;  // of a request that names none, from its start
+    uint64_t deadline_ns = 5'000'000'000;  // of a request without one, from its start
   };
 
-  // A call that its caller does not wait for. Keeps a copy of the path; the descriptor stays the
-  // caller's until the call has ended.
+  // A call that its caller does not wait for. Keeps a copy of the path; the descriptor stays owned
+  // by the caller and must be open until the call has ended.
   class PendingCall {
    public:
     PendingCall(const PendingCall&) = delete;
@@ -76,29 +76,31 @@ class EmbeddedShim final : public ShimLink {
   Completion Call(const FileRequest& request);
 
   // The same for a call that the application has filled itself (any callback; see bulkhead_core.h).
-  // Not for excluded processes: the caller looks. `now_ns`: what MonotonicCoarseNs() has just said.
+  // The caller must check first that the process is not excluded. `now_ns`: a value that
+  // MonotonicCoarseNs() has just returned.
   void Call(bh_call* call, uint64_t now_ns);
   void Call(bh_call* call) { Call(call, MonotonicCoarseNs()); }
-  // Room for the payload of one such call, to be filled in place: it is not copied then.
-  // ResourceExhausted: there is none now.
+  // Room for the payload of one such call. The application fills it in place, which saves the copy.
+  // ResourceExhausted: there is no room now.
   absl::StatusOr<PayloadLoan> Lend(ChannelId channel, size_t bytes);
 
-  // Tells every driver that wants to know, and never waits: what finds no room is counted as lost.
-  // Not about excluded processes: the caller looks. Texts need to last for the call only.
+  // Sends the notification to every driver that registered for it, and never waits: a notification
+  // that finds no room is counted as lost. The caller must check first that the process is not
+  // excluded. Texts must last for the call only.
   void Notify(const bh_notification& notification);
   // Several, in this order: cheaper than one by one.
   void Notify(absl::Span<const bh_notification> notifications);
-  // Whether anybody does: to be asked before one is put together.
+  // Whether any driver registered for this kind: to be checked before a notification is composed.
   bool WantsNotification(uint32_t kind) const;
 
-  // Begins a call and returns at once. It must be polled or waited for until it has ended: nobody
-  // else moves it, not even past its deadline.
+  // Begins a call and returns at once. The application must poll it or wait for it until it has
+  // ended: no other thread advances it, not even past its deadline.
   std::unique_ptr<PendingCall> Start(const FileRequest& request);
-  // Moves the call as far as it goes. True when it has ended; then *completion is filled.
+  // Advances the call as far as possible. True when it has ended; then *completion is filled.
   bool Poll(PendingCall& pending, Completion* completion);
   // Waits for the end, but not past until_ns.
   bool WaitUntil(PendingCall& pending, uint64_t until_ns, Completion* completion);
-  // Ends it now; the completion says cancelled.
+  // Ends the call now; the completion's outcome is cancelled.
   Completion Cancel(PendingCall& pending);
 
   bool IsExcluded(pid_t pid) const { return exclusions_.Contains(pid); }
@@ -136,15 +138,16 @@ class EmbeddedShim final : public ShimLink {
   const Options options_;
   ExclusionTable exclusions_;
 
-  std::mutex observer_mutex_;  // held through a delivery, so that SetObserver(nullptr) is final
+  std::mutex observer_mutex_;  // held during a delivery, so that after SetObserver(nullptr) none is
+                               // running
   Observer* observer_ = nullptr;
 
   EventQueue events_;
   UserPlatform platform_;
 
-  std::mutex mutex_;  // channels and everything that controls them
+  std::mutex mutex_;  // guards channels and their control functions
   std::vector<std::unique_ptr<Entry>> entries_;
-  // One list of channels for each AddChannel(): a call keeps the one that it began with.
+  // One list of channels for each AddChannel(): a call keeps the list that it started with.
   std::vector<std::unique_ptr<bh_shim>> stacks_;
   std::atomic<bh_shim*> stack_{nullptr};
 };

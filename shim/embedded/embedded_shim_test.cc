@@ -25,7 +25,7 @@ namespace bulkhead {
 namespace {
 
 constexpr uint64_t kMs = kNanosecondsPerMillisecond;
-// For calls that must not reach their deadline in the test, however slow the machine is.
+// For calls that must not reach their deadline in the test, even on a slow machine.
 constexpr uint64_t kLongNs = 60 * kNanosecondsPerSecond;
 
 ChannelSpec Spec(uint32_t altitude = 1000) {
@@ -80,8 +80,8 @@ class EmbeddedShimTest : public testing::Test {
 
 TEST_F(EmbeddedShimTest, ADriverSeesTheFileAndItsVerdictCounts) {
   const ChannelId channel = Add();
-  // Host and shim map the channel at different addresses, so ThreadSanitizer can't know that a
-  // reply comes after what the driver did: the test says so by a lock.
+  // Host and shim map the channel at different addresses, so ThreadSanitizer does not see that a
+  // reply is ordered after the driver's writes; this lock shows it.
   std::mutex mutex;
   TestCall seen;
   auto host = StartHost(channel, 1, [&](const TestCall& call) {
@@ -123,7 +123,7 @@ TEST_F(EmbeddedShimTest, ADriverSeesTheFileAndItsVerdictCounts) {
   EXPECT_EQ(statistics->generation, 1u);
 }
 
-TEST_F(EmbeddedShimTest, WithoutAnyDriverNobodyIsAsked) {
+TEST_F(EmbeddedShimTest, WithoutAnyDriverACallPassesUnasked) {
   const Completion completion = shim_->Call(Request(1));
   EXPECT_TRUE(completion.allowed());
   EXPECT_EQ(completion.outcome, static_cast<uint32_t>(BH_OUTCOME_UNASKED));
@@ -190,7 +190,7 @@ TEST_F(EmbeddedShimTest, ADeclinedCallEndsByThePolicyForAbsent) {
   EXPECT_EQ(completion.reason, static_cast<uint32_t>(BH_REASON_ABSENT));
 }
 
-TEST_F(EmbeddedShimTest, AHangIsToldAndTheCallEndsByItsDeadline) {
+TEST_F(EmbeddedShimTest, AHangIsReportedAndTheCallEndsByItsDeadline) {
   const ChannelId channel = Add();
   auto host = StartHost(channel, 3, [](const TestCall&) { return TestAnswer::kDropped; });
   const Completion completion = shim_->Call(Request(1, 20 * kMs));
@@ -290,7 +290,7 @@ TEST_F(EmbeddedShimTest, OneThreadKeepsManyCallsInFlight) {
   }
   for (uint64_t inode = 0; inode < 200; ++inode) {
     Completion completion;
-    // Any of them may hold the slots that this one needs, so all are moved until it has ended.
+    // Any of them may hold the slots that this one needs, so all are polled until it has ended.
     while (!shim_->Poll(*calls[inode], &completion)) {
       for (uint64_t other = inode + 1; other < 200; ++other) {
         Completion ignored;
@@ -301,7 +301,7 @@ TEST_F(EmbeddedShimTest, OneThreadKeepsManyCallsInFlight) {
   }
 }
 
-TEST_F(EmbeddedShimTest, ACancelledCallEndsAtOnceAndDisturbsNobody) {
+TEST_F(EmbeddedShimTest, ACancelledCallEndsAtOnceAndDisturbsNoOther) {
   const ChannelId channel = Add();
   auto pending = shim_->Start(Request(1));
   const Completion completion = shim_->Cancel(*pending);
@@ -343,7 +343,7 @@ TEST_F(EmbeddedShimTest, MisuseIsAnErrorThatSaysWhat) {
   ASSERT_TRUE(host->Die(EndCause::kStopped).ok());
   EXPECT_EQ(shim_->BeginGeneration(channel, 4, 7, 7, 1, UniqueFd()).code(),
             absl::StatusCode::kFailedPrecondition)
-      << "a generation number never comes back";
+      << "a generation number is used only once";
   for (uint32_t i = 1; i < BH_CHANNELS_MAX; ++i) Add();
   EXPECT_EQ(shim_->AddChannel(Spec()).status().code(), absl::StatusCode::kResourceExhausted);
 }
@@ -370,8 +370,8 @@ TEST_F(EmbeddedShimTest, GenerationsComeAndGoUnderLoadAndNoCallIsLostOrWrong) {
       callers.fetch_sub(1);
     });
   }
-  // Killed from outside, which is not held against the calls so soon. A generation lives for some
-  // calls, or until the callers are done.
+  // Killed from outside, which does not count against the calls so soon. A generation lives for
+  // some calls, or until the callers have ended.
   uint32_t generation = 0;
   while (callers.load() > 0) {
     std::atomic<uint32_t> to_live{150};
@@ -398,16 +398,16 @@ TEST_F(EmbeddedShimTest, GenerationsComeAndGoUnderLoadAndNoCallIsLostOrWrong) {
   EXPECT_EQ(statistics->in_flight, 0u);
 }
 
-// Writes over everything that a host may write, through a mapping of its own.
-class Vandal {
+// Overwrites every word that a host may write, through a mapping of its own.
+class RandomWriter {
  public:
-  Vandal(UniqueFd reply_region, size_t bytes, uint32_t seed) : bytes_(bytes) {
+  RandomWriter(UniqueFd reply_region, size_t bytes, uint32_t seed) : bytes_(bytes) {
     memory_ = static_cast<uint64_t*>(
         mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, reply_region.get(), 0));
     EXPECT_NE(memory_, MAP_FAILED);
     thread_ = std::thread([this, seed] { Run(seed); });
   }
-  ~Vandal() {
+  ~RandomWriter() {
     stop_.store(true);
     thread_.join();
     munmap(memory_, bytes_);
@@ -424,11 +424,11 @@ class Vandal {
         case 0:
           value = 0;
           break;
-        case 1:  // a ticket that could be right
+        case 1:  // a ticket that could be valid
           value = bh_ticket_make(1 + static_cast<uint32_t>(value >> 32) % 8,
                                  static_cast<uint32_t>(value >> 8) % 64);
           break;
-        case 2:  // what another word says: an answer twice, an answer of another slot
+        case 2:  // the value of another word: a reply twice, a reply of another slot
           value = __atomic_load_n(&memory_[random() % words], __ATOMIC_RELAXED);
           break;
         default:
@@ -450,7 +450,7 @@ TEST_F(EmbeddedShimTest, WhateverAHostWritesEveryCallEndsWithAVerdict) {
   const ChannelId channel = Add(spec);
   absl::StatusOr<ChannelDescriptors> regions = shim_->Descriptors(channel);
   ASSERT_TRUE(regions.ok()) << regions.status();
-  Vandal vandal(std::move(regions->reply_region), bh_reply_region_bytes(&spec.geometry), 7);
+  RandomWriter writer(std::move(regions->reply_region), bh_reply_region_bytes(&spec.geometry), 7);
   std::atomic<bool> stop{false};
   std::vector<std::thread> callers;
   std::atomic<uint64_t> ended{0};
@@ -465,7 +465,7 @@ TEST_F(EmbeddedShimTest, WhateverAHostWritesEveryCallEndsWithAVerdict) {
       }
     });
   }
-  // The supervisor's part: a generation that broke the protocol ends and the next begins.
+  // The supervisor's part: ends a generation that broke the protocol and begins the next.
   std::thread supervisor([&] {
     for (uint32_t generation = 1; !stop.load(); ++generation) {
       if (shim_->BeginGeneration(channel, generation, 7, 0, 1, UniqueFd()).ok()) {

@@ -40,7 +40,7 @@ uint64_t EventQueue::dropped() const {
 }
 
 bool EventQueue::IsQueuedLocked(const CoreEvent& event) const {
-  if (event.event == BH_EVENT_POISON) return false;  // each is about a call of its own
+  if (event.event == BH_EVENT_POISON) return false;  // each is about another call
   for (size_t i = 0; i < count_; ++i) {
     const CoreEvent& queued = ring_[(first_ + i) % kCapacity];
     if (queued.event == event.event && queued.channel == event.channel &&

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// EventQueue: carries what the core raises in a caller's context to a thread that may take its
-// time.
+// EventQueue: passes events that the core raises in a caller's context to a thread that may block.
 //
-// Post() is on the path of a call: it allocates nothing and waits for nothing but a short critical
-// section. The queue is bounded. A hung host makes every one of its calls overdue, so the same news
-// about the same generation is queued once, and a flood of one kind can't push out another.
+// Post() is on the path of a call: it does not allocate, and waits only for a short critical
+// section. The queue is bounded. A hung host makes every one of its calls overdue, so the same
+// event about the same generation is queued once, and a flood of one kind can't displace another
+// kind.
 #ifndef BULKHEAD_SHIM_EMBEDDED_EVENT_QUEUE_H_
 #define BULKHEAD_SHIM_EMBEDDED_EVENT_QUEUE_H_
 
@@ -19,7 +19,7 @@
 
 namespace bulkhead {
 
-// What bh_platform.event says.
+// The arguments of bh_platform.event.
 struct CoreEvent {
   uint32_t channel = 0;
   uint32_t event = 0;  // enum bh_event
@@ -31,10 +31,10 @@ struct CoreEvent {
 class EventQueue {
  public:
   static constexpr size_t kCapacity = 256;
-  // What poison may fill; the rest is for events that end a generation.
+  // The entries that poison events may fill; the others are kept for events that end a generation.
   static constexpr size_t kPoisonCapacity = 128;
 
-  // `deliver` runs on a thread of the queue's, one event at a time.
+  // `deliver` runs on the queue's own thread, one event at a time.
   explicit EventQueue(std::function<void(const CoreEvent&)> deliver);
   // Delivers what is queued, then ends the thread.
   ~EventQueue();
@@ -43,7 +43,7 @@ class EventQueue {
 
   void Post(const CoreEvent& event);
 
-  // Events that found the queue full.
+  // Events that were dropped because the queue was full.
   uint64_t dropped() const;
 
  private:

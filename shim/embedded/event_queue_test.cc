@@ -13,8 +13,8 @@
 namespace bulkhead {
 namespace {
 
-// A receiver that holds the queue's thread in its first delivery, so that a test sees what queues
-// up.
+// A receiver that blocks the queue's thread in its first delivery, so that a test can let events
+// queue up.
 class HeldReceiver {
  public:
   HeldReceiver() {
@@ -31,7 +31,7 @@ class HeldReceiver {
 
   EventQueue& queue() { return *queue_; }
 
-  // Everything that was delivered, without the first event, which only held the door.
+  // Everything that was delivered, without the first event, which only blocked the thread.
   std::vector<CoreEvent> Release() {
     open_.set_value();
     queue_.reset();
@@ -57,7 +57,7 @@ TEST(EventQueue, DeliversInOrderAndBeforeItEnds) {
   EXPECT_EQ(received[1].detail, 4u);
 }
 
-TEST(EventQueue, TellsOnceThatAGenerationIsOverdue) {
+TEST(EventQueue, ReportsOnceThatAGenerationIsOverdue) {
   HeldReceiver receiver;
   for (uint64_t call = 1; call <= 4000; ++call) {
     receiver.queue().Post({.event = BH_EVENT_OVERDUE, .generation = 3, .call_id = call});

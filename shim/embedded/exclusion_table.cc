@@ -14,8 +14,8 @@ absl::Status ExclusionTable::Add(pid_t pid) {
     if (i >= used_.load(std::memory_order_relaxed)) used_.store(i + 1, std::memory_order_release);
     return absl::OkStatus();
   }
-  return absl::ResourceExhaustedError(
-      absl::StrCat("no more than ", kCapacity, " processes can be excluded"));
+  return absl::ResourceExhaustedError(absl::StrCat("cannot exclude process ", pid, ": ", kCapacity,
+                                                   " processes are excluded, which is the limit"));
 }
 
 absl::Status ExclusionTable::Remove(pid_t pid) {

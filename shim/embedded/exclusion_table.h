@@ -3,11 +3,12 @@
 // ExclusionTable: the processes whose accesses cause no calls (invariant 4): supervisor, shim,
 // hosts.
 //
-// Plain memory that is valid when it is all zero, so that it can stand in memory shared between a
-// supervisor (the one writer) and a shim (which reads it for each event). Both are trusted.
-// A process is added before it runs an instruction of its own and removed after it was reaped, so a
-// reader that sees a moment's old state is never wrong about a process that lives. SUBTLE: that is
-// why entries are read and written relaxed.
+// Plain memory that is valid when it is all zero, so that it can be in memory shared between a
+// supervisor (the only writer) and a shim (which reads it for each event). Both are trusted.
+//
+// SUBTLE: entries are read and written relaxed. A process is added before it runs an instruction of
+// its own and removed after it was reaped, so a slightly old state is never wrong about a living
+// process.
 #ifndef BULKHEAD_SHIM_EMBEDDED_EXCLUSION_TABLE_H_
 #define BULKHEAD_SHIM_EMBEDDED_EXCLUSION_TABLE_H_
 
@@ -28,7 +29,7 @@ class ExclusionTable {
 
   // Adding twice counts once. ResourceExhausted when the table is full. One writer at a time.
   absl::Status Add(pid_t pid);
-  // NotFound when it is not in.
+  // NotFound when the process is not in the table.
   absl::Status Remove(pid_t pid);
 
   // Any thread, any process that maps the table.

@@ -8,7 +8,7 @@
 namespace bulkhead {
 namespace {
 
-TEST(ExclusionTable, RemembersWhoIsInAndForgetsWhoLeft) {
+TEST(ExclusionTable, ContainsWhatWasAddedAndNotWhatWasRemoved) {
   auto table = std::make_unique<ExclusionTable>();
   EXPECT_FALSE(table->Contains(10));
   ASSERT_TRUE(table->Add(10).ok());
@@ -22,7 +22,7 @@ TEST(ExclusionTable, RemembersWhoIsInAndForgetsWhoLeft) {
   EXPECT_EQ(table->Remove(10).code(), absl::StatusCode::kNotFound);
 }
 
-TEST(ExclusionTable, AProcessThatNobodyNamedIsNeverIn) {
+TEST(ExclusionTable, AProcessThatWasNotAddedIsNeverIn) {
   auto table = std::make_unique<ExclusionTable>();
   // The kernel reports 0 for a process outside the reader's pid namespace, and free entries are 0.
   EXPECT_FALSE(table->Contains(0));

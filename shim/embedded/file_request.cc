@@ -35,7 +35,7 @@ const char* ReasonText(uint32_t reason) {
 absl::Status DescribeObject(int descriptor, FileRequest& request) {
   struct stat object;
   if (fstat(descriptor, &object) != 0) {
-    return absl::ErrnoToStatus(errno, "can't look at the file's descriptor");
+    return absl::ErrnoToStatus(errno, "cannot stat the file's descriptor");
   }
   request.device = object.st_dev;
   request.inode = object.st_ino;
@@ -49,7 +49,7 @@ absl::Status DescribeObject(int descriptor, FileRequest& request) {
 absl::StatusOr<UniqueFd> OpenAndDescribe(FileRequest& request) {
   const std::string path(request.path);
   UniqueFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW));
-  if (file.get() < 0) return absl::ErrnoToStatus(errno, absl::StrCat("can't open ", path));
+  if (file.get() < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
   struct stat object;
   if (fstat(file.get(), &object) != 0 || !S_ISREG(object.st_mode)) {
     return absl::FailedPreconditionError(absl::StrCat(path, " is not a regular file"));
@@ -104,11 +104,11 @@ std::string OutcomeText(const Completion& completion) {
     case BH_OUTCOME_POLICY:
       return absl::StrCat("by policy: ", ReasonText(completion.reason));
     case BH_OUTCOME_UNASKED:
-      return "no driver asked for it";
+      return "no driver registered for it";
     case BH_OUTCOME_CANCELLED:
       return "cancelled";
     case BH_OUTCOME_UNKNOWN:
-      return "unknown: the host died with it";
+      return "unknown: the host died during the call";
     default:
       return "not an outcome";
   }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Notifications from an application that plays the kernel to hosts that come and go.
+// Notifications from an application in the role of the kernel to a sequence of hosts.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -74,8 +74,8 @@ class NotificationTest : public testing::Test {
     shim_->Notify(notification);
   }
 
-  // What a hostile host can do with its words.
-  void Lie(uint64_t read) {
+  // Sets the words as a hostile host can.
+  void ForgePosition(uint64_t read) {
     absl::StatusOr<ChannelDescriptors> regions = shim_->Descriptors(channel_);
     ASSERT_TRUE(regions.ok());
     auto memory = SharedMemory::MapChecked(std::move(regions->reply_region),
@@ -118,7 +118,7 @@ TEST_F(NotificationTest, ArriveInBatches) {
   EXPECT_EQ(batch_[5].entry.pid, 70u);
 }
 
-TEST_F(NotificationTest, NobodyIsToldWhatNobodyWants) {
+TEST_F(NotificationTest, OnlyRegisteredKindsArePublished) {
   Begin();
   EXPECT_TRUE(shim_->WantsNotification(BH_NOTIFY_PROCESS_EXECUTED));
   ASSERT_TRUE(shim_->SetNotifications(channel_, bh_notification_bit(BH_NOTIFY_FILE_CREATED)).ok());
@@ -128,15 +128,15 @@ TEST_F(NotificationTest, NobodyIsToldWhatNobodyWants) {
   EXPECT_EQ(Statistics().notified, 0u);
 }
 
-TEST_F(NotificationTest, TheNextHostGoesOnAndWhatWasLostInBetweenIsCounted) {
+TEST_F(NotificationTest, TheNextHostContinuesAndLossesInBetweenAreCounted) {
   Begin();
   Notify(1);
   Notify(2);
   ASSERT_EQ(reader_->Read(absl::MakeSpan(batch_), Soon()), 2u);
-  reader_->Release(batch_[0]);  // the second was not the driver's yet
+  reader_->Release(batch_[0]);  // the second was not given to the driver yet
   End();
   for (uint32_t pid = 3; pid <= kEntries + 11; ++pid) Notify(pid);
-  // The room of the first was not given back yet.
+  // The room of the first had not been given back.
   EXPECT_EQ(Statistics().lost[BH_LOST_ABSENT], 11u);
   Begin();
   uint32_t pid = 1;
@@ -151,8 +151,8 @@ TEST_F(NotificationTest, TheNextHostGoesOnAndWhatWasLostInBetweenIsCounted) {
   EXPECT_EQ(reader_->lost(BH_LOST_ABSENT), 11u);
 }
 
-// Room comes back some entries at a time; what the driver was given is known to the last one.
-TEST_F(NotificationTest, NoneIsToldAgainWhoseRoomWasNotGivenBack) {
+// Room is given back for several entries at a time; the position given to the driver is exact.
+TEST_F(NotificationTest, NoneIsDeliveredAgainWhileItsRoomIsNotGivenBack) {
   Begin();
   for (uint32_t pid = 1; pid <= 64; ++pid) Notify(pid);
   uint32_t told = 0;
@@ -173,20 +173,20 @@ TEST_F(NotificationTest, NoneIsToldAgainWhoseRoomWasNotGivenBack) {
   EXPECT_EQ(reader_->Read(absl::MakeSpan(batch_), 0), 0u);
 }
 
-// A host from before there was a word for it leaves the one that an earlier host wrote.
-TEST_F(NotificationTest, AnOldWordAboutWhatWasToldIsNotBelieved) {
+// A host of a version without the word `told` leaves the value that an earlier host wrote.
+TEST_F(NotificationTest, AnOldPositionOfDeliveryIsIgnored) {
   Begin();
   for (uint32_t pid = 1; pid <= 64; ++pid) Notify(pid);
   ASSERT_EQ(reader_->Read(absl::MakeSpan(batch_), Soon()), 64u);
   reader_->Release(batch_[9]);
-  Lie(20);
+  ForgePosition(20);
   End();
   Begin();
   ASSERT_EQ(reader_->Read(absl::MakeSpan(batch_), Soon()), 44u);
   EXPECT_EQ(batch_[0].entry.pid, 21u);
 }
 
-TEST_F(NotificationTest, SeveralAreToldInTheirOrder) {
+TEST_F(NotificationTest, SeveralAreDeliveredInTheirOrder) {
   Begin();
   std::array<bh_notification, kEntries + 5> several = {};
   for (uint32_t i = 0; i < several.size(); ++i) {
@@ -203,11 +203,11 @@ TEST_F(NotificationTest, SeveralAreToldInTheirOrder) {
   EXPECT_EQ(Statistics().lost[BH_LOST_FULL], 5u);
 }
 
-TEST_F(NotificationTest, ALyingHostLosesItsOwnAndTheNextIsTold) {
+TEST_F(NotificationTest, AForgedPositionCostsOnlyItsHostNotifications) {
   Begin();
   for (uint32_t pid = 1; pid <= kEntries; ++pid) Notify(pid);
   for (const uint64_t lie : {uint64_t{kEntries} + 1, kAll, uint64_t{1} << 63}) {
-    Lie(lie);
+    ForgePosition(lie);
     Notify(0);
     const ChannelStatistics statistics = Statistics();
     EXPECT_EQ(statistics.unread, kEntries);
@@ -215,7 +215,7 @@ TEST_F(NotificationTest, ALyingHostLosesItsOwnAndTheNextIsTold) {
   }
   EXPECT_EQ(Statistics().lost[BH_LOST_CURSOR], 3u);
   End();
-  Begin();  // its word is still there
+  Begin();  // its position is still in the word
   ASSERT_EQ(reader_->Read(absl::MakeSpan(batch_), Soon()), 64u);
   EXPECT_EQ(batch_[0].entry.pid, 1u);
   reader_->Release(batch_[63]);
@@ -223,11 +223,12 @@ TEST_F(NotificationTest, ALyingHostLosesItsOwnAndTheNextIsTold) {
   EXPECT_EQ(Statistics().lost[BH_LOST_CURSOR], 3u);
 }
 
-// Somebody else gives back what this reader has not read: it goes on with what is still there.
-TEST_F(NotificationTest, AReaderThatIsWrittenOverGoesOn) {
+// The position is moved past entries that this reader has not read: it continues with the oldest
+// that is left.
+TEST_F(NotificationTest, AnOverwrittenReaderContinues) {
   Begin();
   for (uint32_t pid = 1; pid <= kEntries; ++pid) Notify(pid);
-  Lie(10);
+  ForgePosition(10);
   for (uint32_t pid = kEntries + 1; pid <= kEntries + 10; ++pid) Notify(pid);
   uint32_t pid = 10;
   while (const size_t count = reader_->Read(absl::MakeSpan(batch_), 0)) {
@@ -305,9 +306,9 @@ TEST_F(NotificationTest, SaysWhatIsWrongWithARing) {
   EXPECT_THAT(refusal(good, [](auto* header) { header->bytes++; }), HasSubstr("contradicts"));
 }
 
-// Several threads flood one reader that sleeps and wakes and falls behind; no number is told twice,
-// and each that is not told is counted.
-TEST_F(NotificationTest, AFloodIsToldOrCounted) {
+// Several threads flood one reader that sleeps, wakes and falls behind; no number is delivered
+// twice, and each number not delivered is counted.
+TEST_F(NotificationTest, AFloodIsDeliveredOrCounted) {
   constexpr uint32_t kThreads = 3;
   constexpr uint32_t kEach = 20'000;
   Begin();

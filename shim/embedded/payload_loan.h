@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// PayloadLoan: room in a channel's call pool, for the payload of one call, which is filled where
-// the host will read it. Its end gives the room back; when it has become a call's payload, the
-// call's end does (bh_loan_take() in shim/core/bulkhead_core.h says when exactly).
+// PayloadLoan: room in a channel's call pool for the payload of one call, filled at the place where
+// the host reads it. The destructor gives the room back; after it has become the payload of a call,
+// the end of the call does (bh_loan_take() in shim/core/bulkhead_core.h says when exactly).
 //
-// For one thread at a time. The shim outlives it.
+// For one thread at a time. The shim must outlive it.
 #ifndef BULKHEAD_SHIM_EMBEDDED_PAYLOAD_LOAN_H_
 #define BULKHEAD_SHIM_EMBEDDED_PAYLOAD_LOAN_H_
 
@@ -30,10 +30,10 @@ class PayloadLoan {
     if (memory_ != nullptr) bh_loan_drop(channel_, memory_, bytes_);
   }
 
-  // Until it is a call's.
+  // Until it has become a call's payload.
   absl::Span<std::byte> bytes() const { return {static_cast<std::byte*>(memory_), bytes_}; }
 
-  // REQUIRES: the call is made, or started, after this; it is not a call's yet.
+  // REQUIRES: the call is made, or started, after this; the loan is not a call's payload yet.
   void MakePayloadOf(bh_call& call) {
     call.payload = std::exchange(memory_, nullptr);
     call.payload_bytes = bytes_;

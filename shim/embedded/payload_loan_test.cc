@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A payload that is filled in place, from the application to a host and back.
+// A payload that is filled in place, on its way from the application to a host and back.
 #include "shim/embedded/payload_loan.h"
 
 #include <cstring>
@@ -42,7 +42,7 @@ class PayloadLoanTest : public testing::Test {
   std::unique_ptr<EmbeddedShim> shim_;
 };
 
-TEST_F(PayloadLoanTest, TheHostReadsWhatWasFilledInPlace) {
+TEST_F(PayloadLoanTest, TheHostReadsThePayloadFilledInPlace) {
   absl::StatusOr<ChannelDescriptors> regions = shim_->Descriptors(0);
   ASSERT_TRUE(regions.ok()) << regions.status();
   auto port = HostPort::Attach(std::move(regions->call_region), std::move(regions->reply_region),
@@ -67,7 +67,7 @@ TEST_F(PayloadLoanTest, TheHostReadsWhatWasFilledInPlace) {
   });
   for (char content : {'a', 'b'}) {
     absl::StatusOr<PayloadLoan> loan = shim_->Lend(0, kBytes);
-    ASSERT_TRUE(loan.ok()) << loan.status();  // the one before gave its room back
+    ASSERT_TRUE(loan.ok()) << loan.status();  // the previous call gave its room back
     ASSERT_EQ(loan->bytes().size(), kBytes);
     std::memset(loan->bytes().data(), content, kBytes);
     bh_call call = NewCall();

@@ -43,7 +43,7 @@ absl::StatusOr<std::unique_ptr<TestHost>> TestHost::Start(ShimLink& link, Channe
   absl::Status begun = link.BeginGeneration(channel, generation, callbacks, callbacks,
                                             content_version, std::move(shim_end));
   if (!begun.ok()) {
-    host->dead_ = true;  // the shim never knew it
+    host->dead_ = true;  // the shim does not have this generation
     host->port_->StopTaking();
     for (std::thread& thread : host->threads_) thread.join();
     host->threads_.clear();

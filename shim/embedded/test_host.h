@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// TestHost: one generation of a host, played by threads of the test. It speaks through HostPort as
-// a real host does, over the same memory; only its death is played: Die() lets its threads drop
-// what they have.
+// TestHost: one generation of a host, simulated by threads of the test. It uses HostPort as a real
+// host does, over the same memory; only its death is simulated: Die() makes its threads drop their
+// calls.
 #ifndef BULKHEAD_SHIM_EMBEDDED_TEST_HOST_H_
 #define BULKHEAD_SHIM_EMBEDDED_TEST_HOST_H_
 
@@ -35,7 +35,7 @@ enum class TestAnswer {
   kDeny,
   kAllowCacheable,
   kDecline,
-  kDropped,  // no answer, ever; the worker goes on (what a hang looks like from outside)
+  kDropped,  // no reply, ever; the worker continues (from outside it looks like a hang)
 };
 
 using TestDriver = std::function<TestAnswer(const TestCall&)>;
@@ -50,7 +50,7 @@ class TestHost {
                                                          uint64_t content_version = 1);
   ~TestHost();  // Die(kStopped), unless it died already
 
-  // Ends the threads, drops what they have, and tells the shim.
+  // Ends the threads, drops their calls, and reports the end to the shim.
   absl::Status Die(EndCause cause);
 
   uint64_t calls() const { return calls_.load(); }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// TestObserver: remembers what a shim told, and lets a test wait for it (bounded).
+// TestObserver: records the events of a shim, and lets a test wait for them (bounded).
 #ifndef BULKHEAD_SHIM_EMBEDDED_TEST_OBSERVER_H_
 #define BULKHEAD_SHIM_EMBEDDED_TEST_OBSERVER_H_
 
@@ -44,7 +44,7 @@ class TestObserver final : public ShimLink::Observer {
     return news_;
   }
 
-  // How many news of a kind there are, after waiting until there are at least `count` of them.
+  // The number of events of a kind, after waiting until there are at least `count`.
   size_t WaitFor(News::Kind kind, size_t count,
                  std::chrono::seconds limit = std::chrono::seconds(20)) {
     std::unique_lock<std::mutex> lock(mutex_);

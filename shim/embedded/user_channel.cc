@@ -69,8 +69,8 @@ absl::StatusOr<std::unique_ptr<UserChannel>> UserChannel::Create(
   bh_channel_config_default(&config);
   config.geometry = spec.geometry;
   config.policy = CorePolicy(spec.policy);
-  // Until the first host has said what it wants, every call is for it: none slips past a driver
-  // that is only just starting.
+  // Until the first host has declared its callbacks, every call is for it: none passes while the
+  // driver is starting.
   config.callbacks = ~uint64_t{0};
   config.descriptor_callbacks = ~uint64_t{0};
   config.altitude = spec.altitude;
@@ -107,16 +107,17 @@ absl::StatusOr<std::unique_ptr<UserChannel>> UserChannel::Create(
 absl::Status UserChannel::BeginGeneration(uint32_t generation, uint64_t callbacks,
                                           uint64_t descriptor_callbacks, uint64_t content_version) {
   if (generation_ != 0) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("generation ", generation_, " serves; end it before ", generation, " begins"));
+    return absl::FailedPreconditionError(absl::StrCat("generation ", generation_,
+                                                      " is active: end it before generation ",
+                                                      generation, " begins"));
   }
-  // Before the generation begins: nothing may reach the new host that it did not ask for, nor be
-  // answered from what the content before it said.
+  // Before the generation begins: the new host must not get calls that it did not register for, and
+  // calls must not be answered from verdicts about the previous content.
   bh_channel_set_callbacks(core_, callbacks, descriptor_callbacks);
   bh_channel_set_content_version(core_, content_version);
   if (bh_channel_begin_generation(core_, generation) != 0) {
     return absl::FailedPreconditionError(absl::StrCat(
-        "generation ", generation, " can't begin: it must be greater than every one before it"));
+        "generation ", generation, " cannot begin: the number must be greater than all before it"));
   }
   generation_ = generation;
   return absl::OkStatus();
@@ -125,7 +126,7 @@ absl::Status UserChannel::BeginGeneration(uint32_t generation, uint64_t callback
 absl::Status UserChannel::EndGeneration(uint32_t generation, EndCause cause) {
   if (generation == 0 || generation != generation_ ||
       bh_channel_end_generation(core_, generation, CoreEnd(cause)) != 0) {
-    return absl::NotFoundError(absl::StrCat("generation ", generation, " does not serve"));
+    return absl::NotFoundError(absl::StrCat("generation ", generation, " is not the active one"));
   }
   generation_ = 0;
   return absl::OkStatus();
@@ -138,7 +139,8 @@ void UserChannel::SetState(bool quarantined, bool draining) {
 
 absl::Status UserChannel::SetPolicy(const bh_policy& policy) {
   if (bh_channel_set_policy(core_, &policy) != 0) {
-    return absl::InvalidArgumentError("a policy rule has an action or a fallback that is none");
+    return absl::InvalidArgumentError(
+        "a policy rule has an unknown action, or a fallback other than allow and deny");
   }
   return absl::OkStatus();
 }

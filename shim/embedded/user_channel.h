@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // UserChannel: one channel of a shim that runs as a user process: the core's channel, its private
-// memory and the route of its files. The regions belong to somebody else and must outlive it.
+// memory and the route of its files. The caller owns the regions, which must outlive the channel.
 //
 // Control functions (all but core() and route()) are called by one thread at a time; calls may be
-// in flight beside them.
+// in flight meanwhile.
 #ifndef BULKHEAD_SHIM_EMBEDDED_USER_CHANNEL_H_
 #define BULKHEAD_SHIM_EMBEDDED_USER_CHANNEL_H_
 
@@ -26,9 +26,9 @@ ChannelStatistics LinkStatistics(const bh_statistics& statistics);
 
 class UserChannel {
  public:
-  // `notify_region`: of spec.notify_entries; without it the channel has no ring.
-  // `takeover`: 0, or which takeover this is of a call region that was in use by a process that
-  // died: a number that never comes again on this channel.
+  // `notify_region`: of spec.notify_entries; without it the channel has no ring. `takeover`: 0, or
+  // the number of this takeover of a call region that a process used that has died: a number is
+  // used only once on a channel.
   static absl::StatusOr<std::unique_ptr<UserChannel>> Create(ChannelId id, const ChannelSpec& spec,
                                                              const bh_platform* platform,
                                                              const DescriptorRoute* route,
@@ -37,12 +37,12 @@ class UserChannel {
                                                              void* notify_region = nullptr);
 
   bh_channel* core() const { return core_; }
-  uint32_t generation() const { return generation_; }  // that serves; 0: none
+  uint32_t generation() const { return generation_; }  // the active one; 0: none
 
-  // FailedPrecondition when a generation serves already or had that number before.
+  // FailedPrecondition when a generation is active, or had that number before.
   absl::Status BeginGeneration(uint32_t generation, uint64_t callbacks,
                                uint64_t descriptor_callbacks, uint64_t content_version);
-  // NotFound when that generation does not serve.
+  // NotFound when that generation is not the active one.
   absl::Status EndGeneration(uint32_t generation, EndCause cause);
   void SetState(bool quarantined, bool draining);
   void SetNotifications(uint64_t kinds) { bh_channel_set_notifications(core_, kinds); }

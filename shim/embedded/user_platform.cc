@@ -16,7 +16,7 @@ uint64_t Coarse(void*) { return MonotonicCoarseNs(); }
 
 int Wait(void*, uint32_t* word, uint32_t expected, int shared, uint64_t until_ns) {
   FutexWait(word, expected, ScopeOf(shared), until_ns);
-  return 0;  // a user process that is being killed does not come back from its wait
+  return 0;  // a user process that is being killed does not return from its wait
 }
 
 void Wake(void*, uint32_t* word, int shared, int waiters) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// UserPlatform: the world below the core (struct bh_platform) in a user process: futexes,
-// CLOCK_MONOTONIC, SCM_RIGHTS without waiting.
+// UserPlatform: struct bh_platform in a user process: futexes, CLOCK_MONOTONIC, SCM_RIGHTS without
+// waiting.
 #ifndef BULKHEAD_SHIM_EMBEDDED_USER_PLATFORM_H_
 #define BULKHEAD_SHIM_EMBEDDED_USER_PLATFORM_H_
 
@@ -13,7 +13,7 @@
 
 namespace bulkhead {
 
-// What a channel's config.cookie points to; must outlive the channel.
+// The target of a channel's config.cookie; must outlive the channel.
 struct ChannelCookie {
   uint32_t channel = 0;
   const DescriptorRoute* route = nullptr;
@@ -21,7 +21,7 @@ struct ChannelCookie {
 
 class UserPlatform {
  public:
-  // `events` is told what channels raise; not owned.
+  // `events` gets the events that channels raise; not owned.
   explicit UserPlatform(EventQueue* events);
   UserPlatform(const UserPlatform&) = delete;
   UserPlatform& operator=(const UserPlatform&) = delete;

@@ -12,7 +12,7 @@ namespace {
 
 constexpr uint64_t kPeriodMinNs = 500'000;
 constexpr uint64_t kPeriodMaxNs = 5'000'000;
-// Keeps the share of the CPU that looking takes at a few per cent.
+// Limits polling to a few per cent of the CPU.
 constexpr uint64_t kPeriodPerCallNs = 2'000;
 
 }  // namespace

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Completer: moves the calls that no reader waits for any more. One thread, thousands of calls: it
-// looks at all of them every `period`, which grows with their number and stays far below the 100 ms
-// that an answer may come after its deadline. A single call is waited for properly.
+// Completer: advances the calls that no reader waits for any more. One thread, thousands of calls:
+// it polls all of them every `period`, which grows with their number and stays far below the 100 ms
+// that an answer may be late. For a single call it sleeps until the reply or the deadline.
 #ifndef BULKHEAD_SHIM_FANOTIFY_COMPLETER_H_
 #define BULKHEAD_SHIM_FANOTIFY_COMPLETER_H_
 
@@ -21,13 +21,13 @@ namespace bulkhead {
 class Completer {
  public:
   // `complete` answers the kernel, from the completer's thread. With StopMode::kNow calls are
-  // cancelled first; their outcome says so.
+  // cancelled first; their outcome is then BH_OUTCOME_CANCELLED.
   Completer(const StopSignal* stop, std::function<void(Event&)> complete);
 
-  // The call has begun and is nobody else's from here on.
+  // The call has begun, and belongs to the completer from here on.
   void Park(Event* event);
-  // Calls that are parked. SUBTLE: as of a moment ago; a reader that waits for an answer by itself
-  // once too often, or not, is slower and nothing else.
+  // Calls that are parked. SUBTLE: possibly a moment old. A reader uses it to decide whether to
+  // wait for an answer itself; a wrong decision costs time and nothing else.
   uint32_t parked() const { return parked_.load(std::memory_order_relaxed); }
   // To be called after a StopSignal was raised.
   void Wake();

@@ -11,8 +11,8 @@
 #include "ipc/monotonic.h"
 
 // SUBTLE: the journal's counters are added to relaxed and read by the supervisor at any time: each
-// is right by itself, and nothing is decided by two of them. in_use_ changes under the lock only,
-// or down: who looks at it relaxed under the lock may see one too many.
+// is correct by itself, and no decision depends on two of them. in_use_ increases under the lock
+// only and decreases at any time: a relaxed read under the lock may be too high, never too low.
 
 namespace bulkhead {
 
@@ -22,7 +22,7 @@ EventTable::EventTable(Journal* journal, int group, uint64_t deadline_ns, uint32
       deadline_ns_(deadline_ns),
       in_flight_max_(std::min(in_flight_max, kInFlightMax)),
       events_(kJournalRecords) {
-  // Low indexes first: a shim that is never busy touches few pages.
+  // Low indexes first: a shim that is never busy uses few pages.
   free_.reserve(kJournalRecords);
   for (uint32_t i = kJournalRecords; i > 0; --i) free_.push_back(i - 1);
 }
@@ -56,11 +56,13 @@ EventTable::ReadResult EventTable::Read(Event& event) {
   std::memset(&record.metadata, 0, sizeof(record.metadata));
   record.taken_ns = 0;
   record.state.store(RecordState::kReading, std::memory_order_release);
-  // Room for one event, so that the kernel hands over one.
+  // Room for one event, so that the kernel delivers one.
   const ssize_t bytes = read(group_, &record.metadata, sizeof(record.metadata));
   if (bytes == static_cast<ssize_t>(sizeof(record.metadata))) {
     BULKHEAD_CHECK(record.metadata.vers == FANOTIFY_METADATA_VERSION);
-    if (record.metadata.fd < 0) return ReadResult::kNothing;  // a queue overflow: nobody waits
+    if (record.metadata.fd < 0)
+      return ReadResult::kNothing;  // a queue overflow: no process waits
+                                    // for it
     MarkTaken(record);
     event.deadline_ns = record.taken_ns + deadline_ns_;
     journal_->counters.events.fetch_add(1, std::memory_order_relaxed);
@@ -74,7 +76,8 @@ void EventTable::Answer(Event& event, bool allow) {
   JournalRecord& record = journal_->records[event.index];
   const fanotify_response response = {.fd = record.metadata.fd,
                                       .response = allow ? uint32_t{FAN_ALLOW} : uint32_t{FAN_DENY}};
-  // ENOENT: whoever waited was killed, or the event was answered right before its worker died.
+  // ENOENT: the process that waited was killed, or the event was answered just before the previous
+  // worker died.
   ssize_t written;
   do {
     written = write(group_, &response, sizeof(response));
@@ -107,7 +110,7 @@ std::vector<int> EventTable::UnansweredDescriptors(const Journal& journal) {
 }
 
 std::vector<Event*> EventTable::Adopt(const std::vector<int>& unknown) {
-  // By hand, not through Acquire(): which record an event is in is given.
+  // Not through Acquire(): the record of each event is given.
   std::vector<Event*> adopted;
   std::vector<bool> used(kJournalRecords, false);
   const auto take = [&](uint32_t index) {

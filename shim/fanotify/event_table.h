@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// EventTable: the worker's hands on the journal: takes events from the kernel into records, answers
-// them, and knows which records are free. What belongs to a record besides the journal (its call,
-// its path) stands in an Event of the same index.
+// EventTable: the worker's access to the journal: takes events from the kernel into records,
+// answers them, and keeps the list of free records. State of a record outside the journal (its
+// call, its path) is in the Event of the same index.
 //
-// Threads: Read() by one thread at a time (the one that leads), everything else by any.
+// Threads: Read() by one thread at a time (the reader that leads), everything else by any.
 #ifndef BULKHEAD_SHIM_FANOTIFY_EVENT_TABLE_H_
 #define BULKHEAD_SHIM_FANOTIFY_EVENT_TABLE_H_
 
@@ -20,7 +20,7 @@
 
 namespace bulkhead {
 
-// One event in the hands of the worker.
+// One event that the worker handles.
 struct Event {
   static constexpr size_t kPathBytesMax = 4096;
 
@@ -37,26 +37,27 @@ class EventTable {
   // `in_flight_max`: events that may be parked; at most kInFlightMax.
   EventTable(Journal* journal, int group, uint64_t deadline_ns, uint32_t in_flight_max);
 
-  // A free record to read into, or null when as many events as allowed are in flight. Readers own
-  // one each besides (`reserve`: they ask for it once, when they begin).
+  // A free record to read into, or null when as many events as allowed are in flight. In addition
+  // each reader owns one (`reserve`: it asks for it once, when it begins).
   Event* Acquire(bool reserve);
 
-  // Takes the next event into the event's record. kNothing: none waits.
+  // Takes the next event into the event's record. kNothing: there is none.
   ReadResult Read(Event& event);
 
   const fanotify_event_metadata& metadata(const Event& event) const {
     return journal_->records[event.index].metadata;
   }
 
-  // Tells the kernel. The record stays the caller's to read into again, or to Release().
+  // Writes the response to the kernel. The caller keeps the record, to read into again or to
+  // Release().
   void Answer(Event& event, bool allow);
   void Release(Event& event);
 
-  // Events that the worker before this one left unanswered; their records are taken from the free
-  // ones. Once, before any thread runs. `unknown` are descriptors of events that no record knows.
+  // Events that the previous worker left unanswered; their records are taken from the free list.
+  // Called once, before any thread runs. `unknown`: descriptors of events that are in no record.
   std::vector<Event*> Adopt(const std::vector<int>& unknown);
 
-  // The events of a worker that was just started: unanswered records' descriptors.
+  // The descriptors of unanswered records, for a worker that has just started.
   static std::vector<int> UnansweredDescriptors(const Journal& journal);
 
   uint32_t in_use() const { return in_use_.load(std::memory_order_acquire); }
@@ -72,7 +73,7 @@ class EventTable {
   std::vector<Event> events_;
   std::mutex mutex_;
   std::vector<uint32_t> free_;
-  std::atomic<uint32_t> in_use_{0};  // records that are not free and not a reader's
+  std::atomic<uint32_t> in_use_{0};  // records that are neither free nor owned by a reader
 };
 
 }  // namespace bulkhead

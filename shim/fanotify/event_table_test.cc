@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The kernel is played by the other end of a socket: it writes events and reads responses.
+// The other end of a socket has the kernel's role: it writes events and reads responses.
 #include "shim/fanotify/event_table.h"
 
 #include <fcntl.h>
@@ -78,7 +78,7 @@ TEST_F(EventTableTest, TakesAnEventAndAnswersItOnce) {
   EXPECT_FALSE(IsUnanswered(journal_->records[event->index]));
 }
 
-TEST_F(EventTableTest, ANewWorkerTakesOverWhatTheLastOneHad) {
+TEST_F(EventTableTest, ANewWorkerTakesOverTheEventsOfTheLastOne) {
   Event* first = table_->Acquire(true);
   const int taken = Raise(FAN_OPEN_EXEC_PERM);
   ASSERT_EQ(table_->Read(*first), EventTable::ReadResult::kEvent);
@@ -102,7 +102,7 @@ TEST_F(EventTableTest, ANewWorkerTakesOverWhatTheLastOneHad) {
   EXPECT_EQ(table_->metadata(*adopted[0]).fd, taken);
   EXPECT_EQ(CallbackOf(table_->metadata(*adopted[0])),
             static_cast<uint32_t>(BH_CALLBACK_FILE_EXEC));
-  EXPECT_EQ(adopted[0]->deadline_ns, taken_ns + kDeadlineNs) << "a takeover gives no time away";
+  EXPECT_EQ(adopted[0]->deadline_ns, taken_ns + kDeadlineNs) << "a takeover keeps the deadline";
   EXPECT_EQ(table_->metadata(*adopted[1]).fd, reading);
   EXPECT_GE(adopted[1]->deadline_ns, taken_ns + kDeadlineNs);
   EXPECT_EQ(table_->metadata(*adopted[2]).fd, unknown);
@@ -132,7 +132,7 @@ TEST_F(EventTableTest, ARecordThatIsTakenOverIsNotHandedOut) {
   EXPECT_EQ(acquired, kJournalRecords - 1);
 }
 
-TEST_F(EventTableTest, ParkingEndsAtItsLimitWhileReadersGoOn) {
+TEST_F(EventTableTest, ParkingEndsAtItsLimitWhileReadersContinue) {
   table_ = MakeTable(/*in_flight_max=*/2);
   ASSERT_NE(table_->Acquire(true), nullptr);
   Event* one = table_->Acquire(false);
@@ -144,7 +144,7 @@ TEST_F(EventTableTest, ParkingEndsAtItsLimitWhileReadersGoOn) {
   EXPECT_NE(table_->Acquire(false), nullptr);
 }
 
-TEST_F(EventTableTest, SaysWhenTheKernelCanNotHandOverAnEvent) {
+TEST_F(EventTableTest, ReportsAnEventThatTheKernelCanNotDeliver) {
   Event* event = table_->Acquire(true);
   kernel_.reset();
   EXPECT_EQ(table_->Read(*event), EventTable::ReadResult::kFailed);

@@ -19,7 +19,7 @@ namespace bulkhead {
 absl::StatusOr<GuardedVolume> GuardedVolume::Mount() {
   if (unshare(CLONE_NEWNS) != 0) return absl::ErrnoToStatus(errno, "unshare(CLONE_NEWNS)");
   if (mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
-    return absl::ErrnoToStatus(errno, "can't make mounts private");
+    return absl::ErrnoToStatus(errno, "cannot make mounts private");
   }
   const char* folder = std::getenv("TMPDIR");
   std::string path = absl::StrCat(folder != nullptr ? folder : "/tmp", "/bulkhead-guarded-XXXXXX");
@@ -27,7 +27,7 @@ absl::StatusOr<GuardedVolume> GuardedVolume::Mount() {
   if (mount("tmpfs", path.c_str(), "tmpfs", 0, "size=64m") != 0) {
     const int reason = errno;
     rmdir(path.c_str());
-    return absl::ErrnoToStatus(reason, "can't mount a tmpfs");
+    return absl::ErrnoToStatus(reason, "cannot mount a tmpfs");
   }
   return GuardedVolume(std::move(path));
 }

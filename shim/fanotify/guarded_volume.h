@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // GuardedVolume: a file system for tests to guard: a tmpfs in a mount namespace of the test's own.
-// A guard that goes wrong there holds up nobody else on the machine, and everything vanishes with
-// the process.
+// A faulty guard there blocks no other process on the machine, and the tmpfs ends with the process.
 #ifndef BULKHEAD_SHIM_FANOTIFY_GUARDED_VOLUME_H_
 #define BULKHEAD_SHIM_FANOTIFY_GUARDED_VOLUME_H_
 
@@ -22,7 +21,7 @@ class GuardedVolume {
   ~GuardedVolume();
 
   const std::string& path() const { return path_; }
-  // The path of a file with this content, made (with its directories) if need be.
+  // The path of a file with this content; creates the file and its directories if necessary.
   std::string File(const std::string& name, const std::string& content, bool executable = false);
 
  private:

@@ -10,8 +10,8 @@ bool PolicyAllows(const bh_policy& policy, uint32_t callback, bh_reason reason) 
   return rule.fallback == BH_ACTION_ALLOW;
 }
 
-// SUBTLE: one writer, so that its own word needs no order; who reads sees the copy behind
-// `current`.
+// SUBTLE: one writer, so its own read needs no order; a reader gets the copy through `current`,
+// which is stored last.
 void StoreChannelState(ChannelStatePair& pair, const ChannelState& state) {
   const uint32_t next = 1 - (pair.current.load(std::memory_order_relaxed) & 1);
   pair.copy[next] = state;

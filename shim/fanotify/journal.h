@@ -3,33 +3,32 @@
 // The journal: every event that the kernel gave to the shim and still waits for, in shared memory
 // that outlives the process that read it.
 //
-//   supervisor   makes the memory and keeps it; answers what is left when no shim process lives
-//   keeper       maps it; touches nothing but `incarnation`
-//   worker       the one writer of everything else; the next worker continues where it stopped
+//   supervisor   makes the memory and keeps it; answers the remaining events when no shim process
+//                lives
+//   keeper       maps it; writes nothing but `incarnation`
+//   worker       the only writer of everything else; the next worker continues where it stopped
 //
-// A record's life, and what a kill leaves at each point:
+// A record's states, and the effect of a kill at each point:
 //
 //   free ----> reading ----> taken ----> answered ----> free
 //
 //   free -> reading     the reader zeroes metadata and taken_ns first, then stores the state
 //   in reading          read(2) puts the event's metadata straight into the record. The kernel
-//                       finishes what it began before a kill takes effect, so a record in this
-//                       state holds either zeroes (no event: free it) or a whole event (take it
-//                       over; taken_ns, when still 0, is now)
-//   reading -> taken    the reader stores taken_ns, then the state. Killed here: ask again, with
-//   the
-//                       deadline that taken_ns gives
+//                       finishes its copy before a kill takes effect, so a record in this state
+//                       holds either zeroes (no event: free it) or a whole event (take it over;
+//                       taken_ns, when still 0, is now)
+//   reading -> taken    the reader stores taken_ns, then the state. Killed here: the next worker
+//                       makes the call again, with the deadline that taken_ns gives
 //   taken -> answered   the response was written to the group. Killed before the state is stored:
-//   the
-//                       event is asked about again and the second response fails with ENOENT, which
-//                       is harmless, because the descriptor is open still and its number can't
-//                       belong to another event
+//                       the next worker makes the call again and its response fails with ENOENT,
+//                       which is harmless, because the descriptor is still open and its number
+//                       can't belong to another event
 //   answered -> free    the event's descriptor is closed. Killed in between: the next worker closes
 //                       the descriptors that belong to no unanswered record and no keeper, then
 //                       frees the record
 //
-// The event's descriptor lives in a descriptor table that keeper and workers share, so it survives
-// the worker, and its number can't come again while it is open.
+// The event's descriptor is in a descriptor table that keeper and workers share, so it survives the
+// worker, and its number can't be used again while it is open.
 #ifndef BULKHEAD_SHIM_FANOTIFY_JOURNAL_H_
 #define BULKHEAD_SHIM_FANOTIFY_JOURNAL_H_
 
@@ -48,18 +47,18 @@ enum class RecordState : uint32_t { kFree = 0, kReading = 1, kTaken = 2, kAnswer
 struct JournalRecord {
   fanotify_event_metadata metadata;  // by the kernel, through read(2)
   uint64_t taken_ns;                 // by the reader; CLOCK_MONOTONIC
-  std::atomic<RecordState> state;    // by whoever moves the record, last
+  std::atomic<RecordState> state;    // by the thread that moves the record, last
   uint32_t reserved[7];
 };
 static_assert(sizeof(fanotify_event_metadata) == FAN_EVENT_METADATA_LEN);
 static_assert(sizeof(JournalRecord) == 64);
 static_assert(std::atomic<RecordState>::is_always_lock_free);
 
-// What a channel was told last. The worker writes it before it acts on it, so that the next one
-// starts from there without waiting for the supervisor.
+// The last state of a channel. The worker writes it before it acts on it, so that the next worker
+// continues with it without waiting for the supervisor.
 struct ChannelState {
   bh_policy policy;
-  uint32_t generation;  // that serves; 0: none
+  uint32_t generation;  // the active one; 0: none
   uint32_t quarantined;
   uint32_t draining;
   uint32_t reserved;
@@ -68,34 +67,35 @@ struct ChannelState {
   uint64_t content_version;
 };
 
-// Two copies; `current` says which one holds. A kill while the other is being written changes
-// nothing.
+// Two copies; `current` is the index of the valid one. A kill while the other is being written
+// changes nothing.
 struct ChannelStatePair {
   std::atomic<uint32_t> current;
   uint32_t reserved;
   ChannelState copy[2];
 };
 
-// Counts through every takeover; read by the supervisor at any time.
+// Counts across all takeovers; the supervisor may read them at any time.
 struct JournalCounters {
   std::atomic<uint64_t> events;         // that the kernel waited for
-  std::atomic<uint64_t> excluded;       // of those, allowed at once: by a process of ours
+  std::atomic<uint64_t> excluded;       // of those, allowed at once: by a process of Bulkhead
   std::atomic<uint64_t> allowed;        // after a call
   std::atomic<uint64_t> denied;         // after a call
   std::atomic<uint64_t> adopted;        // taken over from a worker that died
   std::atomic<uint64_t> full;           // answered by the policy for a full queue
-  std::atomic<uint64_t> replayed;       // answered by the supervisor, by policy: no shim lived
+  std::atomic<uint64_t> replayed;       // answered by the supervisor, by policy: no shim was
+                                        // running
   std::atomic<uint64_t> late;           // answered more than kLateAfterNs past the deadline
   std::atomic<uint64_t> answer_ns_max;  // longest time from taken to answered
-  std::atomic<uint64_t> read_errors;    // events that the kernel could not hand over (and denied)
+  std::atomic<uint64_t> read_errors;    // events that the kernel could not deliver (and denied)
 };
 
 inline constexpr uint64_t kLateAfterNs = 100'000'000;
 inline constexpr uint32_t kJournalMagic = 0x4a464842;  // "BHFJ"
 inline constexpr uint32_t kReadersMax = 8;
 inline constexpr uint32_t kInFlightMax = 4096;
-// One record for each call in flight, one for each reader to read into, and as many that the
-// readers of a dead worker had filled.
+// One record for each call in flight, one for each reader to read into, and as many for the records
+// that the readers of a dead worker had filled.
 inline constexpr uint32_t kJournalRecords = kInFlightMax + 2 * kReadersMax;
 
 struct Journal {
@@ -110,7 +110,7 @@ struct Journal {
 
 inline constexpr size_t kJournalBytes = (sizeof(Journal) + 4095) / 4096 * 4096;
 
-// True when the record holds an event that nobody has answered.
+// True when the record holds an event that has not been answered.
 inline bool IsUnanswered(const JournalRecord& record) {
   switch (record.state.load(std::memory_order_acquire)) {
     case RecordState::kReading:
@@ -131,8 +131,8 @@ inline uint32_t CallbackOf(const fanotify_event_metadata& event) {
   return BH_CALLBACK_FILE_OPEN;
 }
 
-// What a policy says when nobody can be asked any more: deny when a rule denies, at once or in the
-// end.
+// The policy's verdict when no driver can be asked any more: deny when the rule denies, at once or
+// as its fallback.
 bool PolicyAllows(const bh_policy& policy, uint32_t callback, bh_reason reason);
 
 void StoreChannelState(ChannelStatePair& pair, const ChannelState& state);

@@ -28,7 +28,7 @@ TEST(Journal, ARecordIsUnansweredFromTheKernelsWriteToTheAnswer) {
   EXPECT_FALSE(IsUnanswered(*record));
 }
 
-TEST(Journal, AnOverflowIsNoEventThatSomebodyWaitsFor) {
+TEST(Journal, AnOverflowIsNotAnUnansweredEvent) {
   auto record = std::make_unique<JournalRecord>();
   record->state.store(RecordState::kReading);
   record->metadata.event_len = sizeof(record->metadata);
@@ -46,12 +46,12 @@ TEST(Journal, TheStateOfAChannelChangesAsAWhole) {
     EXPECT_EQ(LoadChannelState(*pair).generation, generation);
     EXPECT_EQ(LoadChannelState(*pair).content_version, generation * 10);
   }
-  // A writer that was killed half-way has touched only the copy that does not hold.
+  // A writer killed in the middle of a write has changed only the copy that is not current.
   pair->copy[1 - pair->current.load()].generation = 99;
   EXPECT_EQ(LoadChannelState(*pair).generation, 3u);
 }
 
-TEST(Journal, WithoutAnAnswerThePolicysLastWordHolds) {
+TEST(Journal, WithoutAnAnswerThePolicysFallbackHolds) {
   bh_policy policy;
   bh_policy_default(&policy);
   EXPECT_TRUE(PolicyAllows(policy, BH_CALLBACK_FILE_OPEN, BH_REASON_CRASHED));

@@ -28,14 +28,14 @@
 namespace bulkhead {
 namespace {
 
-// More than this and there is something wrong that another worker would die of too: the supervisor
-// is told by our end.
+// After more deaths than this the next worker would die of the same cause: the keeper exits, and
+// the supervisor sees its end.
 constexpr uint32_t kUnreadyDeathsMax = 20;
 constexpr uint64_t kStopNs = 2 * kNanosecondsPerSecond;
-// Descriptors that are neither events' nor in the keeper's hands when it counts: the worker's own.
+// Descriptors that are neither events' nor the keeper's at the time it counts: the worker's own.
 constexpr rlim_t kDescriptorsSpare = 128;
 
-// As many descriptors as the system lets us have; returns how many.
+// Raises the limit to what the system allows; returns it.
 rlim_t RaiseDescriptorLimit() {
   rlimit limit = {};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 1024;
@@ -62,7 +62,8 @@ absl::StatusOr<std::unique_ptr<Keeper>> Keeper::Create() {
   std::unique_ptr<Keeper> keeper(new Keeper());
   prctl(PR_SET_NAME, "bulkhead-keeper");
   signal(SIGPIPE, SIG_IGN);
-  signal(SIGINT, SIG_IGN);  // an operator's Ctrl-C is for the supervisor, which ends us in order
+  signal(SIGINT, SIG_IGN);  // an operator's Ctrl-C is for the supervisor, which ends the keeper in
+                            // order
   signal(SIGHUP, SIG_IGN);
 
   absl::StatusOr<SharedMemory> journal =
@@ -89,7 +90,9 @@ absl::StatusOr<std::unique_ptr<Keeper>> Keeper::Create() {
   setup.journal = reinterpret_cast<Journal*>(keeper->journal_memory_.data());
   setup.exclusions = reinterpret_cast<const ExclusionTable*>(keeper->exclusions_memory_.data());
   if (setup.journal->magic != kJournalMagic) {
-    return absl::InvalidArgumentError("the journal is not one of ours");
+    return absl::InvalidArgumentError(
+        "the journal has a wrong magic number: install supervisor and bulkhead-shim-fanotify of "
+        "one release");
   }
   setup.group = kKeeperGroupFd;
   setup.control = kKeeperControlFd;
@@ -130,12 +133,14 @@ absl::Status Keeper::HandleOrder() {
   const ssize_t bytes = recv(kKeeperSocketFd, &request, sizeof(request), MSG_DONTWAIT);
   if (bytes == 0) return absl::UnavailableError("the supervisor has closed its socket");
   if (bytes < 0) {
-    return errno == EAGAIN || errno == EINTR ? absl::OkStatus()
-                                             : absl::UnavailableError("the socket is broken");
+    return errno == EAGAIN || errno == EINTR
+               ? absl::OkStatus()
+               : absl::UnavailableError("the supervisor's socket is broken");
   }
   if (bytes != sizeof(request) || request.version != kKeeperVersion) {
     absl::Status status = absl::InvalidArgumentError(
-        "the supervisor and bulkhead-shim-fanotify are of different versions");
+        "the supervisor and bulkhead-shim-fanotify are of different versions: install both of one "
+        "release");
     Reply(status, nullptr);
     return status;
   }
@@ -151,7 +156,9 @@ absl::Status Keeper::HandleOrder() {
             nullptr);
       return absl::OkStatus();
   }
-  Reply(absl::InvalidArgumentError("an order that is none"), nullptr);
+  Reply(absl::InvalidArgumentError(
+            absl::StrCat("order ", static_cast<int>(request.order), " is unknown")),
+        nullptr);
   return absl::OkStatus();
 }
 
@@ -163,7 +170,7 @@ absl::Status Keeper::Configure(const KeeperRequest& request) {
   }
   setup_.deadline_ns = request.deadline_ns;
   setup_.readers = std::clamp(request.readers, 1u, kReadersMax);
-  // The kernel denies an event whose descriptor finds no room.
+  // The kernel denies an event when the descriptor table is full.
   setup_.in_flight_max = static_cast<uint32_t>(std::min<rlim_t>(
       {kInFlightMax, std::max(request.in_flight_max, 1u), descriptors - kDescriptorsSpare}));
   configured_ = true;
@@ -172,9 +179,10 @@ absl::Status Keeper::Configure(const KeeperRequest& request) {
 
 absl::Status Keeper::AddChannel(const KeeperRequest& request) {
   if (!configured_ || setup_.channels.size() >= BH_CHANNELS_MAX) {
-    Reply(configured_ ? absl::ResourceExhaustedError(
-                            absl::StrCat("a shim has room for ", BH_CHANNELS_MAX, " drivers"))
-                      : absl::FailedPreconditionError("not configured"),
+    Reply(configured_
+              ? absl::ResourceExhaustedError(absl::StrCat("the shim has ", BH_CHANNELS_MAX,
+                                                          " drivers, the most that it can have"))
+              : absl::FailedPreconditionError("not configured"),
           nullptr);
     return absl::OkStatus();
   }
@@ -187,7 +195,8 @@ absl::Status Keeper::AddChannel(const KeeperRequest& request) {
   spec.paths = request.without_paths == 0;
   spec.policy = LinkPolicy(request.policy);
 
-  // No worker may look at the descriptor table while it changes: it closes what it does not know.
+  // No worker may run while the descriptor table changes: it closes the descriptors that it does
+  // not know.
   KillWorker();
   const std::set<int> before = OpenDescriptors();
   absl::StatusOr<ChannelMemory> memory = ChannelMemory::Create(spec.geometry);
@@ -196,8 +205,8 @@ absl::Status Keeper::AddChannel(const KeeperRequest& request) {
     Reply(memory.ok() ? route.status() : memory.status(), nullptr);
     return absl::OkStatus();
   }
-  // The header must stand before a host maps the region, which may be before any worker runs.
-  // Nothing happens on this channel: it is made to be dropped.
+  // The header must be written before a host maps the region, possibly before any worker runs. No
+  // call is made on this channel: it is dropped at once.
   UserPlatform platform(nullptr);
   absl::StatusOr<std::unique_ptr<UserChannel>> first =
       UserChannel::Create(0, spec, platform.core(), &*route, memory->call_region(),
@@ -231,9 +240,9 @@ absl::Status Keeper::StartWorker() {
   if (setup_.keeper_descriptors.empty()) setup_.keeper_descriptors = OpenDescriptors();
   setup_.incarnation = setup_.journal->incarnation.fetch_add(1) + 1;
   std::fflush(nullptr);
-  // Not fork(): the table of descriptors is to be one, so that events outlive the worker.
+  // Not fork(): the descriptor table must be shared, so that events outlive the worker.
   const long pid = syscall(SYS_clone, CLONE_FILES | SIGCHLD, nullptr, nullptr, nullptr, nullptr);
-  if (pid < 0) return absl::ErrnoToStatus(errno, "can't start a worker");
+  if (pid < 0) return absl::ErrnoToStatus(errno, "cannot start a worker");
   if (pid == 0) {
     sigset_t none;
     sigemptyset(&none);
@@ -259,7 +268,7 @@ void Keeper::ReapWorker() {
   if (waitpid(worker_, &status, WNOHANG) != worker_) return;
   worker_ = -1;
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
-    stop_ = true;  // its socket was closed: ours is, or will be in a moment
+    stop_ = true;  // its socket was closed: the keeper's is too, or will be in a moment
     return;
   }
   const bool served = setup_.journal->ready.load() == setup_.incarnation;

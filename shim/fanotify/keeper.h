@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Keeper: the small process that makes a shim survive itself. It makes the channels' memory (which,
-// once sealed, only its clones can write), holds the descriptor table, and starts a worker again as
-// often as one dies. Single-threaded, and does nothing else, so that it has nothing to die of.
+// Keeper: the small process that lets a shim survive the death of its worker. It makes the
+// channels' memory (which, once sealed, only its clones can write), holds the descriptor table, and
+// starts a new worker whenever one dies. Single-threaded, and does nothing else, so that little in
+// it can fail.
 //
-//   supervisor closes the socket   the worker ends (it sees its own socket's end), then the keeper
+//   supervisor closes the socket   the worker ends (its own socket is closed too), then the keeper
 //   worker dies                    the next one is cloned at once, with the descriptor table shared
 //                                  (CLONE_FILES) and the memory inherited
-//   keeper dies                    the worker sees it, ends what it has and exits; the supervisor
+//   keeper dies                    the worker sees it, ends its events and exits; the supervisor
 //                                  starts a new keeper with new channels
 #ifndef BULKHEAD_SHIM_FANOTIFY_KEEPER_H_
 #define BULKHEAD_SHIM_FANOTIFY_KEEPER_H_
@@ -27,10 +28,10 @@ namespace bulkhead {
 
 class Keeper {
  public:
-  // Takes the descriptors of KeeperDescriptor, which the process was born with.
+  // Takes over the inherited descriptors of KeeperDescriptor.
   static absl::StatusOr<std::unique_ptr<Keeper>> Create();
 
-  // Until the supervisor closes its socket. The process's exit code.
+  // Runs until the supervisor closes its socket. Returns the process's exit code.
   int Run();
 
  private:

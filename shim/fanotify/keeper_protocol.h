@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a supervisor and its keeper say to each other: fixed datagrams over a socket that nobody
-// else has. Both come from the same build (a version says so) and trust each other; the socket's
-// end is the order to stop.
+// The messages between a supervisor and its keeper: fixed datagrams over a socket that no other
+// process has. Both come from the same build (checked by a version) and trust each other; closing
+// the socket is the order to stop.
 //
 //   supervisor                               keeper
 //   kConfigure (deadline, readers)     ->    kDone
@@ -22,10 +22,10 @@ namespace bulkhead {
 
 inline constexpr uint32_t kKeeperVersion = 1;
 
-// Descriptors that a keeper is born with.
+// Descriptors that a keeper inherits.
 enum KeeperDescriptor : int {
   kKeeperSocketFd = 3,
-  kKeeperControlFd = 4,  // control messages; the workers speak there
+  kKeeperControlFd = 4,  // control messages of the workers
   kKeeperGroupFd = 5,
   kKeeperJournalFd = 6,
   kKeeperExclusionsFd = 7,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // bulkhead-shim-fanotify: the shim process of the fanotify attachment. Started by a supervisor,
-// with the descriptors of keeper_protocol.h; of no use by hand.
+// with the descriptors of keeper_protocol.h; not for use from a shell.
 #include <cstdio>
 
 #include "shim/fanotify/keeper.h"

@@ -15,9 +15,10 @@ namespace {
 
 // How long a reader keeps the lead while it waits for an answer.
 constexpr uint64_t kLeadNs = 50'000;
-// How long it waits on before the call is parked, while it does not keep others waiting.
+// How long it then still waits for the answer before it parks the call, if no other event waits for
+// it.
 constexpr uint64_t kFollowNs = 1'000'000;
-// With more calls parked than this a driver is slow or gone: readers only read.
+// With more parked calls than this a driver is slow or dead: readers only read.
 constexpr uint32_t kParkedBusy = 8;
 constexpr int kNoRecordPollMs = 1;
 
@@ -40,11 +41,11 @@ void FillEventCall(const bh_shim& stack, const fanotify_event_metadata& metadata
 void AnswerCall(ReaderContext& context, Event& event) {
   bool allow = event.call.verdict == BH_VERDICT_ALLOW;
   if (event.call.outcome == BH_OUTCOME_CANCELLED) {
-    // The worker is being stopped: nobody will answer any more.
+    // The worker is being stopped: no host will answer any more.
     allow = context.allow_when_full(event.call.callback);
   }
-  // Count first: after the answer the opener may ask what was counted. SUBTLE: relaxed, as all of
-  // the journal's counters (event_table.cc); the answer goes through the kernel, which orders it.
+  // Counters first: after the answer the opening process may read them. SUBTLE: relaxed, as all of
+  // the journal's counters (event_table.cc); the answer goes through the kernel, which orders them.
   (allow ? context.journal->counters.allowed : context.journal->counters.denied)
       .fetch_add(1, std::memory_order_relaxed);
   context.events->Answer(event, allow);
@@ -60,7 +61,7 @@ bool Reader::TakeLeading() {
   for (;;) {
     if (context_->stop->mode() != StopMode::kNone) return false;
     if (event_ == nullptr) {
-      // Every record is taken by events that a dead worker left: they end by their deadlines.
+      // Every record holds an event from a dead worker: these end by their deadlines.
       event_ = context_->events->Acquire(/*reserve=*/true);
       if (event_ == nullptr) {
         pollfd stop = {.fd = context_->stop->fd(), .events = POLLIN, .revents = 0};
@@ -72,7 +73,7 @@ bool Reader::TakeLeading() {
       case EventTable::ReadResult::kEvent:
         return true;
       case EventTable::ReadResult::kFailed:
-        // The kernel could not open the object for us, and has denied the access already.
+        // The kernel could not open the object, and has denied the access already.
         context_->journal->counters.read_errors.fetch_add(1, std::memory_order_relaxed);
         continue;
       case EventTable::ReadResult::kNothing:

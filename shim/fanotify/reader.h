@@ -2,11 +2,11 @@
 //
 // Reader: one of the worker's threads that take events from the kernel and ask the drivers.
 //
-// One reader leads: it alone waits for the group. It keeps the lead while the answer comes at once,
-// so that a quick driver costs no thread switch, and hands it on before it waits for longer. A call
-// that takes long goes to the completer: readers are never used up by a driver that hangs.
+// One reader leads: it alone waits for the group. It keeps the lead while answers come at once, so
+// that a quick driver costs no thread switch, and passes it on before it waits for longer. A call
+// that takes long goes to the completer: a driver that hangs does not use up the readers.
 //
-// Nothing here opens a file or writes a log: an access of our own would wait for ourselves.
+// The code here opens no file and writes no log: such an access would wait for its own answer.
 #ifndef BULKHEAD_SHIM_FANOTIFY_READER_H_
 #define BULKHEAD_SHIM_FANOTIFY_READER_H_
 
@@ -23,7 +23,7 @@
 
 namespace bulkhead {
 
-// What all readers of a worker share.
+// Shared by all readers of a worker.
 struct ReaderContext {
   int group = -1;
   Journal* journal = nullptr;
@@ -35,11 +35,12 @@ struct ReaderContext {
   pid_t own_pid = 0;
   pid_t keeper_pid = 0;
   std::mutex* lead = nullptr;
-  // What the operator wants when there is no room for another call.
+  // The verdict that the operator chose for calls that find no room.
   std::function<bool(uint32_t callback)> allow_when_full;
 };
 
-// Fills the event's call from its descriptor, with what the stack's drivers want to know.
+// Fills the event's call from its descriptor, with the facts that the stack's drivers registered
+// for.
 void FillEventCall(const bh_shim& stack, const fanotify_event_metadata& metadata, Event& event);
 
 class Reader {
@@ -54,10 +55,10 @@ class Reader {
   bool IsOurs(pid_t pid) const;
 
   ReaderContext* const context_;
-  Event* event_ = nullptr;  // what it reads into
+  Event* event_ = nullptr;  // the record that it reads into
 };
 
-// Answers the kernel with what a call that has ended says, and counts it.
+// Answers the kernel with the verdict of a call that has ended, and counts it.
 void AnswerCall(ReaderContext& context, Event& event);
 
 }  // namespace bulkhead

@@ -11,7 +11,7 @@ StopSignal::StopSignal() : event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   BULKHEAD_CHECK(event_.valid());
 }
 
-// SUBTLE: the first load is a guess, which the exchange puts right.
+// SUBTLE: the first load may be old; the exchange corrects it.
 void StopSignal::Raise(StopMode mode) {
   StopMode before = mode_.load(std::memory_order_relaxed);
   while (mode > before && !mode_.compare_exchange_weak(before, mode)) {

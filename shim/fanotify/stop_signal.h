@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// StopSignal: tells every thread of a worker that it is to end, and how.
+// StopSignal: orders every thread of a worker to end, and how.
 #ifndef BULKHEAD_SHIM_FANOTIFY_STOP_SIGNAL_H_
 #define BULKHEAD_SHIM_FANOTIFY_STOP_SIGNAL_H_
 
@@ -12,8 +12,8 @@ namespace bulkhead {
 
 enum class StopMode : int {
   kNone = 0,
-  kDrain = 1,  // take no more events; let those in hand end as they would
-  kNow = 2,    // take no more events; end those in hand by policy
+  kDrain = 1,  // take no more events; let the events in hand end normally
+  kNow = 2,    // take no more events; end the events in hand by policy
 };
 
 class StopSignal {

@@ -31,28 +31,28 @@ namespace bulkhead {
 namespace {
 
 constexpr uint64_t kEventSendNs = 100 * kNanosecondsPerMillisecond;
-// After the keeper's death calls get this long to end as they would; then the supervisor answers
-// them by policy, so that a next keeper can begin.
+// After the keeper's death calls get this long to end normally; then the supervisor answers them by
+// policy, so that a next keeper can begin.
 constexpr uint64_t kDrainNs = 500 * kNanosecondsPerMillisecond;
 constexpr uint64_t kStopNs = 500 * kNanosecondsPerMillisecond;
 constexpr int kIdlePollMs = 1;
 
-// For the completer. The kernel wakes every opener that waits in the group for each answer; with
-// thousands of them, each would push the completer off its CPU in turn, only to wait again, and the
-// last answers would come seconds late. It sleeps between short bursts, so it takes from nobody for
-// long. Without CAP_SYS_NICE it goes on as it is.
+// For the completer. For each answer the kernel wakes every process that waits in the group; with
+// thousands of them, each would preempt the completer only to wait again, and the last answers
+// would be seconds late. The completer sleeps between short bursts, so it delays no other thread
+// for long. Without CAP_SYS_NICE it keeps its priority.
 void RaisePriority() {
   const sched_param priority = {.sched_priority = 1};
   if (sched_setscheduler(0, SCHED_RR, &priority) != 0) setpriority(PRIO_PROCESS, 0, -20);
 }
 
-// Closes what the worker before this one left behind in the shared table, and returns the files
-// among it that could be events which the journal does not know.
+// Closes the descriptors that the previous worker left in the shared table, and returns those among
+// them that could be events which are not in the journal.
 std::vector<int> ClearDescriptors(const WorkerSetup& setup) {
   std::set<int> events;
   std::set<int> answered;
   for (const JournalRecord& record : setup.journal->records) {
-    // SUBTLE: relaxed, as nobody else lives that could write it: the worker before us is dead.
+    // SUBTLE: relaxed, as no other process can write it: the previous worker is dead.
     if (IsUnanswered(record)) {
       events.insert(record.metadata.fd);
     } else if (record.state.load(std::memory_order_relaxed) == RecordState::kAnswered) {
@@ -112,12 +112,13 @@ void RunWorker(WorkerSetup& setup) {
   prctl(PR_SET_NAME, "bulkhead-worker");
   Journal& journal = *setup.journal;
   ControlSocket control{UniqueFd(setup.control)};
-  // Before anything is opened: the table has only what the keeper and the last worker left.
+  // Before any descriptor is opened: the table has only those of the keeper and the previous
+  // worker.
   const std::vector<int> unknown = ClearDescriptors(setup);
 
   StopSignal stop;
   EventQueue events([&control](const CoreEvent& event) {
-    // A supervisor that does not read for so long loses the event; it has a heartbeat besides.
+    // If the supervisor does not read for so long, the event is lost; the heartbeat still works.
     control
         .Send(MakeShimEvent(event.channel, event.event, event.detail, event.generation,
                             event.call_id),
@@ -164,8 +165,8 @@ void RunWorker(WorkerSetup& setup) {
     return true;
   };
 
-  // What the last worker had is asked about again, with the deadline it has; nobody reads further
-  // events before that, so their descriptors' numbers mean what the journal says.
+  // The calls of the previous worker are made again, with their remaining time; no further events
+  // are read before that, so that the journal's descriptor numbers are still valid.
   const std::vector<Event*> adopted = table.Adopt(unknown);
   for (Event* event : adopted) {
     FillEventCall(stack, table.metadata(*event), *event);
@@ -199,7 +200,7 @@ void RunWorker(WorkerSetup& setup) {
   while (table.in_use() > 0 && MonotonicNowNs() < until_ns) {
     poll(nullptr, 0, kIdlePollMs);
   }
-  // The threads that are left have nothing that anybody waits for.
+  // The remaining threads have no event that a process waits for.
   _exit(0);
 }
 

@@ -2,17 +2,17 @@
 //
 // Worker: the process that takes events from the kernel and answers them. It may be killed at any
 // instruction: the next one, started by the same keeper over the same memory and the same
-// descriptor table, takes over whatever it had (journal.h).
+// descriptor table, takes over its events (journal.h).
 //
 //   readers      take events, ask the drivers, answer (reader.h)
-//   completer    moves the calls that take long (completer.h)
+//   completer    advances the calls that take long (completer.h)
 //   control      orders of the supervisor
-//   events       what the core raises, to the supervisor
-//   main         ends the process: when the keeper dies (after what is in hand), or when the
+//   events       sends the core's events to the supervisor
+//   main         ends the process: when the keeper dies (after the events in hand), or when the
 //                supervisor closes its socket (at once, by policy)
 //
-// Everything but main is a thread made after the clone, so that nothing here depends on what the C
-// library remembers of the keeper.
+// Everything but main is a thread created after the clone, so that no code here depends on state of
+// the keeper in the C library.
 #ifndef BULKHEAD_SHIM_FANOTIFY_WORKER_H_
 #define BULKHEAD_SHIM_FANOTIFY_WORKER_H_
 
@@ -36,7 +36,7 @@ struct KeeperChannel {
   ChannelSpec spec;
   ChannelMemory memory;
   DescriptorRoute route;
-  bool used = false;  // a worker has had it: the next adopts it
+  bool used = false;  // a worker has used it: the next one adopts it
 };
 
 struct WorkerSetup {
@@ -51,13 +51,14 @@ struct WorkerSetup {
   int keeper_pidfd = -1;
   uint32_t incarnation = 0;
   std::vector<std::unique_ptr<KeeperChannel>> channels;
-  std::set<int> keeper_descriptors;  // everything else in the table is an event's or left over
+  std::set<int> keeper_descriptors;  // every other descriptor in the table belongs to an event or
+                                     // is left over
 };
 
 // Runs in the cloned process; never returns.
 [[noreturn]] void RunWorker(WorkerSetup& setup);
 
-// The numbers of this process's open descriptors, without the one used for looking.
+// The numbers of this process's open descriptors, without the one that reads them.
 std::set<int> OpenDescriptors();
 
 }  // namespace bulkhead

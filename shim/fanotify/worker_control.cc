@@ -23,7 +23,7 @@ void WorkerControl::Run(uint32_t adopted) {
       stop_->Raise(StopMode::kNow);
       return;
     }
-    // Anything else is one message that is not valid: the next may be.
+    // Any other error concerns one invalid message: the next may be valid.
   }
 }
 
@@ -56,13 +56,13 @@ absl::Status WorkerControl::Begin(ControlMessage& message, const wire::BeginGene
   absl::Status status = CheckChannel(order.channel());
   if (!status.ok()) return status;
   UserChannel& channel = *(*channels_)[order.channel()];
-  if (channel.generation() == order.generation()) return absl::OkStatus();  // said again
+  if (channel.generation() == order.generation()) return absl::OkStatus();  // resent
   if (channel.generation() != 0) {
     return absl::FailedPreconditionError(
         absl::StrCat("generation ", channel.generation(), " serves"));
   }
   if (message.descriptor_count() > 0) {
-    // First the socket: no ticket of the new generation may find the old one's.
+    // The socket first: a ticket of the new generation must not be sent to the old socket.
     status = setup_->channels[order.channel()]->route.Connect(message.TakeDescriptor(0));
     if (!status.ok()) return status;
   }
@@ -72,7 +72,7 @@ absl::Status WorkerControl::Begin(ControlMessage& message, const wire::BeginGene
   state.callbacks = order.callbacks();
   state.descriptor_callbacks = order.descriptors();
   state.content_version = order.content_version();
-  state.draining = 0;  // as the core does: a generation that begins serves
+  state.draining = 0;  // as in the core: a generation that begins is not draining
   StoreChannelState(journal_->channels[order.channel()], state);
   status = channel.BeginGeneration(order.generation(), order.callbacks(), order.descriptors(),
                                    order.content_version());
@@ -84,7 +84,8 @@ absl::Status WorkerControl::End(const wire::EndGeneration& order) {
   absl::Status status = CheckChannel(order.channel());
   if (!status.ok()) return status;
   UserChannel& channel = *(*channels_)[order.channel()];
-  // The link knows what serves; one that does not serve here was ended before a takeover.
+  // The link keeps the active generation; if another is active here, this one was ended before a
+  // takeover.
   if (channel.generation() != order.generation()) return absl::OkStatus();
   ChannelState state = LoadChannelState(journal_->channels[order.channel()]);
   state.generation = 0;
@@ -122,7 +123,7 @@ absl::Status WorkerControl::SetPolicy(const wire::SetPolicy& order) {
 void WorkerControl::Reply(uint64_t request, const absl::Status& status,
                           const ChannelStatistics* statistics) {
   const std::string error = status.ok() ? std::string() : std::string(status.message());
-  // The supervisor waits a second at most; a reply that can't be sent by then is for nobody.
+  // The supervisor waits a second at most; a reply that can't be sent by then has no reader.
   control_->Send(MakeResult(request, error, statistics)).IgnoreError();
 }
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // WorkerControl: the supervisor's orders to a worker, one at a time. Each is written to the journal
-// before it is acted on, so that a worker killed in between leaves it to the next one, and each can
-// be done twice: after a takeover the supervisor repeats what it got no answer to.
+// before it is carried out, so that the next worker continues if this one is killed in between.
+// Each can be carried out twice: after a takeover the supervisor resends the orders that got no
+// answer.
 #ifndef BULKHEAD_SHIM_FANOTIFY_WORKER_CONTROL_H_
 #define BULKHEAD_SHIM_FANOTIFY_WORKER_CONTROL_H_
 
@@ -23,8 +24,8 @@ class WorkerControl {
                 std::vector<std::unique_ptr<UserChannel>>* channels, StopSignal* stop)
       : control_(control), journal_(journal), setup_(setup), channels_(channels), stop_(stop) {}
 
-  // The thread: says hello, then obeys until the supervisor closes the socket, which raises
-  // StopMode::kNow.
+  // The thread: says hello, then carries out orders until the supervisor closes the socket, which
+  // raises StopMode::kNow.
   void Run(uint32_t adopted);
 
  private:

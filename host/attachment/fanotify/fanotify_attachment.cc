@@ -22,7 +22,7 @@ namespace {
 
 constexpr int kStartAttempts = 5;
 constexpr uint64_t kStopNs = 4 * kNanosecondsPerSecond;
-// A worker without a keeper ends by itself within half a second; one that does not is stuck.
+// A worker without a keeper ends by itself within half a second; one that does not is hung.
 constexpr int kOrphanMs = 1000;
 constexpr size_t kExclusionsBytes = 4096;
 static_assert(sizeof(ExclusionTable) <= kExclusionsBytes);
@@ -38,7 +38,7 @@ std::string ProgramBeside(const std::string& name) {
 void Respond(int group, int event, bool allow) {
   const fanotify_response response = {.fd = event,
                                       .response = allow ? uint32_t{FAN_ALLOW} : uint32_t{FAN_DENY}};
-  // ENOENT when nobody waits any more.
+  // ENOENT: the process that waited is gone.
   [[maybe_unused]] const ssize_t written = write(group, &response, sizeof(response));
 }
 
@@ -47,10 +47,10 @@ void Respond(int group, int event, bool allow) {
 absl::Status FanotifyAttachment::Probe() {
   absl::StatusOr<FanotifyGroup> group = FanotifyGroup::Create();
   if (!group.ok()) return group.status();
-  // A mark on a file that nobody else can open.
+  // A mark on a file that no other process can open.
   UniqueFd file(memfd_create("bulkhead-probe", MFD_CLOEXEC));
   if (!file.valid()) return absl::ErrnoToStatus(errno, "memfd_create");
-  return group->Mark(file.get(), MarkKind::kDirectory, {}, "a file of its own");
+  return group->Mark(file.get(), MarkKind::kDirectory, {}, "the probe's own file");
 }
 
 absl::StatusOr<std::unique_ptr<FanotifyAttachment>> FanotifyAttachment::Create(
@@ -61,7 +61,7 @@ absl::StatusOr<std::unique_ptr<FanotifyAttachment>> FanotifyAttachment::Create(
     attachment.options_.shim_program = ProgramBeside("bulkhead-shim-fanotify");
   }
   if (attachment.options_.deadline_ns == 0) {
-    return absl::InvalidArgumentError("the deadline must be longer than nothing");
+    return absl::InvalidArgumentError("the deadline must be greater than 0");
   }
   const long cpus = sysconf(_SC_NPROCESSORS_ONLN);
   if (attachment.options_.readers == 0) {
@@ -77,7 +77,7 @@ absl::StatusOr<std::unique_ptr<FanotifyAttachment>> FanotifyAttachment::Create(
   attachment.journal_memory_ = *std::move(journal);
   absl::Status status = attachment.journal_memory_.SealAgainstResize();
   if (!status.ok()) return status;
-  attachment.journal()->magic = kJournalMagic;  // the rest is zero, and valid so
+  attachment.journal()->magic = kJournalMagic;  // all other fields are zero, which is valid
 
   absl::StatusOr<SharedMemory> exclusions =
       SharedMemory::Create("bulkhead-exclusions", kExclusionsBytes);
@@ -143,7 +143,7 @@ void FanotifyAttachment::Watch() {
     poll(waited, 2, -1);
     if (stopping_.load()) return;
     if (waited[1].revents != 0 && !lost_.load()) {
-      // The worker ends what it has and closes its end; one that is stuck is ended.
+      // The worker ends its events and closes its end; a hung worker is killed.
       pollfd lost = {.fd = wake_.get(), .events = POLLIN, .revents = 0};
       poll(&lost, 1, kOrphanMs);
       const pid_t worker = link_->worker_pid();
@@ -159,30 +159,30 @@ void FanotifyAttachment::Watch() {
 }
 
 void FanotifyAttachment::Recover() {
-  // One that never ran a worker had nobody waiting for it.
+  // No process waited for a shim that never ran a worker.
   const bool was_running = journal()->incarnation.load() > 0;
   const pid_t dead = keeper_.pid();
   keeper_.Reap(0);
   keeper_pid_.store(0);
   link_->Include(dead).IgnoreError();
-  // Before anybody reads: a new event's descriptor may get the number of an old one.
+  // Before any thread reads events: a new event's descriptor may get the number of an old one.
   AnswerByPolicy();
   absl::Status status;
   for (int attempt = 1; attempt <= kStartAttempts && !stopping_.load(); ++attempt) {
     status = StartKeeper();
     if (status.ok() && was_running) status = link_->EnsureRunning();
     if (status.ok()) {
-      Log("the fanotify shim was gone and is started again");
+      Log("the fanotify shim died and has been started again");
       link_->NotifyShimLost();
       return;
     }
-    Log(absl::StrCat("the fanotify shim can't be started (", attempt, " of ", kStartAttempts,
-                     "): ", status.ToString()));
+    Log(absl::StrCat("the fanotify shim cannot be started (attempt ", attempt, " of ",
+                     kStartAttempts, "): ", status.ToString()));
   }
   if (!stopping_.load()) GiveUp(status);
 }
 
-// What the kernel gave to a shim that is gone, by the numbers that the journal has.
+// Answers the events that the dead shim had taken, by their descriptor numbers in the journal.
 void FanotifyAttachment::AnswerByPolicy() {
   for (JournalRecord& record : journal()->records) {
     if (IsUnanswered(record)) {
@@ -203,7 +203,7 @@ void FanotifyAttachment::GiveUp(const absl::Status& why) {
     close(event.fd);
     journal()->counters.replayed.fetch_add(1);
   }
-  Log(absl::StrCat("files are NOT guarded any more: the fanotify shim can't be started: ",
+  Log(absl::StrCat("files are NOT guarded any more: the fanotify shim cannot be started: ",
                    why.ToString()));
   link_->NotifyShimLost();
 }
@@ -217,7 +217,7 @@ absl::StatusOr<MarkKind> FanotifyAttachment::Guard(const std::string& path, Mark
     if (!chosen.ok()) return chosen.status();
     kind = *chosen;
   }
-  // Nobody may wait for a shim that does not run.
+  // From here on processes may wait for the shim, so it must run.
   absl::Status status = link_->EnsureRunning();
   if (!status.ok()) return status;
   if (kind != MarkKind::kDirectory) {
@@ -238,7 +238,7 @@ absl::StatusOr<MarkKind> FanotifyAttachment::Guard(const std::string& path, Mark
 void FanotifyAttachment::RemoveGuards() {
   {
     std::lock_guard<std::mutex> lock(guards_mutex_);
-    trees_.clear();  // first, or they would mark again
+    trees_.clear();  // first, or its thread would set marks again
   }
   group_->RemoveMarks();
 }
@@ -258,7 +258,7 @@ void FanotifyAttachment::Stop() {
   if (link_ == nullptr) return;
   const pid_t worker = link_->worker_pid();
   link_->Disconnect();
-  // A keeper that had to be killed leaves a worker that has lost both its parents and its socket.
+  // If the keeper had to be killed, its worker may still run, without a keeper and without a socket.
   if (!keeper_.Reap(MonotonicAfterNs(kStopNs)) && worker > 0) kill(worker, SIGKILL);
   keeper_pid_.store(0);
   AnswerByPolicy();

@@ -1,24 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// FanotifyAttachment: what a supervisor holds to guard directories through fanotify.
+// FanotifyAttachment: the supervisor's object to guard directories through fanotify.
 //
 //   absl::StatusOr<std::unique_ptr<FanotifyAttachment>> attachment =
 //   FanotifyAttachment::Create({});
 //   ... give (*attachment)->link() to the supervisor, which adds channels and starts hosts ...
-//   (*attachment)->Guard("/srv/incoming", MarkKind::kAuto, {});   // once hosts serve, or before:
-//                                                                 // then opens wait, as policy
-//                                                                 says
+//   (*attachment)->Guard("/srv/incoming", MarkKind::kAuto, {});   // once hosts serve; before that,
+//                                                                 // opens wait as policy says
 //
 // It owns the fanotify group and its marks, the journal and the exclusion table, and starts the
-// shim: a keeper, which starts workers. A worker's death is the keeper's business (the observer is
-// told OnTakeover). When the whole shim is gone, this answers by policy what the journal knows,
-// starts the next keeper, makes the same channels there and tells the observer OnShimLost: hosts of
-// before must be ended and started again. If no keeper can be started any more, the marks are
-// removed and what waits is answered by policy: a machine whose guard is broken beyond repair goes
-// on.
+// shim: a keeper, which starts workers. The keeper replaces a worker that dies (the observer gets
+// OnTakeover). When the whole shim has died, the attachment answers the events in the journal by
+// policy, starts the next keeper, makes the same channels there and calls the observer's
+// OnShimLost: hosts from before must be ended and started again. If no keeper can be started any
+// more, the marks are removed and waiting events are answered by policy: the machine continues
+// without the guard.
 //
-// This process, the keeper and its workers are excluded; hosts are excluded by whoever starts them
-// (ShimLink::Exclude).
+// This process, the keeper and its workers are excluded; hosts are excluded by the code that starts
+// them (ShimLink::Exclude).
 //
 // Threads: every function from any thread.
 #ifndef BULKHEAD_HOST_ATTACHMENT_FANOTIFY_FANOTIFY_ATTACHMENT_H_
@@ -55,26 +54,27 @@ class FanotifyAttachment {
     uint64_t deadline_ns = 5'000'000'000;  // of each call, from when the shim took the event
     uint32_t readers = 0;                  // 0: one for each CPU online, 2 .. 8
     uint32_t in_flight_max = 4096;         // events beyond it are answered by the policy for "full"
-    // Told what an operator should know (a shim that had to be started again …). Any thread.
+    // Called with lines for the operator (a shim that was started again …). Any thread.
     std::function<void(const std::string&)> log;
   };
 
-  // Counts since the attachment was made, through every death of the shim.
+  // Counts since the attachment was made, across all deaths of the shim.
   struct Counters {
-    uint64_t events = 0;         // that somebody waited for
-    uint64_t excluded = 0;       // allowed at once: by a process of ours
+    uint64_t events = 0;         // that a process waited for
+    uint64_t excluded = 0;       // allowed at once: by a process of Bulkhead
     uint64_t allowed = 0;        // after a call
     uint64_t denied = 0;         // after a call
     uint64_t adopted = 0;        // taken over from a worker that died
     uint64_t full = 0;           // answered by the policy for "full" (also in allowed or denied)
-    uint64_t replayed = 0;       // answered by policy because no shim lived
+    uint64_t replayed = 0;       // answered by policy because no shim was running
     uint64_t late = 0;           // answered more than 100 ms past the deadline
     uint64_t answer_ns_max = 0;  // longest from taken to answered
-    uint64_t read_errors = 0;    // the kernel could not hand them over, and denied them
+    uint64_t read_errors = 0;    // the kernel could not deliver them, and denied them
     uint32_t incarnation = 0;    // workers so far
   };
 
-  // Can this machine do it? As Create(), without leaving anything. For `bulkhead doctor`.
+  // Whether this machine supports it: as Create(), but leaves nothing behind. For `bulkhead
+  // doctor`.
   static absl::Status Probe();
 
   static absl::StatusOr<std::unique_ptr<FanotifyAttachment>> Create(const Options& options);
@@ -82,13 +82,15 @@ class FanotifyAttachment {
 
   ShimLink* link() { return link_.get(); }
 
-  // Guards a directory from now on; returns what kAuto became. Errors say which directory and why.
+  // Guards a directory from now on; returns the kind that kAuto resolved to. Errors name the
+  // directory and the cause.
   absl::StatusOr<MarkKind> Guard(const std::string& directory, MarkKind kind,
                                  const GuardedEvents& events);
-  // Takes all guards away; the shim stays.
+  // Removes all guards; the shim continues to run.
   void RemoveGuards();
 
-  // Removes the guards and ends the shim; what waits is answered by policy. Nothing is left.
+  // Removes the guards and ends the shim; waiting events are answered by policy. Leaves nothing
+  // behind.
   void Stop();
 
   Counters counters() const;
@@ -112,9 +114,9 @@ class FanotifyAttachment {
   SharedMemory journal_memory_;
   SharedMemory exclusions_memory_;
   std::unique_ptr<RemoteShimLink> link_;
-  KeeperProcess keeper_;  // the watcher's while it runs
+  KeeperProcess keeper_;  // owned by the watcher while it runs
   std::atomic<pid_t> keeper_pid_{0};
-  UniqueFd wake_;  // the link lost the shim, or we stop
+  UniqueFd wake_;  // the link lost the shim, or the attachment stops
   std::atomic<bool> lost_{false};
   std::atomic<bool> stopping_{false};
 

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The whole attachment on real files: kernel, shim processes, channel, a host (threads of this
-// test). This process is what opens files, so it is not excluded here, as a supervisor otherwise
-// is.
+// test). This process opens the files, so it is not excluded here, as a supervisor otherwise is.
 #include "host/attachment/fanotify/fanotify_attachment.h"
 
 #include <fcntl.h>
@@ -42,7 +41,8 @@ namespace {
 
 constexpr uint64_t kSecond = kNanosecondsPerSecond;
 
-// Ends this process when a test does not end: with it the guard ends, and whoever waits goes on.
+// Kills this process when a test does not end: the guard ends with it, and waiting processes
+// continue.
 class Watchdog {
  public:
   explicit Watchdog(std::chrono::seconds limit)
@@ -82,7 +82,7 @@ bool IsAlive(pid_t pid) {
   return false;
 }
 
-// Waits for a condition that nothing announces; bounded by far more than it takes.
+// Polls for a condition that has no wake-up; bounded by far more than it takes.
 template <typename Condition>
 bool Eventually(Condition condition) {
   const uint64_t until_ns = MonotonicAfterNs(20 * kSecond);
@@ -99,7 +99,7 @@ int TryOpen(const std::string& path) {
   return file.valid() ? 0 : errno;
 }
 
-// What exec of the program ends with: its exit code, or errno + 1000 when it could not be executed.
+// The result of exec of the program: its exit code, or errno + 1000 when it could not be executed.
 int TryExec(const std::string& program) {
   const pid_t pid = fork();
   if (pid == 0) {
@@ -305,22 +305,23 @@ TEST_F(FanotifyAttachmentTest, ATreeIsGuardedWithTheDirectoriesThatCome) {
   EXPECT_EQ(*kind, MarkKind::kDirectory);
   EXPECT_EQ(attachment_->guarded_directories(), 2u);
   EXPECT_EQ(TryOpen(outside), 0);
-  EXPECT_EQ(attachment_->counters().events, 0u) << "what is outside costs nothing";
+  EXPECT_EQ(attachment_->counters().events, 0u) << "files outside cause no events";
 
   std::filesystem::create_directories(volume_->path() + "/tree/two/three");
   ASSERT_TRUE(Eventually([&] { return attachment_->guarded_directories() == 4; }));
-  // Made outside and moved in, so that making it is not refused.
+  // Created outside and moved in, so that its creation is not denied.
   std::filesystem::rename(outside, volume_->path() + "/tree/two/three/infected");
   EXPECT_EQ(TryOpen(volume_->path() + "/tree/two/three/infected"), EPERM);
-  // A directory that moves within the tree stays guarded, and what is made below its new name too.
+  // A directory that moves within the tree stays guarded, and so do new directories below its new
+  // name.
   std::filesystem::rename(volume_->path() + "/tree/two", volume_->path() + "/tree/moved");
   EXPECT_EQ(TryOpen(volume_->path() + "/tree/moved/three/infected"), EPERM);
   std::filesystem::create_directory(volume_->path() + "/tree/moved/three/four");
   EXPECT_TRUE(Eventually([&] { return attachment_->guarded_directories() == 5; }));
 }
 
-// Who holds a lease may take 45 s to give it up. Only who opens that file is refused meanwhile.
-TEST_F(FanotifyAttachmentTest, ALeaseOnAFileHoldsNobodyUp) {
+// The holder of a lease may take 45 s to give it up. Meanwhile only opens of that file are denied.
+TEST_F(FanotifyAttachmentTest, ALeaseOnAFileDelaysNoOtherFile) {
   const std::string clean = volume_->File("leases/clean", "nothing to see");
   const std::string leased = volume_->File("leases/leased", "nothing to see");
   const UniqueFd holder(open(leased.c_str(), O_RDWR | O_CLOEXEC));
@@ -336,8 +337,8 @@ TEST_F(FanotifyAttachmentTest, ALeaseOnAFileHoldsNobodyUp) {
   signal(SIGIO, before);
 }
 
-// Its path is longer than any open() takes, so it can't be marked; what lies beside it can.
-TEST_F(FanotifyAttachmentTest, ADirectoryThatIsTooDeepIsToldAndItsNeighboursAreGuarded) {
+// Its path is longer than open() accepts, so it can't be marked; its neighbours can.
+TEST_F(FanotifyAttachmentTest, ADirectoryThatIsTooDeepIsReportedAndItsNeighboursAreGuarded) {
   volume_->File("deep/before/file", "x");
   const std::string infected = volume_->File("deep/neighbour/infected", "infected");
   UniqueFd at(open((volume_->path() + "/deep/before").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -356,7 +357,7 @@ TEST_F(FanotifyAttachmentTest, ADirectoryThatIsTooDeepIsToldAndItsNeighboursAreG
   EXPECT_EQ(log_[0].rfind("not guarded: ", 0), 0u) << log_[0];
 }
 
-// Who owns a guarded folder can make as many of these as there is room for.
+// The owner of a guarded folder can make as many of these as there is room for.
 TEST_F(FanotifyAttachmentTest, AFloodOfDirectoriesThatCanNotBeMarkedIsCounted) {
   constexpr uint32_t kTooDeep = 40;
   volume_->File("flood/before/file", "x");
@@ -404,7 +405,7 @@ TEST_F(FanotifyAttachmentTest, TheHigherDriverIsAskedFirstAndItsDenialEndsIt) {
   Start();
   std::atomic<int> verdict_of_high{0};
   TestHost* low = StartHost(Add("low", 10), 1, [](const TestCall&) { return TestAnswer::kAllow; });
-  // Added while a worker runs: the next one takes over with both.
+  // Added while a worker runs: the next worker takes over with both.
   TestHost* high = StartHost(Add("high", 500), 1, [&](const TestCall&) {
     return verdict_of_high.load() == 0 ? TestAnswer::kAllow : TestAnswer::kDeny;
   });
@@ -476,7 +477,7 @@ TEST_F(FanotifyAttachmentTest, WhatDoesNotFitIsAnsweredAtOnce) {
   EXPECT_GT(attachment_->counters().full, 0u);
 }
 
-// Opens files in a circle from several threads, and counts wrong verdicts.
+// Opens files in a loop from several threads, and counts wrong verdicts.
 class Storm {
  public:
   Storm(GuardedVolume& volume, const std::string& folder) {
@@ -538,14 +539,14 @@ TEST_F(FanotifyAttachmentTest, WorkersAreKilledInAStormAndNoOpenIsLostOrWrong) {
   EXPECT_EQ(storm.wrong(), 0u);
   const FanotifyAttachment::Counters counters = attachment_->counters();
   EXPECT_EQ(counters.incarnation, kKills + 1);
-  EXPECT_GT(counters.adopted, 0u) << "no kill hit a worker that had something";
+  EXPECT_GT(counters.adopted, 0u) << "no kill hit a worker that had events";
   EXPECT_EQ(counters.late, 0u);
   EXPECT_EQ(counters.replayed, 0u);
   EXPECT_EQ(counters.read_errors, 0u);
   EXPECT_TRUE(IsAlive(attachment_->keeper_pid()));
 }
 
-TEST_F(FanotifyAttachmentTest, TheNextShimGoesOnWhenTheKeeperDies) {
+TEST_F(FanotifyAttachmentTest, TheNextShimContinuesWhenTheKeeperDies) {
   const std::string clean = volume_->File("keeper/clean", "x");
   const std::string infected = volume_->File("keeper/infected", "infected");
   Start();
@@ -559,7 +560,7 @@ TEST_F(FanotifyAttachmentTest, TheNextShimGoesOnWhenTheKeeperDies) {
   ASSERT_EQ(observer_.WaitFor(TestObserver::News::kShimLost, 1), 1u);
   EXPECT_TRUE(Eventually([&] { return !IsAlive(worker); }));
   EXPECT_NE(attachment_->keeper_pid(), keeper);
-  // The supervisor's part: the old host serves memory that nobody writes any more.
+  // The supervisor's part: the old host serves memory that no shim writes any more.
   EXPECT_EQ(host->Die(EndCause::kStopped).code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(Add(), channel) << "the same channel under the same id";
   StartHost(channel, 2, DenyInfected);
@@ -594,7 +595,7 @@ TEST_F(FanotifyAttachmentTest, WhatWaitsWhenKeeperAndWorkerDieIsAnsweredByPolicy
   EXPECT_EQ(TryOpen(file), 0);
 }
 
-TEST_F(FanotifyAttachmentTest, AGuardThatIsBrokenBeyondRepairLetsTheMachineGoOn) {
+TEST_F(FanotifyAttachmentTest, WhenNoShimCanBeStartedTheMachineContinues) {
   const std::string file = volume_->File("broken/file", "infected");
   std::ifstream source(ShimProgram(), std::ios::binary);
   std::stringstream image;
@@ -616,7 +617,7 @@ TEST_F(FanotifyAttachmentTest, AGuardThatIsBrokenBeyondRepairLetsTheMachineGoOn)
   EXPECT_THAT(log_.back(), testing::HasSubstr("NOT guarded"));
 }
 
-TEST_F(FanotifyAttachmentTest, NothingIsLeftOfASupervisorThatIsKilled) {
+TEST_F(FanotifyAttachmentTest, AKilledSupervisorLeavesNothingBehind) {
   const std::string file = volume_->File("orphans/file", "x");
   int ends[2];
   ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
@@ -645,7 +646,7 @@ TEST_F(FanotifyAttachmentTest, NothingIsLeftOfASupervisorThatIsKilled) {
   EXPECT_EQ(TryOpen(file), 0);
 }
 
-TEST_F(FanotifyAttachmentTest, StoppingLetsGoOfWhoWaitsAndLeavesNothing) {
+TEST_F(FanotifyAttachmentTest, StoppingAnswersWaitingProcessesAndLeavesNothing) {
   const std::string file = volume_->File("stop/file", "x");
   const std::set<std::string> before = OpenFiles();
   Start();
@@ -692,7 +693,7 @@ TEST_F(FanotifyAttachmentTest, WhatCanNotBeGuardedIsAnErrorThatSaysWhy) {
   EXPECT_THAT(std::string(missing.message()), testing::HasSubstr("installed"));
 }
 
-TEST_F(FanotifyAttachmentTest, WithoutPrivilegesItSaysWhatWouldHelp) {
+TEST_F(FanotifyAttachmentTest, WithoutPrivilegesTheErrorSaysWhatToDo) {
   const pid_t pid = fork();
   if (pid == 0) {
     if (setresgid(65534, 65534, 65534) != 0 || setresuid(65534, 65534, 65534) != 0) _exit(3);

@@ -57,7 +57,8 @@ const char* MarkKindName(MarkKind kind) {
 absl::StatusOr<FanotifyGroup> FanotifyGroup::Create() {
   UniqueFd group(fanotify_init(
       FAN_CLASS_CONTENT | FAN_CLOEXEC | FAN_NONBLOCK | FAN_UNLIMITED_QUEUE | FAN_UNLIMITED_MARKS,
-      // Not waiting: whoever holds a lease on a file would make us wait for him to break it.
+      // Non-blocking: otherwise a lease on a file would make this process wait until its holder
+      // breaks it.
       O_RDONLY | O_LARGEFILE | O_CLOEXEC | O_NONBLOCK));
   if (group.valid()) return FanotifyGroup(std::move(group));
   switch (errno) {
@@ -73,7 +74,7 @@ absl::StatusOr<FanotifyGroup> FanotifyGroup::Create() {
           "too many fanotify groups or descriptors: raise fs.fanotify.max_user_groups or ulimit "
           "-n");
     default:
-      return absl::ErrnoToStatus(errno, "can't make a fanotify group");
+      return absl::ErrnoToStatus(errno, "cannot create a fanotify group");
   }
 }
 
@@ -81,7 +82,8 @@ absl::Status FanotifyGroup::Mark(int directory, MarkKind kind, const GuardedEven
                                  const std::string& name) {
   uint64_t mask = MaskOf(events);
   if (mask == 0)
-    return absl::InvalidArgumentError("nothing to guard: neither open, exec nor access");
+    return absl::InvalidArgumentError(
+        "nothing to guard: choose at least one of open, exec, access");
   unsigned flags = FAN_MARK_ADD;
   switch (kind) {
     case MarkKind::kMount:
@@ -94,7 +96,7 @@ absl::Status FanotifyGroup::Mark(int directory, MarkKind kind, const GuardedEven
       mask |= FAN_EVENT_ON_CHILD;
       break;
     case MarkKind::kAuto:
-      return absl::InvalidArgumentError("a mark must be of a certain kind");
+      return absl::InvalidArgumentError("a mark needs a kind other than auto");
   }
   if (fanotify_mark(group_.get(), flags, mask, directory, nullptr) == 0) return absl::OkStatus();
   switch (errno) {
@@ -105,12 +107,13 @@ absl::Status FanotifyGroup::Mark(int directory, MarkKind kind, const GuardedEven
     case ENODEV:
     case EXDEV:
     case EOPNOTSUPP:
-      return absl::FailedPreconditionError(absl::StrCat(
-          "the file system of ", name, " can't be guarded by a mark of kind ", MarkKindName(kind)));
+      return absl::FailedPreconditionError(absl::StrCat("the file system of ", name,
+                                                        " cannot be guarded by a mark of kind ",
+                                                        MarkKindName(kind)));
     case ENOSPC:
       return absl::ResourceExhaustedError("too many marks: raise fs.fanotify.max_user_marks");
     default:
-      return absl::ErrnoToStatus(errno, absl::StrCat("can't mark ", name));
+      return absl::ErrnoToStatus(errno, absl::StrCat("cannot mark ", name));
   }
 }
 
@@ -130,16 +133,16 @@ absl::StatusOr<UniqueFd> OpenGuardedDirectory(const std::string& path) {
     case ENOENT:
       return absl::NotFoundError(absl::StrCat(path, " does not exist"));
     case EACCES:
-      return absl::PermissionDeniedError(absl::StrCat(path, " can't be read: permission denied"));
+      return absl::PermissionDeniedError(absl::StrCat(path, " cannot be read: permission denied"));
     default:
-      return absl::ErrnoToStatus(errno, absl::StrCat("can't open ", path));
+      return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
   }
 }
 
 absl::StatusOr<MarkKind> ChooseMarkKind(int directory, const std::string& name) {
   struct statx object;
   if (statx(directory, "", AT_EMPTY_PATH, STATX_MNT_ID, &object) != 0) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("can't look at ", name));
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot stat ", name));
   }
   const bool mount_root = (object.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) != 0 &&
                           (object.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // FanotifyGroup: the kernel's side of the attachment: a group for permission events and its marks.
-// The supervisor makes it and keeps it; shims come and go, the guard stays. When the last
-// descriptor of the group is closed, the kernel allows whatever still waits.
+// The supervisor creates and keeps it, so that the guard stays while shims are replaced. When the
+// last descriptor of the group is closed, the kernel allows all waiting events.
 #ifndef BULKHEAD_HOST_ATTACHMENT_FANOTIFY_FANOTIFY_GROUP_H_
 #define BULKHEAD_HOST_ATTACHMENT_FANOTIFY_FANOTIFY_GROUP_H_
 
@@ -15,7 +15,7 @@
 
 namespace bulkhead {
 
-// What is marked for a directory; see docs/decisions/fanotify-marks.md.
+// The object that is marked for a directory; see docs/decisions/fanotify-marks.md.
 enum class MarkKind {
   kAuto,        // kFilesystem when the directory is a whole file system's root, else kDirectory
   kMount,       // everything on the mount that the directory is on, through this mount
@@ -33,15 +33,15 @@ struct GuardedEvents {
 class FanotifyGroup {
  public:
   // PermissionDenied without CAP_SYS_ADMIN, FailedPrecondition when the kernel can't do it; the
-  // text says what would help.
+  // text says what to do.
   static absl::StatusOr<FanotifyGroup> Create();
 
   int fd() const { return group_.get(); }
 
-  // Marks what `directory` (an open directory) stands for. Not kAuto.
+  // Marks the object that `kind` gives for `directory` (an open directory). Not kAuto.
   absl::Status Mark(int directory, MarkKind kind, const GuardedEvents& events,
                     const std::string& name);
-  // Takes every mark away. Whoever opens afterwards is not asked about.
+  // Removes every mark. Later opens cause no events.
   void RemoveMarks();
 
  private:
@@ -50,10 +50,10 @@ class FanotifyGroup {
 };
 
 // Opens a directory that an operator named: NotFound, PermissionDenied, or InvalidArgument when it
-// is no directory.
+// is not a directory.
 absl::StatusOr<UniqueFd> OpenGuardedDirectory(const std::string& path);
 
-// What kAuto means for this directory.
+// The kind that kAuto means for this directory.
 absl::StatusOr<MarkKind> ChooseMarkKind(int directory, const std::string& name);
 
 }  // namespace bulkhead

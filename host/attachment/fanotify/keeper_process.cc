@@ -33,7 +33,7 @@ absl::StatusOr<std::pair<UniqueFd, UniqueFd>> Pipe() {
 [[noreturn]] void RunChild(const char* program, const int (&sources)[5], int null, int gate,
                            int error) {
   char open_gate;
-  if (read(gate, &open_gate, 1) != 1) _exit(127);  // our parent died, or changed its mind
+  if (read(gate, &open_gate, 1) != 1) _exit(127);  // the parent died, or gave the start up
   setsid();
   int high[6];
   for (int i = 0; i < 5; ++i) high[i] = fcntl(sources[i], F_DUPFD, 64);
@@ -59,12 +59,12 @@ absl::StatusOr<KeeperProcess> KeeperProcess::Start(
   if (!control.ok()) return control.status();
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
-    return absl::ErrnoToStatus(errno, "can't make the keeper's socket");
+    return absl::ErrnoToStatus(errno, "cannot create the keeper's socket");
   }
   UniqueFd ours(ends[0]);
   UniqueFd theirs(ends[1]);
   UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
-  if (!null.valid()) return absl::ErrnoToStatus(errno, "can't open /dev/null");
+  if (!null.valid()) return absl::ErrnoToStatus(errno, "cannot open /dev/null");
   absl::StatusOr<std::pair<UniqueFd, UniqueFd>> gate = Pipe();
   if (!gate.ok()) return gate.status();
   absl::StatusOr<std::pair<UniqueFd, UniqueFd>> error = Pipe();
@@ -73,7 +73,7 @@ absl::StatusOr<KeeperProcess> KeeperProcess::Start(
   const int sources[5] = {theirs.get(), control->second.fd(), descriptors.group,
                           descriptors.journal, descriptors.exclusions};
   const pid_t pid = fork();
-  if (pid < 0) return absl::ErrnoToStatus(errno, "can't start the fanotify shim");
+  if (pid < 0) return absl::ErrnoToStatus(errno, "cannot start the fanotify shim");
   if (pid == 0) {
     close(gate->second.get());
     RunChild(program.c_str(), sources, null.get(), gate->first.get(), error->second.get());
@@ -83,7 +83,7 @@ absl::StatusOr<KeeperProcess> KeeperProcess::Start(
   process.pidfd_.reset(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
   process.control_ = std::move(control->first);
   process.orders_ = std::move(ours);
-  // The child has them; here only its death may keep them from ending.
+  // The child has them; here they must not stay open: their end reports the child's death.
   theirs.reset();
   control->second.Close();
   error->second.reset();
@@ -104,7 +104,7 @@ absl::StatusOr<KeeperProcess> KeeperProcess::Start(
   if (bytes == sizeof(reason)) {
     process.Reap(0);
     return absl::ErrnoToStatus(
-        reason, absl::StrCat("can't execute the fanotify shim ", program, ": is it installed?"));
+        reason, absl::StrCat("cannot execute the fanotify shim ", program, ": is it installed?"));
   }
   return process;
 }

@@ -29,9 +29,9 @@ class KeeperProcess {
   KeeperProcess(KeeperProcess&&) = default;
   KeeperProcess& operator=(KeeperProcess&&) = default;
 
-  // Starts `program` with duplicates of the descriptors. `before_exec` is called with its id before
-  // it runs an instruction of its own, or opens its own file. NotFound, PermissionDenied … when it
-  // can't be executed.
+  // Starts `program` with duplicates of the descriptors. `before_exec` is called with the process's
+  // id before the process runs an instruction of its own, or opens its own file. NotFound,
+  // PermissionDenied … when it can't be executed.
   static absl::StatusOr<KeeperProcess> Start(const std::string& program,
                                              const Descriptors& descriptors,
                                              const std::function<absl::Status(pid_t)>& before_exec);
@@ -41,8 +41,8 @@ class KeeperProcess {
   ControlSocket TakeControl() { return std::move(control_); }
   UniqueFd TakeOrders() { return std::move(orders_); }
 
-  // Waits until until_ns for its end, then kills it. Afterwards it is reaped. False if it was
-  // killed.
+  // Waits until until_ns for the process to end, then kills it. Afterwards it is reaped. False if
+  // it was killed.
   bool Reap(uint64_t until_ns);
 
  private:

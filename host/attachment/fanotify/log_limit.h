@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// LogLimit: hands on a few lines a minute and counts the rest, for troubles that whoever owns what
-// is guarded can make as many of as he likes.
+// LogLimit: passes on a few lines a minute and counts the rest, for errors that the owner of a
+// guarded directory can cause without limit.
 //
-// Not thread-safe: the owner's lock is around it.
+// Not thread-safe: the owner's lock protects it.
 #ifndef BULKHEAD_HOST_ATTACHMENT_FANOTIFY_LOG_LIMIT_H_
 #define BULKHEAD_HOST_ATTACHMENT_FANOTIFY_LOG_LIMIT_H_
 
@@ -38,7 +38,7 @@ class LogLimit {
     log_(line);
   }
 
-  // Says how many lines were left out, if any and once the minute is over. kForeverNs: whenever.
+  // Logs how many lines were left out, if any, once the minute has ended; kForeverNs: at once.
   void TellLeftOut(uint64_t now_ns) {
     if (left_out_ == 0 || now_ns < minute_ends_ns_) return;
     log_(absl::StrCat("and ", left_out_, " more like these"));

@@ -24,7 +24,7 @@ constexpr std::chrono::seconds kHelloLimit(5);
 constexpr int kKeeperAnswerMs = 1000;
 
 absl::Status Gone() {
-  return absl::UnavailableError("the fanotify shim is gone; the next one is being started");
+  return absl::UnavailableError("the fanotify shim has died; the next one is being started");
 }
 
 }  // namespace
@@ -69,7 +69,7 @@ void RemoteShimLink::Disconnect() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
     disconnecting_ = true;
-    // Wakes our reader, and is the end for the worker's.
+    // Wakes the link's reader, and closes the worker's end.
     if (control_ != nullptr) shutdown(control_->fd(), SHUT_RDWR);
   }
   if (reader_.joinable()) reader_.join();
@@ -114,7 +114,8 @@ absl::StatusOr<ChannelDescriptors> RemoteShimLink::OrderKeeper(const KeeperReque
   const uint64_t until_ns = MonotonicAfterNs(kKeeperAnswerMs * kNanosecondsPerMillisecond);
   while (poll(&waited, 1, kKeeperAnswerMs) <= 0) {
     if (MonotonicNowNs() < until_ns) continue;
-    // A late answer would be taken for that to the next order: this keeper is of no use any more.
+    // A late reply would be taken for the reply to the next order: this keeper can't be used any
+    // more.
     keeper_.reset();
     return absl::UnavailableError("the fanotify shim's keeper did not answer within a second");
   }
@@ -139,7 +140,8 @@ absl::StatusOr<ChannelDescriptors> RemoteShimLink::OrderKeeper(const KeeperReque
   if (received <= 0) return Gone();
   if (received != sizeof(reply) || reply.version != kKeeperVersion) {
     return absl::FailedPreconditionError(
-        "bulkhead-shim-fanotify is of another version than this program: install both again");
+        "bulkhead-shim-fanotify is of another version than this program: install both of one "
+        "release");
   }
   if (reply.failed != 0) {
     return absl::InvalidArgumentError(
@@ -253,12 +255,12 @@ absl::Status RemoteShimLink::BeginGeneration(ChannelId id, uint32_t generation, 
   Channel& channel = **found;
   if (channel.generation != 0 || generation <= channel.highest_generation) {
     return absl::FailedPreconditionError(
-        absl::StrCat("generation ", generation, " can't begin: ", channel.generation,
-                     " serves, and ", channel.highest_generation, " was the last"));
+        absl::StrCat("generation ", generation, " cannot begin: ", channel.generation,
+                     " is active, and ", channel.highest_generation, " was the last"));
   }
   channel.generation = generation;
   channel.highest_generation = generation;
-  channel.draining = false;  // as the core does: a generation that begins serves
+  channel.draining = false;  // as in the core: a generation that begins is not draining
   channel.callbacks = callbacks;
   channel.descriptor_callbacks = descriptor_callbacks;
   channel.content_version = content_version;
@@ -268,7 +270,7 @@ absl::Status RemoteShimLink::BeginGeneration(ChannelId id, uint32_t generation, 
                                                     descriptor_callbacks, content_version);
   absl::Status status = Ask(lock, request, message, channel.descriptor_socket.get()).status();
   if (!status.ok() && channel.generation == generation) {
-    // The host will be ended by its supervisor; until then nobody is to be told to begin it again.
+    // The supervisor will end the host; until then no worker is asked to begin it again.
     channel.generation = 0;
     channel.descriptor_socket.reset();
     const ControlBuffer end = MakeEndGeneration(0, id, generation, EndCause::kStopped);
@@ -283,7 +285,7 @@ absl::Status RemoteShimLink::EndGeneration(ChannelId id, uint32_t generation, En
   if (!found.ok()) return found.status();
   Channel& channel = **found;
   if (generation == 0 || channel.generation != generation) {
-    return absl::NotFoundError(absl::StrCat("generation ", generation, " does not serve"));
+    return absl::NotFoundError(absl::StrCat("generation ", generation, " is not the active one"));
   }
   channel.generation = 0;
   channel.descriptor_socket.reset();
@@ -306,7 +308,8 @@ absl::Status RemoteShimLink::SetState(ChannelId id, bool quarantined, bool drain
 absl::Status RemoteShimLink::SetPolicy(ChannelId id, const Policy& policy) {
   const bh_policy core = CorePolicy(policy);
   if (bh_policy_check(&core) != 0) {
-    return absl::InvalidArgumentError("a policy rule has an action or a fallback that is none");
+    return absl::InvalidArgumentError(
+        "a policy rule has an unknown action, or a fallback other than allow and deny");
   }
   absl::Status running = EnsureRunning();
   if (!running.ok()) return running;
@@ -435,7 +438,7 @@ void RemoteShimLink::HandleHello(const wire::ShimHello& hello) {
     restart_expected_ = false;
     worker_pid_.store(static_cast<pid_t>(hello.pid()));
     incarnation_.store(hello.incarnation());
-    SayAllAgainLocked();
+    ResendAllLocked();
   }
   changed_.notify_all();
   if (!takeover) return;
@@ -443,8 +446,8 @@ void RemoteShimLink::HandleHello(const wire::ShimHello& hello) {
   if (observer_ != nullptr) observer_->OnTakeover(hello.incarnation(), hello.adopted());
 }
 
-// Under the lock throughout: an order to end a generation must not overtake this one to begin it.
-void RemoteShimLink::SayAllAgainLocked() {
+// Under the lock throughout: an order to end a generation must not overtake this order to begin it.
+void RemoteShimLink::ResendAllLocked() {
   for (size_t i = 0; i < channels_.size(); ++i) {
     const Channel& channel = *channels_[i];
     const ChannelId id = static_cast<ChannelId>(i);

@@ -2,14 +2,14 @@
 //
 // RemoteShimLink: the supervisor's ShimLink to a shim in a process of its own.
 //
-// It remembers what the shim was told last (policy, state, which generation serves and its socket).
-// A worker that takes over knows all of that from the journal; the link says it again all the same,
-// and repeats the requests that got no answer, so that an order which died with a worker is not
-// lost. When keeper and worker are gone, Connect() makes the same channels, under the same ids, in
-// the next keeper; no generation serves then until the supervisor begins one.
+// It keeps the last state sent to the shim (policy, state, active generation and its socket). A
+// worker that takes over gets all of that from the journal. The link sends it again nevertheless,
+// and resends the requests that got no answer, so that an order is not lost with a worker that
+// died. When keeper and worker are dead, Connect() makes the same channels, under the same ids, in
+// the next keeper; no generation is active then until the supervisor begins one.
 //
-// Threads: any function from any thread. One thread of the link's reads what the shim says and
-// calls the observer.
+// Threads: any function from any thread. A thread of the link reads the shim's messages and calls
+// the observer.
 #ifndef BULKHEAD_HOST_ATTACHMENT_FANOTIFY_REMOTE_SHIM_LINK_H_
 #define BULKHEAD_HOST_ATTACHMENT_FANOTIFY_REMOTE_SHIM_LINK_H_
 
@@ -44,28 +44,28 @@ class RemoteShimLink final : public ShimLink {
   };
 
   // `exclusions` is shared with the shim, not owned. `on_lost` is called, from the link's thread,
-  // when both ends of the shim's sockets are closed: no process of it is left.
+  // when both sockets are closed at the shim's end: no process of the shim is left.
   RemoteShimLink(ExclusionTable* exclusions, const Limits& limits, std::function<void()> on_lost);
   ~RemoteShimLink() override;
 
-  // A keeper is there: configures it and makes the channels that there were, in their order. Not
-  // beside another Connect(); after a loss, only once `on_lost` was called.
+  // Configures a new keeper and makes the channels that there were, in their order. Not
+  // concurrently with another Connect(); after a loss, only once `on_lost` was called.
   absl::Status Connect(ControlSocket control, UniqueFd keeper);
-  // Lets a worker run, if none does, and waits until it says hello (5 s at most). The other
-  // functions do it when they need one.
+  // Starts a worker if none runs, and waits until it says hello (5 s at most). The other functions
+  // call it when they need a worker.
   absl::Status EnsureRunning();
-  // Closes both sockets: the shim ends. Waits until it has closed its ends.
+  // Closes both sockets, which ends the shim. Waits until the shim has closed its ends.
   void Disconnect();
 
   pid_t worker_pid() const { return worker_pid_.load(); }
   uint32_t incarnation() const { return incarnation_.load(); }
-  // What every channel's policy says about a call that nobody can be asked about any more.
+  // The verdict of the channels' policies for a call when no driver can be asked any more.
   bool AllowsUnanswered(uint32_t callback) const;
-  // For whoever tells of a loss (the attachment): the observer as it is now, or null.
+  // For the attachment, which detects a loss: calls the current observer, if any.
   void NotifyShimLost();
 
-  // ShimLink. After a loss AddChannel with the name of a driver that had a channel returns that
-  // channel, which was made again already.
+  // ShimLink. After a loss, AddChannel with the name of a driver that had a channel returns that
+  // channel, which Connect() has made again.
   void SetObserver(Observer* observer) override;
   absl::StatusOr<ChannelId> AddChannel(const ChannelSpec& spec) override;
   absl::StatusOr<ChannelDescriptors> Descriptors(ChannelId channel) override;
@@ -80,7 +80,7 @@ class RemoteShimLink final : public ShimLink {
   absl::Status Include(pid_t pid) override;
 
  private:
-  // What the shim should know about a channel.
+  // The state of a channel that the shim should have.
   struct Channel {
     ChannelSpec spec;
     ChannelDescriptors regions;
@@ -91,8 +91,8 @@ class RemoteShimLink final : public ShimLink {
     uint64_t callbacks = 0;
     uint64_t descriptor_callbacks = 0;
     uint64_t content_version = 0;
-    UniqueFd descriptor_socket;  // of the generation that serves, for the next worker
-    bool made_again = false;     // after a loss; nobody has asked for it since
+    UniqueFd descriptor_socket;  // of the active generation, for the next worker
+    bool made_again = false;     // after a loss; AddChannel has not been called for it since
   };
   struct Request {
     const ControlBuffer* message = nullptr;
@@ -112,7 +112,7 @@ class RemoteShimLink final : public ShimLink {
   void Read();
   void Handle(ControlMessage& message);
   void HandleHello(const wire::ShimHello& hello);
-  void SayAllAgainLocked();
+  void ResendAllLocked();
 
   ExclusionTable* const exclusions_;
   const Limits limits_;
@@ -127,9 +127,9 @@ class RemoteShimLink final : public ShimLink {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::shared_ptr<ControlSocket> control_;  // null: not connected
-  bool running_ = false;                    // the keeper was told to run a worker
+  bool running_ = false;                    // the keeper has the order to run a worker
   bool greeted_ = false;                    // a worker of this keeper has said hello
-  bool restart_expected_ = false;           // the keeper changes workers because we asked for it
+  bool restart_expected_ = false;           // the keeper changes workers at this link's request
   bool disconnecting_ = false;
   std::vector<std::unique_ptr<Channel>> channels_;
   std::map<uint64_t, Request*> pending_;

@@ -30,7 +30,7 @@ absl::StatusOr<std::unique_ptr<TreeMarks>> TreeMarks::Create(
   marks->inotify_.reset(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   if (!marks->inotify_.valid()) {
     return absl::ErrnoToStatus(
-        errno, "can't watch for new directories (fs.inotify.max_user_instances may be too low)");
+        errno, "cannot watch for new directories (fs.inotify.max_user_instances may be too low)");
   }
   marks->stop_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!marks->stop_.valid()) return absl::ErrnoToStatus(errno, "eventfd");
@@ -64,15 +64,16 @@ absl::Status TreeMarks::Walk(const std::string& path, uint64_t device, bool is_r
   UniqueFd directory(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | follow));
   if (!directory.valid()) {
     if (!is_root && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP)) {
-      return absl::OkStatus();  // it is gone already, or became something else
+      return absl::OkStatus();  // it was removed, or replaced by something else
     }
-    return absl::ErrnoToStatus(errno, absl::StrCat("can't open ", path));
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
   }
   struct stat object;
   if (fstat(directory.get(), &object) != 0) return absl::ErrnoToStatus(errno, path);
   if (object.st_dev != device) return absl::OkStatus();
 
-  // First watch, then mark, then list: a directory that comes in between is seen at least once.
+  // First watch, then mark, then list: a directory that is created in between is seen at least
+  // once.
   const std::string by_descriptor = absl::StrCat("/proc/self/fd/", directory.get());
   const int watch = inotify_add_watch(inotify_.get(), by_descriptor.c_str(), kWatchMask);
   if (watch < 0) {
@@ -80,7 +81,7 @@ absl::Status TreeMarks::Walk(const std::string& path, uint64_t device, bool is_r
       return absl::ResourceExhaustedError(
           "too many directories to watch: raise fs.inotify.max_user_watches");
     }
-    return absl::ErrnoToStatus(errno, absl::StrCat("can't watch ", path));
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot watch ", path));
   }
   const bool is_new = watched_.count(watch) == 0;
   watched_[watch] = {path, device};
@@ -89,8 +90,8 @@ absl::Status TreeMarks::Walk(const std::string& path, uint64_t device, bool is_r
   if (is_new) directories_.fetch_add(1);
 
   DIR* listing = fdopendir(directory.get());
-  if (listing == nullptr) return absl::ErrnoToStatus(errno, absl::StrCat("can't list ", path));
-  (void)directory.release();  // the listing's now
+  if (listing == nullptr) return absl::ErrnoToStatus(errno, absl::StrCat("cannot list ", path));
+  (void)directory.release();  // owned by the listing now
   std::vector<std::string> children;
   while (const dirent* entry = readdir(listing)) {
     const std::string name = entry->d_name;
@@ -98,7 +99,8 @@ absl::Status TreeMarks::Walk(const std::string& path, uint64_t device, bool is_r
     if (entry->d_type == DT_DIR || entry->d_type == DT_UNKNOWN) children.push_back(name);
   }
   closedir(listing);
-  // Whoever makes directories here can make one that can't be marked. Its neighbours are.
+  // Any user who may create directories here can create one that can't be marked. Its neighbours
+  // still get marks.
   for (const std::string& child : children) {
     status = Walk(absl::StrCat(path, "/", child), device, /*is_root=*/false);
     if (absl::IsResourceExhausted(status)) return status;
@@ -128,7 +130,7 @@ void TreeMarks::Watch() {
 
 void TreeMarks::HandleEvents() {
   alignas(inotify_event) char buffer[16 * 1024];
-  bool again = false;  // paths that we remember may be wrong: look at everything
+  bool again = false;  // remembered paths may be wrong: walk all trees again
   for (;;) {
     const ssize_t bytes = read(inotify_.get(), buffer, sizeof(buffer));
     if (bytes <= 0) break;

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// TreeMarks: a mark on every directory of a tree, kept up to date while directories come and move.
+// TreeMarks: a mark on every directory of a tree, kept up to date while directories are created and
+// moved.
 //
 // A mark is on the directory itself, not on a path: a file is guarded when it is opened through a
-// directory that is marked, whatever mount or name leads there. New directories are told by inotify
-// and marked right after; files opened in them before that are not seen (docs/decisions/
-// fanotify-marks.md). A directory that was moved out of the tree stays guarded.
+// marked directory, by any mount or name. inotify reports new directories, which are marked right
+// after; files opened in them before that cause no events (docs/decisions/fanotify-marks.md). A
+// directory that was moved out of the tree stays guarded.
 //
-// Runs in the supervisor, whose own accesses are excluded, and opens directories only, for which no
-// permission events are asked.
+// Runs in the supervisor, whose own accesses are excluded, and opens directories only, which cause
+// no permission events.
 #ifndef BULKHEAD_HOST_ATTACHMENT_FANOTIFY_TREE_MARKS_H_
 #define BULKHEAD_HOST_ATTACHMENT_FANOTIFY_TREE_MARKS_H_
 
@@ -32,17 +33,17 @@ namespace bulkhead {
 
 class TreeMarks {
  public:
-  // `group` is not owned and must outlive this. `log` is told, from any thread, of each directory
-  // that could not be marked, or how many there are when they come in a flood: their files are not
-  // guarded.
+  // `group` is not owned and must outlive this. `log` is called, from any thread, for each
+  // directory that could not be marked, or with their number when there are many: their files are
+  // not guarded.
   static absl::StatusOr<std::unique_ptr<TreeMarks>> Create(
       FanotifyGroup* group, const GuardedEvents& events,
       std::function<void(const std::string&)> log);
   ~TreeMarks();
 
   // Marks the tree and watches it from now on. Does not cross into other file systems. Directories
-  // that vanish while it walks are left out, those that can't be marked are told to the log. An
-  // error when that is the root, or when the kernel has no more watches.
+  // that vanish during the walk are skipped; those that can't be marked are logged. An error when
+  // that is the root, or when the kernel has no more watches.
   absl::Status AddTree(const std::string& root);
 
   uint64_t directories() const { return directories_.load(); }  // marked so far

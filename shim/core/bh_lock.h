@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * The lock of the paths that are rare: generations come and go, suspects queue. It is held for a
- * bounded number of loads and stores, never across a call into the platform.
+ * The lock of the rare paths: the begin and end of generations, the queue of suspects. It is held
+ * for a bounded number of loads and stores, never across a call into the platform.
  */
 #ifndef BULKHEAD_SHIM_CORE_BH_LOCK_H_
 #define BULKHEAD_SHIM_CORE_BH_LOCK_H_
@@ -30,7 +30,7 @@ static inline void bh_lock_drop(struct bh_lock *lock)
 	spin_unlock(&lock->spin);
 }
 
-/* For locks that interrupts take too. */
+/* For locks that interrupt handlers take too. */
 static inline unsigned long bh_lock_take_quiet(struct bh_lock *lock)
 {
 	unsigned long flags;
@@ -53,7 +53,7 @@ static inline void bh_lock_init(struct bh_lock *lock)
 	lock->taken = 0;
 }
 
-/* SUBTLE: the relaxed look only waits for a good moment; the exchange is what takes it. */
+/* SUBTLE: the relaxed load only waits for a free moment; the exchange takes the lock. */
 static inline void bh_lock_take(struct bh_lock *lock)
 {
 	while (bh_exchange(&lock->taken, 1u))

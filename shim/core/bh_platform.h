@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * What the core takes from the world that it is compiled in: three functions on memory, which a
- * compiler may emit calls to in any case, and a short lock. Everything else comes in at run time
- * through struct bh_platform.
+ * What the core needs at compile time from its environment: three functions on memory, which a
+ * compiler may call in any case, and a short lock. Everything else comes at run time through struct
+ * bh_platform.
  */
 #ifndef BULKHEAD_SHIM_CORE_BH_PLATFORM_H_
 #define BULKHEAD_SHIM_CORE_BH_PLATFORM_H_
@@ -20,7 +20,7 @@
 #endif
 
 #define bh_unlikely(condition) __builtin_expect(!!(condition), 0)
-/* Rare: kept out of the path of a call that meets a host, and answered. */
+/* Rare code: kept out of the path of a call that a host answers. */
 #define BH_COLD __attribute__((__cold__, __noinline__))
 #define bh_fallthrough __attribute__((__fallthrough__))
 
@@ -28,10 +28,10 @@
 
 /*
  * Copies `bytes`, whole words, each with one load and one store: a wider load of words that were
- * stored one by one just before waits until they have left the store buffer.
+ * just stored one by one would stall until they have left the store buffer.
  *
- * SUBTLE: one of the two ends may be memory that a host reads or writes meanwhile. Each word is one
- * word, old or new; what the words say together is judged by whoever asked for the copy.
+ * SUBTLE: one of the two ends may be memory that a host reads or writes at the same time. Each word
+ * is old or new as a whole; the caller validates the words together.
  */
 typedef uint64_t __attribute__((may_alias)) bh_word;
 static inline void bh_copy_words(void *to, const void *from, size_t bytes)

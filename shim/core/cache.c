@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 /*
- * Verdicts that their driver declared to hold until the object, the content or the driver changes.
+ * Verdicts that their driver declared valid until the object, the content or the driver changes.
  *
- * Sets of four, each under a sequence count: odd while somebody writes. Nobody waits: a reader that
- * meets a writer takes it as not known, a writer that meets another drops its verdict.
+ * Sets of four entries, each set under a sequence count, which is odd during a write. No thread
+ * waits: a reader that meets a writer reports a miss, a writer that meets another drops its
+ * verdict.
  */
 #include "shim/core/internal.h"
 
@@ -19,7 +20,7 @@ struct entry {
 
 struct bh_cache_set {
 	uint32_t sequence;
-	uint32_t hand; /* the next to be replaced */
+	uint32_t hand; /* the next entry to be replaced */
 	struct entry entry[WAYS];
 } BH_LINE_ALIGNED;
 
@@ -39,7 +40,7 @@ void bh_cache_init(struct bh_cache *cache, void *memory, uint32_t entries)
 	cache->set_mask = entries ? set_count(entries) - 1 : 0;
 }
 
-/* What the verdict is about; -1 when the arguments do not say. */
+/* The object that the verdict is about; -1 when the arguments do not identify one. */
 static int key_of(const struct bh_call *call, struct entry *key)
 {
 	struct bh_file_args args;
@@ -66,8 +67,8 @@ static struct bh_cache_set *set_of(const struct bh_cache *cache, const struct en
 }
 
 /*
- * SUBTLE: a writer may be at this entry. Each word is loaded by itself and may be of another entry
- * than the next one; the sequence count, looked at before and behind, throws such a find away.
+ * SUBTLE: a writer may be changing this entry. Each word is loaded by itself, so two words may
+ * belong to different entries; the sequence count, read before and after, discards such a find.
  */
 static int same_object(const struct entry *entry, const struct entry *key)
 {
@@ -98,7 +99,7 @@ uint32_t bh_cache_find(const struct bh_cache *cache, const struct bh_call *call,
 			break;
 		}
 	}
-	/* The loads above come before this one: what was read is of one piece. */
+	/* The loads above come before this one: the words read belong to one entry. */
 	bh_fence_acquire();
 	return bh_load_relaxed(&set->sequence) == sequence ? verdict : 0;
 }

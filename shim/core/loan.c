@@ -3,13 +3,13 @@
  * Payloads that their caller filled in place. The room of a loan has one owner at any time:
  *
  *   the caller   from bh_loan_take() to the start of a call with it
- *   the call     while no host has it: before its issue, between two, while another channel is
- *                asked
- *   the slot     while a host has it. It comes back to the call with the answer, the host's end or
- *                its violation, and stays with a slot whose call has ended without an answer: that
- *                host may read it still
+ *   the call     while no host has it: before its issue, between two issues, while another channel
+ *                is asked
+ *   the slot     while a host has it. It returns to the call with the answer, the host's end or its
+ *                violation. It stays with the slot if the call has ended without an answer: that
+ *                host may still read it
  *
- * Whether a payload is a loan is seen by where it stands.
+ * A payload is a loan if its address is inside the call pool.
  */
 #include "shim/core/internal.h"
 

@@ -2,25 +2,26 @@
 /*
  * The writing side of the notification ring. See ipc/abi/notification.h.
  *
- * One short lock for each ring, and interrupts off under it in the kernel: a source may be an
- * interrupt. What is done under it is bounded, two loads of the host's memory and one entry copied
- * for each of AT_ONCE notifications at most, and there is no wake in it. Producers that reserve a
- * place each and fill it unlocked would hold up the reader, or each other at the ring's end,
- * whenever one of them is interrupted between the two, and the sum of delivered and lost would not
- * be exact at any one time. A lock that is short is simpler, and as a producer's line it is the
- * only thing that producers share.
+ * One short lock for each ring, with interrupts off in the kernel: a source may be an interrupt.
+ * The work under the lock is bounded: two loads of the host's memory and one copied entry for each
+ * of at most AT_ONCE notifications, and no wake. The alternative, producers that each reserve a
+ * place and fill it unlocked, would delay the reader, or other producers at the ring's end,
+ * whenever a producer is interrupted in between, and the sum of delivered and lost notifications
+ * would not be exact at all times. The short lock is simpler, and its line is the only one that
+ * producers share.
  *
- * A sleeping reader is woken after the lock: it announces, fences, and looks at the next entry; we
- * publish, fence, and look for the announcement. One of the two sees the other.
+ * A sleeping reader is woken after the lock is dropped. The reader announces, fences, and checks
+ * the next entry; the producer publishes, fences, and checks for the announcement. At least one of
+ * the two sees the other.
  *
- * SUBTLE: `kinds` is read without the lock, and so is `serving`: what happens while they change is
- * told or not, or lost for the cause before, as if it had happened a moment earlier. The header's
- * counts are stored relaxed: the publication behind them orders `written` and `accepted` for
- * whoever reads an entry, and the others are figures.
+ * SUBTLE: `kinds` and `serving` are read without the lock: a notification during their change is
+ * delivered or not, or lost for the earlier cause, as if it had happened a moment earlier. The
+ * header's counts are stored relaxed: the publication after them orders `written` and `accepted`
+ * for a reader of the entry, and the others are statistics only.
  */
 #include "shim/core/internal.h"
 
-/* Notifications that are put into the ring under one taking of its lock. */
+/* Notifications that are put into the ring while the lock is held once. */
 #define AT_ONCE 32u
 
 static struct bh_notification_header *header_of(const struct bh_ring *ring)
@@ -44,8 +45,9 @@ static uint64_t lost_sum(const struct bh_ring *ring)
 }
 
 /*
- * The header is the dead shim's: no host can write it. It may have died between the count of an
- * entry and its publication, or before it counted a loss: nobody knows of these.
+ * The header was written by the dead shim: no host can write it. The shim may have died between the
+ * count of an entry and its publication, or before it counted a loss: such notifications are not
+ * counted.
  */
 static void adopt(struct bh_ring *ring)
 {
@@ -95,11 +97,11 @@ void bh_channel_set_notifications(struct bh_channel *channel, uint64_t kinds)
 }
 
 /*
- * Takes the host's word for how far it has read, if it can be true: it has read nothing that is not
- * published yet. Acquire: what the host copied before it said so is not overwritten under its
- * hands. Not 0: the word can't be true.
+ * Accepts the position that the host claims to have read up to, if it is possible: not beyond the
+ * published entries. Acquire: the host's copies come before its claim, so the entries are not
+ * overwritten while it copies. Not 0: the position is impossible.
  */
-static int look_at_reader(struct bh_ring *ring)
+static int accept_position(struct bh_ring *ring)
 {
 	uint64_t claimed = bh_load_acquire(&ring->reader->read);
 
@@ -110,22 +112,22 @@ static int look_at_reader(struct bh_ring *ring)
 	return 0;
 }
 
-/* enum bh_notification_loss, or BH_LOST_COUNT: there is room. */
+/* An enum bh_notification_loss, or BH_LOST_COUNT: there is room. */
 static uint32_t room(const struct bh_channel *channel, struct bh_ring *ring)
 {
-	int lied;
+	int impossible;
 
 	if (ring->written - ring->accepted < ring->entries)
 		return BH_LOST_COUNT;
-	lied = look_at_reader(ring);
+	impossible = accept_position(ring);
 	if (ring->written - ring->accepted < ring->entries)
 		return BH_LOST_COUNT;
 	if (!bh_load_relaxed(&channel->serving))
 		return BH_LOST_ABSENT;
-	return lied ? BH_LOST_CURSOR : BH_LOST_FULL;
+	return impossible ? BH_LOST_CURSOR : BH_LOST_FULL;
 }
 
-/* Each of two texts gets half of the room, or what the other leaves. */
+/* Each of two texts gets half of the room, or as much as the other leaves. */
 static size_t text_room(size_t bytes, size_t other)
 {
 	size_t half = BH_NOTIFICATION_TEXT_BYTES / 2;
@@ -141,7 +143,7 @@ static void put(struct bh_ring *ring, const struct bh_notification *n)
 	size_t text2 = text_room(n->text2_bytes, n->text_bytes);
 	uint64_t lost = lost_sum(ring);
 
-	/* From the end to the beginning: the reader polls line 0, and would fetch it twice. */
+	/* From the last line to the first: the reader polls line 0, and would fetch it twice. */
 	if (text2)
 		bh_copy(entry->text + text, n->text2, text2);
 	if (text)
@@ -165,21 +167,21 @@ static void put(struct bh_ring *ring, const struct bh_notification *n)
 	ring->written++;
 }
 
-/* What was put in since the last time. */
+/* Publishes the entries that were put in since the last call. */
 static void publish(struct bh_ring *ring)
 {
 	while (ring->published != ring->written) {
 		struct bh_notification_entry *entry = entry_at(ring, ring->published);
 
 		ring->published++;
-		/* In this order: a host that has read it may die at once, and the next one believes
-		 * no word that is ahead of this count. */
+		/* In this order: a host may die right after it has read the entry, and the next one
+		 * accepts no position beyond this count. */
 		bh_store_relaxed(&header_of(ring)->written, ring->published);
 		bh_store_release(&entry->published, ring->published);
 	}
 }
 
-/* Not 0: it is in the ring. */
+/* Not 0: the notification is in the ring. */
 static int put_or_lose(const struct bh_channel *channel, struct bh_ring *ring,
 		       const struct bh_notification *notification)
 {
@@ -200,7 +202,7 @@ static void wake_reader(struct bh_channel *channel)
 	uint32_t *word = &channel->ring.reader->sleeping;
 
 	bh_fence();
-	/* To 0 first, so that one of us makes the call. */
+	/* To 0 first, so that only one producer makes the system call. */
 	if (bh_load_relaxed(word) && bh_exchange(word, 0u))
 		platform->wake(platform->context, word, 1, 1);
 }
@@ -227,8 +229,8 @@ void bh_notify(struct bh_channel *channel, const struct bh_notification *notific
 }
 
 /*
- * Not 0: some of them are in the ring. Published together: a reader that polls for the next one
- * would take each line away in the middle of its writing.
+ * Not 0: at least one of them is in the ring. They are published together: a reader that polls for
+ * the next entry would take each line away while it is being written.
  */
 static int put_some(struct bh_channel *channel, const struct bh_notification *notifications,
 		    size_t count)
@@ -299,7 +301,7 @@ void bh_ring_statistics(struct bh_channel *channel, struct bh_statistics *statis
 	if (!ring->region)
 		return;
 	flags = bh_lock_take_quiet(&ring->lock);
-	look_at_reader(ring);
+	accept_position(ring);
 	statistics->notified = ring->written + lost_sum(ring);
 	statistics->unread = ring->written - ring->accepted;
 	for (i = 0; i < BH_LOST_COUNT; i++)

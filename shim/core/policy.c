@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-/* What the operator wants to happen to a call that gets no answer. */
+/* The operator's choice for calls that get no answer. */
 #include "shim/core/internal.h"
 
 void bh_policy_default(struct bh_policy *policy)
@@ -33,7 +33,8 @@ int bh_policy_check(const struct bh_policy *policy)
 	return 0;
 }
 
-/* SUBTLE: a policy may be set meanwhile. A rule is one word, so that it is an old or a new one. */
+/* SUBTLE: a policy may be set at the same time. A rule is one word: the load gets the old or the
+ * new one. */
 static uint16_t rule_of(struct bh_channel *channel, uint32_t callback, uint32_t reason)
 {
 	return bh_load_relaxed(&channel->rule[bh_callback_class(callback)][reason]);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 /*
- * Chunks of a pool: a private bitmap, one CAS for what fits into one word of it (256 KiB). What is
- * larger takes whole words from a word's start on, and gives back what it has when it loses a race.
+ * Chunks of a pool: a private bitmap, one CAS for a run that fits into one word of it (256 KiB). A
+ * longer run starts at a word's start and takes several words; it gives back what it has when it
+ * loses a race.
  */
 #include "shim/core/internal.h"
 
@@ -98,7 +99,7 @@ static int bits_free(const struct bh_pool *pool, uint32_t word, uint64_t bits)
 	return (bh_load(&pool->free[word]) & bits) == bits;
 }
 
-/* `chunks` of more than a word, from this word on. */
+/* Whether `chunks`, more than a word of them, are free from this word on. */
 static int words_free(const struct bh_pool *pool, uint32_t word, uint32_t chunks)
 {
 	for (; chunks > WORD_CHUNKS && word < pool->words; word++, chunks -= WORD_CHUNKS)

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 /*
- * Which slots are free. The lowest free slot of the caller's lane is taken, so that a lane with one
- * caller uses one slot, whose lines stay hot on both sides.
+ * The free slots. A caller gets the lowest free slot of its lane, so that a lane with one caller
+ * uses one slot, whose lines stay in both sides' caches.
  *
- * SUBTLE: relaxed stores to a slot are its owner's, and the exchange that gives it up or back comes
- * behind them. Who reads it meanwhile may see the old word: whoever ends a generation then blames
- * an issue that is over, and nobody asks about its fate any more.
+ * SUBTLE: relaxed stores to a slot are made by its owner, before the exchange that gives the slot
+ * up or back. A concurrent reader may get the old word: the code that ends a generation then blames
+ * an issue that has ended, and no caller asks about that issue any more.
  */
 #include "shim/core/internal.h"
 
@@ -85,7 +85,7 @@ int bh_slot_reclaim(struct bh_channel *channel, uint32_t slot, uint64_t ticket)
 	if (!bh_generation_ended(channel, ticket) &&
 	    (!late || (bh_load_relaxed(&s->fate) & BH_FATE_VIOLATED)))
 		return bh_load(&s->abandoned) != ticket;
-	/* A ticket never repeats in a slot, so nobody can have used the slot in between. */
+	/* A ticket never repeats in a slot, so no other call can have used the slot in between. */
 	if (bh_compare_exchange(&s->abandoned, &expected, BH_TICKET_NONE)) {
 		if (late && !(bh_load_relaxed(&s->fate) & BH_FATE_VIOLATED))
 			bh_count_owned(&s->late);
@@ -115,8 +115,9 @@ void bh_slot_abandon(struct bh_channel *channel, uint32_t slot, uint64_t ticket,
 	bh_store_relaxed(&s->ticket, BH_TICKET_NONE);
 	bh_add_fetch(&channel->abandoned_count, 1u);
 	bh_exchange(&s->abandoned, ticket);
-	/* Its generation may have ended, or its answer come, since the caller looked. */
+	/* Its generation may have ended, or its answer may have come, since the caller checked. */
 	bh_slot_reclaim(channel, slot, ticket);
-	/* Who waits for room does not know yet that it has to look again without being told. */
+	/* A waiter for room polls only while a slot is abandoned: wake it, so that it starts to
+	 * poll. */
 	bh_room_freed(channel);
 }

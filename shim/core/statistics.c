@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 /*
- * Adding up what lanes and slots counted apart. Exact when no call moves meanwhile.
+ * Sums of the counters that lanes and slots keep separately. Exact while no call changes them.
  *
- * SUBTLE: read while others count. Each counter only grows and is one word, so that a sum lies
- * between what it was and what it is; two sums need not be of one moment.
+ * SUBTLE: read while calls count. Each counter is one word and only grows, so a sum lies between
+ * its value before and after the reading; two sums need not be of one moment.
  */
 #include "shim/core/internal.h"
 
-/* Not 0: a host has it and has not answered. */
+/* Not 0: a host has the call and has not answered. */
 static int pending(struct bh_channel *channel, uint32_t slot, uint64_t ticket)
 {
 	return ticket != BH_TICKET_NONE && !bh_generation_ended(channel, ticket) &&

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// faulty: does on request what a driver must never do, so that tests and the demo can watch what
-// everything around it makes of that. README.md lists the requests.
+// faulty: does on request what a driver must never do, so that tests and the demo can observe the
+// reaction of the other processes. README.md lists the requests.
 #include <bulkhead/driver.hpp>
 
 #include <signal.h>
@@ -29,7 +29,7 @@ constexpr size_t kMemoryStepBytes = size_t{16} << 20;
 
 void Crash() {
   volatile int* volatile nowhere = nullptr;
-  *nowhere = 1;  // NOLINT(clang-analyzer-core.NullDereference): asked for
+  *nowhere = 1;  // NOLINT(clang-analyzer-core.NullDereference): requested
 }
 
 [[noreturn]] void Hang() {
@@ -40,8 +40,8 @@ void Crash() {
   for (volatile unsigned turns = 0;;) turns = turns + 1;
 }
 
-// Through a pointer that the compiler can't see through, with a frame that is used after the call:
-// nothing here can become a loop.
+// Called through a pointer that the compiler does not resolve, with a frame that is used after the
+// call: the recursion can't be turned into a loop.
 int Overflow(int depth);
 int (*volatile overflow)(int) = &Overflow;
 
@@ -53,7 +53,7 @@ int Overflow(int depth) {
   return frame[0] + frame[1];
 }
 
-// Every page is touched: what is only reserved costs nothing.
+// Writes to every page: memory that is only reserved costs nothing.
 [[noreturn]] void AllocateWithoutEnd() {
   for (;;) {
     char* volatile step = static_cast<char*>(std::malloc(kMemoryStepBytes));
@@ -62,8 +62,8 @@ int Overflow(int depth) {
   }
 }
 
-// Random bytes over all that this process shares with others and may write: the reply region of its
-// channel, and its checkpoint.
+// Writes random bytes to all memory that this process shares with others and may write: the reply
+// region of its channel, and its checkpoint.
 void Scribble() {
   std::mt19937_64 random(std::random_device{}());
   for (int round = 0; round < kScribbleRounds; ++round) {
@@ -80,7 +80,7 @@ void Scribble() {
   }
 }
 
-// No such answer can be built with the SDK; its bytes can.
+// The SDK can't build such an answer; this builds its bytes.
 bulkhead::Verdict Forged(uint32_t verdict, uint32_t cacheability) {
   bulkhead::Verdict answer = bulkhead::allow();
   const uint32_t bytes[2] = {verdict, cacheability};
@@ -89,7 +89,7 @@ bulkhead::Verdict Forged(uint32_t verdict, uint32_t cacheability) {
   return answer;
 }
 
-// The first that fits; all of them in one place, as README.md has them.
+// Acts on the first request that matches; the requests are in one place, as in README.md.
 bulkhead::Verdict Act(std::string_view name, const bulkhead::Host& host) {
   const auto asked = [name](std::string_view prefix) { return name.starts_with(prefix); };
   if (asked("crash-")) Crash();
@@ -131,7 +131,7 @@ class Faulty : public bulkhead::Driver {
 
   bulkhead::Verdict Answer(const bulkhead::FileEvent& file) const {
     const std::string_view path = file.path();
-    return Act(path.substr(path.rfind('/') + 1), *host_);  // without a '/': the whole of it
+    return Act(path.substr(path.rfind('/') + 1), *host_);  // without a '/': the whole path
   }
 
   std::unique_ptr<bulkhead::Host> host_;

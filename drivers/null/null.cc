@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// null: answers at once. It measures what everything around a driver costs, and lets a test know
-// every answer beforehand. Options (words in the manifest's "options"): "cache" makes answers
+// null: answers at once. It measures the cost of everything around a driver, and lets a test
+// predict every answer. Options (words in the manifest's "options"): "cache" makes answers
 // cacheable, "deny-odd" denies files with an odd inode number.
 #include <bulkhead/driver.hpp>
 

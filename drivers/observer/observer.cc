@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// observer: is told what happens, counts it, and allows every open. README.md has its options.
+// observer: gets notifications, counts them, and allows every open. README.md has its options.
 #include <bulkhead/driver.hpp>
 
 #include <algorithm>
@@ -55,7 +55,7 @@ class Observer : public bulkhead::Driver {
     if (slow_us_ != 0) std::this_thread::sleep_for(std::chrono::microseconds(slow_us_));
   }
 
-  // Nobody is told anything any more.
+  // No notification is delivered any more.
   void stop() override {
     std::string line = "told " + std::to_string(told_) + ", missed " + std::to_string(missed_) +
                        ", last number " + std::to_string(number_);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // bulkhead-rules: compiles a folder of YARA rule sources to one .yarc file, which the scanner loads
-// faster than sources.
+// faster than the sources.
 //
 //   bulkhead-rules FOLDER OUTPUT.yarc
 #include <cstdio>

@@ -50,7 +50,7 @@ int ScanWith(YR_RULES* rules, std::span<const std::byte> bytes, std::chrono::nan
   const std::unique_ptr<YR_SCANNER, DestroyScanner> scanner(made);
   yr_scanner_set_callback(made, OnScanMessage, result);
   yr_scanner_set_flags(made, SCAN_FLAGS_FAST_MODE);
-  // yr_scanner_set_timeout() counts in seconds, the field in nanoseconds; a deadline of one second
+  // yr_scanner_set_timeout() counts in seconds, this field in nanoseconds; a deadline of one second
   // leaves less than one.
   made->timeout = static_cast<uint64_t>(timeout.count());
   return yr_scanner_scan_mem(made, reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
@@ -89,7 +89,7 @@ bool RuleSet::AddSources(const std::vector<std::string>& paths, std::string* err
   }
   const std::unique_ptr<YR_COMPILER, DestroyCompiler> compiler(made);
   yr_compiler_set_callback(made, OnCompilerMessage, error);
-  // Content is what stands in its folder: an include would read from elsewhere.
+  // Content must come from its folder only: an include would read from elsewhere.
   yr_compiler_set_include_callback(made, nullptr, nullptr, nullptr);
   for (const std::string& path : paths) {
     const std::unique_ptr<std::FILE, CloseFile> file(std::fopen(path.c_str(), "re"));
@@ -147,7 +147,7 @@ std::unique_ptr<RuleSet> RuleSet::Load(const std::string& folder, std::string* e
 }
 
 bool RuleSet::Save(const std::string& path, std::string* error) const {
-  // Sources are compiled together, and stand last.
+  // Sources are compiled together, and are last in the list.
   const int code = yr_rules_save(rules_.back().get(), path.c_str());
   if (code != ERROR_SUCCESS)
     *error = path + ": can't be written (libyara error " + std::to_string(code) + ")";

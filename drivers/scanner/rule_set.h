@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // RuleSet: the YARA rules of one content folder, ready to scan with. *.yar and *.yara are sources
-// and are compiled here; *.yarc are compiled already (yarac, or bulkhead-rules), which starts
-// faster but is only as safe as whoever made it: libyara 4.2 believes what such a file says.
+// and are compiled here; *.yarc are compiled already (yarac, or bulkhead-rules). A compiled file
+// loads faster, but must come from a trusted source: libyara 4.2 does not validate it.
 //
-// Threads: Scan() may be called from any number of threads at once. Load() waits for a scan of a
-// small built-in sample, so that rules that bring the engine down do it in start-up, where the
+// Threads: Scan() may be called from any number of threads at once. Load() scans a small built-in
+// sample before it returns, so that rules that crash the engine do so during the start, where the
 // supervisor can put the old ones back, and not at the first file.
 #ifndef BULKHEAD_DRIVERS_SCANNER_RULE_SET_H_
 #define BULKHEAD_DRIVERS_SCANNER_RULE_SET_H_
@@ -25,21 +25,21 @@ enum class Found { kNothing, kMatch, kTimeout, kTrouble };
 
 struct ScanResult {
   Found found = Found::kNothing;
-  std::string rule;  // the first that matched
+  std::string rule;  // the first rule that matched
 };
 
 class RuleSet {
  public:
   // Every rule file of the folder. On failure *error names the file, and the line for sources.
   static std::unique_ptr<RuleSet> Load(const std::string& folder, std::string* error);
-  // Leaves off after `timeout`, give or take what libyara does between two looks at its clock.
+  // Stops after `timeout`, plus the time that libyara takes between two checks of its clock.
   ScanResult Scan(std::span<const std::byte> bytes, std::chrono::nanoseconds timeout) const;
-  // Writes what Load() compiled from sources, as a .yarc file.
+  // Writes the rules that Load() compiled from sources, as a .yarc file.
   bool Save(const std::string& path, std::string* error) const;
   size_t files() const { return files_; }
 
  private:
-  // Initialises libyara for as long as anybody needs it. It counts its users itself.
+  // Initialises libyara; libyara counts its users itself.
   struct Library {
     Library() : ready(yr_initialize() == ERROR_SUCCESS) {}
     ~Library() {

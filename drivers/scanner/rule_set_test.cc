@@ -66,7 +66,7 @@ TEST_F(RuleSetTest, FindsWhatARuleDescribes) {
   EXPECT_EQ(result.rule, "marker");
 }
 
-TEST_F(RuleSetTest, LeavesOffInTime) {
+TEST_F(RuleSetTest, StopsInTime) {
   Write("marker.yar", kMarkerRule);
   const auto set = RuleSet::Load(folder_, &error_);
   ASSERT_NE(set, nullptr) << error_;
@@ -88,7 +88,7 @@ TEST_F(RuleSetTest, DoesNotReadOutsideItsFolder) {
   EXPECT_THAT(error_, HasSubstr("include.yar:1: "));
 }
 
-TEST_F(RuleSetTest, SaysThatThereAreNone) {
+TEST_F(RuleSetTest, ReportsAFolderWithoutRules) {
   EXPECT_EQ(RuleSet::Load(folder_, &error_), nullptr);
   EXPECT_THAT(error_, HasSubstr("no rules here"));
   error_.clear();
@@ -104,17 +104,17 @@ TEST_F(RuleSetTest, LoadsWhatItSaved) {
   EXPECT_EQ(Scan(*set, "nothing").found, Found::kNothing);
 }
 
-TEST_F(RuleSetTest, RefusesACompiledFileThatIsNone) {
+TEST_F(RuleSetTest, RefusesAFileThatIsNotCompiledRules) {
   Write("compiled/rules.yarc", "these are no compiled rules");
   EXPECT_EQ(RuleSet::Load(Compiled(), &error_), nullptr);
   EXPECT_THAT(error_, HasSubstr("rules.yarc: not a compiled rule file"));
 }
 
-// libyara believes a compiled file. This one brings it down while it is loaded: the content that
-// the supervisor must survive by going back to the last good one.
+// libyara does not validate a compiled file. This file crashes it while it is loaded: the
+// supervisor must survive such content by returning to the last good one.
 TEST_F(RuleSetTest, ADamagedCompiledFileBringsTheProcessDown) {
   ASSERT_NO_FATAL_FAILURE(Save());
-  constexpr std::streamoff kDamagedOffset = 154;  // how many rules it says it has
+  constexpr std::streamoff kDamagedOffset = 154;  // the number of rules in its header
   {
     std::fstream file(Compiled() + "/rules.yarc", std::ios::in | std::ios::out | std::ios::binary);
     file.seekp(kDamagedOffset);

@@ -26,9 +26,9 @@ class Scanner : public bulkhead::Driver {
 
   bulkhead::Verdict scan(const bulkhead::FileEvent& file) const {
     const auto bytes = file.map();
-    if (!bytes) return bulkhead::decline();  // the operator says what happens to what can't be read
+    if (!bytes) return bulkhead::decline();  // the operator's policy decides about unreadable files
     if (bytes->empty()) return bulkhead::allow().cache();
-    // An answer that comes after the deadline is nobody's: leave off before.
+    // An answer after the deadline has no reader: stop before.
     const ScanResult result = rules_->Scan(*bytes, file.time_left() * 9 / 10);
     switch (result.found) {
       case Found::kMatch:

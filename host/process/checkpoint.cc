@@ -11,8 +11,8 @@ Checkpoint::Checkpoint(std::span<std::byte> memory) : memory_(memory) {
   if (half > sizeof(Header)) capacity_ = half - sizeof(Header);
 }
 
-// FNV-1a. It tells a torn record from a whole one; it is no defence against a driver that forges
-// its own.
+// FNV-1a. It distinguishes a torn record from a whole one; it does not protect against a driver
+// that forges its own record.
 uint64_t Checkpoint::Checksum(uint64_t sequence, std::span<const std::byte> bytes) {
   uint64_t sum = 0xcbf29ce484222325u;
   const auto add = [&sum](uint8_t byte) { sum = (sum ^ byte) * 0x100000001b3u; };
@@ -46,8 +46,8 @@ bool Checkpoint::Save(std::span<const std::byte> record) {
   }
   const Header header = {newest + 1, record.size(), Checksum(newest + 1, record)};
   if (!record.empty()) std::memcpy(copies[older].at + sizeof(Header), record.data(), record.size());
-  // A kill stops the process between two instructions, never in the order of memory: it is the
-  // compiler that must not move the header up. A header without its bytes fails its checksum
+  // A kill stops the process between two instructions, and stores of one thread stay in order for
+  // it: only the compiler could move the header up. A header without its bytes fails its checksum
   // anyway.
   std::atomic_signal_fence(std::memory_order_seq_cst);
   std::memcpy(copies[older].at, &header, sizeof(header));

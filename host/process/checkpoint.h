@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Checkpoint: one record that survives the death of its writer, whole or not at all. It lives in
-// memory that the supervisor keeps and hands to every generation.
+// Checkpoint: one record that survives the death of its writer, whole or not at all. It is in
+// memory that the supervisor keeps and passes to every generation.
 //
-//   two copies, each {sequence, length, checksum, bytes}; a save goes over the older one, bytes
+//   two copies, each {sequence, length, checksum, bytes}; a save overwrites the older one, bytes
 //   first, the header with its checksum last; a load takes the valid copy with the higher sequence.
 //
-// The memory is written by drivers, so its content is nobody's word but the driver's own: a load
-// checks lengths and checksum, and finds nothing in what fits neither.
+// Drivers write the memory, so only the driver itself may trust its content: a load checks lengths
+// and checksum, and reports no record when they do not match.
 //
 // Threads: Save and Load may be called from any thread; they exclude each other.
 #ifndef BULKHEAD_HOST_PROCESS_CHECKPOINT_H_
@@ -22,12 +22,12 @@ namespace bulkhead {
 
 class Checkpoint {
  public:
-  // `memory` outlives this. Too little memory for a header makes a checkpoint without capacity.
+  // `memory` must outlive this. Memory too small for a header gives a checkpoint without capacity.
   explicit Checkpoint(std::span<std::byte> memory);
 
   // Largest record, in bytes.
   size_t capacity() const { return capacity_; }
-  // False when it does not fit.
+  // False when the record does not fit.
   bool Save(std::span<const std::byte> record);
   // Bytes copied to `record`; 0 when there is none, -1 when `record` is too small.
   long Load(std::span<std::byte> record) const;

@@ -63,8 +63,8 @@ TEST_F(CheckpointTest, SmallMemoryHasNoCapacity) {
   EXPECT_FALSE(checkpoint.Save({}));
 }
 
-// Every state that a save can be interrupted in, whatever order its bytes reach the memory in: the
-// record before it is there until the new one is whole.
+// Every state in which a save can be interrupted, in any order in which its bytes reach the memory:
+// the previous record is found until the new one is whole.
 TEST_F(CheckpointTest, ATornSaveLeavesTheRecordBefore) {
   constexpr int kOrders = 20;
   std::mt19937_64 random(3);
@@ -94,8 +94,8 @@ TEST_F(CheckpointTest, ATornSaveLeavesTheRecordBefore) {
   }
 }
 
-// A writer is killed at a random moment, again and again: what is found is always one whole record,
-// and never an older one than was found before.
+// A writer is killed at a random moment, many times: a load always finds one whole record, and
+// never an older one than the load before.
 TEST_F(CheckpointTest, AKillLeavesAWholeRecord) {
   std::mt19937_64 random(11);
   std::vector<std::byte> found(kBytes);

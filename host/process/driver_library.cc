@@ -21,7 +21,8 @@ absl::Status Wrong(const Words&... words) {
   return absl::FailedPreconditionError(absl::StrCat(words...));
 }
 
-// dlopen() says of a text file that its header is invalid; this says what the file is not.
+// For a text file dlopen() reports an invalid header; this reports that the file is not a shared
+// object.
 absl::Status CheckElf(const std::string& path) {
   const UniqueFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!file.valid()) return Wrong(path, ": ", std::strerror(errno));
@@ -44,7 +45,7 @@ absl::StatusOr<DriverLibrary> DriverLibrary::Load(const std::string& path, const
                                                   uint64_t callbacks, uint64_t notifications) {
   if (absl::Status status = CheckElf(path); !status.ok()) return status;
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) return Wrong("can't load the driver: ", dlerror());
+  if (library == nullptr) return Wrong("cannot load the driver: ", dlerror());
   using Entry = const bulkhead_driver_description* (*)();
   const auto entry = reinterpret_cast<Entry>(dlsym(library, BULKHEAD_DRIVER_ENTRY));
   if (entry == nullptr) {
@@ -52,7 +53,9 @@ absl::StatusOr<DriverLibrary> DriverLibrary::Load(const std::string& path, const
                  "(); export it (BULKHEAD_DRIVER in driver.hpp does)");
   }
   const bulkhead_driver_description* given = entry();
-  if (given == nullptr) return Wrong(path, ": ", BULKHEAD_DRIVER_ENTRY, "() returned nothing");
+  if (given == nullptr)
+    return Wrong(path, ": ", BULKHEAD_DRIVER_ENTRY,
+                 "() returned nothing: return a description of the driver");
   if (given->abi != BULKHEAD_DRIVER_ABI) {
     return Wrong(path, " is built for driver ABI ", given->abi, ", this host has ABI ",
                  BULKHEAD_DRIVER_ABI, "; build it against this version's <bulkhead/driver.h>");
@@ -68,7 +71,7 @@ absl::StatusOr<DriverLibrary> DriverLibrary::Load(const std::string& path, const
               std::min<size_t>(given->size, sizeof(loaded.description_)));
   const bulkhead_driver_description& driver = loaded.description_;
   if (driver.name == nullptr || driver.version == nullptr || driver.start == nullptr) {
-    return Wrong(path, " has no name, no version or no start()");
+    return Wrong(path, " has no name, no version or no start(): give all three");
   }
   if (driver.name != name) {
     return Wrong(path, " calls itself '", driver.name, "', its manifest '", name, "'");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // DriverLibrary: a driver's shared object, loaded and checked. Each way in which it can be wrong
-// has a sentence of its own, for the operator.
+// has an error text of its own, for the operator.
 #ifndef BULKHEAD_HOST_PROCESS_DRIVER_LIBRARY_H_
 #define BULKHEAD_HOST_PROCESS_DRIVER_LIBRARY_H_
 
@@ -16,13 +16,13 @@ namespace bulkhead {
 class DriverLibrary {
  public:
   // Runs the library's constructors, and bulkhead_driver(). FailedPrecondition says what is wrong.
-  // `name`, `callbacks` and `notifications` are the manifest's: the driver must have that name, and
-  // register for nothing else.
+  // `name`, `callbacks` and `notifications` come from the manifest: the driver must have that name,
+  // and must not register for anything else.
   static absl::StatusOr<DriverLibrary> Load(const std::string& path, const std::string& name,
                                             uint64_t callbacks, uint64_t notifications = 0);
 
   // A private copy; fields that the driver's version does not have are zero. Stays loaded until the
-  // process ends: a driver's threads may outlive anything that we know of.
+  // process ends: a driver's threads may run until then.
   const bulkhead_driver_description& description() const { return description_; }
 
  private:

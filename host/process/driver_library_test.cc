@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What can be wrong with a driver's library, and the sentence that an operator gets for it.
+// The errors of a driver's library, and the text that an operator gets for each.
 #include "host/process/driver_library.h"
 
 #include <gmock/gmock.h>
@@ -42,7 +42,7 @@ TEST(DriverLibrary, TakesOneWithFieldsThatItDoesNotKnow) {
   EXPECT_NE(library->description().start, nullptr);
 }
 
-TEST(DriverLibrary, TellsAnOlderOneNothing) {
+TEST(DriverLibrary, TakesAnOlderOneWithNewerFieldsZero) {
   const auto library = DriverLibrary::Load(Module("older"), "module", BULKHEAD_ON_FILE_OPEN);
   ASSERT_TRUE(library.ok()) << library.status();
   EXPECT_EQ(library->description().notifications, 0u);

@@ -11,7 +11,7 @@
 
 namespace bulkhead {
 
-// Not zeroed: the pages of lines that were never posted are never touched.
+// Not zeroed: the pages of lines that were never posted stay untouched.
 LogQueue::LogQueue()
     : slots_(std::make_unique_for_overwrite<Slot[]>(kLinesMax)),
       event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// LogQueue: lines that a driver's threads log, until the control loop sends them. It never makes a
-// driver wait for the supervisor: when it is full, lines are dropped and counted. Post() allocates
-// nothing, so that a verdict may be on its path and the lack of memory its subject.
+// LogQueue: lines that a driver's threads log, until the control loop sends them. A driver never
+// waits for the supervisor: when the queue is full, lines are dropped and counted. Post() does not
+// allocate, so it can be used on the path of a verdict and to report a lack of memory.
 //
 // Threads: Post() from any; Take() and fd() for one reader.
 #ifndef BULKHEAD_HOST_PROCESS_LOG_QUEUE_H_
@@ -32,9 +32,9 @@ class LogQueue {
   void Post(uint32_t level, std::string_view text) noexcept;
   // The oldest line. False: there is none, and fd() is no longer readable.
   bool Take(Line* line);
-  // A line that was taken reached nobody.
+  // A line that was taken could not be sent.
   void CountDropped();
-  uint64_t dropped() const;                // lines that found the queue full, or reached nobody
+  uint64_t dropped() const;                // lines that found the queue full, or could not be sent
   int fd() const { return event_.get(); }  // readable while there are lines
 
  private:

@@ -73,13 +73,13 @@ TEST(LogQueue, PostsWithoutAllocating) {
   EXPECT_EQ(allocated(), before);
 }
 
-TEST(LogQueue, CountsWhatReachedNobody) {
+TEST(LogQueue, CountsLinesThatCouldNotBeSent) {
   LogQueue queue;
   queue.CountDropped();
   EXPECT_EQ(queue.dropped(), 1u);
 }
 
-// Each line is taken or counted as dropped, whoever posts meanwhile.
+// Each line is taken or counted as dropped, while other threads post.
 TEST(LogQueue, LosesNoLineBetweenThreads) {
   constexpr uint64_t kThreads = 3, kLines = 20'000;
   LogQueue queue;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// bulkhead-host: one life of one driver. Its supervisor starts it with a control socket, hands it a
-// channel and the name of a driver, and watches it. It ends when it is told to, when its supervisor
-// is gone, or when the driver brings it down; the supervisor then starts the next.
+// bulkhead-host: one life of one driver. Its supervisor starts it with a control socket, gives it a
+// channel and the name of a driver, and watches it. It ends on the supervisor's order, when its
+// supervisor has died, or when the driver crashes it; the supervisor then starts the next.
 //
-// Exit codes: 0 drained as asked; 1 the driver did not start (StartFailed said why); 2 used
-// wrongly; 3 the supervisor is gone, or talks nonsense.
+// Exit codes: 0 drained as ordered; 1 the driver did not start (StartFailed has the cause); 2 wrong
+// usage; 3 the supervisor has died, or sent a malformed message.
 #include <bulkhead/driver.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -61,8 +61,7 @@ int Alone(const absl::Status& status) {
   return kExitAlone;
 }
 
-// What is ours by now is small and open on purpose; anything else was left open by whoever started
-// us.
+// The descriptors in use by now are few and known; any other was inherited by mistake.
 void CloseOthers(int control) {
   close_range(static_cast<unsigned>(control) + 1, ~0u, 0);
   if (control > STDERR_FILENO + 1) {
@@ -81,7 +80,7 @@ absl::StatusOr<ControlMessage> ReceiveAttach(ControlSocket& control) {
   return message;
 }
 
-// Everything between Attach and the first call.
+// All steps from Attach to the first call.
 class Life {
  public:
   explicit Life(ControlSocket control) : control_(std::move(control)) {}
@@ -107,7 +106,7 @@ class Life {
     if (!library.ok()) return library.status();
     library_.emplace(*library);
     if (attach.checkpoint_bytes != 0) {
-      // For good: one generation's F_SEAL_WRITE would deny the next its checkpoint.
+      // Sealed for good: F_SEAL_WRITE, added by one generation, would deny the next its checkpoint.
       absl::StatusOr<SharedMemory> memory =
           SharedMemory::MapChecked(message.TakeDescriptor(kCheckpoint), attach.checkpoint_bytes,
                                    SharedMemory::Access::kReadWrite, F_SEAL_SEAL);
@@ -175,7 +174,7 @@ class Life {
         return EXIT_SUCCESS;
       } else {
         log_.Post(BULKHEAD_LOG_WARNING,
-                  absl::StrCat("the host has no use for the message ", message->name()));
+                  absl::StrCat("the host ignores the message ", message->name()));
       }
     }
   }
@@ -206,7 +205,8 @@ int Main(int argc, char** argv) {
     if (word != "--control-fd" || i + 1 == argc ||
         (control = static_cast<int>(std::strtol(argv[++i], &end, 10)),
          *end != '\0' || control < 3)) {
-      std::fprintf(stderr, "bulkhead-host: can't use '%s'\n%s", argv[std::min(i, argc - 1)], kHelp);
+      std::fprintf(stderr, "bulkhead-host: cannot use argument '%s'\n%s", argv[std::min(i, argc - 1)],
+                   kHelp);
       return kExitUsage;
     }
   }
@@ -226,8 +226,8 @@ int Main(int argc, char** argv) {
   }
   Life life(std::move(socket));
   const int code = life.Run();
-  // A worker may still be in its driver when the supervisor has gone: nothing is to be torn down
-  // under it.
+  // A worker may still be in its driver when the supervisor has died: nothing that it uses may be
+  // destroyed.
   std::fflush(nullptr);
   _exit(code);
 }

@@ -33,7 +33,7 @@ absl::Status DropPrivileges() {
   if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return Failed("not dumpable");
   const rlimit none = {0, 0};
   if (setrlimit(RLIMIT_CORE, &none) != 0) return Failed("no core dumps");
-  // Who has no capabilities may not be allowed to drop the bounding set either, and need not.
+  // A process without capabilities may not be permitted to drop the bounding set, and need not.
   capng_clear(CAPNG_SELECT_BOTH);
   const bool privileged = geteuid() == 0;
   if (capng_apply(privileged ? CAPNG_SELECT_BOTH : CAPNG_SELECT_CAPS) != 0) {
@@ -51,8 +51,8 @@ absl::Status LimitResources() {
   return absl::OkStatus();
 }
 
-// What a driver that computes, reads files that it was given and waits needs, and the C and C++
-// runtimes below it.
+// The needs of a driver that computes, reads files that it was given and waits, and of the C and
+// C++ runtimes below it.
 constexpr int kAllowed[] = {
     SCMP_SYS(brk),
     SCMP_SYS(mmap),
@@ -148,35 +148,35 @@ constexpr int kAllowed[] = {
     SCMP_SYS(exit_group),
 };
 
-// Not F_SETOWN and F_SETSIG, which make the kernel send any signal to any process of this user; not
-// F_ADD_SEALS, which would keep the next generation from mapping what it must write.
+// Without F_SETOWN and F_SETSIG, which make the kernel send any signal to any process of this user;
+// without F_ADD_SEALS, which would keep the next generation from mapping memory that it must write.
 constexpr int kAllowedFcntl[] = {F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD,    F_SETFD,
                                  F_GETFL, F_SETFL,         F_GET_SEALS};
 
-// Not the requeues: they move whoever sleeps on a shared word, our callers and our supervisor, to
-// where no wake-up of ours finds them. Nothing here needs them, nor FUTEX_WAKE_OP.
+// Without the requeues: they move threads that sleep on a shared word (callers, the supervisor) to
+// a word where their wake-ups do not reach them. The host does not need them, nor FUTEX_WAKE_OP.
 constexpr int kAllowedFutex[] = {FUTEX_WAIT,        FUTEX_WAKE,     FUTEX_WAIT_BITSET,
                                  FUTEX_WAKE_BITSET, FUTEX_LOCK_PI,  FUTEX_LOCK_PI2,
                                  FUTEX_TRYLOCK_PI,  FUTEX_UNLOCK_PI};
 
-// What allocators ask for. Not MADV_REMOVE: holes in memory that the shim must be able to write
-// without waiting; not MADV_PAGEOUT and the like, for the same reason.
+// The advice that allocators use. Without MADV_REMOVE, which makes holes in memory that the shim
+// must be able to write without waiting; without MADV_PAGEOUT and the like, for the same reason.
 constexpr int kAllowedMadvise[] = {MADV_NORMAL,   MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED,
                                    MADV_DONTNEED, MADV_FREE,   MADV_HUGEPAGE,   MADV_NOHUGEPAGE,
                                    MADV_DONTDUMP, MADV_DODUMP, MADV_DONTFORK};
 
-// The kernel takes these arguments as int, whatever stands above.
+// The kernel takes these arguments as int and ignores the upper half.
 constexpr scmp_datum_t kInt = 0xffffffff;
 
-// Names of threads and mappings. Not what would make the process traceable again, or let it outlive
-// its supervisor.
+// Names of threads and mappings. Without the options that make the process traceable again, or let
+// it outlive its supervisor.
 constexpr int kAllowedPrctl[] = {PR_SET_NAME, PR_GET_NAME, PR_GET_DUMPABLE, PR_SET_VMA};
 
-// What a host may ask of the kernel module, through the descriptor that it was given.
+// The requests to the kernel module that a host may make, through the descriptor that it was given.
 constexpr unsigned long kAllowedIoctl[] = {BH_HOST_INFO, BH_HOST_WAIT,  BH_HOST_WAKE,
                                            BH_HOST_RING, BH_HOST_FETCH, BH_HOST_RING_INFO};
 
-// Nothing that a driver does by mistake: whoever tries these is trying something.
+// Calls that no driver makes by mistake: a process that makes one is treated as hostile.
 constexpr int kFatal[] = {
     SCMP_SYS(ptrace),
     SCMP_SYS(process_vm_readv),
@@ -204,7 +204,7 @@ constexpr int kFatal[] = {
     SCMP_SYS(io_uring_setup),
 };
 
-// Their runtimes look at their own maps, switch off address randomisation, and watch for leaks.
+// Sanitizer runtimes read their own maps, switch off address randomisation, and check for leaks.
 constexpr int kSanitizersNeed[] = {
     SCMP_SYS(personality),
     SCMP_SYS(execve),
@@ -231,7 +231,7 @@ class Filter {
   template <typename... Conditions>
   void Add(uint32_t action, int system_call, Conditions... conditions) {
     if (error_ != 0) return;
-    // A call that this architecture does not have needs no rule.
+    // A call that this architecture lacks needs no rule.
     const int code =
         seccomp_rule_add(context_, action, system_call, sizeof...(conditions), conditions...);
     if (code != 0 && code != -EDOM) error_ = -code;
@@ -253,7 +253,7 @@ absl::Status FilterSystemCalls() {
   Filter filter;
   for (const int call : kAllowed) filter.Add(SCMP_ACT_ALLOW, call);
   for (const int call : kFatal) filter.Add(SCMP_ACT_KILL_PROCESS, call);
-  // A thread's own priority, which without privileges only goes down.
+  // A thread's own priority, which can only be lowered without privileges.
   filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(setpriority), SCMP_A0(SCMP_CMP_EQ, PRIO_PROCESS),
              SCMP_A1(SCMP_CMP_EQ, 0));
   const auto self = static_cast<scmp_datum_t>(getpid());
@@ -274,7 +274,8 @@ absl::Status FilterSystemCalls() {
     filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(fcntl),
                SCMP_A1(SCMP_CMP_EQ, static_cast<scmp_datum_t>(command)));
   }
-  // Its own limits and no other's: those of its supervisor need no capability, only the same user.
+  // Its own limits only: to change those of its supervisor a process needs no capability, only the
+  // same user.
   for (const scmp_datum_t pid : {scmp_datum_t{0}, self}) {
     filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), SCMP_A0(SCMP_CMP_EQ, pid));
   }
@@ -286,7 +287,7 @@ absl::Status FilterSystemCalls() {
     filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(openat), SCMP_A2(SCMP_CMP_MASKED_EQ, kWrites, O_RDONLY));
     // abort() signals its own thread.
     filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(tgkill), SCMP_A0(SCMP_CMP_EQ, self));
-    // The calling thread only: another's id may be another process's.
+    // The calling thread only: another thread id may belong to another process.
     filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(sched_setaffinity), SCMP_A0(SCMP_CMP_EQ, 0));
     for (const int option : kAllowedPrctl) {
       filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(prctl),
@@ -295,7 +296,7 @@ absl::Status FilterSystemCalls() {
   }
   filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(kill), SCMP_A0(SCMP_CMP_EQ, self));
   // Threads, but no processes. clone3's flags are behind a pointer that a filter can't follow, so
-  // it does not exist here, and libc falls back to clone.
+  // clone3 fails with ENOSYS, and libc falls back to clone.
   filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(clone),
              SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
   filter.Add(SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3));

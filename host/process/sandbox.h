@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The first layer of a host's sandbox, put on before a byte of the driver runs: a driver answers
-// calls and reads what it is given; it starts no programs, opens no sockets, writes no files and
-// looks into no other process.
+// The first layer of a host's sandbox, entered before a byte of the driver runs: a driver answers
+// calls and reads the files that it is given. It starts no programs, opens no sockets, writes no
+// files and reads no other process.
 //
-// Layers are bits, so that a later, tighter layer can be asked for without changing what asks.
+// Layers are bits, so that a later, stricter layer can be requested without changing the interface.
 #ifndef BULKHEAD_HOST_PROCESS_SANDBOX_H_
 #define BULKHEAD_HOST_PROCESS_SANDBOX_H_
 
@@ -21,7 +21,7 @@ enum SandboxLayer : uint32_t {
   kSandboxAll = kSandboxPrivileges | kSandboxLimits | kSandboxSystemCalls,
 };
 
-// Puts the layers on the calling process, for good. Call before it has other threads.
+// Applies the layers to the calling process, permanently. Call before it has other threads.
 absl::Status EnterSandbox(uint32_t layers);
 
 }  // namespace bulkhead

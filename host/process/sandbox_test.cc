@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Each thing that a driver must not do, tried from inside the sandbox, in a process of its own; and
-// what it must be able to do.
+// Each action that is forbidden to a driver, tried from inside the sandbox in a process of its own;
+// and the actions that a driver needs.
 #include "host/process/sandbox.h"
 
 #include <fcntl.h>
@@ -32,8 +32,7 @@ namespace {
 
 constexpr int kSandboxFailed = 100;
 
-// What became of a process that enters the sandbox and does this: its exit status as waitpid has
-// it.
+// The exit status, as waitpid returns it, of a process that enters the sandbox and calls `act`.
 int Inside(const std::function<int()>& act) {
   const pid_t child = fork();
   if (child == 0) {
@@ -45,7 +44,7 @@ int Inside(const std::function<int()>& act) {
   return status;
 }
 
-// 0: refused with EPERM or EACCES; 1: it went through; 2: another error.
+// 0: refused with EPERM or EACCES; 1: it succeeded; 2: another error.
 int Refused(long result) {
   if (result >= 0) return 1;
   return errno == EPERM || errno == EACCES ? 0 : 2;
@@ -58,7 +57,7 @@ class SandboxTest : public ::testing::Test {
   }
 };
 
-TEST_F(SandboxTest, RefusesWhatADriverHasNoUseFor) {
+TEST_F(SandboxTest, RefusesWhatADriverDoesNotNeed) {
   const struct {
     const char* what;
     std::function<int()> act;
@@ -100,12 +99,12 @@ TEST_F(SandboxTest, RefusesWhatADriverHasNoUseFor) {
          void* memory =
              mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
          if (memory == MAP_FAILED || madvise(memory, 4096, MADV_DONTNEED) != 0) return 3;
-         // The kernel looks at the lower half of the word only, and so must who refuses.
+         // The kernel uses the lower half of the word only, and so must the filter.
          const long above = MADV_REMOVE | (1L << 32);
          return Refused(madvise(memory, 4096, MADV_REMOVE)) |
                 Refused(syscall(SYS_madvise, memory, 4096, above));
        }},
-      {"moving who sleeps on a word to another",
+      {"moving a futex's sleepers to another word",
        [] {
          static uint32_t from, to;
          const long above = FUTEX_CMP_REQUEUE | (1L << 32);
@@ -137,7 +136,7 @@ TEST_F(SandboxTest, RefusesWhatADriverHasNoUseFor) {
   }
 }
 
-TEST_F(SandboxTest, EndsWhoTriesToLookIntoOthers) {
+TEST_F(SandboxTest, KillsAProcessThatTriesToReadOthers) {
   const struct {
     const char* what;
     std::function<int()> act;

@@ -36,8 +36,9 @@ absl::Status WriteAll(int fd, std::string_view bytes, const std::string& path) {
   return absl::OkStatus();
 }
 
-// The descriptor of ours that this file is open as; -1: none. /dev/stdout may be a regular file,
-// and what is printed goes there before and after: neither replaced nor written from its beginning.
+// The standard descriptor of this process that is open on this file; -1: none. /dev/stdout may be a
+// regular file, to which this process prints before and after: it is neither replaced nor
+// overwritten from its beginning.
 int StandardDescriptor(const struct stat& file) {
   for (const int fd : {STDOUT_FILENO, STDERR_FILENO}) {
     struct stat open_file {};
@@ -65,7 +66,7 @@ absl::Status WriteInPlace(const std::string& path, const struct stat& file,
 absl::Status FlushAndClose(int fd, mode_t mode, const std::string& path) {
   absl::Status status;
   if (fchmod(fd, mode) != 0) status = Failure(errno, "set the mode of", path);
-  // A full disk may show only here: delayed allocation, network file systems.
+  // A full disk may be reported only here: delayed allocation, network file systems.
   if (status.ok() && fsync(fd) != 0) status = Failure(errno, "write", path);
   if (close(fd) != 0 && status.ok()) status = Failure(errno, "write", path);
   return status;

@@ -10,13 +10,13 @@
 namespace bulkhead {
 
 // Gives the file at `path` the content `bytes`, all of it or none: readers see the old file or the
-// new one. It is written under a name of its own in the same folder, flushed to the disk, then
-// renamed. On an error nothing of it is left. A symbolic link stays one: what it leads to is
-// written.
+// new one. It is written under a temporary name in the same folder, flushed to the disk, then
+// renamed. On an error the temporary file is removed. A symbolic link stays: its target is
+// replaced.
 absl::Status WriteFileAtomically(const std::string& path, std::string_view bytes);
 
-// Not so what is no regular file (a pipe, a terminal) and what this process prints to: there the
-// bytes follow what was written before.
+// True for a path that is not a regular file (a pipe, a terminal) or to which this process prints:
+// it is not replaced; the bytes follow those already written.
 bool IsWrittenInPlace(const std::string& path);
 
 }  // namespace bulkhead

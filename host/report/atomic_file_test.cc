@@ -115,8 +115,8 @@ TEST_F(AtomicFileTest, AFullDeviceIsAnErrorAndStays) {
   EXPECT_TRUE(std::filesystem::is_character_file("/dev/full"));
 }
 
-// As root /dev/stdout was replaced by a file, for everybody on the machine. Here through a link of
-// our own, which would be the one that is replaced.
+// A run as root once replaced /dev/stdout by a file, for the whole machine. The test uses a link of
+// its own, which would be replaced instead.
 TEST_F(AtomicFileTest, StandardOutputIsWrittenAfterWhatWasPrinted) {
   const std::filesystem::path file = folder_ / "printed";
   const std::filesystem::path link = folder_ / "stdout";

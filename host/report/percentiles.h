@@ -7,8 +7,8 @@
 
 namespace bulkhead {
 
-// Nearest-rank percentiles: each is a sample that was really measured, never an interpolation.
-// All zero when there are no samples; `count` tells the two apart.
+// Nearest-rank percentiles: each is a measured sample, never an interpolation. All zero when there
+// are no samples; `count` shows which case it is.
 struct Percentiles {
   size_t count = 0;
   double p50 = 0;

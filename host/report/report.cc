@@ -17,7 +17,7 @@ namespace {
 
 constexpr std::array<std::string_view, 3> kReservedKeys = {"schema", "command", "figures"};
 
-// A caller's mistake, so our own bug.
+// For mistakes of the caller, which are bugs in our code.
 void Require(bool condition, const char* what) {
   if (condition) return;
   std::cerr << "Report: " << what << std::endl;
@@ -28,7 +28,7 @@ const char* Symbol(Report::Relation relation) {
   return relation == Report::Relation::kAtMost ? "<=" : ">=";
 }
 
-// Whole numbers as they are, others with as many digits as a reader can use.
+// Whole numbers without decimals, others with the digits that are significant for a reader.
 std::string FormatNumber(double value) {
   if (!std::isfinite(value)) return "not measured";
   if (value == std::floor(value) && std::fabs(value) < 1e15) return absl::StrFormat("%.0f", value);
@@ -130,7 +130,7 @@ void Report::PrintTable(std::ostream& out) const {
 }
 
 absl::Status Report::WriteJson(const std::string& path) const {
-  // Names of files need not be UTF-8, and a report must not fail (nor throw) over one.
+  // Names of files need not be UTF-8; a report must neither fail nor throw because of one.
   using nlohmann::ordered_json;
   return WriteFileAtomically(
       path, ToJson().dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n");

@@ -13,8 +13,8 @@
 
 namespace bulkhead {
 
-// The one report format. Every command that shows a figure builds a Report, prints it as a table,
-// writes it where --json says, and exits with its ExitCode():
+// The only report format. Every command that shows a figure builds a Report, prints it as a table,
+// writes it to the file of --json, and exits with its ExitCode():
 //
 //   {"schema": 1,
 //    "command": "bench ipc",
@@ -22,8 +22,8 @@ namespace bulkhead {
 //                 "limit": 150.0, "relation": "<=", "pass": true}, ...],
 //    ...details}
 //
-// A figure without a limit is for information: its limit and relation are null, and it passes.
-// A value that is not a finite number was not measured: it is written as null, and never passes.
+// A figure without a limit is for information: its limit and relation are null, and it passes. A
+// value that is not a finite number was not measured: it is written as null, and never passes.
 //
 // Not thread-safe: one thread builds and writes a report.
 class Report {
@@ -47,22 +47,22 @@ class Report {
                  Relation relation);
   void AddInfo(std::string_view name, double value, std::string_view unit);
 
-  // Puts `value` beside the figures under `key`; a later value replaces an earlier one.
+  // Adds `value` beside the figures under `key`; a later value replaces an earlier one.
   // REQUIRES: `key` is not "schema", "command" or "figures".
   void SetDetail(std::string_view key, nlohmann::ordered_json value);
 
   const std::vector<Figure>& figures() const { return figures_; }
 
-  // Every figure passed. A report without figures has shown nothing, and is not ok.
+  // Every figure passed. A report without figures is not ok.
   bool ok() const;
   int ExitCode() const { return ok() ? 0 : 1; }
 
   nlohmann::ordered_json ToJson() const;
   void PrintTable(std::ostream& out) const;
 
-  // Replaces the file at `path` as a whole: on an error, what stood there before still does, and
-  // nothing else is left behind. A path to something that is no regular file (/dev/stdout, a pipe)
-  // is written in place.
+  // Replaces the file at `path` as a whole: on an error the old file stays, and no temporary file
+  // is left. A path to something other than a regular file (/dev/stdout, a pipe) is written in
+  // place.
   absl::Status WriteJson(const std::string& path) const;
 
  private:

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a host writes is read once. The caller is run an instruction at a time, and between two of
-// them the reply in front of it is changed, from one that may be believed to one that may not or
-// back: whatever it was at whichever instruction, the call ends with a verdict that there is, or
-// the host has broken the protocol. A reader that looks twice is planted, and has to be caught.
+// Each word that a host writes is read once. The caller runs one instruction at a time, and between
+// two instructions its reply is changed, from a valid to an invalid one or back: at whichever
+// instruction the change happens, the call ends with a valid verdict, or the host is convicted of a
+// violation. A planted reader that reads twice must be caught.
 //
 // The suite makes each change at 60 or more places, evenly spread over the instructions. Between
 // any two of them: BULKHEAD_EVERY_INSTRUCTION=1 bin/tests/double_fetch_test
@@ -28,7 +28,7 @@
 namespace bulkhead {
 namespace {
 
-constexpr long kPlaces = 60;  // of the path, where the suite changes each field
+constexpr long kPlaces = 60;  // of the path, at which the suite changes each field
 
 // One word of a reply: the good one that the host wrote, and a bad one.
 struct Change {
@@ -51,7 +51,7 @@ const std::array<Change, 4> kChanges = {{
      Word(BH_VERDICT_ALLOW, 0x66666666)},
 }};
 
-// What the stepped process says of each round.
+// The results that the stepped process reports of each round.
 struct Findings {
   bh_reply_slot* slot;  // in its memory
   bool ended;           // else the channel was detached, and the call waits for the next host
@@ -71,7 +71,7 @@ class Caller {
     channel_ = *shim_->AddChannel(spec);
   }
 
-  // Up to where the answer lies in its slot.
+  // Up to the point at which the answer is in its slot.
   void GetAnswered(Findings* findings) {
     ++generation_;
     auto regions = *shim_->Descriptors(channel_);
@@ -117,7 +117,7 @@ class Caller {
   std::unique_ptr<EmbeddedShim::PendingCall> call_;
 };
 
-// The planted defect: judges one copy and believes the next.
+// The planted defect: validates one copy and uses the next.
 void TakeTwice(Findings* findings) {
   const bh_reply_facts facts = {.callback = BH_CALLBACK_FILE_OPEN, .reply_capacity = 0};
   bh_reply_copy copy;
@@ -136,10 +136,10 @@ class DoubleFetch : public ::testing::Test {
   ~DoubleFetch() override { munmap(findings_, sizeof(Findings)); }
 
   void SetUp() override {
-    if (!SteppedProcess::Allowed()) GTEST_SKIP() << "this machine does not let us trace a child";
+    if (!SteppedProcess::Allowed()) GTEST_SKIP() << "this machine does not permit tracing a child";
   }
 
-  // Rounds without an end, with a stop before and behind what is stepped.
+  // Rounds without end, with a stop before and after the part that is stepped.
   [[noreturn]] void LiveAsCaller(bool planted) {
     Caller caller;
     for (;;) {
@@ -153,11 +153,11 @@ class DoubleFetch : public ::testing::Test {
     }
   }
 
-  // Changes the word behind `steps` instructions; the word was bad until then if `from_bad`.
+  // Changes the word after `steps` instructions; the word was invalid until then if `from_bad`.
   void Round(SteppedProcess& caller, const Change& change, bool from_bad, long steps) {
     void* word = reinterpret_cast<uint8_t*>(findings_->slot) + change.offset;
     if (from_bad) caller.Poke(word, change.bad);
-    const bool inside = caller.Step(steps) == steps;  // a refusal may be shorter
+    const bool inside = caller.Step(steps) == steps;  // a refusal may take fewer instructions
     caller.Poke(word, from_bad ? change.good : change.bad);
     if (inside) caller.Continue();
     ASSERT_TRUE(caller.alive());
@@ -168,7 +168,7 @@ class DoubleFetch : public ::testing::Test {
     } else {
       ++refused_;
     }
-    caller.Continue();  // behind the next answer
+    caller.Continue();  // after the next answer
     ASSERT_TRUE(caller.alive());
   }
 
@@ -188,8 +188,8 @@ class DoubleFetch : public ::testing::Test {
         }
       }
     }
-    std::printf("%ld instructions: %d answers, %d refused, %d that there can't be\n", length,
-                answered_, refused_, believed_);
+    std::printf("%ld instructions: %d answers, %d refused, %d impossible\n", length, answered_,
+                refused_, believed_);
   }
 
   Findings* const findings_;
@@ -197,14 +197,14 @@ class DoubleFetch : public ::testing::Test {
   int answered_ = 0, refused_ = 0, believed_ = 0;
 };
 
-TEST_F(DoubleFetch, NothingIsBelievedThatWasNotJudged) {
+TEST_F(DoubleFetch, NoWordIsUsedThatWasNotValidated) {
   Run(/*planted=*/false);
   EXPECT_EQ(believed_, 0);
   EXPECT_GT(answered_, 0);
-  EXPECT_GT(refused_, 0) << "no change came in time to be seen";
+  EXPECT_GT(refused_, 0) << "no change came before its word was read";
 }
 
-TEST_F(DoubleFetch, AReaderThatLooksTwiceIsCaught) {
+TEST_F(DoubleFetch, AReaderThatReadsTwiceIsCaught) {
   Run(/*planted=*/true);
   EXPECT_GT(believed_, 0);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Callers against hosts that lie. Whatever a host writes where it may write: each call ends once,
-// by its deadline, with an outcome that there is, and the next honest host serves again.
+// Callers with hostile hosts. Whatever a host writes to the memory that it may write: each call
+// ends once, by its deadline, with a valid outcome, and the next honest host serves again.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -33,9 +33,9 @@ namespace {
 constexpr uint64_t kMs = kNanosecondsPerMillisecond;
 constexpr uint64_t kCallbacks = 7;
 constexpr int kCallers = 4;
-// What the scheduler of a busy machine may add to a deadline.
+// The delay that the scheduler of a busy machine may add to a deadline.
 constexpr uint64_t kSlackNs = (kSanitized ? 1000 : 100) * kMs;
-// How long a peer may go on when nobody notices it.
+// How long a peer may run when it is not detected.
 constexpr std::chrono::milliseconds kRound(100);
 constexpr std::chrono::milliseconds kLongRound(1000);
 
@@ -45,7 +45,7 @@ uint64_t SecondsToRun() {
   return static_cast<uint64_t>(seconds > 0 ? seconds : 5);
 }
 
-// What a supervisor would act upon.
+// The events on which a supervisor acts.
 class Alarm final : public ShimLink::Observer {
  public:
   void OnOverdue(ChannelId, uint32_t generation, uint64_t) override {
@@ -59,7 +59,8 @@ class Alarm final : public ShimLink::Observer {
   void OnTakeover(uint32_t, uint32_t) override {}
   void OnShimLost() override {}
 
-  // How this generation is to be ended: for what was told of it until then, or as if from outside.
+  // The cause with which to end this generation: the violation reported until then, or as if killed
+  // from outside.
   EndCause WaitFor(uint32_t generation, std::chrono::milliseconds limit) {
     std::unique_lock<std::mutex> lock(mutex_);
     const auto raised = [&] { return generation_ == generation; };
@@ -83,8 +84,8 @@ class Alarm final : public ShimLink::Observer {
   std::atomic<uint64_t> violations_{0};
 };
 
-// Time in which this whole process did not run, which nobody in it can be blamed for: a thread that
-// does nothing but look at the clock did not get to do so. Stopped processes and busy machines.
+// Time during which this whole process did not run (stopped process, busy machine), for which
+// neither host nor shim is at fault: measured by a thread that only reads the clock.
 class StolenTime {
  public:
   StolenTime()
@@ -103,7 +104,7 @@ class StolenTime {
     thread_.join();
   }
   uint64_t SumNs() const { return sum_ns_.load(); }
-  // All that was stolen until now, which one more tick tells.
+  // All stolen time until now, complete after one more tick.
   uint64_t WholeSumNs() const {
     for (const uint64_t before = ticks_.load(); ticks_.load() < before + 2;) {
       std::this_thread::sleep_for(kTick);
@@ -118,7 +119,7 @@ class StolenTime {
   std::thread thread_;
 };
 
-// What callers saw.
+// The results at the callers.
 struct Tally {
   std::atomic<uint64_t> calls{0}, answered{0}, by_policy{0}, illegal{0}, late{0};
   std::atomic<uint64_t> worst_ns{0};  // past a deadline
@@ -197,8 +198,8 @@ class HostileHost : public ::testing::Test {
     callers_.clear();
   }
 
-  // One hostile generation, and its end as a supervisor would have it.
-  void Suffer(Hostility hostility, uint64_t seed, std::chrono::milliseconds round) {
+  // One hostile generation, and its end by the rules of a supervisor.
+  void RunHostile(Hostility hostility, uint64_t seed, std::chrono::milliseconds round) {
     const uint32_t generation = ++generation_;
     auto regions = shim_->Descriptors(channel_);
     ASSERT_TRUE(regions.ok()) << regions.status();
@@ -215,8 +216,8 @@ class HostileHost : public ::testing::Test {
     EXPECT_TRUE(ended.ok() || absl::IsNotFound(ended)) << ended;
   }
 
-  // That nothing is lost, and nothing is left for an honest host to stumble over.
-  void ExpectAllWell(uint64_t generations);
+  // Checks that no call is lost, and that an honest host finds everything in order.
+  void ExpectNothingLost(uint64_t generations);
 
   const bh_geometry geometry_ = {
       .lanes = 2, .slots_per_lane = 4, .call_chunks = 16, .reply_chunks = 4};
@@ -231,10 +232,10 @@ class HostileHost : public ::testing::Test {
   Tally tally_;
 };
 
-void HostileHost::ExpectAllWell(uint64_t generations) {
+void HostileHost::ExpectNothingLost(uint64_t generations) {
   EXPECT_EQ(tally_.illegal.load(), 0u);
   EXPECT_EQ(tally_.late.load(), 0u) << "worst: " << tally_.worst_ns.load() / 1000 << " us";
-  EXPECT_GT(tally_.answered.load(), 0u) << "the peers that answer have to be believed to be hosts";
+  EXPECT_GT(tally_.answered.load(), 0u) << "the peers that answer must be accepted as hosts";
   EXPECT_GT(alarm_.violations(), 0u);
 
   const auto statistics = shim_->Statistics(channel_);
@@ -242,7 +243,7 @@ void HostileHost::ExpectAllWell(uint64_t generations) {
   EXPECT_EQ(statistics->calls, tally_.calls.load());
   EXPECT_EQ(statistics->answered, tally_.answered.load());
   EXPECT_EQ(statistics->in_flight, 0u);
-  // Whatever they said about their reading: each is told, unread or lost.
+  // For any read positions that the hosts wrote: each notification is delivered, unread or lost.
   EXPECT_EQ(statistics->notified, tally_.calls.load());
   EXPECT_LE(statistics->unread, uint64_t{BH_NOTIFICATION_ENTRIES_MIN});
   uint64_t by_policy = 0;
@@ -262,7 +263,7 @@ void HostileHost::ExpectAllWell(uint64_t generations) {
       static_cast<unsigned long long>(statistics->violations),
       static_cast<unsigned long long>(tally_.worst_ns.load() / 1000));
 
-  // All slots and all payload room are there again for an honest one.
+  // All slots and all payload room are available again for an honest host.
   auto host = TestHost::Start(*shim_, channel_, ++generation_,
                               [](const TestCall&) { return TestAnswer::kAllow; });
   ASSERT_TRUE(host.ok()) << host.status();
@@ -291,23 +292,23 @@ TEST_F(HostileHost, CannotHoldACallerOrLeaveAnythingBehind) {
   uint64_t round = 0;
   do {
     for (const Hostility hostility : kHostilities) {
-      ASSERT_NO_FATAL_FAILURE(Suffer(hostility, ++round, kRound));
+      ASSERT_NO_FATAL_FAILURE(RunHostile(hostility, ++round, kRound));
     }
   } while (MonotonicNowNs() < until_ns);
   StopCallers();
-  ExpectAllWell(round);
+  ExpectNothingLost(round);
 }
 
-// One kind alone, at full speed for as long as nobody notices.
+// One kind alone, at full speed until it is detected.
 TEST_F(HostileHost, CannotHoldACallerByRandomWrites) {
   StartCallers();
   const uint64_t until_ns = MonotonicAfterNs(SecondsToRun() * kNanosecondsPerSecond);
   uint64_t round = 0;
   do {
-    ASSERT_NO_FATAL_FAILURE(Suffer(Hostility::kMutate, ++round, kLongRound));
+    ASSERT_NO_FATAL_FAILURE(RunHostile(Hostility::kMutate, ++round, kLongRound));
   } while (MonotonicNowNs() < until_ns);
   StopCallers();
-  ExpectAllWell(round);
+  ExpectNothingLost(round);
 }
 
 }  // namespace

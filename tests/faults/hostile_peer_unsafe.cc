@@ -38,8 +38,8 @@ UniqueFd Copy(const UniqueFd& fd) {
   return copy.ok() ? *std::move(copy) : UniqueFd();
 }
 
-// One thread, in a process of its own: what it forked from has threads, so it takes no locks of
-// theirs but malloc's, which fork() hands over.
+// One thread, in a process of its own. The process that it forked from has threads, so it takes
+// none of their locks except malloc's, which fork() hands over.
 class Peer {
  public:
   Peer(ChannelDescriptors regions, UniqueFd files, uint32_t generation, const bh_geometry& geometry,
@@ -143,7 +143,7 @@ class Peer {
     for (uint32_t slot = 0; slot < bh_slot_count(&geometry_); ++slot) Ring(slot);
   }
 
-  // Tickets of earlier calls, of this generation and of others, wherever they fit or not.
+  // Tickets of earlier calls, of this generation and of others, in matching and other slots.
   void Replay() {
     auto call = Take();
     if (!call) return;
@@ -161,7 +161,7 @@ class Peer {
     Answer(*call);
   }
 
-  // Mostly answers; now and then one of the lies that a shim has to see.
+  // Mostly valid answers; now and then one of the violations that a shim must detect.
   void Garbage() {
     auto call = Take();
     if (!call) return;
@@ -185,7 +185,7 @@ class Peer {
     }
   }
 
-  // All of the region is written to: the sleep words, the worker lines, the words of the reader of
+  // Writes to all of the region: the sleep words, the worker lines, the words of the reader of
   // notifications, the reply slots with their bells, the pool.
   void Mutate() {
     const uint64_t random = random_();
@@ -206,7 +206,7 @@ class Peer {
       case 3:
         Claim(WorkerLine(random_()), slot);
         break;
-      case 4:  // a little less or more than what it was
+      case 4:  // a little less or more than before
         bh_store_relaxed(&Reader()->read, bh_load_relaxed(&Reader()->read) + random % 512 - 256);
         break;
       case 5:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // HostilePeer: a process with everything that a host is given (both regions, its end of the socket
-// for files) which does with it what no host should. It ends by SIGKILL only.
+// for files), which misuses it. It ends by SIGKILL only.
 #ifndef BULKHEAD_TESTS_FAULTS_HOSTILE_PEER_UNSAFE_H_
 #define BULKHEAD_TESTS_FAULTS_HOSTILE_PEER_UNSAFE_H_
 
@@ -16,14 +16,14 @@
 namespace bulkhead {
 
 enum class Hostility {
-  kScribble,       // random bytes over the whole reply region, again and again
+  kScribble,       // random bytes over the whole reply region, repeatedly
   kScribbleBells,  // the same, and every futex word woken all the time
   kAnswerTwice,    // answers each call, then once more with the other verdict
   kReplay,         // answers, and stores tickets of earlier calls in every slot
   kSilent,         // takes calls and never answers
-  kReopen,         // attaches, answers some, detaches, attaches again
+  kReopen,         // attaches, answers some calls, detaches, attaches again
   kGarbage,        // the right ticket with fields that no host may send
-  kMutate,         // word after word anywhere, as fast as it can, many of them almost right
+  kMutate,         // word after word at random places, at full speed, many of them almost valid
 };
 inline constexpr Hostility kHostilities[] = {
     Hostility::kScribble, Hostility::kScribbleBells, Hostility::kAnswerTwice, Hostility::kReplay,
@@ -39,7 +39,7 @@ class HostilePeer {
   HostilePeer(HostilePeer&& other) noexcept : pid_(other.pid_) { other.pid_ = -1; }
   ~HostilePeer();
 
-  // Kills and reaps it. False when it had ended before, by itself: then it was of no use.
+  // Kills and reaps it. False when it had ended before, by itself: then the run tested nothing.
   bool End();
 
  private:

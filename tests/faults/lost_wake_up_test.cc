@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Callers and workers fall asleep and are woken at all moments, and each call has its answer long
-// before its deadline. Not every lost wake-up shows:
+// Callers and workers fall asleep and are woken at all moments, and each call gets its answer long
+// before its deadline. Not every lost wake-up can be seen:
 //
-//   one caller, not bound   strict: nobody but the caller wakes a worker, nobody but its worker the
-//                           caller
-//   two callers             a worker that the other call wakes looks at all slots, and so finds the
+//   one caller, not bound   strict: only the caller wakes a worker, only its worker wakes the
+//   caller two callers             a worker that the other call wakes checks all slots, and so
+//   finds the
 //                           call whose own wake-up was lost
-//   bound workers           a caller that hands its CPU over looks again, once, 300 us later
+//   bound workers           a caller that hands its CPU over checks again, once, 300 us later
 //
 // For longer: BULKHEAD_WAKE_CALLS=100000000 bin/tests/lost_wake_up_test
 #include <gtest/gtest.h>
@@ -34,8 +34,9 @@
 namespace bulkhead {
 namespace {
 
-constexpr uint64_t kDeadlineNs = 200 * kNanosecondsPerSecond;  // longer than anybody stops us
-constexpr uint64_t kPauseMaxNs = 40'000;  // both sides' spin budgets end within it
+constexpr uint64_t kDeadlineNs = 200 * kNanosecondsPerSecond;  // longer than a stop of the process
+                                                               // lasts
+constexpr uint64_t kPauseMaxNs = 40'000;  // both sides' spin budgets are used up within it
 constexpr uint32_t kOneInPauses = 16;
 
 uint64_t CallsToMake() {
@@ -45,7 +46,7 @@ uint64_t CallsToMake() {
   return kSanitized ? 40'000 : 400'000;
 }
 
-// Now and then, and for any time up to when the other side has fallen asleep.
+// From time to time, and of any length up to when the other side has fallen asleep.
 class Pauses {
  public:
   explicit Pauses(uint64_t seed) : random_(seed) {}
@@ -66,13 +67,13 @@ struct Kind {
 };
 constexpr Kind kKinds[] = {{false, 1}, {false, 2}, {true, 1}, {true, 2}};
 
-// Why no worker can be bound here, or nothing.
+// The reason why workers can't be bound here, or nothing.
 std::string BindingObstacle() {
   const long cpus = sysconf(_SC_NPROCESSORS_CONF);
-  if (cpus > long{BH_WORKERS_MAX}) return "a host can't have a worker for each CPU";
+  if (cpus > long{BH_WORKERS_MAX}) return "there are more CPUs than workers that a host can have";
   cpu_set_t ours;
   if (sched_getaffinity(0, sizeof(ours), &ours) != 0 || CPU_COUNT(&ours) != cpus) {
-    return "not all CPUs are ours";
+    return "this process may not use all CPUs";
   }
   return "";
 }
@@ -154,7 +155,7 @@ TEST_P(LostWakeUp, EachCallIsAnswered) {
     callers.emplace_back([this, each, caller] { Ask(each, 100 + caller); });
   }
   for (std::thread& caller : callers) caller.join();
-  StopWorkers();  // they count behind their replies
+  StopWorkers();  // workers count after their replies
 
   const HostPort::Counters counters = port_->counters();
   std::printf("%llu calls; workers slept %llu times, callers were woken %llu times; lost: %llu\n",
@@ -164,7 +165,7 @@ TEST_P(LostWakeUp, EachCallIsAnswered) {
               static_cast<unsigned long long>(lost_.load()));
   EXPECT_EQ(lost_.load(), 0u);
   EXPECT_EQ(counters.calls, each * GetParam().callers);
-  // Otherwise nothing was tried.
+  // Otherwise the test tested nothing.
   EXPECT_GT(counters.sleeps, counters.calls / 100);
   EXPECT_GT(counters.bells, counters.calls / 100);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A host reads a notification and dies at each instruction of the shim that writes it: the next one
-// is not told it again, and is told all that comes behind it.
+// A host reads a notification and dies at each instruction of the shim that writes it: the next
+// host does not get it again, and gets all later ones.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -28,7 +28,7 @@ struct Reader {
 class NotificationStep : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (!SteppedProcess::Allowed()) GTEST_SKIP() << "this machine does not let us trace a child";
+    if (!SteppedProcess::Allowed()) GTEST_SKIP() << "this machine does not permit tracing a child";
     auto shim = EmbeddedShim::Create({});
     ASSERT_TRUE(shim.ok()) << shim.status();
     shim_ = *std::move(shim);
@@ -63,7 +63,7 @@ class NotificationStep : public ::testing::Test {
     return {.port = *std::move(port), .reader = *std::move(reader)};
   }
 
-  // What this life is told, all of it taken.
+  // Takes the notifications that this life gets.
   size_t Take(Reader& host, uint32_t pid) {
     const size_t count = host.reader->Read(absl::MakeSpan(batch_), 0);
     for (size_t i = 0; i < count; ++i) EXPECT_EQ(batch_[i].entry.pid, pid);
@@ -78,7 +78,7 @@ class NotificationStep : public ::testing::Test {
   const OnOneCpu on_one_cpu_;
 };
 
-TEST_F(NotificationStep, NoSuccessorIsToldAgain) {
+TEST_F(NotificationStep, NoSuccessorGetsItAgain) {
   SteppedProcess writer([this] {
     for (uint32_t entry = 2; entry < kEntries; ++entry) Notify(0);
     SteppedProcess::StopHere();
@@ -97,7 +97,8 @@ TEST_F(NotificationStep, NoSuccessorIsToldAgain) {
     } while (count != 0);
   }
   ASSERT_EQ(before, kEntries - 2);
-  // Three of them: in the ring's last two places, and in its first one, which was full before.
+  // Three notifications: in the ring's last two places, and in its first one, which was full
+  // before.
   for (uint32_t pid = 1; pid <= 3; ++pid) {
     size_t told = 0;
     long steps = 0;

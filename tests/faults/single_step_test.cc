@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A host is killed behind each of its instructions: while it attaches, and while it takes calls,
+// A host is killed after each of its instructions: while it attaches, and while it takes calls,
 // answers them and leaves. Whatever it had written by then, its calls end with the right verdict,
 // from it or from the next generation, each once.
 //
-// The host is a process of its own that is run an instruction at a time; callers and the next
-// generation are here. The suite kills it behind every few instructions;
-// BULKHEAD_EVERY_INSTRUCTION=1 behind each.
+// The host is a process of its own that runs one instruction at a time; callers and the next
+// generation are in this process. The suite kills it after every few instructions;
+// BULKHEAD_EVERY_INSTRUCTION=1 after each.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
@@ -34,15 +34,15 @@ namespace {
 constexpr uint64_t kCallbacks = 7;
 constexpr int kCalls = 2;
 constexpr uint64_t kDeadlineNs = 60 * kNanosecondsPerSecond;
-constexpr long kPlaces = 80;  // where the suite kills
+constexpr long kPlaces = 80;  // places at which the suite kills
 
-// By the object alone, so that any generation answers alike.
+// A function of the object alone, so that all generations give the same answer.
 bool Allowed(uint64_t inode) { return inode % 2 == 0; }
 
 enum class Part { kAttaching, kServing };
 
-// The host's life. It stops itself where its parent takes over: before it attaches, when it has,
-// and when it has left.
+// The host's life. It stops itself where its parent takes control: before it attaches, when it has
+// attached, and when it has left.
 [[noreturn]] void LiveAsHost(ChannelDescriptors regions, UniqueFd files, uint32_t generation) {
   SteppedProcess::StopHere();
   {
@@ -75,7 +75,7 @@ enum class Part { kAttaching, kServing };
 class SingleStep : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (!SteppedProcess::Allowed()) GTEST_SKIP() << "this machine does not let us trace a child";
+    if (!SteppedProcess::Allowed()) GTEST_SKIP() << "this machine does not permit tracing a child";
     auto shim = EmbeddedShim::Create({});
     ASSERT_TRUE(shim.ok()) << shim.status();
     shim_ = *std::move(shim);
@@ -100,13 +100,14 @@ class SingleStep : public ::testing::Test {
       request.deadline_ns = MonotonicAfterNs(kDeadlineNs);
       calls.push_back(shim_->Start(request));
       Completion completion;
-      EXPECT_FALSE(shim_->Poll(*calls.back(), &completion));  // it goes to the host, if one serves
+      EXPECT_FALSE(shim_->Poll(*calls.back(), &completion));  // passes it to the host, if one
+                                                              // serves
     }
     return calls;
   }
 
-  // One host, killed behind `steps` instructions of the part; returns how many there were.
-  long KillBehind(Part part, long steps) {
+  // One host, killed after `steps` instructions of the part; returns how many it ran.
+  long KillAfter(Part part, long steps) {
     auto regions = shim_->Descriptors(channel_);
     int ends[2];
     if (!regions.ok() || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
@@ -126,7 +127,7 @@ class SingleStep : public ::testing::Test {
       calls = StartCalls();
     }
     const long taken = host.Step(steps);
-    EXPECT_TRUE(host.alive()) << "the host ended by itself behind instruction " << taken;
+    EXPECT_TRUE(host.alive()) << "the host ended by itself after instruction " << taken;
     host.Kill();
     if (part == Part::kServing) {
       const absl::Status ended = shim_->EndGeneration(channel_, generation, EndCause::kKilled);
@@ -156,13 +157,13 @@ class SingleStep : public ::testing::Test {
 
   // The part's length first, then a host for each place.
   void KillEverywhere(Part part) {
-    const long length = KillBehind(part, 1'000'000);
+    const long length = KillAfter(part, 1'000'000);
     ASSERT_GT(length, 100);
     const bool each = std::getenv("BULKHEAD_EVERY_INSTRUCTION") != nullptr;
     const long stride = each ? 1 : std::max(1L, length / kPlaces);
     long places = 0;
     for (long steps = 0; steps <= length && !HasFailure(); steps += stride, ++places) {
-      KillBehind(part, steps);
+      KillAfter(part, steps);
     }
     ASSERT_FALSE(HasFailure());
     const auto statistics = shim_->Statistics(channel_);
@@ -171,7 +172,7 @@ class SingleStep : public ::testing::Test {
     EXPECT_EQ(statistics->answered, answered_);
     EXPECT_EQ(statistics->in_flight, 0u);
     EXPECT_EQ(statistics->violations, 0u);
-    std::printf("%ld instructions, killed behind %ld of them: %llu calls right, %llu reissued\n",
+    std::printf("%ld instructions, killed after %ld of them: %llu calls right, %llu reissued\n",
                 length, places, static_cast<unsigned long long>(answered_),
                 static_cast<unsigned long long>(statistics->reissued));
   }

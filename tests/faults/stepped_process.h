@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// SteppedProcess: a child that is run an instruction at a time. It stops itself (StopHere()) where
-// its parent is to take over; what it shares with its parent, it shares by memory. Ends with its
-// object, by SIGKILL. One thread.
+// SteppedProcess: a child that runs one instruction at a time. It stops itself (StopHere()) where
+// its parent takes control, and shares memory with its parent. Ended by the destructor, with
+// SIGKILL. One thread.
 #ifndef BULKHEAD_TESTS_FAULTS_STEPPED_PROCESS_H_
 #define BULKHEAD_TESTS_FAULTS_STEPPED_PROCESS_H_
 
@@ -19,7 +19,8 @@
 
 namespace bulkhead {
 
-// Tracer and tracee take turns: on one CPU a turn is a switch, not a wake-up.
+// Tracer and tracee take turns: on one CPU a turn is a context switch without a wake-up on another
+// CPU.
 class OnOneCpu {
  public:
   OnOneCpu() {
@@ -37,7 +38,7 @@ class OnOneCpu {
 
 class SteppedProcess {
  public:
-  // Not where ptrace is filtered out, as some containers do.
+  // False where ptrace is filtered out, as in some containers.
   static bool Allowed() {
     const pid_t child = fork();
     if (child == 0) _exit(ptrace(PTRACE_TRACEME, 0, nullptr, nullptr) == 0 ? 0 : 1);
@@ -47,7 +48,7 @@ class SteppedProcess {
     return status == 0;
   }
 
-  // Runs `life` in the child, which does not return from it, and stands at its first StopHere().
+  // Runs `life`, which does not return, in the child, and waits for its first StopHere().
   template <typename Life>
   explicit SteppedProcess(const Life& life) : pid_(fork()) {
     if (pid_ == 0) {
@@ -64,15 +65,15 @@ class SteppedProcess {
 
   static void StopHere() { raise(SIGSTOP); }
 
-  // False: it has ended by itself, which none is to do.
+  // False: it has ended by itself, which is an error.
   bool alive() const { return alive_; }
 
-  // On to its next StopHere().
+  // Runs to its next StopHere().
   void Continue() {
     if (alive_) alive_ = ptrace(PTRACE_CONT, pid_, nullptr, nullptr) == 0 && Await();
   }
 
-  // `steps` instructions on, or to its next StopHere(). Returns how many it took.
+  // Runs `steps` instructions, or to its next StopHere(). Returns how many it ran.
   long Step(long steps) {
     for (long taken = 0; taken < steps; ++taken) {
       if (alive_) alive_ = ptrace(PTRACE_SINGLESTEP, pid_, nullptr, nullptr) == 0 && Await();
@@ -81,7 +82,7 @@ class SteppedProcess {
     return steps;
   }
 
-  // Writes a word of its memory, as a peer with a mapping of it would.
+  // Writes a word of its memory, as a peer with a mapping of that memory can.
   void Poke(const void* address, uint64_t word) {
     (void)ptrace(PTRACE_POKEDATA, pid_, address, word);
   }

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Checks that the corpora in the tree take every branch of what validates a peer's bytes.
+"""Checks that the corpora in the tree take every branch of the code that validates a peer's bytes.
 
 Usage: coverage.py SOURCES BUILD     (the project's folder; a build of the preset coverage)
 
-Plays tests/fuzz/corpus/TARGET with each target, once. A condition has two branches, taken and not
+Runs each target on tests/fuzz/corpus/TARGET, once. A condition has two branches, taken and not
 taken, and each operand of && and || is a condition. Exit code: 0 when every branch of each
 validator was seen in its own target's corpus, 1 when not, 77 when llvm-cov is missing.
 """
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 
-# file: the target whose corpus has to cover it, and its functions that validate (all when None).
+# file: the target whose corpus must cover it, and its functions that validate (all when None).
 VALIDATORS = {
     "shim/core/reply.c": ("fuzz_reply", None),
     "ipc/abi/callbacks.h": ("fuzz_reply", "bh_callback_class"),
@@ -30,17 +30,18 @@ VALIDATORS = {
         ("fuzz_notification", "EntriesOf|Map|Attach|Copy|IsLeftBehind|Read"),
     "ipc/notification_view_unsafe.h": ("fuzz_notification", None),
     "ipc/abi/notification.h": ("fuzz_notification", "bh_notification_entries_valid"),
-    "shim/core/notify.c": ("fuzz_notification", "look_at_reader|room"),
+    "shim/core/notify.c": ("fuzz_notification", "accept_position|room"),
 }
 
-# What no input can reach: file, the line's text, which way, and why. It must be there and unseen.
+# Branches that no input can reach: file, the line's text, which way, and why. The line must exist
+# and the branch must not be taken.
 UNREACHABLE = [
     ("ipc/notification_reader.cc", "if (IsModuleRing(region.get(), &entries)) {", True,
      "only a descriptor of the kernel module is one: kernel.notifications maps it"),
     ("ipc/notification_reader.cc", "if (!view_.IsPublished(next_) && !IsLeftBehind() && "
      "!stop_.load(std::memory_order_relaxed)) {", False,
-     "the second look of two with nothing between: tests/faults and shim/embedded run it beside "
-     "a shim that writes"),
+     "the second check of two with nothing in between: tests/faults and shim/embedded run it "
+     "beside a shim that writes"),
 ]
 
 LLVM = "14"  # clang's of the preset
@@ -54,7 +55,7 @@ def run(*command, **keywords):
 
 
 def replay(sources, build, target, folder):
-    """What llvm-cov says about each function after one run over the corpus."""
+    """llvm-cov's counts for each function after one run over the corpus."""
     program = os.path.join(build, "bin/fuzz", target)
     corpus = os.path.join(sources, "tests/fuzz/corpus", target)
     files = [os.path.join(corpus, name) for name in sorted(os.listdir(corpus))]
@@ -77,7 +78,7 @@ def is_of(function, names):
 
 
 def branches_of(functions, path, names):
-    """Branch: how often it was seen, over all functions and instances of templates."""
+    """Branch: how often it was taken, over all functions and instances of templates."""
     seen = collections.Counter()
     for function in functions:
         if names and not is_of(function["name"], names):
@@ -90,7 +91,7 @@ def branches_of(functions, path, names):
 
 
 def check(sources, file, names, functions):
-    """Prints the file's line of the table; what is wrong with it."""
+    """Prints the file's line of the table; returns its errors."""
     path = os.path.join(sources, file)
     seen = branches_of(functions, path, names)
     with open(path, encoding="utf-8") as source:
@@ -102,11 +103,11 @@ def check(sources, file, names, functions):
         if place in excused:
             used.append(place)
             if times:
-                wrong.append(f"{file}:{branch.line}: is listed as unreachable, and was seen")
+                wrong.append(f"{file}:{branch.line}: is listed as unreachable, and was taken")
         elif not times:
             wrong.append(f"{file}:{branch.line}:{branch.column}: never "
                          f"{'true' if branch.taken else 'false'}: {place[0]}")
-    wrong += [f"{file}: is listed as unreachable, and is not there: {line}"
+    wrong += [f"{file}: is listed as unreachable, and does not exist: {line}"
               for line, _ in excused - set(used)]
     if not seen:
         wrong.append(f"{file}: no branch of it is in the program")
@@ -128,7 +129,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="bh-coverage.") as folder:
         for target in sorted({target for target, _ in VALIDATORS.values()}):
             count, functions = replay(sources, build, target, folder)
-            print(f"== {target}: {count} inputs; branches seen / all")
+            print(f"== {target}: {count} inputs; branches taken / all")
             for file, (its_target, names) in VALIDATORS.items():
                 if its_target == target:
                     wrong += check(sources, file, names, functions)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Control messages: whatever a peer sends is refused, or can be read to the last field.
+// Control messages: any message of a peer is refused, or can be read to the last field.
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -9,7 +9,7 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   using namespace bulkhead;
-  // As a socket's messages are aligned. The empty one stands for one that is too long.
+  // Aligned as a socket's messages are. The empty input stands for a message that is too long.
   const std::vector<uint8_t> aligned = bytes != 0 ? std::vector<uint8_t>(data, data + bytes)
                                                   : std::vector<uint8_t>(kControlBytesMax + 1);
   if (!VerifyEnvelope(aligned).ok()) return 0;

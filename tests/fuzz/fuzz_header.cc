@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Channel headers: whatever a shim writes is refused, or describes regions in which every slot and
-// every chunk lies inside. Sizes are computed here once more, with overflow checks.
+// Channel headers: any header of a shim is refused, or describes regions in which every slot and
+// every chunk lies inside. The sizes are computed here a second time, with overflow checks.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -28,7 +28,7 @@ uint64_t Product(uint64_t a, uint64_t b) {
   return product;
 }
 
-// `count` entries of `bytes` each from `offset` on, the pool at the next page.
+// `count` entries of `bytes` each from `offset` on; the pool begins at the next page.
 uint64_t PoolOffset(uint64_t offset, uint64_t count, uint64_t bytes) {
   return Sum(Sum(offset, Product(count, bytes)), 4095) / 4096 * 4096;
 }
@@ -53,8 +53,8 @@ void RequireInside(const bh_channel_header& header, const bh_geometry& geometry)
   Require(header.call_bytes == call_bytes && bh_call_region_bytes(&geometry) == call_bytes);
   Require(header.reply_bytes == reply_bytes && bh_reply_region_bytes(&geometry) == reply_bytes);
 
-  // Nothing overlaps: what stands in front ends before the slots, each slot before the next one,
-  // the last one before the pool.
+  // Nothing overlaps: everything before the slots ends before them, each slot ends before the next
+  // one, the last one before the pool.
   Require(sizeof(bh_channel_header) <= bh_call_slot_offset(0));
   Require(sizeof(bh_host_line) <= bh_worker_line_offset(0));
   Require(bh_worker_line_offset(BH_WORKERS_MAX) <= bh_reply_slot_offset(0));
@@ -86,7 +86,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   bh_channel_header header = {};
   if (bytes != 0) std::memcpy(&header, data, bytes < sizeof(header) ? bytes : sizeof(header));
   Try(header);
-  // What a forger does with the same geometry: all the rest agrees with it.
+  // A forged header with the same geometry, whose other fields agree with it.
   const bh_geometry claimed = {header.lanes, header.slots_per_lane, header.call_chunks,
                                header.reply_chunks};
   header.magic = BH_CHANNEL_MAGIC;

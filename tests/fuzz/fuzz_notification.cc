@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The notification ring, each side against whatever the other may write.
+// The notification ring, each side with anything that the other may write.
 //
-//   first byte even   a ring full of the input: the reader refuses it, or what it copies lies
-//                     inside
-//   first byte odd    a host that says anything about its reading, while things happen: each is
-//                     told, unread or lost, and nothing is taken for read that was not written
+//   first byte even   a ring full of the input: the reader refuses it, or its copies stay inside
+//   first byte odd    a host that reports any read position while notifications occur: each is
+//                     counted once as delivered, unread or lost, and no entry counts as read that
+//                     was not written
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -43,7 +43,7 @@ class Input {
  public:
   Input(const uint8_t* data, size_t bytes) : data_(data), bytes_(bytes) {}
   size_t left() const { return bytes_; }
-  // Zeroes where nothing is left.
+  // Zeroes when the input is used up.
   template <typename T>
   T Take() {
     T value = {};
@@ -62,9 +62,9 @@ class Input {
   size_t bytes_;
 };
 
-// ---- The reader, against what a shim may have written ----
+// ---- The reader, with anything that a shim may have written ----
 
-// A memfd as shims seal theirs, and our mapping of it, which stays writable.
+// A memfd sealed as shims do, and this process's mapping of it, which stays writable.
 class Ring {
  public:
   explicit Ring(size_t bytes, bool sealed = true) {
@@ -91,7 +91,7 @@ class Ring {
   uint8_t* data_ = nullptr;
 };
 
-// A sleep that something happens in.
+// A sleep during which entries are written.
 class Sleep final : public HostTransport {
  public:
   template <typename Happen>
@@ -108,7 +108,7 @@ class Sleep final : public HostTransport {
   const std::function<FutexResult()> happen_;
 };
 
-// Which entries an input fills, in its order. Their neighbours in the ring are the next ones.
+// The entries that an input fills, in its order. Their neighbours in the ring are the next ones.
 void Fill(Input& input, const Ring& ring) {
   while (input.left() != 0) {
     const auto where = input.Take<uint8_t>();
@@ -116,7 +116,7 @@ void Fill(Input& input, const Ring& ring) {
     entry->published = input.Take<uint64_t>();
     entry->text_bytes = input.Take<uint16_t>();
     entry->text2_bytes = input.Take<uint16_t>();
-    if (where >= 2 * kEntries) break;  // the rest comes in a sleep
+    if (where >= 2 * kEntries) break;  // the others come during a sleep
   }
 }
 
@@ -142,7 +142,7 @@ void ReadWhateverIsThere(Input input) {
                     .entries = kEntries,
                     .entry_bytes = BH_NOTIFICATION_ENTRY_BYTES,
                     .bytes = kRingBytes};
-  // Half of them with a header that can be believed.
+  // Half of them with a valid header.
   if (choice % 2 == 0) input.CopyTo(ring.header(), offsetof(bh_notification_header, reserved1));
   ring.header()->written = input.Take<uint64_t>();
   ring.header()->accepted = input.Take<uint64_t>();
@@ -165,12 +165,12 @@ void ReadWhateverIsThere(Input input) {
     Require(absl::IsInvalidArgument(reader.status()) && !reader.status().message().empty());
     return;
   }
-  // Where it goes on is where it may: the word, when that can be true.
+  // The reader continues at an allowed position: the word's, when that is possible.
   const bh_notification_header header = *ring.header();
   Require(words.read - header.accepted <= header.written - header.accepted);
   Require(words.sleeping == 0);
   stop = reader->get();
-  // On the heap, one by one: a text that reached beyond its entry would be seen.
+  // On the heap, one by one: ASan reports a text that reaches beyond its entry.
   std::vector<Notification> batch(4);
   for (uint64_t until_ns : {uint64_t{0}, uint64_t{1}}) {
     const size_t count = (*reader)->Read(absl::MakeSpan(batch), until_ns);
@@ -183,7 +183,7 @@ void ReadWhateverIsThere(Input input) {
       for (const char c : notification.text()) sum += static_cast<uint8_t>(c);
       for (const char c : notification.text2()) sum += static_cast<uint8_t>(c);
     }
-    Require(sum == 0);  // no text was written: what is read is the ring's
+    Require(sum == 0);  // no text was written: the bytes read are those of the ring
     if (count != 0) {
       (*reader)->Release(batch[count - 1]);
       Require(words.read == batch[count - 1].entry.published);
@@ -192,7 +192,7 @@ void ReadWhateverIsThere(Input input) {
   Require(words.sleeping == 0);
 }
 
-// ---- The shim, against what a host may say ----
+// ---- The shim, with anything that a host may report ----
 
 class Shim {
  public:
@@ -200,7 +200,7 @@ class Shim {
     platform_.coarse_ns = platform_.now_ns = [](void*) -> uint64_t { return 1; };
     platform_.wait = [](void*, uint32_t*, uint32_t, int, uint64_t) { return 0; };
     platform_.wake = [](void*, uint32_t* word, int shared, int) {
-      Require(shared == 0 || *word == 0);  // no reader is woken that would sleep again
+      Require(shared == 0 || *word == 0);  // no reader is woken only to sleep again
     };
     platform_.send_descriptor = [](void*, void*, uint32_t, uint64_t, const bh_call*) { return 0; };
     platform_.event = [](void*, void*, uint32_t, uint32_t, uint32_t, uint64_t) {};
@@ -218,10 +218,10 @@ class Shim {
     bh_channel_set_notifications(channel_, bh_notification_bit(BH_NOTIFY_PROCESS_CREATED));
   }
 
-  // What a host may write, it writes.
+  // Writes any word that a host may write.
   void SayRead(uint64_t read) { words()->read = read; }
   void SaySleeping(uint32_t sleeping) { words()->sleeping = sleeping; }
-  // From where the reader stands, or stood when it was last believed.
+  // Relative to the reader's position, or to the last position that was accepted.
   void SayReadTo(int distance) {
     words()->read = accepted() + static_cast<uint64_t>(int64_t{distance});
   }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Replies: a call against a reply region full of whatever a host can write. However it looks, the
-// call ends by its deadline with a legal verdict, and an answer counts only when it is one. What is
-// judged for a call of another class, which no driver can ask for yet, is judged by itself.
+// Replies: a call with a reply region full of anything that a host can write. The call always ends
+// by its deadline with a legal verdict, and only a valid answer counts. Answers of another class,
+// which no driver can register for yet, are checked by the validator alone.
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -35,7 +35,7 @@ bh_platform PlatformOf(World* world) {
   return platform;
 }
 
-// Memory that a channel can lie in; kept from run to run, zeroed each time.
+// Memory for a channel; kept from run to run, zeroed each time.
 class Region {
  public:
   explicit Region(size_t bytes)
@@ -58,13 +58,13 @@ void Require(bool condition) {
   if (!condition) std::abort();
 }
 
-// The first byte of an input: what the call is like, and whether the ticket is right.
+// The first byte of an input: the kind of the call, and whether the ticket is right.
 constexpr uint8_t kRightTicket = 1, kLendsRoom = 2;
 constexpr int kClassShift = 2;
-// The last byte that was lent is the last of its array: ASan sees the next one.
+// The last byte of the lent room is the last of its array: ASan reports an access beyond it.
 constexpr size_t kReplyCapacity = 100;
 
-// Everything that makes an answer legal, said once more.
+// All conditions of a legal answer, written a second time.
 bool Legal(const bh_reply_slot& slot, uint32_t klass, uint64_t capacity) {
   if (slot.status == BH_REPLY_DECLINED) return true;
   if (slot.status != BH_REPLY_DONE || slot.reply_bytes > BH_INLINE_BYTES) return false;
@@ -120,7 +120,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   bh_call_start(&shim, &call);
   bh_wait wait;
   Require(bh_call_step(&call, world.now_ns, &wait) == 0);
-  // The host's turn: behind the first byte is what goes over its lines.
+  // The host's turn: the bytes after the first overwrite its lines.
   const uint64_t ticket = reinterpret_cast<bh_call_slot*>(calls + bh_call_slot_offset(0))->ticket;
   size_t used = bytes < 2 ? bytes : 1;
   const auto scribble = [&](size_t offset, size_t room) {

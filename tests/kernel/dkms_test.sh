@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Debian's dkms adds, builds, installs and removes the module from what the component dkms installs.
+# Debian's dkms adds, builds, installs and removes the module from the files of the component dkms.
 # All of it in folders of this test. Arguments: the build folder, the kernel headers.
 set -eu
 build=$1 headers=$2

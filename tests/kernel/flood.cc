@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the guest of kernel.notifications does to its kernel.
+// The load of kernel.notifications on the guest's kernel.
 //
-//   flood forks N        N processes that exit at once, from the last CPU; prints how many there
-//   were flood opens FILE N   opens FILE N times; prints the microseconds of the median and of p99
+//   flood forks N        N processes that exit at once, from the last CPU; prints their number
+//   flood opens FILE N   opens FILE N times; prints the microseconds of the median and of p99
 //   flood moves DIR      creates, writes, renames and deletes DIR/a
 #include <fcntl.h>
 #include <sched.h>

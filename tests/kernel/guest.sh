@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-# What a guest script has to say its results with: '. /guest/lib' at its start.
-# Whatever it prints is shown when the run fails; results.py has the lines of the result port.
+# Functions with which a guest script reports its results: '. /guest/lib' at its start. The script's
+# output is shown when the run fails; results.py has the lines of the result port.
 
 one_line() { tr '\t\n' '  ' | cut -c 1-300; }
 
 # result passed|failed|skipped NAME [DETAIL]
 result() { printf '%s\t%s\t%s\n' "$1" "$2" "$(printf %s "${3:-}" | one_line)" >/dev/ttyS1; }
 
-# bring NAME PATH: hands a file to who started the guest.
+# bring NAME PATH: sends a file out of the guest.
 bring() { printf 'file\t%s\t%s\n' "$1" "$(base64 "$2" | tr -d '\n')" >/dev/ttyS1; }
 
-# run_program NAME SECONDS COMMAND...: passed when it ends with 0 in time. What it printed is left
-# in /tmp/NAME.out.
+# run_program NAME SECONDS COMMAND...: passed when it ends with 0 in time. Its output is in
+# /tmp/NAME.out.
 run_program() {
   local name=$1 seconds=$2 code=0 reason
   shift 2
@@ -32,7 +32,7 @@ run_program() {
 # run_test NAME SECONDS COMMAND...
 run_test() { ! run_program "$@" || result passed "$1"; }
 
-# run_gtest NAME SECONDS PROGRAM...: tells how many of its tests ran, and why others did not.
+# run_gtest NAME SECONDS PROGRAM...: reports how many of its tests ran, and why others did not.
 run_gtest() {
   run_program "$@" || return 0
   local passed skipped reasons
@@ -48,12 +48,12 @@ run_gtest() {
   fi
 }
 
-# On the debug kernel, when all is over. Its checkers report to the console, which run_guest.py
-# reads; two have to be asked.
+# On the debug kernel, at the end. Its checkers report to the console, which run_guest.py reads; two
+# report only on request.
 ask_checkers() {
   mount -t debugfs debugfs /sys/kernel/debug
-  # The leak detector reports what nothing points to, is older than five seconds, and has not
-  # changed since it looked before.
+  # The leak detector reports memory that no pointer refers to, that is older than five seconds, and
+  # that has not changed since its previous scan.
   sleep 6
   echo scan >/sys/kernel/debug/kmemleak
   echo scan >/sys/kernel/debug/kmemleak

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // hostile_module_host --folder DIR --seconds N --life-ms N --seed S: a host of the kernel module
-// that does with its descriptor, and with the memory behind it, whatever a process can do, while
-// others open files in DIR. Each open has to end in time, with a verdict. It is for a guest: on a
-// machine of one's own a kernel's bug is one's own.
+// that does with its descriptor, and with the memory behind it, everything that a process can do,
+// while other processes open files in DIR. Each open must end in time, with a verdict. Run it in a
+// guest only: a kernel bug that it finds would crash the machine.
 //
-//   openers      this process: nobody's descendant that is excluded
+//   openers      this process: not a descendant of an excluded process
 //     supervisor a child: has /dev/bulkhead; starts one host after another, and kills it
 //       host     four threads of random misuse
 //
-// Exit codes: 0 held; 1 it did not, and the last line says what; 2 it could not run.
+// Exit codes: 0 held; 1 it did not, the last line gives the reason; 2 it could not run.
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -44,7 +44,7 @@ namespace bulkhead {
 namespace {
 
 constexpr uint64_t kDeadlineNs = 200 * kNanosecondsPerMillisecond;
-// The misuse takes every CPU there is, and they may be emulated.
+// The misuse uses all CPUs, and they may be emulated.
 constexpr uint64_t kSlackNs = 3 * kNanosecondsPerSecond;
 constexpr unsigned kThreads = 4;
 constexpr uint32_t kNotifyEntries = 256;
@@ -65,7 +65,7 @@ bh_geometry Geometry() {
 // One thread's misuse.
 class Misuse {
  public:
-  // Who does not lie is believed, and lives longer.
+  // A host without violations is accepted, and lives longer.
   Misuse(int host, uint8_t* calls, uint8_t* replies, uint64_t seed, bool lies)
       : host_(host), calls_(calls), replies_(replies), lies_(lies), random_(seed) {}
 
@@ -110,7 +110,7 @@ class Misuse {
     return ticket;
   }
 
-  // Right, or nearly.
+  // A valid answer, or an almost valid one.
   void AnswerSomething() {
     const uint32_t slot = static_cast<uint32_t>(Below(bh_slot_count(&geometry_)));
     auto* reply = reinterpret_cast<bh_reply_slot*>(replies_ + bh_reply_slot_offset(slot));
@@ -285,7 +285,7 @@ class Misuse {
     threads.emplace_back([&, i] {
       Misuse misuse(host, static_cast<uint8_t*>(calls), static_cast<uint8_t*>(replies), seed + i,
                     /*lies=*/seed % 2 == 0);
-      // Some close it in the middle of their calls, and go on with the memory.
+      // Some close it during their calls, and continue with the memory.
       const uint64_t closes_after = seed % 3 == 0 ? 500 : UINT64_MAX;
       for (uint64_t round = 0;; ++round) {
         misuse.Once();
@@ -297,7 +297,7 @@ class Misuse {
   _exit(kHostHeld);
 }
 
-// Until it is told to end: one hostile host after another.
+// Until its end is requested: one hostile host after another.
 int Supervise(const Options& options, int ready, int stop) {
   absl::StatusOr<std::unique_ptr<ModuleLink>> link = ModuleLink::Open();
   if (!link.ok()) {
@@ -311,7 +311,7 @@ int Supervise(const Options& options, int ready, int stop) {
   spec.driver = "hostile";
   spec.geometry = Geometry();
   spec.notify_entries = kNotifyEntries;
-  spec.cache_entries = 0;  // each call asks
+  spec.cache_entries = 0;  // every call reaches the host
   const absl::StatusOr<ChannelId> channel = (*link)->AddChannel(spec);
   if (!channel.ok()) return 2;
   std::mt19937_64 random(options.seed);
@@ -325,7 +325,7 @@ int Supervise(const Options& options, int ready, int stop) {
     const pid_t child = fork();
     if (child < 0) return 2;
     if (child == 0) {
-      // It has nothing but its descriptor: /dev/bulkhead is a supervisor's.
+      // It has nothing but its descriptor: /dev/bulkhead is for supervisors.
       const int own = dup2(host, 100);
       close_range(3, 99, 0);
       close_range(101, ~0u, 0);
@@ -345,12 +345,12 @@ int Supervise(const Options& options, int ready, int stop) {
     kill(child, SIGKILL);
     int status = 0;
     waitpid(child, &status, 0);
-    // Its children may still have the descriptor: they are nobody's business but the kernel's.
+    // Its children may still have the descriptor: the kernel must handle that.
     (void)(*link)->EndGeneration(*channel, generation, EndCause::kKilled);
     if (WIFEXITED(status) && WEXITSTATUS(status) == kHostGotTooFar) return 1;
     if (over) break;
     const absl::StatusOr<ChannelStatistics> so_far = (*link)->Statistics(*channel);
-    // A peer that never was believed, or never caught, would show nothing.
+    // A peer that was never accepted, or never convicted, would test nothing.
     if (!shown && so_far.ok() && so_far->answered > 0 && so_far->violations > 0) {
       shown = true;
       (void)!write(ready, "\n", 1);
@@ -428,10 +428,10 @@ int main(int argc, char** argv) {
   CLI::App app("A host of the kernel module that misuses all it has, for guests only");
   app.add_option("--folder", options.folder, "Where files are opened")->required();
   app.add_option("--seconds", options.seconds,
-                 "How long at least: until hosts were believed and caught");
+                 "How long at least: until hosts were accepted and convicted");
   app.add_option("--life-ms", options.life_ms, "How long a host lives at most")
       ->check(CLI::Range(1, 600'000));
-  app.add_option("--seed", options.seed, "Of its chance");
+  app.add_option("--seed", options.seed, "Of its random numbers");
   CLI11_PARSE(app, argc, argv);
   return bulkhead::Run(options);
 }

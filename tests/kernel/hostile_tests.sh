@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# The guest script of kernel.hostile: a host that misuses all it has, and guards over our own files.
-# BULKHEAD_HOSTILE_SECONDS: how long the host does so.
+# The guest script of kernel.hostile: a host that misuses everything it has, and guards over
+# Bulkhead's own files. BULKHEAD_HOSTILE_SECONDS: how long the host does so.
 . /guest/lib
 . $BULKHEAD_TESTS/module_lib.sh
 
@@ -16,15 +16,15 @@ hosts_die_and_come_back() {
 
 insmod /modules/bulkhead.ko
 before=$(areas)
-# On the debug kernel a host has hardly begun when it has lived for half a second.
+# On the debug kernel a host has hardly begun after half a second.
 expect a_hostile_host_only_hurts_itself $BULKHEAD_BUILD/bin/hostile_module_host \
   --folder $guarded --seconds ${BULKHEAD_HOSTILE_SECONDS:-30} \
   ${BULKHEAD_DEBUG_KERNEL:+--life-ms 5000}
 expect nobody_has_a_descriptor becomes 0 cat /sys/module/bulkhead/refcnt
 expect memory_is_given_back becomes "$before" areas
 
-# The drivers' code and content, and what the supervisor writes, lie in the folder that they guard.
-# Whoever was asked about his own files would wait for himself.
+# The drivers' code and content, and the files that the supervisor writes, are in the folder that
+# they guard. A process whose access to its own files caused a call would wait for itself.
 echo clean >$guarded/clean
 cp -r $BULKHEAD_BUILD/drivers/scanner $BULKHEAD_BUILD/drivers/null $guarded
 export TMPDIR=$guarded

@@ -1,6 +1,6 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: Apache-2.0
-# The guest's first process: makes it look like a machine, runs the guest script, switches it off.
+# The guest's first process: sets up the system, runs the guest script, switches the guest off.
 /bin/busybox --install -s /bin
 export PATH=/bin TERM=dumb HOME=/root TMPDIR=/tmp
 
@@ -18,11 +18,11 @@ mount -t tracefs tracefs /sys/kernel/tracing
 ln -sf /proc/self/fd /dev/fd
 ln -sf /run /var/run
 ip link set lo up
-# Descriptors as systemd has them; the kernel's own hard limit is 4096.
+# The limit of descriptors that systemd sets; the kernel's own hard limit is 4096.
 ulimit -n 524288
 ulimit -Sn 1024
 
-# Held open until the end: the last to close a port waits until all of it is sent.
+# Held open until the end: closing a port waits until all of its output is sent.
 exec 8>/dev/ttyS2 9>/dev/ttyS1
 stty -F /dev/ttyS1 raw -echo
 stty -F /dev/ttyS2 raw -echo

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-# The guest script of kernel.guest: programs of the preset release that say more on Debian's own
+# The guest script of kernel.guest: programs of the preset release that test more on Debian's own
 # kernel and with all of root's rights. BULKHEAD_BUILD is the build folder.
 . /guest/lib
 tests=$BULKHEAD_BUILD/bin/tests
 
-# Two CPUs that run in parallel, and a scheduler that preempts: what the core's waiting is about.
+# Two CPUs that run in parallel, and a scheduler that preempts: the core's waiting depends on both.
 run_gtest core_wait_test 60 "$tests/core_wait_test"
 run_gtest core_threads_test 60 "$tests/core_threads_test"
 run_gtest sandbox_test 60 "$tests/sandbox_test"

@@ -18,7 +18,7 @@ VERSION = re.compile(r"\d[\d.]*(\+[a-z\d]+)?(-\d+)?-amd64")
 
 
 class Unavailable(Exception):
-    """This machine cannot have the kernel; the message says why and what would help."""
+    """This machine cannot have the kernel; the message says why and what to do."""
 
 
 def _age(version):
@@ -26,18 +26,18 @@ def _age(version):
 
 
 def _built_for(module):
-    """The kernel that a module was built for, which takes no other's."""
+    """The kernel that a module was built for; it can't be loaded into another."""
     with open(module, "rb") as file:
         found = re.search(rb"\0vermagic=(\S+)", file.read())
     return found.group(1).decode() if found else None
 
 
 def wanted_version(modules=()):
-    """The one asked for, else that of the modules, else the newest that there are headers of."""
+    """The requested version, else that of the modules, else the newest with headers."""
     asked = os.environ.get("BULKHEAD_KERNEL")
     if asked:
         if not VERSION.fullmatch(asked):
-            raise ValueError(f"BULKHEAD_KERNEL={asked} is no version like 6.1.0-56-amd64")
+            raise ValueError(f"BULKHEAD_KERNEL={asked} is not a version like 6.1.0-56-amd64")
         known = subprocess.run(["apt-cache", "show", f"linux-image-{asked}"], check=False,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if known.returncode != 0:
@@ -88,13 +88,13 @@ def _unpack(package, names, folder):
                 missing.remove(name)
                 if not missing:
                     break
-        unpacker.kill()  # it may wait with the rest of the package
+        unpacker.kill()  # it may block writing the remainder of the package
     if missing:
         raise Unavailable(f"{os.path.basename(package)} has no {' or '.join(sorted(missing))}")
 
 
 def fetch(version, cache):
-    """The path of the kernel VERSION, fetched into CACHE/VERSION by the first who asks."""
+    """The path of the kernel VERSION, fetched into CACHE/VERSION on first use."""
     folder = os.path.join(cache, version)
     kernel = os.path.join(folder, f"vmlinuz-{version}")
     if os.path.exists(kernel):
@@ -106,7 +106,8 @@ def fetch(version, cache):
         package = _download(f"linux-image-{version}", scratch)
         _unpack(package, [f"vmlinuz-{version}", f"config-{version}"], ready)
         try:
-            os.rename(ready, folder)  # all or nothing, whoever else fetches it meanwhile
+            os.rename(ready, folder)  # all or nothing, even if another process fetches it at the
+                                      # same time
         except OSError:
             if not os.path.exists(kernel):
                 raise

@@ -10,13 +10,12 @@ import time
 
 QEMU = "qemu-system-x86_64"
 PORTS = ("console", "results", "output")
-# A first oops ends the run, with its trace on the console: what follows one means nothing.
-# Uninterruptible sleep is a finding long before the kernel's own two minutes. Without tsc=reliable
+# The first oops ends the run, with its trace on the console: results after an oops mean nothing.
+# Uninterruptible sleep is reported long before the kernel's own two minutes. Without tsc=reliable
 # the kernel takes QEMU's two CPUs for unsynchronised and reads every clock from an emulated HPET,
-# outside the vDSO; both CPUs' TSC is the machine's.
-# no_timer_check: on a busy machine the emulated timer fails the kernel's test of it, a panic.
-# kasan_multi_shot: KASAN shall go on after its first report.
-# With slabs of their own, a module's caches can't be destroyed unnoticed with objects in them.
+# outside the vDSO; both CPUs use the machine's TSC. no_timer_check: on a busy machine the emulated
+# timer fails the kernel's check of it, which panics. kasan_multi_shot: KASAN continues after its
+# first report. slab_nomerge: a module's cache that is destroyed with objects in it is reported.
 COMMAND_LINE = ("console=ttyS0 panic=-1 oops=panic sysctl.kernel.hung_task_timeout_secs=20 "
                 "sysctl.kernel.printk_ratelimit=0 slab_nomerge no_timer_check tsc=reliable "
                 "kasan_multi_shot rdinit=/guest/init")
@@ -27,14 +26,15 @@ class Machine:
 
     def __init__(self, folder, kernel, initramfs, cpus, memory_mib, kernel_arguments=()):
         self._folder = folder
-        # Whoever ends this process by SIGKILL ends the guest too.
+        # SIGKILL of this process ends the guest too.
         command = ["setpriv", "--pdeathsig", "KILL", QEMU, "-no-user-config", "-nodefaults",
                    "-display", "none", "-no-reboot", "-accel", "tcg,thread=multi", "-cpu", "max",
                    "-smp", str(cpus), "-m", str(memory_mib), "-kernel", kernel,
                    "-initrd", initramfs, "-append",
                    " ".join([COMMAND_LINE, *kernel_arguments])]
         for port in PORTS:
-            open(self._path(port), "wb").close()  # or an earlier run could speak for this one
+            open(self._path(port), "wb").close()  # or the output of an earlier run could be taken
+                                                  # for this one's
             command += ["-serial", f"file:{self._path(port)}"]
         with open(self._path("qemu"), "wb") as errors:
             self._began = time.monotonic()

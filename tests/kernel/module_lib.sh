@@ -14,8 +14,8 @@ expect() {
 refused() { ! cat "$1" >/dev/null 2>&1; }
 loaded() { grep -q '^bulkhead ' /proc/modules; }
 
-# Starts `bulkhead run` with the module; returns when the folder is guarded. What it printed is left
-# in /tmp/run.out.
+# Starts `bulkhead run` with the module; returns when the folder is guarded. Its output is in
+# /tmp/run.out.
 start() {
   rm -f /tmp/ready
   mkfifo /tmp/ready
@@ -30,7 +30,7 @@ die() { kill -KILL $supervisor; wait $supervisor; }
 count() { $bulkhead status | sed -n "s/.* \([0-9]*\) $1.*/\1/p"; }
 host() { $bulkhead status | sed -n 's/.* pid \([0-9]*\), content.*/\1/p'; }
 
-# make_infected PATH: the EICAR test string, put together here so that no file of the tree holds it.
+# make_infected PATH: the EICAR test string, assembled here so that no file of the tree contains it.
 make_infected() {
   printf '%s%s' 'X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR' '-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*' >"$1"
 }
@@ -42,13 +42,14 @@ quickly() {
   "$@" && [ $(($(now) - from)) -lt 30 ]
 }
 
-# What the module has of the kernel's memory in pages of its own.
+# The number of vmalloc areas of the module.
 areas() { grep -c '\[bulkhead\]' /proc/vmallocinfo; }
-# becomes NUMBER COMMAND...: prints it, soon: the kernel frees some things a little later.
+# becomes NUMBER COMMAND...: the command prints NUMBER soon: the kernel frees some memory a little
+# later.
 becomes() {
   local wanted=$1 until=$(($(now) + 20))
   shift
   while [ "$("$@")" != "$wanted" ]; do [ "$(now)" -lt $until ] || return 1; done
 }
-# The script's last word, when the module is gone.
+# The end of a script, after the module was unloaded.
 finish() { [ -z "$BULKHEAD_DEBUG_KERNEL" ] || ask_checkers; }

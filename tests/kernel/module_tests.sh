@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-# The guest script of kernel.module: our own module between the guest's kernel and drivers in user
-# mode. BULKHEAD_BUILD is the build folder; BULKHEAD_DEBUG_KERNEL is set on the debug kernel.
+# The guest script of kernel.module: the module between the guest's kernel and drivers in user mode.
+# BULKHEAD_BUILD is the build folder; BULKHEAD_DEBUG_KERNEL is set on the debug kernel.
 . /guest/lib
 . $BULKHEAD_TESTS/module_lib.sh
 
 filtered() { $bulkhead status | sed -n 's/.*no driver about \([0-9]*\) filtered.*/\1/p'; }
-# calls_of COMMAND...: how many calls it makes, whether it succeeds or not.
+# calls_of COMMAND...: how many calls the command makes, whether it succeeds or not.
 calls_of() {
   local before=$(count calls)
   "$@" >/dev/null 2>&1
@@ -21,7 +21,7 @@ chmod +x $guarded/script
 expect load insmod /modules/bulkhead.ko
 expect doctor sh -c "$bulkhead doctor | grep -q '^attachment module  *works'"
 
-# Who is asked about what.
+# Which accesses cause calls.
 start --driver null
 expect opens_a_file cat $guarded/clean
 expect executes_a_file $guarded/script
@@ -49,7 +49,7 @@ expect ends_after_denials stop
 
 run_gtest guards_in_bounds 60 "$BULKHEAD_BUILD/bin/module_guard_check"
 
-# Filters: what drivers are not asked about.
+# Filters: accesses that cause no calls.
 mkdir -p $guarded/skipped/deep
 for name in a.txt A.TXT txt .txt a.tar.gz skipped/deep/a.txt; do echo clean >$guarded/$name; done
 echo clean >$guarded/nobodys
@@ -89,7 +89,7 @@ expect knows_an_open_for_reading cat $guarded/a.keep
 expect knows_an_open_for_writing sh -c "! echo more >>$guarded/a.keep"
 stop
 
-# What it counts.
+# Counters.
 start --driver first-byte --cache 64
 cat $guarded/a.txt $guarded/a.txt $guarded/a.txt >/dev/null
 expect counts_calls_and_answers [ "$(count calls) $(count answered) $(count cached)" = '3 1 2' ]
@@ -104,14 +104,14 @@ expect opens_by_policy cat $guarded/a.none
 expect counts_answers_by_policy [ "$(count calls) $(count 'by policy')" = '6 1' ]
 stop
 
-# What was remembered about a file goes when the file changes.
+# The verdict about a file is dropped from the cache when the file changes.
 mkdir /tmp/outside
 start --driver first-byte --cache 4096
 cat $guarded/clean >/dev/null
 asked=$(count answered)
 for i in 1 2 3 4 5; do cat $guarded/clean >/dev/null; done
 expect remembers [ "$(count answered)" = "$asked" ]
-# The debug kernel takes ten times as long for each.
+# Each round takes ten times as long on the debug kernel.
 CHECK_ROUNDS=1000
 [ -z "$BULKHEAD_DEBUG_KERNEL" ] || CHECK_ROUNDS=100
 export CHECK_GUARDED=$guarded CHECK_OUTSIDE=/tmp/outside CHECK_ROUNDS
@@ -127,7 +127,7 @@ expect takes_new_content $bulkhead content --driver scanner --rules /tmp/rules
 expect new_content_ends_what_was_remembered refused $guarded/clean
 stop
 
-# Its host dies again and again; the opens go on.
+# Its host dies repeatedly; the opens continue.
 start --driver null
 opens=0 tries=0 kills=0
 # Five in ten seconds would be a crash loop.

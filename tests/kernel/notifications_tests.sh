@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-# The guest script of kernel.notifications: what the module tells drivers, and that each thing is
-# told or counted. BULKHEAD_BUILD is the build folder, FORKS the size of the flood,
-# OPENS how many are measured beside one, LATENCY_PERCENT_MAX, where it is set, the limit for p99.
+# The guest script of kernel.notifications: the notifications of the module, and that each is
+# delivered or counted as lost. BULKHEAD_BUILD is the build folder, FORKS the size of the flood,
+# OPENS the number of opens measured beside one, LATENCY_PERCENT_MAX, where it is set, the limit for
+# p99.
 . /guest/lib
 . $BULKHEAD_TESTS/module_lib.sh
 flood=$BULKHEAD_BUILD/bin/flood
 echo clean >$guarded/clean
 
-# Afterwards `field NAME` has what was counted when nothing but this ran.
+# Afterwards `field NAME` has the counter's value before any other command ran.
 snapshot() { $bulkhead status >/tmp/status; }
 field() { sed -n "s/.* \([0-9][0-9]*\) $1.*/\1/p" /tmp/status; }
 logged() { grep -q -- "$*" /tmp/run.out; }
 
 insmod /modules/bulkhead.ko || { result failed load; exit 1; }
 
-# What is told, and what is not.
+# Events that are notified, and events that are not.
 start --driver observer --driver-options log
 expect does_something $flood moves $guarded
 mkdir /tmp/elsewhere
@@ -35,7 +36,7 @@ expect tells_of_a_module logged "module_loaded pid [0-9]* parent $$ unrelated"
 expect is_silent_about_other_folders sh -c "! grep -q 'file_.* /tmp/elsewhere' /tmp/run.out"
 expect is_silent_about_its_own_side sh -c "! grep -q 'process_.*bulkhead-host' /tmp/run.out"
 
-# A flood, and a driver that is too slow for it. What happened is what the flood itself counted.
+# A flood, and a driver that is too slow for it. The flood itself counts its events.
 start --driver observer --driver-options slow-2000
 # No other process between the snapshots: the shell's own would count.
 snapshot; first=$(field notifications)
@@ -56,7 +57,7 @@ while [ "$(field unread)" -gt 0 ] && [ $tries -lt 500 ]; do
   tries=$((tries + 1))
 done
 lost=$(field lost)
-# The debug kernel would take minutes for more than the ring holds.
+# The debug kernel would take minutes for more events than the ring holds.
 [ -n "$BULKHEAD_DEBUG_KERNEL" ] || expect loses_what_the_driver_is_too_slow_for [ "$lost" -gt 0 ]
 expect ends_after_the_flood stop
 grep told /tmp/run.out
@@ -65,7 +66,7 @@ expect each_was_told_or_missed [ $(($1 + $2)) = "$3" ]
 expect the_driver_knows_how_many_it_missed [ "$2" = "$lost" ]
 result passed flood "$forks processes in $((${end%.*} - ${begin%.*})) s: $happened happened, $1 told, $2 lost, in all $3"
 
-# What a verdict costs meanwhile. opens DRIVER: the microseconds, alone and beside a flood.
+# The cost of a verdict meanwhile. opens DRIVER: the microseconds, alone and beside a flood.
 opens() {
   start --driver "$@"
   $flood opens $guarded/clean $OPENS >/tmp/alone
@@ -85,7 +86,7 @@ opens observer --driver-options slow-2000
 percent=$((100 * ${beside99#* } / null99))
 result passed latency "open, median and p99 in us: nothing is told: $null; all is told: alone $median99, \
 beside the flood $beside99; p99 beside the flood is $percent % of that untold"
-# On a machine that has nothing else to do.
+# On an otherwise idle machine only.
 [ -z "$LATENCY_PERCENT_MAX" ] || expect delays_no_verdict [ $percent -le "$LATENCY_PERCENT_MAX" ]
 
 expect unload rmmod bulkhead

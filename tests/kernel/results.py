@@ -17,8 +17,8 @@ import re
 
 Outcome = collections.namedtuple("Outcome", "state name detail")
 
-# 'traps: NAME[1] general protection fault ip:' is a process that crashed, as tests let drivers do;
-# the kernel's own says 'general protection fault, probably for ...' or ': 0000 [#1]'.
+# 'traps: NAME[1] general protection fault ip:' is a crashed process, as with the tests' drivers; a
+# fault of the kernel reads 'general protection fault, probably for ...' or ': 0000 [#1]'.
 KERNEL_TROUBLE = re.compile(
     r"BUG:|BUG at |BUG \S+ \(|WARNING:|KASAN|KFENCE:|UBSAN:|ODEBUG:|new suspected memory leaks|"
     r"lockdep is turned off|non-static key|Oops|Kernel panic|"
@@ -68,5 +68,5 @@ class Results:
 
 
 def kernel_trouble(log):
-    """Lines of a kernel's log that no healthy kernel writes."""
+    """The lines of a kernel's log that report a fault."""
     return [line.strip() for line in log.splitlines() if KERNEL_TROUBLE.search(line)]

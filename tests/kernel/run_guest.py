@@ -50,7 +50,7 @@ def parse_arguments():
     parser.add_argument("--logs", metavar="FOLDER", help="keep the logs of all ports there")
     parser.add_argument("--timeout", type=int, default=300, metavar="SECONDS")
     parser.add_argument("--kernel-argument", action="append", default=[], metavar="WORD",
-                        help="a word more for the kernel's command line")
+                        help="one more word for the kernel's command line")
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--memory-mib", type=int, default=1024)
     return parser.parse_args()
@@ -140,12 +140,12 @@ def run(options, kernel, scratch):
     results.errors += [trouble] if trouble else []
     results.errors += [f"its kernel says: {line}" for line in kernel_trouble(guest.read("console"))]
     if not results.outcomes and not results.files:
-        results.errors.append("the guest script said nothing")
+        results.errors.append("the guest script reported no result")
     tell(results, guest, os.path.basename(options.guest_script))
     if results.errors or any(outcome.state == "failed" for outcome in results.outcomes):
         attach_logs(guest)
         return 1
-    # Nothing of it could run: no pass.
+    # If none of it could run, the test is skipped, not passed.
     if results.outcomes and all(outcome.state == "skipped" for outcome in results.outcomes):
         return SKIPPED
     return 0
@@ -153,7 +153,7 @@ def run(options, kernel, scratch):
 
 def main():
     options = parse_arguments()
-    # So that what was begun is also ended when somebody ends this program.
+    # So that a signal to this program ends its guest too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         name, kernel = prepare(os.path.abspath(options.cache), options.debug_kernel,

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# The guest script of kernel.session: what a supervisor that died leaves behind in the kernel, who
-# takes it over, and what ends it.
+# The guest script of kernel.session: the state that a dead supervisor leaves in the kernel, its
+# takeover by another, and its end.
 . /guest/lib
 . $BULKHEAD_TESTS/module_lib.sh
 
@@ -27,7 +27,7 @@ nobody_has_it() {
 
 insmod /modules/bulkhead.ko
 
-# The next one goes on where the one that died left off.
+# The next supervisor continues the session of the dead one.
 start --driver scanner --deadline 60s
 expect a_host_refuses refused $guarded/eicar
 before=$(generation)
@@ -47,7 +47,7 @@ expect generations_go_on [ "$(generation)" -gt "$before" ]
 expect ends_in_order stop
 expect nothing_is_left_of_an_orderly_end cat $guarded/eicar
 
-# Again and again.
+# Repeatedly.
 start --driver scanner --deadline 60s
 for round in 1 2 3 4 5; do
   die
@@ -59,7 +59,7 @@ expect takes_over_again_and_again [ $round = 5 ]
 expect its_generations_add_up [ "$(generation)" -ge 6 ]
 expect nothing_was_answered_by_policy [ "$(count 'by policy')" = 0 ]
 
-# What the operator wants while no host is there.
+# The policy while no host is there.
 die
 start --driver scanner --deadline 60s --on-crashed deny --on-absent deny
 die
@@ -68,8 +68,8 @@ expect denies_by_policy refused $guarded/clean
 expect starting_what_can_not_start fails $bulkhead run --attach module --driver nothing \
   --guard $guarded
 expect changes_nothing refused $guarded/clean
-# With nobody waiting: it also closes a fanotify group, which waits for them.
-expect doctor_looks sh -c "$bulkhead doctor | grep -q '^attachment module  *works'"
+# Without a waiting open: doctor also closes a fanotify group, which waits for them.
+expect doctor_works sh -c "$bulkhead doctor | grep -q '^attachment module  *works'"
 expect and_changes_nothing refused $guarded/clean
 start --driver scanner --deadline 60s --on-crashed allow --on-absent allow
 expect another_policy_is_in_force cat $guarded/clean
@@ -77,7 +77,8 @@ die
 nobody_has_it
 expect allows_by_policy cat $guarded/eicar
 
-# Another driver, another folder: what the former had, and nobody wants, is dropped.
+# Another driver, another folder: the former's state, which the new supervisor does not want, is
+# dropped.
 start --driver scanner --deadline 60s --guard /tmp/other
 die
 wait_for_a_host /tmp/other/eicar
@@ -86,10 +87,10 @@ expect lets_go_who_waited_for_what_is_gone quickly allowed
 expect serves_with_another_driver cat $guarded/eicar
 calls=$(count calls)
 expect guards_no_more cat /tmp/other/eicar
-expect asks_nobody_there [ "$(count calls)" = "$calls" ]
+expect makes_no_calls_there [ "$(count calls)" = "$calls" ]
 die
 
-# The operator's word, and the module's end.
+# The operator's eject, and the module's removal.
 wait_for_a_host $guarded/eicar
 expect eject $bulkhead eject
 expect lets_waiting_callers_go quickly allowed
@@ -104,11 +105,11 @@ expect unloading_lets_callers_go quickly allowed
 expect opens_without_the_module cat $guarded/eicar
 expect ejects_what_is_not_there $bulkhead eject --unload
 
-# The same in the ABI's words, and what `bulkhead run` never does.
+# The same through the ABI, and operations that `bulkhead run` never makes.
 insmod /modules/bulkhead.ko
 run_gtest what_is_left 120 "$BULKHEAD_BUILD/bin/module_left_check"
 
-# And in the middle of service, with a driver that does not answer.
+# And during service, with a driver that does not answer.
 insmod /modules/bulkhead.ko
 echo clean >$guarded/hang-up
 start --driver faulty --deadline 60s

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The guest script of kernel.storm: calls through the module while its host, its supervisor and the
-# module itself come and go; afterwards nothing of all that is left. BULKHEAD_STORM: the
-# storm's options, --short unless it is set.
+# module itself are replaced; afterwards nothing of them is left. BULKHEAD_STORM: the storm's
+# options, --short unless it is set.
 . /guest/lib
 . $BULKHEAD_TESTS/module_lib.sh
 
@@ -10,7 +10,7 @@ before=$(areas)
 expect storm $bulkhead storm module --reload /modules/bulkhead.ko ${BULKHEAD_STORM---short}
 expect nobody_has_a_descriptor becomes 0 cat /sys/module/bulkhead/refcnt
 expect memory_is_given_back becomes "$before" areas
-# Complains in the kernel's log, which is looked at, about what it left in its cache.
+# rmmod reports objects left in the module's cache in the kernel's log, which run_guest.py checks.
 expect unload rmmod bulkhead
 expect nothing_is_mapped becomes 0 areas
 finish

@@ -1,22 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The notification ring: bh_notify, look_at_reader (shim/core/notify.c) against NotificationReader
- * and the thread that tells the driver (ipc/notification_reader.cc, Dispatcher::Tell). README.md
- * maps it to the code.
+ * The notification ring: bh_notify, accept_position (shim/core/notify.c) with NotificationReader
+ * and the thread that delivers to the driver (ipc/notification_reader.cc, Dispatcher::Tell).
+ * README.md maps it to the code.
  *
- * HAPPEN things happen, numbered from 1; a reader dies at any step, LIVES - 1 times, and the next
- * one goes on. When nothing moves any more,
+ * HAPPEN notifications occur, numbered from 1; a reader dies at any step, LIVES - 1 times, and the
+ * next one continues. When no process can make a step,
  *
- *   nothing was told twice, and what was told is what was written under its number
- *   the reader does not sleep though an entry is there for it
- *   what was written and not told was in some reader's hand when it died: one for each death
+ *   no notification was delivered twice, and each delivered one has the content written under its
+ *   number
+ *   the reader does not sleep while there is an entry for it
+ *   each notification written and not delivered was in a reader's hand when it died: one for each
+ *   death
  *
- * With LIAR a reader that dies may leave any words behind; then its successor may be told again or
- * miss what it lied about, but must not stand still, and nothing counts as read that was not
- * published: whoever goes on finds the two counts in the header in their order.
+ * With FORGED_WORDS a reader that dies may leave any words behind. Then its successor may deliver
+ * again or miss the notifications that the forged words cover, but must not stop, and no
+ * unpublished notification may count as read: the next reader finds the two counts in the header in
+ * their order.
  *
- * A step makes one access to shared memory. The fences are modelled by stores that wait: where one
- * is left out, the store before it reaches memory later than the loads behind it.
+ * A step makes one access to shared memory. Missing fences are modelled by stores that wait: where
+ * a fence is left out, the store before it reaches memory later than the loads after it.
  */
 #ifndef ENTRIES
 #define ENTRIES 2
@@ -27,12 +30,12 @@
 #ifndef LIVES
 #define LIVES 2
 #endif
-/* Under one lock: put into the ring first, then published one after the other. */
+/* Under one lock: first all are put into the ring, then they are published one after the other. */
 #ifndef BATCH
 #define BATCH 1
 #endif
 #define PLACE(position) ((position) % ENTRIES)
-/* Words count on for ever in 64 bits; here in 6. */
+/* Words count without end in 64 bits; here in 6. */
 #define WORDS 64
 #define AHEAD(a, b) ((WORDS + (a) - (b)) % WORDS)
 
@@ -41,14 +44,14 @@ byte published[ENTRIES]; /* position + 1 */
 byte number[ENTRIES];    /* the entry's contents */
 byte header_written, header_accepted, read_word, told_word;
 bool sleeping;
-/* A store that waits: the shim's of `published`, the reader's of `sleeping`. */
+/* Stores that wait: the shim's store of `published`, the reader's store of `sleeping`. */
 bool published_waits, sleeping_waits;
 byte waiting_place, waiting_value;
 
-/* The shim's own. */
-byte written, announced, accepted; /* put into the ring; of these published; read, as believed */
+/* Private to the shim. */
+byte written, announced, accepted; /* put into the ring; published; accepted as read */
 bool all_happened;
-/* The readers' and the checks'. */
+/* For the readers and the checks. */
 byte next, deaths;
 bool asleep;
 byte written_as[HAPPEN + 1]; /* by position */
@@ -74,7 +77,7 @@ inline publish() {
 #endif
 }
 
-#ifdef BELIEVES_WHAT_IS_PUT
+#ifdef ACCEPTS_UNPUBLISHED
 #define READABLE written
 #else
 #define READABLE announced
@@ -113,7 +116,7 @@ proctype Shim() {
 		do
 		:: happened == HAPPEN || written - announced == BATCH -> break
 		:: happened < HAPPEN && written - announced < BATCH -> put_or_lose()
-		:: written != announced -> break /* sources bring as many as they have */
+		:: written != announced -> break /* sources bring any number of notifications */
 		od;
 		there = (written != announced);
 		do
@@ -229,7 +232,7 @@ alive:
 #endif
 			if
 			:: !there ->
-				/* The kernel looks at the word before it lets us sleep. */
+				/* The kernel checks the word before the thread sleeps. */
 				atomic { !sleeping_waits -> asleep = sleeping };
 end_asleep:
 				if
@@ -247,7 +250,7 @@ dead:
 		asleep = false;
 		sleeping_waits = false
 	}
-#ifdef LIAR
+#ifdef FORGED_WORDS
 	if
 	:: skip
 	:: select (contents : 0 .. HAPPEN + 1); read_word = contents
@@ -258,12 +261,12 @@ dead:
 	goto alive
 }
 
-/* When nothing moves any more. */
+/* When no process can make a step. */
 proctype Judge() {
 	byte n, missing = 0;
 	atomic {
 		(all_happened && asleep) ->
-#ifndef LIAR
+#ifndef FORGED_WORDS
 		assert(!(told_twice));
 		assert(!(torn));
 #endif
@@ -271,7 +274,7 @@ proctype Judge() {
 		assert(!(lost_wake_up));
 		stands_still = (next != written);
 		assert(!(stands_still));
-#ifndef LIAR
+#ifndef FORGED_WORDS
 		for (n : 0 .. HAPPEN) {
 			if
 			:: n < written && told[written_as[n]] == 0 -> missing++

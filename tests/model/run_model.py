@@ -45,9 +45,9 @@ GOOD = {
     "ring": [
         "ENTRIES=2 HAPPEN=5 LIVES=3",
         "ENTRIES=3 HAPPEN=5 LIVES=2",
-        "ENTRIES=2 HAPPEN=5 LIVES=2 LIAR",
+        "ENTRIES=2 HAPPEN=5 LIVES=2 FORGED_WORDS",
         "ENTRIES=3 BATCH=2 HAPPEN=5 LIVES=2",
-        "ENTRIES=3 BATCH=2 HAPPEN=5 LIVES=2 LIAR",
+        "ENTRIES=3 BATCH=2 HAPPEN=5 LIVES=2 FORGED_WORDS",
     ],
 }
 
@@ -85,7 +85,7 @@ MUTATIONS = {
         ("CLAIM_READ_LAST", "CALLERS=2 WORKERS=2 GENERATIONS=1 STRICT", "begun_twice"),
         ("DEADLINE_FREES_SLOT", "CALLERS=2 WORKERS=2 GENERATIONS=1", "begun_twice"),
         ("ROOM_ANNOUNCED_LAST", "CALLERS=2 WORKERS=1 GENERATIONS=1", "lost_room"),
-        ("ABANDON_TELLS_NOBODY", "CALLERS=2 WORKERS=1 GENERATIONS=1", "lost_room"),
+        ("ABANDON_WAKES_NO_WAITER", "CALLERS=2 WORKERS=1 GENERATIONS=1", "lost_room"),
     ],
     "ring": [
         ("PUBLISHED_BEFORE_COUNTED", "LIVES=2", "told_twice"),
@@ -95,8 +95,8 @@ MUTATIONS = {
         ("NO_FENCE_IN_NOTIFY", "LIVES=1", "lost_wake_up"),
         ("NO_FENCE_BEFORE_SLEEP", "LIVES=1", "lost_wake_up"),
         ("LOOKS_ONCE", "LIVES=1", "lost_wake_up"),
-        ("BELIEVES_WHAT_IS_PUT", "ENTRIES=3 BATCH=2 HAPPEN=5 LIVES=2 LIAR", "read_ahead"),
-        ("NEVER_LOOKS_AHEAD", "LIVES=2 HAPPEN=5 LIAR", "stands_still"),
+        ("ACCEPTS_UNPUBLISHED", "ENTRIES=3 BATCH=2 HAPPEN=5 LIVES=2 FORGED_WORDS", "read_ahead"),
+        ("NEVER_LOOKS_AHEAD", "LIVES=2 HAPPEN=5 FORGED_WORDS", "stands_still"),
     ],
 }
 

@@ -4,17 +4,18 @@
  * generation and the begin of the next (bh_issue, seek_answer, bh_slot_abandon, bh_blame,
  * bh_channel_end_generation, HostPort::State::TryTake). README.md maps it to the code.
  *
- * Each caller makes one call. Caller 0's may be issued again freely and be cancelled at any time,
- * unless STRICT; the others' must not run twice, and wait for ever if need be. The host may crash at
- * any step, in each generation; behind the last one nobody comes and the policy ends what waits.
+ * Each caller makes one call. Caller 0's call may be issued any number of times and be cancelled at
+ * any time, unless STRICT; the others' calls must not run twice, and wait without end if necessary.
+ * The host may crash at any step, in each generation; after the last one no host comes, and the
+ * policy ends the waiting calls.
  *
  *   a call ends once, and an answer that it ends with was given to this very call
  *   a driver begins a call that must not run twice once
  *   a slot has one owner
- *   when nothing moves any more, nobody waits for a host that is there, or for room that is there
+ *   when no process can make a step, no caller waits for a host or for room that is there
  *
- * How those sleep who wait for an answer is in waiting.pml: here they look all the time. What the
- * code does with sequentially consistent operations is one step here.
+ * How a caller sleeps while it waits for an answer is in waiting.pml: here it polls all the time.
+ * Each sequentially consistent operation of the code is one step here.
  */
 #ifndef CALLERS
 #define CALLERS 2
@@ -28,8 +29,8 @@
 #ifndef WORKERS
 #define WORKERS 2
 #endif
-#define NOBODY 255
-/* Whose call may run twice, and may be cancelled. */
+#define NO_OWNER 255
+/* The calls that may run twice, and may be cancelled. */
 #ifdef STRICT
 #define FREELY(caller) false
 #else
@@ -40,7 +41,7 @@
 #define TICKET(generation, count) ((generation) * 16 + (count))
 #define GENERATION(ticket) ((ticket) / 16)
 
-/* Room has to be waited for only where there are more callers than slots. */
+/* A caller waits for room only where there are more callers than slots. */
 #if SLOTS < CALLERS
 #define ROOM
 #endif
@@ -50,26 +51,26 @@ byte ticket[SLOTS], args[SLOTS];
 byte reply[SLOTS], reply_value[SLOTS];
 byte line_slot[WORKERS], line_ticket[WORKERS];
 
-/* The shim's own. */
+/* Private to the shim. */
 bool free[SLOTS] = true;
 byte slot_ticket[SLOTS], abandoned[SLOTS];
 bool begun_fate[SLOTS]; /* bh_slot.fate has BH_FATE_BEGUN */
 byte serving = 1, ended, room_waiters, abandoned_count;
 bool quarantined;
-/* bh_channel.epoch and .freed count on for ever, and are only compared with what they were: who has
- * read one is told when it changes. */
+/* bh_channel.epoch and .freed only grow, and are only compared with an earlier value: each process
+ * that has read one has a flag that says whether it has changed since. */
 #define EPOCH 1
 #define FREED 2
 byte watches[CALLERS];
 bool changed[CALLERS];
 
-/* The host's own: the claims, and what each worker is at. */
+/* Private to the host: the claims, and the state of each worker. */
 byte claims[SLOTS];
 byte step[WORKERS], at_slot[WORKERS], claimed[WORKERS], found[WORKERS], call[WORKERS];
-byte alive = 1; /* generation of the host that runs; 0: none */
+byte alive = 1; /* generation of the running host; 0: none */
 
-/* What only the checks look at. */
-byte owner[SLOTS] = NOBODY;
+/* Only for the checks. */
+byte owner[SLOTS] = NO_OWNER;
 byte begun[CALLERS], completions[CALLERS];
 byte waits_for[CALLERS]; /* 1: host, 2: room */
 bool begun_twice, completed_twice, wrong_answer, two_owners, changed_in_hand;
@@ -98,11 +99,11 @@ inline room_freed() {
 #else
 #define room_freed()
 #endif
-#define GIVE_BACK(s) free[s] = true; owner[s] = NOBODY
+#define GIVE_BACK(s) free[s] = true; owner[s] = NO_OWNER
 #define RELEASE slot_ticket[slot] = 0; reply_value[slot] = 0; GIVE_BACK(slot)
 
-/* bh_slot_reclaim. What it looks at never goes back, so that all looks count as made with the last,
- * the compare-and-exchange. */
+/* bh_slot_reclaim. The conditions that it reads never become false again, so all reads count as
+ * made with the last step, the compare-and-exchange. */
 #define MAY_RECLAIM(s) \
 	(abandoned[s] && (reply[s] == abandoned[s] || ended >= GENERATION(abandoned[s])))
 inline reclaim(s) {
@@ -132,7 +133,7 @@ inline reclaim_all() {
 #endif
 }
 
-/* acquire_anywhere, by compare-and-exchange, in whichever lane; and the new owner's first store. */
+/* acquire_anywhere, by compare-and-exchange, in any lane; and the new owner's first store. */
 inline acquire() {
 	atomic {
 		if
@@ -148,7 +149,7 @@ inline acquire() {
 		if
 		:: slot < SLOTS ->
 			free[slot] = false;
-			two_owners = two_owners || owner[slot] != NOBODY;
+			two_owners = two_owners || owner[slot] != NO_OWNER;
 			owner[slot] = me;
 			begun_fate[slot] = false
 		:: else
@@ -156,8 +157,8 @@ inline acquire() {
 	}
 }
 
-/* A count never repeats in its slot. One that nothing in the model names any more is as good as one
- * that never was: it is taken again, so that the model stays finite and small. */
+/* A count never repeats in its slot. A count that no variable of the model holds any more is equal
+ * to one that was never used: it is used again, so that the model stays finite and small. */
 #define HELD(w, s, t) \
 	(at_slot[w] == s && (found[w] == t || claimed[w] == t) || \
 	 line_slot[w] == s && line_ticket[w] == t)
@@ -257,7 +258,7 @@ need_slot:
 end_room:
 		if
 		:: atomic { changed[me] -> waits_for[me] = 0; goto need_slot }
-		   /* The end of a poll matters when it finds something. */
+		   /* The end of a poll matters only when it finds a slot to reclaim. */
 		:: atomic {
 				polls && abandoned[0] && reply[0] == abandoned[0] ->
 				waits_for[me] = 0;
@@ -310,7 +311,8 @@ end_room:
 	:: atomic { reply[slot] != mine -> skip }
 	fi;
 #endif
-	/* lose_host, bh_charge_call: nobody but its owner changes a fate whose generation has ended. */
+	/* lose_host, bh_charge_call: after the end of its generation only the owner changes a
+	 * fate. */
 	atomic {
 		unknown = begun_fate[slot] && !FREELY(me);
 		begun_fate[slot] = false;
@@ -337,13 +339,13 @@ abandon:
 	room_freed();
 #else
 	/* bh_slot_abandon */
-	atomic { begun_fate[slot] = false; slot_ticket[slot] = 0; owner[slot] = NOBODY }
+	atomic { begun_fate[slot] = false; slot_ticket[slot] = 0; owner[slot] = NO_OWNER }
 #ifdef ROOM
 	atomic { abandoned_count++ }
 #endif
 	atomic { abandoned[slot] = mine }
 	reclaim(slot);
-#ifndef ABANDON_TELLS_NOBODY
+#ifndef ABANDON_WAKES_NO_WAITER
 	room_freed();
 #endif
 #endif
@@ -379,7 +381,7 @@ over:	atomic { mine = 0; slot = 0; generation = 0; polls = false; WATCH(0) }
 	fi
 #define REST(w) step[w] = 0; at_slot[w] = 0; claimed[w] = 0; found[w] = 0; call[w] = 0
 
-/* Of the generation that lives. What it is at stands in `step`: a death forgets it at once. */
+/* A worker of the living generation. Its state is in `step`: a death resets it at once. */
 proctype Worker(byte w) {
 end:
 	do
@@ -420,7 +422,7 @@ end:
 			:: else -> step[w] = 2
 			fi
 		}
-	:: atomic { /* the claim; StoreTaken: a claim without it dies with the host */
+	:: atomic { /* the claim; StoreTaken: a claim without it is lost with the host */
 			alive && step[w] == 2 ->
 			if
 			:: claims[at_slot[w]] != claimed[w] -> REST(w)
@@ -437,9 +439,9 @@ end:
 			BEGIN(w);
 			step[w] = 4
 		}
-	:: atomic { /* Reply, StoreIdle: an answer that was stored is looked for before the line */
+	:: atomic { /* Reply, StoreIdle: callers check for a stored answer before they read the line */
 			alive && step[w] == 4 ->
-			/* Nobody else gets the slot while it is in hand. */
+			/* No other call gets the slot while it is in hand. */
 			changed_in_hand = changed_in_hand || ticket[at_slot[w]] != found[w] ||
 				args[at_slot[w]] != call[w];
 			reply_value[at_slot[w]] = call[w];
@@ -458,7 +460,7 @@ end:
 #define BEGUN(s, issue) IN_HAND(0, s, issue)
 #endif
 
-/* bh_blame, of one slot. The host is dead: what it wrote stays. */
+/* bh_blame, for one slot. The host is dead: the words that it wrote stay. */
 #define TO_BLAME(s) \
 	(GENERATION(slot_ticket[s]) == generation && reply[s] != slot_ticket[s] && \
 	 BEGUN(s, slot_ticket[s]))
@@ -487,12 +489,12 @@ inline blame_all() {
 #define FORGET_CLAIMS claims[0] = 0
 #endif
 
-/* Whoever ends and begins generations, under the channel's lock. */
+/* Ends and begins generations, under the channel's lock. */
 active proctype Supervisor() {
 	byte generation = 1;
 
 	do
-	:: atomic { /* the host dies, and what only it had with it */
+	:: atomic { /* the host dies, with its private state */
 			alive = 0;
 			FORGET_CLAIMS;
 #if WORKERS > 1
@@ -506,7 +508,7 @@ active proctype Supervisor() {
 		atomic { ended = generation }
 #endif
 		blame_all();
-		atomic { /* Nobody reads the lines of a generation that has ended. */
+		atomic { /* No process reads the lines of a generation that has ended. */
 			ended = generation;
 #if WORKERS > 1
 			line_slot[1] = 0;
@@ -520,13 +522,14 @@ active proctype Supervisor() {
 		:: generation == GENERATIONS -> break
 		:: else
 		fi;
-		/* bh_channel_changed: at once, or when the next generation has begun. A waiter looks at
-		 * one of the two words. */
+		/* bh_channel_changed: at once, or when the next generation has begun. A waiter
+		 * reads one of the two words. */
 		if
 		:: atomic { CHANGE(EPOCH); CHANGE(FREED) }
 		:: skip
 		fi;
-		/* The next host, and its begin: it finds nothing before there is a ticket of its own. */
+		/* The next host, and its begin: it finds no call before there is a ticket of its
+		 * generation. */
 		atomic {
 			generation++;
 			alive = generation;
@@ -540,7 +543,7 @@ active proctype Supervisor() {
 over:	skip
 }
 
-/* Nothing moves any more. */
+/* No process can make a step. */
 active proctype Check() {
 	bool lost_host, lost_room, lost_call;
 	byte i, n;

@@ -4,18 +4,18 @@
  * bh_call_will_sleep, bh_ring_bells) and workers that wait for calls (HostPort::Wait, Reply,
  * PassWakeOn). README.md maps it to the code.
  *
- * Caller c makes CALLS calls, one after the other, in slot c. A driver may keep its worker for
- * ever, the host may stop or crash at any step, and no deadline helps anybody. When nothing moves
- * any more,
+ * Caller c makes CALLS calls, one after the other, in slot c. A driver may keep its worker without
+ * end, the host may stop or crash at any step, and there are no deadlines. When no process can make
+ * a step,
  *
- *   no caller sleeps though its answer is there, or though its generation has ended
- *   no call waits for workers that are at other calls while some worker sleeps
- *   no worker sleeps on after StopTaking
+ *   no caller sleeps while its answer is there, or after its generation has ended
+ *   no call waits for workers that are busy with other calls while some worker sleeps
+ *   no worker sleeps after StopTaking
  *
  * A step (an atomic block) makes one access to shared memory. A plain store may stay with its
- * processor while later loads go ahead: it waits in the process's `pending` store. A store with a
- * fence behind it is in memory before anything else is done; where a fence is left out to see it
- * missed, the store is a plain one.
+ * processor while later loads overtake it: it waits in the process's `pending` store. A store with
+ * a fence after it is in memory before the next step; where a mutation leaves the fence out, the
+ * store is a plain one.
  */
 #ifndef CALLERS
 #define CALLERS 2
@@ -29,11 +29,11 @@
 #ifndef INTERRUPTS /* sleeps of workers that end without a wake */
 #define INTERRUPTS 0
 #endif
-/* A worker that is in its driver all the time, and somebody's home worker. */
+/* A worker that is in its driver all the time, and a caller's home worker. */
 #define STUCK WORKERS
 #define OTHER(c) (CALLERS - 1 - (c))
 
-/* Who has a store buffer and a place to sleep. */
+/* The processes with a store buffer and a place to sleep. */
 #define CALLER(c) (c)
 #define WORKER(w) (CALLERS + (w))
 #define STOPPER (CALLERS + WORKERS)
@@ -53,11 +53,11 @@ bool asleep[PROCESSES];
 
 byte bell[CALLERS];
 bool ended = false;
-byte claims[CALLERS]; /* the host's own */
+byte claims[CALLERS]; /* private to the host */
 bool crashed = false;
 byte interrupts = INTERRUPTS;
 
-/* What a read-modify-write and a system call wait for. */
+/* The condition for a read-modify-write and for a system call. */
 #define DRAINED(me) (!pending[me])
 
 #define STORE(me, word, value) \
@@ -79,15 +79,15 @@ byte interrupts = INTERRUPTS;
 		pending_value[p] = 0 \
 	}
 
-/* The kernel looks at the word before it lets us sleep. */
+/* The kernel checks the word before the thread sleeps. */
 #define FUTEX_WAIT(me, word, expected) \
 	atomic { \
 		DRAINED(me); \
 		asleep[me] = (word == expected) \
 	}
 
-/* wake_worker, WakeWorker. Look and exchange are one step: only the exchange does anything, and it
- * is the first look that finds 0 or the exchange that decides. */
+/* wake_worker, WakeWorker. Check and exchange are one step: only the exchange has an effect, and
+ * the result is decided by a first check that finds 0 or by the exchange. */
 #define TRY_WAKE(me, w, woken) \
 	if \
 	:: (w) == STUCK || !memory[WORD(w)] -> woken = false \
@@ -160,13 +160,14 @@ proctype Caller(byte me) {
 	:: atomic { ticket < CALLS -> ticket++ }
 		/* bh_issue; slots.pml has its meeting with the end of a generation */
 		STORE_TICKET(CALLER(me), TICKET(me), ticket);
-		atomic { /* bh_wake_for: the home worker, another one, or nobody where one is awake */
+		atomic { /* bh_wake_for: the home worker, another one, or none when one is awake */
 			if
 			:: any_worker(w)
 			:: w = STUCK
 			fi;
 			TRY_WAKE(CALLER(me), w, woken);
-			/* It hands its CPU over, and wakes no other. In the code time brings a second look. */
+			/* It hands its CPU over, and wakes no other worker. The code checks again
+			 * after some time. */
 			if
 			:: woken -> nudged = true
 			:: skip
@@ -184,7 +185,7 @@ proctype Caller(byte me) {
 				:: else
 				fi
 			}
-			IF_ENDED(over) /* answered after all, or lost with its host */
+			IF_ENDED(over) /* answered meanwhile, or lost with its host */
 
 #ifndef NO_WAKE_ANOTHER
 			/* nudge, once before the first sleep. bh_in_hand may see old worker lines. */
@@ -285,7 +286,7 @@ inline try_take(s) {
 	:: else
 	fi
 }
-/* HostPort::State::Scan: all slots, from anywhere. */
+/* HostPort::State::Scan: all slots, from any starting point. */
 inline scan() {
 	atomic {
 #if CALLERS > 1
@@ -329,7 +330,7 @@ proctype Worker(byte w) {
 
 	{
 		do
-		:: /* Take: a look without sleeping */
+		:: /* Take: a check without sleeping */
 			STOP_IF_TOLD(over)
 			scan();
 			if
@@ -364,7 +365,8 @@ end_asleep:			if
 				:: else -> goto again
 				fi;
 #ifndef NO_PASS_ON_AFTER_SLEEP
-				/* AnotherWaits: what is not claimed after a look at all slots */
+				/* AnotherWaits: a ticket without a claim, after a check of all
+				 * slots */
 				atomic {
 					if
 					:: memory[TICKET(OTHER(slot))] == claims[OTHER(slot)] -> spent = false
@@ -399,7 +401,7 @@ pass:
 #endif
 
 take:			atomic { spent = false; woken = false; found = false }
-			/* The driver: it answers, or it never does. */
+			/* The driver: it answers, or it never returns. */
 			if
 			:: skip
 			:: skip;
@@ -435,7 +437,7 @@ proctype Stopper() {
 #endif
 }
 
-/* Nothing moves any more: who sleeps has nothing to look at. */
+/* No process can make a step: a sleeping process has nothing to do. */
 active proctype Check() {
 	bool lost_answer, lost_end, lost_wake_up, lost_stop, some_worker_sleeps;
 	byte i;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Whether a remembered verdict survives a change of its file, by every way that a file changes, as
-// fast as that goes. A folder is guarded with the driver first-byte and a cache; CHECK_GUARDED
-// names it, CHECK_OUTSIDE another on the same file system, where the same file has a second name
-// that nobody is asked about.
+// Checks that a cached verdict does not survive a change of its file, by every way to change a
+// file, at full speed. A folder is guarded with the driver first-byte and a cache; CHECK_GUARDED
+// names it, CHECK_OUTSIDE another folder on the same file system, where the same file has a second
+// name that is not guarded.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
@@ -25,7 +25,7 @@ std::string Folder(const char* name) {
   return value == nullptr ? std::string() : std::string(value);
 }
 
-// CHECK_ROUNDS is for kernels on which a thousand take too long.
+// CHECK_ROUNDS is for kernels on which a thousand rounds take too long.
 int Rounds() {
   const char* value = std::getenv("CHECK_ROUNDS");
   return value == nullptr ? 1000 : static_cast<int>(std::atol(value));
@@ -42,8 +42,8 @@ class ContentChange : public testing::Test {
     unlink(outside_.c_str());
   }
 
-  // Through a mapping that has gone when it returns. tmpfs hears of a store that faults, so the
-  // page is read first: then none does.
+  // Through a mapping that is gone when it returns. The kernel notices a store that faults on
+  // tmpfs, so the page is read first: then no store faults.
   void Store(char first) const {
     const int fd = open(outside_.c_str(), O_RDWR | O_CLOEXEC);
     ASSERT_GE(fd, 0) << strerror(errno);
@@ -73,7 +73,7 @@ class ContentChange : public testing::Test {
     if (fd >= 0) close(fd);
     return fd >= 0;
   }
-  // After each change twice: once the driver is asked, once it may be remembered.
+  // Twice after each change: the driver is called once, then the verdict may be cached.
   void Alternate(const std::function<void(char first)>& change) const {
     int wrong = 0;
     for (int round = 0; round < rounds_ && !HasFatalFailure(); ++round) {
@@ -121,7 +121,7 @@ TEST_F(ContentChange, TruncatedByName) {
   Alternate([this](char first) {
     if (first == 'I') return Write(first);
     ASSERT_EQ(truncate(outside_.c_str(), 0), 0);
-    ASSERT_EQ(truncate(outside_.c_str(), 1), 0);  // as long as before
+    ASSERT_EQ(truncate(outside_.c_str(), 1), 0);  // the old length
   });
 }
 
@@ -142,7 +142,7 @@ TEST_F(ContentChange, RenamedOver) {
   });
 }
 
-// The next file may get the number of the one before it.
+// The next file may get the inode number of the previous one.
 TEST_F(ContentChange, Replaced) {
   Alternate([this](char first) {
     unlink(guarded_.c_str());
@@ -152,7 +152,7 @@ TEST_F(ContentChange, Replaced) {
   });
 }
 
-// Verdicts that were asked for in the middle of changes arrive while those go on, and after them.
+// Verdicts that were requested during changes arrive during and after them.
 TEST_F(ContentChange, WrittenWhileTheDriverLooks) {
   std::atomic<bool> ends{false};
   std::thread asks([this, &ends] {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// first-byte: denies files that begin with 'I', for as long as they do, and those named *.keep
-// while they are opened for writing; of *.none it has no opinion. A test that changes that byte
-// knows every answer.
+// first-byte: denies files that begin with 'I', as long as they do, and files named *.keep while
+// they are opened for writing; it declines *.none. A test that changes that byte can predict every
+// answer.
 #include <fcntl.h>
 #include <unistd.h>
 #include <bulkhead/driver.hpp>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the kernel module makes of guards that break their bounds. Run in a guest as the module's
+// The kernel module's reaction to guards that exceed their bounds. Run in a guest as the module's
 // only supervisor.
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -22,7 +22,7 @@ class Guard : public testing::Test {
     ASSERT_GE(file_, 0);
   }
   void TearDown() override {
-    EXPECT_EQ(ioctl(device_, BH_CONTROL_UNGUARD), 0);  // else they outlive the descriptor
+    EXPECT_EQ(ioctl(device_, BH_CONTROL_UNGUARD), 0);  // guards outlive the descriptor
     for (const int fd : {device_, folder_, file_}) close(fd);
   }
   bh_module_guard Valid() const {
@@ -34,7 +34,7 @@ class Guard : public testing::Test {
     guard.filter.owner = BH_MODULE_ANY_OWNER;
     return guard;
   }
-  // 0 or what errno is then.
+  // 0, or errno.
   int Add(const std::function<void(bh_module_guard& guard)>& change) const {
     bh_module_guard guard = Valid();
     change(guard);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What supervisors of the kernel module leave behind, in the words of its ABI. Run in a guest that
-// has loaded the module, as whoever supervises; the last test unloads it.
+// The state that supervisors of the kernel module leave behind, checked through its ABI. Run in a
+// guest that has loaded the module, as the supervisor; the last test unloads it.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sched.h>
@@ -30,7 +30,7 @@ namespace {
 constexpr bh_geometry kGeometry = {
     .lanes = 1, .slots_per_lane = 8, .call_chunks = 32, .reply_chunks = 0};
 
-// Another process opens it, and is gone: nobody who is excluded opens this one's files.
+// Another process opens it, and ends: no excluded process opens this one's files.
 UniqueFd OpenDevice() {
   const auto opener = static_cast<pid_t>(
       syscall(SYS_clone, CLONE_FILES | SIGCHLD, nullptr, nullptr, nullptr, nullptr));
@@ -41,7 +41,7 @@ UniqueFd OpenDevice() {
   return UniqueFd(WEXITSTATUS(status));
 }
 
-// A supervisor's life: it has died when this has no descriptor any more.
+// A supervisor's life: it counts as dead when this has closed its descriptor.
 class Supervisor {
  public:
   int AddChannel(const char* name = "left") {
@@ -99,7 +99,7 @@ void* MapCalls(const UniqueFd& host) {
   return mmap(nullptr, bh_call_region_bytes(&kGeometry), PROT_READ, MAP_SHARED, host.get(), 0);
 }
 
-TEST(LeftChannel, IsBusyUntilItsHostHasLetGo) {
+TEST(LeftChannel, IsBusyUntilItsHostHasClosedIt) {
   UniqueFd host;
   {
     Supervisor first;
@@ -114,14 +114,14 @@ TEST(LeftChannel, IsBusyUntilItsHostHasLetGo) {
   EXPECT_EQ(second.AddChannel("another"), 0);
   EXPECT_EQ(second.added().generation, 0u);
   host.reset();
-  EXPECT_EQ(second.AddChannel(), EBUSY);  // it could still answer
+  EXPECT_EQ(second.AddChannel(), EBUSY);  // its host could still answer
   EXPECT_EQ(munmap(calls, bh_call_region_bytes(&kGeometry)), 0);
   EXPECT_EQ(second.AddChannel(), 0);
   EXPECT_EQ(second.added().generation, 1u);
   EXPECT_EQ(second.EndInOrder(), 0);
 }
 
-// A file system for each guard: the kernel module also counts those.
+// A file system for each guard: the kernel module also limits their number.
 class LeftGuards : public testing::Test {
  protected:
   static constexpr int kOwn = 64;
@@ -146,7 +146,7 @@ class LeftGuards : public testing::Test {
     for (int i = first; i < end; ++i) guarded += supervisor.Guard(Place(i)) == 0 ? 1 : 0;
     return guarded;
   }
-  // By the policy: no host is there.
+  // By the policy: there is no host.
   static int DeniedFrom(int first, int end) {
     int denied = 0;
     for (int i = first; i < end; ++i) {
@@ -175,7 +175,7 @@ TEST_F(LeftGuards, OfSeveralSupervisorsStayInForceAndAreReplacedInBounds) {
   Supervisor third;
   ASSERT_EQ(third.AddChannel(), 0);
   EXPECT_EQ(third.Guard(Place(2 * kOwn)), ENOSPC);
-  // What was left has room, or nobody could ever take over.
+  // The remaining state must leave room, or no supervisor could take over.
   EXPECT_EQ(GuardFrom(third, 0, kOwn - 1), kOwn - 1);
   EXPECT_EQ(DeniedFrom(0, kPlaces), 2 * kOwn);
   EXPECT_EQ(third.Settle(), 0);
@@ -187,15 +187,16 @@ TEST_F(LeftGuards, OfSeveralSupervisorsStayInForceAndAreReplacedInBounds) {
   EXPECT_EQ(DeniedFrom(0, kPlaces), 0);
 }
 
-// It takes no new calls, and so no longer counts as served; those that it has must not be waited
-// for when the channel goes.
+// It takes no new calls, and so is no longer the active one; the channel's removal must not wait
+// for the calls that it has.
 TEST_F(LeftGuards, CallsOfADrainingHostEndWithTheirChannel) {
   constexpr uint64_t kDeadlineNs = 60 * kNanosecondsPerSecond;
   int ready[2];
   ASSERT_EQ(pipe(ready), 0);
   const UniqueFd go(ready[0]);
   UniqueFd say_go(ready[1]);
-  const pid_t caller = fork();  // before there is a supervisor whose descriptor it would keep
+  const pid_t caller = fork();  // forked before there is a supervisor, whose descriptor it would
+                                // keep open
   ASSERT_GE(caller, 0);
   if (caller == 0) {
     say_go.reset();
@@ -225,8 +226,8 @@ TEST_F(LeftGuards, CallsOfADrainingHostEndWithTheirChannel) {
   EXPECT_LT(MonotonicNowNs() - began_ns, kDeadlineNs / 2);
 }
 
-// No descriptor of the module's is left to be found, and still it can't be unloaded.
-TEST(LeftMapping, UnloadingFindsWhoHasNothingButAMapping) {
+// No descriptor of the module can be found any more, but the mapping still keeps it loaded.
+TEST(LeftMapping, UnloadingFindsAProcessWithOnlyAMapping) {
   int ready[2];
   ASSERT_EQ(pipe(ready), 0);
   const pid_t holder = fork();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* One defect for each checker of the debug kernel. None does harm there; load it nowhere else. */
+/* One defect for each checker of the debug kernel. None does harm there; load the module nowhere
+ * else. */
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/rcupdate.h>
@@ -12,7 +13,7 @@ static DEFINE_MUTEX(second);
 static DEFINE_SPINLOCK(lock);
 static int __rcu *protected;
 static int table[4];
-/* Read at run time, so that the compiler neither warns nor leaves the defect out. */
+/* Read at run time, so that the compiler neither warns nor optimises the defect away. */
 static volatile int beyond = ARRAY_SIZE(table);
 
 static noinline void planted_use_after_free(void)

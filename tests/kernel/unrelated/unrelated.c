@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* A module that does nothing, for tests of what is told when one is loaded. */
+/* A module that does nothing, for tests of the notification of a load. */
 #include <linux/module.h>
 
 MODULE_LICENSE("GPL");
-MODULE_DESCRIPTION("Nothing, to be loaded");
+MODULE_DESCRIPTION("Does nothing; a test loads it");

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Language, optimisation, warnings and sanitizers. Everything that is ours links to the interface
+# Language, optimisation, warnings and sanitizers. All targets of this tree link to the interface
 # target bulkhead_options (the helpers in targets.cmake do it); third-party headers are SYSTEM.
 
 set(CMAKE_C_STANDARD 11)
@@ -28,14 +28,14 @@ if(BULKHEAD_CCACHE)
   endif()
 endif()
 
-# No -Wold-style-cast: the C headers that C++ shares with the kernel cast as C does. Our C++ is held
-# to it by clang-tidy (google-readability-casting), see ./dev lint.
+# No -Wold-style-cast: the C headers that C++ shares with the kernel have C casts. clang-tidy checks
+# C++ for them (google-readability-casting), see ./dev lint.
 add_library(bulkhead_options INTERFACE)
 target_compile_options(bulkhead_options INTERFACE
   -fno-omit-frame-pointer
   -Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Wcast-qual -Wformat=2
   -Wimplicit-fallthrough -Wundef -Wvla -Wno-missing-field-initializers
-  # Nobody replaces single functions of ours at load time; gcc would leave them uninlined for that.
+  # No function is replaced at load time; for that possibility gcc would leave functions uninlined.
   $<$<CXX_COMPILER_ID:GNU>:-fno-semantic-interposition>
   $<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes -Wmissing-prototypes>
   $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor -Woverloaded-virtual>
@@ -52,7 +52,7 @@ if(BULKHEAD_SANITIZE)
     message(FATAL_ERROR "ThreadSanitizer needs clang: gcc's does not model atomic_thread_fence. "
                         "Use the preset tsan.")
   endif()
-  # Global, so that no object that shares memory with ours is left out.
+  # Global, so that no object file lacks it.
   add_compile_options(-fsanitize=${BULKHEAD_SANITIZE} -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${BULKHEAD_SANITIZE})
   # gcc's flow analysis is confused by the sanitizer's own branches.

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-# Third-party packages, all from Debian 12 (cmake/packages.txt says what each one is for).
-# Imported targets are SYSTEM for whoever links them: their headers never trip our warnings.
+# Third-party packages, all from Debian 12 (cmake/packages.txt has the purpose of each). Imported
+# targets are SYSTEM: their headers never cause warnings.
 
 find_package(Threads REQUIRED)
 find_package(absl REQUIRED)                        # absl::status absl::statusor absl::strings …
 
 # Debian has Abseil as some thirty shared libraries. A host is started anew after every crash, and
-# binding them takes longer than everything else it does before main (2.9 ms against 1.4): link the
-# archives that stand beside them.
+# binding them takes longer than everything else before main (2.9 ms against 1.4): link the static
+# archives of the same package.
 get_property(imported DIRECTORY PROPERTY IMPORTED_TARGETS)
 foreach(target IN LISTS imported)
   get_target_property(location ${target} IMPORTED_LOCATION_NONE)

@@ -39,7 +39,7 @@ endfunction()
 
 # bulkhead_driver(NAME SOURCES file... [LIBS lib...] [FILES file...] [INSTALL])
 # A driver folder as the host expects it: <build>/drivers/NAME/NAME.so, and FILES (manifest, content)
-# beside it under the names they have here. It links bulkhead_sdk and nothing else of ours.
+# beside it under the names they have here. It links bulkhead_sdk and no other library of this tree.
 function(bulkhead_driver name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "INSTALL" "" "SOURCES;LIBS;FILES")
   bulkhead_reject_unparsed(${name})
@@ -60,9 +60,9 @@ endfunction()
 
 # bulkhead_test(NAME SOURCES file... [LIBS lib...] [LABELS label...] [TIMEOUT seconds]
 #               [DEPENDS target...] [ENVIRONMENT NAME=value...] [SERIAL])
-# A GoogleTest program, each of its tests known to ctest on its own. LABELS: unit (the default),
-# integration. DEPENDS names programs that the test starts. SERIAL keeps other tests away while one
-# of these runs (for what takes all CPUs or a resource of the whole machine).
+# A GoogleTest program, each of its tests registered with ctest. LABELS: unit (the default),
+# integration. DEPENDS names programs that the test starts. SERIAL: no other test runs meanwhile (for
+# tests that use all CPUs or a resource of the whole machine).
 function(bulkhead_test name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "SERIAL" "TIMEOUT"
                         "SOURCES;LIBS;LABELS;DEPENDS;ENVIRONMENT")
@@ -104,8 +104,8 @@ endif()
 endfunction()
 
 # bulkhead_fuzzer(NAME SOURCES file... [LIBS lib...])
-# A libFuzzer target (LLVMFuzzerTestOneInput), in the preset fuzz only. Its seeds stand in
-# tests/fuzz/corpus/NAME; what it finds of its own goes to the build folder.
+# A libFuzzer target (LLVMFuzzerTestOneInput), in the preset fuzz only. Its seeds are in
+# tests/fuzz/corpus/NAME; new inputs and findings go to the build folder.
 function(bulkhead_fuzzer name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;LIBS")
   bulkhead_reject_unparsed(${name})
@@ -198,7 +198,7 @@ function(bulkhead_kernel_module name)
   add_custom_target(${arg_TARGET} ALL DEPENDS ${module})
 endfunction()
 
-# A misspelt keyword is an error, not a source file that nobody compiles.
+# A misspelt keyword is an error, not a source file that is never compiled.
 macro(bulkhead_reject_unparsed name)
   if(arg_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "${name}: unknown arguments: ${arg_UNPARSED_ARGUMENTS}")

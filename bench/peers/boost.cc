@@ -17,7 +17,7 @@ namespace {
 
 using boost::interprocess::message_queue;
 
-// The library takes names only. The name goes at once; the server inherits the mapping.
+// The library takes names only. The name is removed at once; the server inherits the mapping.
 std::unique_ptr<message_queue> Open(const char* direction) {
   const std::string name = absl::StrCat("bulkhead-bench-", getpid(), "-", direction);
   auto queue = std::make_unique<message_queue>(boost::interprocess::create_only, name.c_str(), 4,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Ours: a call with 48 bytes inline through a channel of the embedded shim, whose host answers with
-// a verdict. Both sides spin, or both sleep. With a payload, the shim copies it from private memory
-// into the channel's pool, and the host reads it there.
+// A call of Bulkhead with 48 bytes inline through a channel of the embedded shim, whose host
+// answers with a verdict. Both sides spin, or both sleep. With a payload, the shim copies it from
+// private memory into the channel's pool, and the host reads it there.
 #include <cstring>
 
 #include "bench/peers/sized_payload.h"
@@ -17,8 +17,9 @@ namespace {
 
 static_assert(sizeof(Payload) == BH_INLINE_BYTES);
 
-constexpr uint32_t kSpinNs = 1'000'000;  // longer than anything here: a spinner spins
-constexpr uint64_t kLookNs = 2'000'000;  // how long the host waits before it looks at its turn
+constexpr uint32_t kSpinNs = 1'000'000;  // longer than any wait here: a spinning side never sleeps
+constexpr uint64_t kLookNs = 2'000'000;  // how long the host waits before it checks whether it is
+                                         // its turn
 constexpr int kCallsAtOnce = 256;
 constexpr uint32_t kCallChunks = 2 * kPayloadBytesMax / BH_POOL_CHUNK_BYTES;
 

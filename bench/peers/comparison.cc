@@ -54,7 +54,7 @@ class Rounds {
     return Probe();
   }
 
-  // In a new order each time, so that nobody always follows the same one.
+  // In a new order each time, so that no transport always follows the same one.
   absl::Status Round() {
     struct Unit {
       size_t transport, distance;
@@ -102,7 +102,7 @@ class Rounds {
   }
 
  private:
-  // Their places among the kinds.
+  // Their indexes in the list of kinds.
   static constexpr size_t kRaw = 0, kOurs = 1;
 
   absl::Status Probe() {
@@ -112,7 +112,7 @@ class Rounds {
     return absl::OkStatus();
   }
 
-  std::vector<std::unique_ptr<Pair>> pairs_;  // as the kinds; null: not measured
+  std::vector<std::unique_ptr<Pair>> pairs_;  // indexed as the kinds; null: not measured
   std::vector<size_t> order_;
   std::minstd_rand random_{1};
   double probe_ns_ = 0;
@@ -121,7 +121,8 @@ class Rounds {
 }  // namespace
 
 absl::StatusOr<ComparisonResult> Compare(std::vector<TransportKind> kinds, int rounds) {
-  // Servers and daemons outlive their clients by a moment; they come to us, and we wait for them.
+  // Servers and daemons outlive their clients by a moment; they become children of this process,
+  // which reaps them.
   prctl(PR_SET_CHILD_SUBREAPER, 1);
   absl::StatusOr<ComparisonResult> result;
   {

@@ -45,8 +45,8 @@ void AddComparison(const ComparisonResult& comparison, bool limited, Report& rep
     peers.push_back(ToJson(transport));
     wrong += transport.wrong;
     if (!transport.skipped.empty()) ++skipped;
-    // Where nothing is judged, the machine is busy with other things, and a library that gives up
-    // then is no failure of ours; what the kernel alone does for us has to work always.
+    // Without limits the machine may be busy with other work, and a library that gives up then is
+    // no failure of this benchmark; the transports of the kernel alone must always work.
     if (!transport.broken.empty() && (limited || !transport.kind.HasLibrary())) ++broken;
     if (transport.calls > 0 && transport.broken.empty()) ++working;
     for (size_t i = 0; i < kDistances.size(); ++i) {

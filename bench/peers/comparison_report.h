@@ -9,7 +9,7 @@
 
 namespace bulkhead {
 
-// Our call has to be so many times faster than each peer.
+// Bulkhead's call must be this many times faster than each peer.
 inline constexpr double kTimesFaster = 5;
 
 // A figure for each peer and distance, limited or not, and the percentiles as the detail "peers".

@@ -51,7 +51,7 @@ class Futex final : public Transport {
 
  private:
   SharedObject<Messages> messages_;
-  uint32_t last_ = 0;  // what this side has received
+  uint32_t last_ = 0;  // the last sequence that this side has received
 };
 
 }  // namespace

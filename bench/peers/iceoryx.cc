@@ -35,7 +35,7 @@ constexpr int kConnectPolls = 1000;                 // with 10 ms between them
   if (getppid() != client) _exit(1);
   signal(SIGCHLD, SIG_DFL);
   PinToNone();
-  // What it says on a good day is nobody's business here, and its end is told by itself.
+  // Its normal output is of no interest here; its end is detected separately.
   const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
   if (null < 0 || dup2(null, STDOUT_FILENO) < 0 || dup2(null, STDERR_FILENO) < 0) _exit(1);
   execl(BULKHEAD_ROUDI_PROGRAM, "iox-roudi", "-m", "off", "-l", "error", "-c", kConfig, nullptr);

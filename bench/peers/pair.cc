@@ -25,19 +25,19 @@ struct PairPage {
   alignas(64) uint32_t server_state;  // server to client; a futex
   alignas(64) uint32_t client_state;  // client to bench; a futex
   alignas(64) uint32_t units_wanted;  // bench to client; a futex
-  uint32_t trips;                     // of the unit that is wanted
-  uint64_t budget_ns;                 // of the same
+  uint32_t trips;                     // of the requested unit
+  uint64_t budget_ns;                 // of the requested unit
   alignas(64) uint32_t units_done;    // client to bench; a futex
-  uint32_t sample_count;              // of the unit that is done
+  uint32_t sample_count;              // of the finished unit
   uint64_t calls, wrong;              // of all units
-  int32_t error_code;                 // of whoever failed first: absl::StatusCode
+  int32_t error_code;                 // of the process that failed first: absl::StatusCode
   char error[256];
   uint32_t samples_ns[Pair::kTripsMax];
 };
 
 namespace {
 
-// A wait is so many slices: who is stopped meanwhile uses up one of them.
+// A wait is divided into slices: a stop of the process uses up only one of them.
 constexpr int kSlices = 300;
 constexpr uint64_t kSliceNs = 100 * kNanosecondsPerMillisecond;
 
@@ -52,7 +52,8 @@ void Fail(PairPage& page, uint32_t* state, const absl::Status& status) {
   Post(state, PairPage::kFailed);
 }
 
-// PDEATHSIG tells of the death from here on; who had no parent any more would wait for ever.
+// From here on PDEATHSIG kills this process when its parent dies. If the parent has died already,
+// the signal would never come, so this checks it.
 void DieWith(pid_t parent) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(1);
@@ -65,7 +66,7 @@ void EndWithServer(int) { _exit(1); }
   if (!transport.HasThreads()) PinTo(1);
   if (absl::Status status = transport.StartServer(); !status.ok()) {
     Fail(page, &page.server_state, status);
-    for (;;) pause();  // until the client has told the bench why, and ended
+    for (;;) pause();  // until the client has reported the cause to the bench, and ended
   }
   Post(&page.server_state, PairPage::kReady);
   for (;;) {
@@ -126,7 +127,7 @@ void RunUnit(Transport& transport, PairPage& page) {
   std::unique_ptr<Transport> transport = kind.make();
   struct sigaction action = {};
   action.sa_handler = EndWithServer;
-  action.sa_flags = SA_NOCLDSTOP;  // who is only stopped goes on later
+  action.sa_flags = SA_NOCLDSTOP;  // a stopped child continues later
   sigaction(SIGCHLD, &action, nullptr);
   if (!transport->HasThreads()) PinTo(0);
   if (absl::Status status = StartBoth(*transport, page); !status.ok()) {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Pair: the client and the server of one transport, as seen by the bench, which starts the client,
-// which starts the server. A library that aborts or hangs takes its pair with it and nobody else.
+// Pair: the client and the server of one transport, as used by the bench, which starts the client,
+// which starts the server. A library that aborts or hangs ends its own pair only.
 //
-// Both die with the bench, and the server with its client, however that ends: nothing has to be
-// cleaned up after a Ctrl-C or a SIGKILL.
+// Both die with the bench, and the server with its client, however these end: nothing needs
+// cleaning up after a Ctrl-C or a SIGKILL.
 //
-// Only one pair is awake at a time: a server that spins sleeps while it is not its turn.
+// Only one pair is awake at a time: a spinning server sleeps while it is not its turn.
 //
 // Not thread-safe: one thread of the bench.
 #ifndef BULKHEAD_BENCH_PEERS_PAIR_H_
@@ -31,12 +31,14 @@ class Pair {
  public:
   static constexpr uint32_t kTripsMax = 2000;
 
-  // Returns when the first call can be made. Unavailable: to be skipped, the message says why.
+  // Returns when the first call can be made. Unavailable: to be skipped, the message gives the
+  // reason.
   static absl::StatusOr<std::unique_ptr<Pair>> Start(const TransportKind& kind);
   ~Pair();
 
-  // Makes up to `trips` calls, but no new one after `budget_ns`, behind some that are not counted.
-  // The nanoseconds of each, with one reading of the clock; valid until the next Run().
+  // Makes up to `trips` calls, but starts none after `budget_ns`, following some calls that are not
+  // counted. Returns the nanoseconds of each, including one reading of the clock; valid until the
+  // next Run().
   // REQUIRES: 0 < trips <= kTripsMax.
   absl::StatusOr<absl::Span<const uint32_t>> Run(uint32_t trips, uint64_t budget_ns);
 

@@ -20,7 +20,7 @@ TransportKind Kind(std::function<std::unique_ptr<Transport>()> make) {
   return {"test", "a transport of the test", "", false, std::move(make)};
 }
 
-// Its server never has anything to do; its client does without.
+// Its server never gets a call; its client succeeds without one.
 struct Idle : Transport {
   void Serve() override { pause(); }
   bool Call(Payload& payload) override {
@@ -87,7 +87,8 @@ TEST(PairTest, PassesOnWhyATransportCannotStart) {
 }
 
 TEST(PairTest, LeavesNoProcessBehind) {
-  ASSERT_EQ(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);  // a server without its client comes to us
+  ASSERT_EQ(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);  // a server without its client becomes a child of
+                                                   // this process
   absl::StatusOr<std::unique_ptr<Pair>> pair =
       Pair::Start(Kind([] { return std::make_unique<Idle>(); }));
   ASSERT_TRUE(pair.ok()) << pair.status().message();

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# The peers of bench-ipc. Each library is optional: a peer whose file is left out here is skipped by
-# its name when the benchmark runs.
+# The peers of bench-ipc. Each library is optional: the benchmark skips a peer whose file is left out
+# here, and names it.
 target_sources(bench-ipc PRIVATE
   peers/bulkhead.cc peers/comparison.cc peers/comparison_report.cc peers/eventfd.cc peers/futex.cc
   peers/mqueue.cc peers/pair.cc peers/pipe.cc peers/raw.cc peers/seqpacket.cc peers/transport.cc)
@@ -40,10 +40,10 @@ if(grpcpp_FOUND AND PROTOC_PROGRAM AND GRPC_CPP_PLUGIN_PROGRAM)
             --proto_path=${CMAKE_CURRENT_SOURCE_DIR}/peers ask.proto
     DEPENDS peers/ask.proto
     VERBATIM)
-  # What is generated is not held to our warnings.
+  # Generated code is compiled without this tree's warnings.
   add_library(bulkhead_bench_proto STATIC ${sources})
   target_include_directories(bulkhead_bench_proto SYSTEM PUBLIC ${generated})
-  # pkg-config would name forty libraries that these know of themselves.
+  # pkg-config would list forty libraries that these load themselves.
   target_link_libraries(bulkhead_bench_proto PUBLIC grpc++ grpc gpr protobuf)
   target_sources(bench-ipc PRIVATE peers/grpc.cc)
   target_link_libraries(bench-ipc PRIVATE bulkhead_bench_proto)

@@ -6,9 +6,10 @@
 
 namespace bulkhead {
 
-// Gives this process, and those that it starts from now on, a /tmp and a /dev/shm of their own, in
-// a mount namespace that ends with the last of them: for what insists on names in there.
-// Unavailable where the machine forbids it. REQUIRES: one thread.
+// Gives this process, and the processes that it starts from now on, a /tmp and a /dev/shm of their
+// own, in a mount namespace that ends with the last of them: for libraries with fixed names there.
+// Unavailable where the machine forbids it.
+// REQUIRES: one thread.
 absl::Status MakeFoldersPrivate();
 
 }  // namespace bulkhead

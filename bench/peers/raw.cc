@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The floor: one cache line each way, the sequence word beside the payload, both sides spin. A
-// payload beyond the line stands in shared memory too.
+// payload beyond the line is in shared memory too.
 #include <cstring>
 
 #include "bench/peers/shared_object.h"
@@ -12,7 +12,7 @@
 namespace bulkhead {
 namespace {
 
-struct alignas(128) Line {  // not even the prefetcher of pairs brings two together
+struct alignas(128) Line {  // apart even for the prefetcher that fetches pairs of lines
   uint64_t sequence;        // written last
   Payload payload;
 };

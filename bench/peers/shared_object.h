@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// SharedObject: a zeroed T in anonymous memory that a process shares with those it forks. It has no
-// name, so nothing is left behind. REQUIRES: T is at home in zeroed memory.
+// SharedObject: a zeroed T in anonymous memory that a process shares with the processes that it
+// forks. It has no name, so nothing is left behind.
+// REQUIRES: zeroed memory is a valid T.
 #ifndef BULKHEAD_BENCH_PEERS_SHARED_OBJECT_H_
 #define BULKHEAD_BENCH_PEERS_SHARED_OBJECT_H_
 
@@ -26,7 +27,7 @@ class SharedObject {
 
   absl::Status Map() {
     static_assert(std::is_trivially_destructible_v<T>);
-    // Populated: a page that is first touched under measurement would be measured.
+    // Populated: a page fault would otherwise be part of a measurement.
     void* memory = mmap(nullptr, sizeof(T), PROT_READ | PROT_WRITE,
                         MAP_SHARED | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (memory == MAP_FAILED) return absl::ErrnoToStatus(errno, "shared memory");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// SizedPayload: the payload of the size sweep, and the work on it that is the same for our call and
-// for raw shared memory: the server adds up all words.
+// SizedPayload: the payload of the size sweep, and the work on it, which is the same for Bulkhead's
+// call and for raw shared memory: the server adds up all words.
 #ifndef BULKHEAD_BENCH_PEERS_SIZED_PAYLOAD_H_
 #define BULKHEAD_BENCH_PEERS_SIZED_PAYLOAD_H_
 
@@ -22,7 +22,7 @@ class SizedPayload {
   bool empty() const { return words_.empty(); }
   size_t bytes() const { return words_.size() * sizeof(uint64_t); }
   const uint64_t* data() const { return words_.data(); }
-  // Whether these words are all there; reads each. REQUIRES: bytes() of them.
+  // Whether these words are complete; reads each. REQUIRES: bytes() of them.
   bool IsWhole(const uint64_t* words) const { return Sum(words) == sum_; }
 
  private:

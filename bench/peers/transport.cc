@@ -17,7 +17,7 @@ std::vector<TransportKind> RawAndOurs() {
 
 std::vector<TransportKind> PeerKinds() {
   std::vector<TransportKind> kinds = RawAndOurs();
-  // With '&': of a pointer, std::function sees whether it is null.
+  // With '&': std::function detects a null pointer.
   for (TransportKind& peer : std::vector<TransportKind>{
            {"bulkhead_asleep", "Bulkhead call, both sleep", "", false,
             [] { return MakeBulkhead(false, 0); }},

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Transport: one way in which a process asks another one with 48 bytes and gets 48 back. bench-ipc
-// measures them beside each other; each is used as its own documentation recommends.
+// Transport: one way in which a process sends another one 48 bytes and gets 48 back. bench-ipc
+// measures them side by side; each is used as its own documentation recommends.
 //
-// Two processes share the life of one object. The client makes it, calls Prepare(), and forks the
-// server, so that the server inherits what Prepare() made; then StartServer() runs in the server,
-// StartClient() in the client. Both end by a signal at any moment: what a transport leaves in the
-// file system has to be gone, or unlinked, by the end of StartClient().
+// Two processes use copies of one object. The client makes it, calls Prepare(), and forks the
+// server, so that the server inherits everything that Prepare() made; then StartServer() runs in
+// the server, StartClient() in the client. A signal may end either at any moment: files of a
+// transport must be removed, or unlinked, by the end of StartClient().
 //
-// Unavailable means that this machine does not let us measure it: it is skipped, with the message.
-// Any other error is a broken benchmark.
+// Unavailable means that this machine does not permit the measurement: it is skipped, with the
+// message. Any other error is a broken benchmark.
 //
 // Threads: one in each process calls these functions; a transport may have more of its own.
 #ifndef BULKHEAD_BENCH_PEERS_TRANSPORT_H_
@@ -32,10 +32,11 @@ struct Payload {
 };
 static_assert(sizeof(Payload) == 48);
 
-// What every server does with a call, so that the client can tell an answer from an echo.
+// Every server's work on a call, so that the client can distinguish an answer from an echo.
 inline void Answer(Payload& payload) { payload.sequence = ~payload.sequence; }
 
-// How often a spinning server polls before Serve() returns and it sees whether it is its turn.
+// How often a spinning server polls before Serve() returns and the server checks whether it is its
+// turn.
 inline constexpr int kPollsAtOnce = 1000;
 
 class Transport {
@@ -46,35 +47,35 @@ class Transport {
   virtual absl::Status StartServer() { return absl::OkStatus(); }
   virtual absl::Status StartClient() { return absl::OkStatus(); }
 
-  // Answers a call or more. A server that spins returns after kPollsAtOnce without one; a server
-  // that sleeps may sleep in here for ever.
+  // Answers a call or more. A server that spins returns after kPollsAtOnce polls without one; a
+  // server that sleeps may sleep here without end.
   virtual void Serve() = 0;
 
-  // One round trip: the payload goes, and the answer replaces it. False when it failed.
+  // One round trip: sends the payload, and replaces it by the answer. False when it failed.
   virtual bool Call(Payload& payload) = 0;
 
   // True: it has threads of its own, which the scheduler places. Otherwise each process is pinned
-  // to a CPU, the client's to the one and the server's to the other.
+  // to a CPU, the client's to one and the server's to another.
   virtual bool HasThreads() const { return false; }
 };
 
 struct TransportKind {
   std::string name;
-  std::string title;     // for people
+  std::string title;     // for reports
   std::string packages;  // Debian's, separated by blanks: their versions are part of a report
-  bool has_limit;        // our call has to be faster by so much
-  // Empty: its package was not there at build time.
+  bool has_limit;        // whether Bulkhead's call must be kTimesFaster
+  // Empty: its package was missing at build time.
   std::function<std::unique_ptr<Transport>()> make;
 
-  // Beside the C library's and our own.
+  // Other than the C library and Bulkhead.
   bool HasLibrary() const { return !packages.empty() && packages != "libc6"; }
 };
 
-// The raw floor, our call, then the peers.
+// The raw floor, Bulkhead's call, then the peers.
 std::vector<TransportKind> PeerKinds();
 
-// The raw floor and our call as above, then both with payloads of these sizes: the client copies
-// them from private memory into what it shares, and the server adds up their words. Names: raw_64,
+// The raw floor and Bulkhead's call as above, then both with payloads of these sizes: the client
+// copies them from private into shared memory, and the server adds up their words. Names: raw_64,
 // bulkhead_64 …
 inline constexpr size_t kPayloadSizes[] = {64, 256, 1024, 4096, 16384, 65536, 262144, 1048576};
 inline constexpr size_t kPayloadBytesMax = 1048576;
@@ -88,7 +89,7 @@ std::unique_ptr<Transport> MakeEventfd();
 std::unique_ptr<Transport> MakeFutex();
 std::unique_ptr<Transport> MakeMqueue();
 
-// Null where the library was not there at build time, so that the file with it was left out.
+// Null where the library was missing at build time, so that its file was left out.
 #define BULKHEAD_MAYBE_BUILT __attribute__((weak))
 BULKHEAD_MAYBE_BUILT std::unique_ptr<Transport> MakeBoostSpinning();
 BULKHEAD_MAYBE_BUILT std::unique_ptr<Transport> MakeBoostBlocking();

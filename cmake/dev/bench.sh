@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# ./dev bench NAME runs build/release/bin/bench-NAME (or bench-NAME-guest, where there is one); what
-# follows the name goes to it.
+# ./dev bench NAME runs build/release/bin/bench-NAME (or bench-NAME-guest, where there is one) with
+# the remaining arguments.
 
 bench_main() {
   local name=${1:-} program
@@ -17,7 +17,7 @@ bench_main() {
   run_setup
   say "building release" >&2
   build_preset release "$(jobs_default)" >&2
-  [[ -x $program-guest ]] && program=$program-guest # that one needs a kernel of its own
+  [[ -x $program-guest ]] && program=$program-guest # a benchmark that needs a kernel of its own
   [[ -x $program ]] || die "there is no benchmark '$name'; ./dev bench --help lists them"
   exec "$program" "$@"
 }

@@ -3,7 +3,7 @@
 
 readonly PRESETS=(release debug asan tsan fuzz coverage)
 
-# Wrong usage, or something that the user has to put right: exit 2. Failed work exits 1.
+# Wrong usage, or an obstacle that the user must remove: exit 2. Failed work exits 1.
 die() {
   echo "dev: $*" >&2
   exit 2
@@ -38,7 +38,7 @@ build_preset() {
   cmake --build --preset "$preset" --parallel "$jobs"
 }
 
-# Names of our own files that end in one of the given suffixes, NUL-separated.
+# Names of this tree's files that end in one of the given suffixes, NUL-separated.
 source_files() {
   local suffix patterns=()
   for suffix in "$@"; do

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-# What it leaves in build/kernel-debug:
-#   ready -> KEY                  what the tests use
+# The files in build/kernel-debug:
+#   ready -> KEY                  used by the tests
 #   KEY/bzImage                   the kernel
-#   KEY/tree                      what modules for it are compiled with
-#   work-KEY/                     of a build that has not finished; the next one goes on from there
-# KEY names the sources' version, the configuration and the compiler. KEY/ is there when it is whole.
+#   KEY/tree                      for compiling modules for it
+#   work-KEY/                     of an unfinished build; the next build continues there
+# KEY is made from the sources' version, the configuration and the compiler. KEY/ exists only when it
+# is complete.
 
 readonly KERNEL_DEBUG_SOURCE=linux-source-6.1
 readonly KERNEL_DEBUG_CONFIG=tests/kernel/debug.config
@@ -22,7 +23,7 @@ it was. The test kernel.module_debug runs the module on it.
 TEXT
 }
 
-# Says why this machine cannot build one, if so.
+# Prints the reason why this machine cannot build one, if there is one.
 kernel_debug_obstacle() {
   if [[ $(uname -m) != x86_64 ]]; then
     echo "the guest is an x86-64 machine, and this one is $(uname -m)"
@@ -37,7 +38,7 @@ kernel_debug_key() {
   echo "$version-$({ cat "$KERNEL_DEBUG_CONFIG" && gcc --version; } | sha256sum | cut -c 1-12)"
 }
 
-# Sources that are all there, or none.
+# All of the sources, or none.
 kernel_debug_unpack() { # WORK
   [[ -d $1 ]] && return
   say "debug kernel: unpacking $KERNEL_DEBUG_SOURCE"
@@ -47,7 +48,7 @@ kernel_debug_unpack() { # WORK
     mv "$1.new" "$1"
 }
 
-# The configuration drops what it does not know, or what lacks something, without a word.
+# The kernel's configuration drops unknown options, and options with a missing dependency, silently.
 kernel_debug_configure() { # WORK
   local lacking
   make -s -C "$1" KCONFIG_ALLCONFIG="$PWD/$KERNEL_DEBUG_CONFIG" allnoconfig || return 1
@@ -81,7 +82,7 @@ kernel_debug_compile() { # WORK JOBS
   return 1
 }
 
-# What kbuild reads for a module outside the tree, not the gigabytes around it.
+# The files that kbuild reads for a module outside the tree, without the gigabytes around them.
 kernel_debug_keep() { # WORK FOLDER
   local new=$2.new
   rm -rf "$new"
@@ -96,7 +97,8 @@ kernel_debug_build() { # JOBS
   key=$(kernel_debug_key) || return 1
   work=$folder/work-$key
   mkdir -p "$folder"
-  # One at a time; whoever waited finds it finished. make holds the lock too, should this end first.
+  # One build at a time; a second one waits and finds it finished. make holds the lock too, in case
+  # this process ends first.
   exec {kernel_debug_lock}>"$folder/lock"
   flock "$kernel_debug_lock" || return 1
   if [[ ! -d $folder/$key ]]; then
@@ -108,14 +110,14 @@ kernel_debug_build() { # JOBS
   say "debug kernel: $folder/$key"
 }
 
-# Of earlier configurations, and what the present one was built from: 80,000 files, which can take
+# Removes earlier configurations, and the sources of the present one: 80,000 files, which can take
 # minutes.
 kernel_debug_clean() {
   local folder=build/kernel-debug key other
   key=$(kernel_debug_key) || return
   exec {kernel_debug_lock}>"$folder/lock"
   flock "$kernel_debug_lock" || return
-  [[ -d $folder/$key ]] || return 0 # it failed, and can be gone on with
+  [[ -d $folder/$key ]] || return 0 # the build failed, and can be continued
   for other in "$folder"/*; do
     [[ -L $other || ! -d $other || $other == "$folder/$key" ]] || rm -rf "$other"
   done

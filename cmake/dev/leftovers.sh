@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-# What a test run may not leave behind: processes, mounts, shared memory, temporary files.
-# Other work goes on on the machine meanwhile, so each look is limited to what can be the run's.
+# Things that a test run must not leave behind: processes, mounts, shared memory, temporary files.
+# Other work runs on the machine meanwhile, so each check is limited to things that the run can have
+# made.
 
-# Processes that carry the run's mark in their environment, or run a program of our build folder
-# (a driver host starts with an empty environment). Those that nobody may look into, as hosts and
-# supervisors are, still tell their command line.
+# Processes that have the run's mark in their environment, or run a program of the build folder (a
+# driver host starts with an empty environment). Processes whose environment is not readable, as hosts
+# and supervisors, still show their command line.
 leftover_processes() {
   local directory pid program
   for directory in /proc/[0-9]*; do
@@ -13,7 +14,7 @@ leftover_processes() {
       IFS= read -r -d '' program 2>/dev/null <"$directory/cmdline" || continue
     if [[ $program == "$ROOT"/build/* ]] ||
       { tr '\0' '\n' <"$directory/environ" | grep -qx "BULKHEAD_TEST_RUN=$run_id"; } 2>/dev/null; then
-      # The start time tells a process from a later one with the same id.
+      # The start time distinguishes a process from a later one with the same id.
       printf 'process %s started %s: %s\n' "$pid" \
         "$(sed 's/.*) //' "$directory/stat" 2>/dev/null | cut -d ' ' -f 20)" "$program"
     fi
@@ -26,7 +27,7 @@ leftover_mounts() {
     /proc/self/mountinfo
 }
 
-# Ours by owner, and held by no living process: programs of other people come and go.
+# Owned by this user, and mapped by no living process: programs of other users start and end.
 leftover_shared_memory() {
   local path
   for path in /dev/shm/*; do
@@ -48,7 +49,7 @@ leftovers_snapshot() { leftovers_list | sort >"$1"; }
 
 leftovers_check() {
   local before=$1 left attempt line
-  # A killed process needs a moment to be gone; it gets two seconds.
+  # A killed process ends a moment later; it gets two seconds.
   for attempt in {1..20}; do
     left=$(leftovers_list | sort | comm -13 "$before" -)
     [[ -z $left ]] && break

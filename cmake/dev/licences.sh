@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# Every source file names its licence at its top: Apache-2.0, and both licences where the same
-# source also builds into the kernel module.
+# Every source file has its licence at its top: Apache-2.0, and both licences where the same source
+# also builds into the kernel module.
 
 check_licences() {
   local file wanted bad=0

@@ -30,7 +30,7 @@ lint_main() {
     mapfile -t files < <(python3 cmake/dev/compiled_sources.py build/release/compile_commands.json)
   fi
   say "clang-tidy over ${#files[@]} files"
-  # gcc's options that clang does not know are no finding; nor is the count of what it suppressed.
+  # gcc's options that clang does not have are no finding; nor is the number of suppressed warnings.
   printf '%s\0' "${files[@]}" |
     xargs -0 -r -n 1 -P "$(jobs_default)" clang-tidy-14 -p build/release --quiet \
       --warnings-as-errors='*' --extra-arg=-Wno-unknown-warning-option 2>&1 |

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-# A deliberate race says why it is benign, in a comment that begins with SUBTLE. Once for each idea, so
-# that a file which reads or writes what others change without an order has at least one, or its
-# header has it. What is switched off for a sanitizer has one right above it.
+# A deliberate race has a comment that begins with SUBTLE and says why it is benign. One for each
+# idea, so a file with unordered accesses to memory that other threads change has at least one, or its
+# header has it. A place where a sanitizer is switched off has one right above it.
 
 check_races() {
   local file line bad=0
@@ -18,7 +18,7 @@ check_races() {
     echo "$file:$line: a sanitizer is switched off, and no SUBTLE: comment above says why"
     bad=1
   done < <(source_files c h cc hpp | xargs -0 grep -nE "$suppressed")
-  # Lists that stand apart from the code they excuse would be looked at by nobody.
+  # A list of suppressions apart from the code would not be read with the code.
   if source_files json cmake sh py txt | xargs -0 grep -nE 'suppressions=|tsan_suppress' |
     grep -v '^cmake/dev/races.sh:'; then
     echo "a list of suppressions for a sanitizer: put it at the code, with a SUBTLE: comment"

@@ -9,7 +9,7 @@ When it may do neither it prints the command to run and exits with 2.
 TEXT
 }
 
-# Lines of the list: "name" or "?name"; and what SETUP_ALSO names.
+# Lines of the list, "name" or "?name", and the names in SETUP_ALSO.
 setup_wanted() {
   [[ -z ${SETUP_ALSO:-} ]] || echo "$SETUP_ALSO"
   sed -e 's/#.*//' -e "s/@ARCH@/$(dpkg --print-architecture)/" cmake/packages.txt | awk 'NF {print $1}'

@@ -9,7 +9,7 @@ import re
 import sys
 import xml.etree.ElementTree as ElementTree
 
-# state is passed, failed or skipped; tail, the last lines of a failed test's output.
+# state is passed, failed or skipped; tail: the last lines of a failed test's output.
 Outcome = collections.namedtuple("Outcome", "group name state detail tail", defaults=((),))
 TAIL_LINES = 12
 

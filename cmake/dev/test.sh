@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# Every step leaves its outcome in the folder $results: ctest's junit files (PRESET.xml), and lines
-# of checks.tsv (passed|failed, name, detail) for what is no ctest test. summary.py adds it all up.
+# Every step writes its outcome to the folder $results: ctest's junit files (PRESET.xml), and lines of
+# checks.tsv (passed|failed, name, detail) for steps outside ctest. summary.py adds it all up.
 
 test_help() {
   cat <<'TEXT'
@@ -86,13 +86,13 @@ test_main() {
   source cmake/dev/leftovers.sh
   source cmake/dev/kernel-debug.sh
 
-  # Short: paths of Unix sockets in it have to fit into 108 bytes.
+  # Short: paths of Unix sockets in it must fit into 108 bytes.
   run_folder=$(mktemp -d /tmp/bh-test.XXXXXX)
   results=$run_folder/results
   scratch=$run_folder/tmp
   run_id=${run_folder##*.}
   mkdir "$results" "$scratch"
-  # Some tests do a part as nobody, who has to get there as to /tmp.
+  # Some tests run a part as the user nobody, which needs access to this folder as to /tmp.
   chmod 711 "$run_folder"
   chmod 1777 "$scratch"
   touch "$results/checks.tsv" "$results/ctest-failed.tsv"
@@ -102,11 +102,11 @@ test_main() {
   run_check "formatting" "run ./dev format" format_main --check
   run_check "licence lines" "see above" check_licences
   run_check "deliberate races" "see above" check_races
-  # Where it cannot be built, its tests are skipped and say so.
+  # Where it cannot be built, its tests are skipped with the reason.
   if [[ " ${presets[*]} " == *" release "* && ${group[1]:-} != *model* && "kernel.module_debug kernel.debug_checkers" =~ ${filter[1]:-} &&
     -z $(kernel_debug_obstacle) ]]; then
     run_check "debug kernel" "see above" kernel_debug_build "$jobs"
-    kernel_debug_clean & # beside the builds
+    kernel_debug_clean & # in parallel with the builds
   fi
   local preset
   for preset in "${presets[@]}"; do
@@ -114,7 +114,7 @@ test_main() {
   done
   wait
   leftovers_check "$run_folder/before"
-  # With a part of the tests the others would be missing.
+  # With only a part of the tests, the specification's other tests would be missing.
   if [[ ${#filter[@]} -eq 0 && ${#group[@]} -eq 0 && " ${presets[*]} " == *" release "*" fuzz "*" coverage "* ]]; then
     run_check "specification" "see above" python3 cmake/dev/specification.py docs/specification.md "$results"/*.xml
   fi

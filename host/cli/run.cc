@@ -17,6 +17,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "host/cli/attachment.h"
+#include "host/cli/event_text.h"
 #include "host/cli/service.h"
 #include "host/supervisor/instance.h"
 #include "host/supervisor/operator_server.h"
@@ -69,12 +70,8 @@ class StatusLine {
  public:
   explicit StatusLine(bool quiet)
       : quiet_(quiet), terminal_(!quiet && isatty(STDERR_FILENO) == 1) {}
-  void Event(const SupervisorEvent& event) {
-    if (quiet_) return;
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (terminal_) std::fputs("\r\033[K", stderr);
-    PrintEvent(event);
-  }
+  void Event(const DriverEvent& event) { Print(EventLine(event)); }
+  void Text(const std::string& text) { Print("bulkhead: " + Printable(text)); }
   void Show(const StatusFields& status, uint64_t events, double seconds) {
     if (!terminal_) return;
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -93,6 +90,12 @@ class StatusLine {
   }
 
  private:
+  void Print(const std::string& text) {
+    if (quiet_) return;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    std::fprintf(stderr, "%s%s\n", terminal_ ? "\r\033[K" : "", text.c_str());
+  }
+
   const bool quiet_;
   const bool terminal_;
   std::mutex mutex_;
@@ -119,12 +122,12 @@ int RunService(const Program& program, RunOptions options) {
   if (!instance.ok()) return Complain(instance.status());
 
   StatusLine line(options.quiet);
-  options.service.on_event = [&line](const SupervisorEvent& event) { line.Event(event); };
+  options.service.on_event = [&line](const DriverEvent& event) { line.Event(event); };
   absl::StatusOr<std::unique_ptr<Attachment>> attachment =
       Attachment::Create({.kind = options.attach,
                           .deadline_ns = options.service.deadline_ns,
                           .filter = options.filter,
-                          .log = [&line](const std::string& text) { line.Event({.text = text}); }});
+                          .log = [&line](const std::string& text) { line.Text(text); }});
   if (!attachment.ok()) return Complain(attachment.status());
   Attachment& guard = **attachment;
   absl::StatusOr<std::unique_ptr<Service>> service =
@@ -146,7 +149,7 @@ int RunService(const Program& program, RunOptions options) {
   for (const std::string& folder : options.guarded) {
     if (absl::Status status = guard.Guard(folder, mark, *events); !status.ok())
       return Complain(status);
-    line.Event({.text = absl::StrCat("guards ", folder, "; Ctrl-C ends it")});
+    line.Text(absl::StrCat("guards ", folder, "; Ctrl-C ends it"));
   }
   if (absl::Status status = guard.Settle(); !status.ok()) return Complain(status);
 

@@ -199,8 +199,8 @@ int RunScan(const Program& program, ScanOptions options) {
   absl::StatusOr<std::unique_ptr<EmbeddedShim>> shim =
       EmbeddedShim::Create({.deadline_ns = options.service.deadline_ns});
   if (!shim.ok()) return Complain(shim.status());
-  options.service.on_event = [&options](const SupervisorEvent& event) {
-    if (options.verbose || event.level == SupervisorEvent::Level::kError) PrintEvent(event);
+  options.service.on_event = [&options](const DriverEvent& event) {
+    if (options.verbose || event.level == DriverEvent::Level::kError) PrintEvent(event);
   };
   absl::StatusOr<std::unique_ptr<Service>> service =
       Service::Start(program, options.service, shim->get(), "embedded");

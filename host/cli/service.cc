@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "host/cli/event_text.h"
 #include "ipc/check.h"
 #include "ipc/monotonic.h"
 
@@ -176,11 +177,8 @@ absl::StatusOr<std::unique_ptr<Service>> Service::Start(const Program& program,
   return service;
 }
 
-void PrintEvent(const SupervisorEvent& event) {
-  std::string who = event.driver.empty() ? "bulkhead" : event.driver;
-  if (event.generation != 0) absl::StrAppend(&who, " g", event.generation);
-  if (event.pid > 0) absl::StrAppend(&who, " (pid ", event.pid, ")");
-  std::fprintf(stderr, "%s: %s\n", who.c_str(), Printable(event.text).c_str());
+void PrintEvent(const DriverEvent& event) {
+  std::fprintf(stderr, "%s\n", EventLine(event).c_str());
 }
 
 }  // namespace bulkhead

@@ -14,6 +14,7 @@
 #include "CLI/CLI.hpp"
 #include "absl/status/statusor.h"
 #include "host/cli/program.h"
+#include "host/supervisor/driver_event.h"
 #include "host/supervisor/spawner.h"
 #include "host/supervisor/supervisor.h"
 #include "ipc/shim_link.h"
@@ -30,7 +31,7 @@ struct ServiceOptions {
   std::string driver_options;   // added to the manifest's
   bool endless_budget = false;  // storms kill hosts on purpose
   uint64_t probation_ns = 60'000'000'000;
-  std::function<void(const SupervisorEvent&)> on_event;
+  std::function<void(const DriverEvent&)> on_event;
 };
 
 // --driver, --rules, --on-…, --deadline, as run, scan and others have them. `options` is filled
@@ -61,7 +62,7 @@ class Service {
 };
 
 // "scanner g3 (pid 42): text" on standard error.
-void PrintEvent(const SupervisorEvent& event);
+void PrintEvent(const DriverEvent& event);
 
 }  // namespace bulkhead
 

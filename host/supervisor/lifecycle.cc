@@ -14,8 +14,8 @@ const char* StateName(State state) {
 
 const char* EventKindName(EventKind kind) {
   constexpr const char* kNames[kEventKindCount] = {
-      "start",        "stop",   "release", "content", "hello", "started",
-      "start failed", "exited", "hung",    "hostile", "timer", "spawn failed"};
+      "start",  "stop", "release", "content", "hello",        "started", "start failed",
+      "exited", "hung", "hostile", "timer",   "spawn failed", "restart"};
   return kNames[static_cast<int>(kind)];
 }
 

@@ -107,6 +107,20 @@ TEST(Lifecycle, TheTableHasEveryStateAndEvent) {
   }
 }
 
+TEST(Lifecycle, EachEventAndStateHasANameOfItsOwn) {
+  std::set<std::string> events, states;
+  for (int kind = 0; kind < kEventKindCount; ++kind) {
+    ASSERT_NE(EventKindName(static_cast<EventKind>(kind)), nullptr) << kind;
+    events.insert(EventKindName(static_cast<EventKind>(kind)));
+  }
+  for (int state = 0; state < kStateCount; ++state) {
+    ASSERT_NE(StateName(static_cast<State>(state)), nullptr) << state;
+    states.insert(StateName(static_cast<State>(state)));
+  }
+  EXPECT_EQ(events.size(), size_t{kEventKindCount});
+  EXPECT_EQ(states.size(), size_t{kStateCount});
+}
+
 TEST(Lifecycle, IgnoresHostsThatAreNotTheNewest) {
   for (const EventKind kind : {EventKind::kHello, EventKind::kStarted, EventKind::kExited,
                                EventKind::kHung, EventKind::kHostile, EventKind::kSpawnFailed}) {

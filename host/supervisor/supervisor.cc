@@ -98,13 +98,20 @@ void Supervisor::Post(std::function<void()> command) {
   (void)!write(wake_.get(), &one, sizeof(one));
 }
 
-void Supervisor::Report(const Driver& driver, SupervisorEvent::Level level, std::string text) {
+void Supervisor::Report(const Driver& driver, DriverEvent event) {
   if (!options_.on_event) return;
-  options_.on_event({.level = level,
-                     .driver = driver.config.manifest.name,
-                     .generation = driver.lifecycle->generation(),
-                     .pid = driver.child ? driver.child->pid : -1,
-                     .text = std::move(text)});
+  event.driver = driver.config.manifest.name;
+  if (event.generation == 0) event.generation = driver.lifecycle->generation();
+  if (event.pid < 0 && driver.child && event.generation == driver.lifecycle->generation()) {
+    event.pid = driver.child->pid;
+  }
+  options_.on_event(event);
+}
+
+void Supervisor::Report(const Driver& driver, DriverEventKind kind, std::string text) {
+  DriverEvent event = DriverEvent::Of(kind);
+  event.text = std::move(text);
+  Report(driver, std::move(event));
 }
 
 Supervisor::Driver* Supervisor::Find(const std::string& name) {

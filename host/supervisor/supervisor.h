@@ -29,6 +29,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "host/supervisor/driver_event.h"
 #include "host/supervisor/lifecycle.h"
 #include "host/supervisor/manifest.h"
 #include "host/supervisor/spawner.h"
@@ -36,16 +37,6 @@
 #include "ipc/shim_link.h"
 
 namespace bulkhead {
-
-// What happened, for a person to read. Called from the supervisor's thread; must not call back.
-struct SupervisorEvent {
-  enum class Level { kInfo, kWarning, kError };
-  Level level = Level::kInfo;
-  std::string driver;
-  uint32_t generation = 0;
-  pid_t pid = -1;
-  std::string text;
-};
 
 // One restart, by CLOCK_MONOTONIC.
 struct RecoverySample {
@@ -73,7 +64,8 @@ class Supervisor final : private ShimLink::Observer {
     uint32_t sandbox = UINT32_MAX;  // layers, see host/process/sandbox.h
     std::function<uint64_t()> now_ns;
     std::function<uint64_t()> chance;
-    std::function<void(const SupervisorEvent&)> on_event;  // may be empty
+    // Called from the supervisor's thread; must not wait and must not call back. May be empty.
+    std::function<void(const DriverEvent&)> on_event;
   };
 
   explicit Supervisor(Options options);
@@ -125,9 +117,12 @@ class Supervisor final : private ShimLink::Observer {
   void Heartbeat(Driver& driver, uint64_t now_ns);
   void Step(Driver& driver, Event event);
   void Perform(Driver& driver, const ActionItem& action);
+  void ReportEnd(const Driver& driver, const ActionItem& action);
   void SpawnHost(Driver& driver, const ActionItem& action);
   absl::Status AttachHost(Driver& driver, const ActionItem& action);
-  void Report(const Driver& driver, SupervisorEvent::Level level, std::string text);
+  // About the present generation, unless the event names another.
+  void Report(const Driver& driver, DriverEvent event);
+  void Report(const Driver& driver, DriverEventKind kind, std::string text = "");
   Driver* Find(const std::string& name);
   Driver* FindChannel(ChannelId channel);
   absl::StatusOr<Driver*> Named(const std::string& name);

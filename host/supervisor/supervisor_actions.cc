@@ -16,14 +16,7 @@
 namespace bulkhead {
 namespace {
 
-using Level = SupervisorEvent::Level;
-
 constexpr size_t kRecoverySamplesMax = 100'000;
-
-const char* EndName(EndCause end) {
-  constexpr const char* kNames[] = {"stopped", "crashed", "hung", "killed", "hostile"};
-  return kNames[static_cast<int>(end)];
-}
 
 }  // namespace
 
@@ -48,7 +41,9 @@ void Supervisor::Perform(Driver& driver, const ActionItem& action) {
     case ActionKind::kBegin: {
       // A driver that is told nothing still answers.
       status = link.SetNotifications(driver.channel, driver.notifications);
-      if (!status.ok()) Report(driver, Level::kWarning, std::string(status.message()));
+      if (!status.ok()) {
+        Report(driver, DriverEventKind::kLinkFailed, std::string(status.message()));
+      }
       status =
           link.BeginGeneration(driver.channel, action.generation, driver.callbacks,
                                driver.descriptors, action.content, std::move(driver.shim_files));
@@ -56,19 +51,22 @@ void Supervisor::Perform(Driver& driver, const ActionItem& action) {
       driver.heard_ns = driver.ping_ns = now_ns;
       driver.rest = {};
       driver.quarantine_reason.clear();
+      if (!status.ok()) {
+        Report(driver, DriverEventKind::kBeginFailed, std::string(status.message()));
+        if (driver.child) options_.spawner->Kill(*driver.child);
+        return;
+      }
       if (driver.death_seen_ns != 0 && driver.recoveries.size() < kRecoverySamplesMax) {
         driver.recoveries.push_back({driver.death_seen_ns, now_ns});
       }
       driver.death_seen_ns = 0;
-      Report(driver, Level::kInfo, "serves");
-      if (!status.ok() && driver.child) options_.spawner->Kill(*driver.child);
+      Report(driver, DriverEventKind::kServing);
       break;
     }
     case ActionKind::kEnd:
       status = link.EndGeneration(driver.channel, action.generation, action.end);
       if (absl::IsNotFound(status)) status = absl::OkStatus();  // its channel went before it
-      Report(driver, action.end == EndCause::kStopped ? Level::kInfo : Level::kWarning,
-             absl::StrCat(EndName(action.end), ": ", driver.last_end));
+      ReportEnd(driver, action);
       break;
     case ActionKind::kDrain:
       status = link.SetState(driver.channel, /*quarantined=*/false, /*draining=*/true);
@@ -85,8 +83,7 @@ void Supervisor::Perform(Driver& driver, const ActionItem& action) {
       status = link.SetState(driver.channel, /*quarantined=*/true, /*draining=*/false);
       driver.quarantine_reason =
           driver.start_failure.empty() ? driver.last_end : driver.start_failure;
-      Report(driver, Level::kError,
-             absl::StrCat("quarantined: it fell too often; last: ", driver.quarantine_reason));
+      Report(driver, DriverEventKind::kQuarantined, driver.quarantine_reason);
       break;
     case ActionKind::kInForce:
       driver.in_force = action.content;
@@ -95,14 +92,17 @@ void Supervisor::Perform(Driver& driver, const ActionItem& action) {
       driver.rolled_back = action.content;
       driver.rolled_back_reason =
           driver.start_failure.empty() ? driver.last_end : driver.start_failure;
-      Report(driver, Level::kError,
-             absl::StrCat("content ", action.content, " failed (", driver.rolled_back_reason,
-                          "): back to content ", driver.lifecycle->good_content()));
+      DriverEvent event = DriverEvent::Of(DriverEventKind::kRolledBack);
+      event.content = action.content;
+      event.good_content = driver.lifecycle->good_content();
+      event.text = driver.rolled_back_reason;
+      Report(driver, std::move(event));
       break;
     }
     case ActionKind::kGood: {
-      Report(driver, Level::kInfo,
-             absl::StrCat("content ", action.content, " is known to be good"));
+      DriverEvent event = DriverEvent::Of(DriverEventKind::kContentGood);
+      event.content = action.content;
+      Report(driver, std::move(event));
       driver.content.DropBefore(action.content);
       driver.content_folders.erase(driver.content_folders.begin(),
                                    driver.content_folders.lower_bound(action.content));
@@ -111,7 +111,18 @@ void Supervisor::Perform(Driver& driver, const ActionItem& action) {
     case ActionKind::kStoppedNow:
       break;
   }
-  if (!status.ok()) Report(driver, Level::kError, std::string(status.message()));
+  if (!status.ok()) Report(driver, DriverEventKind::kLinkFailed, std::string(status.message()));
+}
+
+// The lifecycle may be at the next generation already: the event is about the one that ended.
+void Supervisor::ReportEnd(const Driver& driver, const ActionItem& action) {
+  DriverEvent event = DriverEvent::Of(DriverEventKind::kEnded);
+  if (action.end == EndCause::kStopped) event.level = DriverEvent::Level::kInfo;
+  event.generation = action.generation;
+  event.pid = driver.last_pid;
+  event.end = action.end;
+  event.text = driver.last_end;
+  Report(driver, std::move(event));
 }
 
 void Supervisor::SpawnHost(Driver& driver, const ActionItem& action) {
@@ -129,7 +140,7 @@ void Supervisor::SpawnHost(Driver& driver, const ActionItem& action) {
   }
   if (status.ok()) return;
   driver.last_end = absl::StrCat("can't start a host: ", status.message());
-  Report(driver, Level::kError, driver.last_end);
+  Report(driver, DriverEventKind::kSpawnFailed, std::string(status.message()));
   Step(driver, {.kind = EventKind::kSpawnFailed,
                 .generation = action.generation,
                 .chance = options_.chance()});

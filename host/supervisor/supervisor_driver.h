@@ -78,6 +78,7 @@ struct Supervisor::Driver {
   uint64_t death_seen_ns = 0;  // of a generation that served, until the next does
   std::vector<RecoverySample> recoveries;
   std::string last_end;
+  pid_t last_pid = -1;
   std::string quarantine_reason;
   uint64_t in_force = 0;
   uint64_t rolled_back = 0;

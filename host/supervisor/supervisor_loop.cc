@@ -21,7 +21,7 @@
 namespace bulkhead {
 namespace {
 
-using Level = SupervisorEvent::Level;
+using Kind = DriverEventKind;
 
 constexpr size_t kErrorTailBytesMax = 4096;
 constexpr size_t kLastLineBytesMax = 256;
@@ -155,7 +155,7 @@ void Supervisor::ReadControl(Driver& driver) {
       return;
     }
     if (!message.ok()) {
-      Report(driver, Level::kError, absl::StrCat("says nonsense: ", message.status().message()));
+      Report(driver, Kind::kBadMessage, std::string(message.status().message()));
       Step(driver, {.kind = EventKind::kHostile, .generation = generation});
       driver.control.Close();
       return;
@@ -179,10 +179,13 @@ void Supervisor::ReadControl(Driver& driver) {
     } else if (const auto* pong = message->as<wire::Pong>()) {
       driver.rest.Answered(pong->number());
     } else if (const auto* line = message->as<wire::LogLine>()) {
-      const Level level = line->level() == wire::LogLevel::Error     ? Level::kError
-                          : line->level() == wire::LogLevel::Warning ? Level::kWarning
-                                                                     : Level::kInfo;
-      Report(driver, level, absl::StrCat("says: ", driver.NameOriginals(line->text()->str())));
+      using Level = DriverEvent::Level;
+      DriverEvent event = DriverEvent::Of(Kind::kLog);
+      event.level = line->level() == wire::LogLevel::Error     ? Level::kError
+                    : line->level() == wire::LogLevel::Warning ? Level::kWarning
+                                                               : Level::kInfo;
+      event.text = driver.NameOriginals(line->text()->str());
+      Report(driver, std::move(event));
     }
   }
 }
@@ -209,8 +212,7 @@ void Supervisor::OnStarted(Driver& driver, const wire::Started& started) {
         });
     driver.life_line.reset();
     if (driver.death_watch == nullptr) {
-      Report(driver, Level::kWarning,
-             "no thread is left to watch its life line: a death will be known some ms later");
+      Report(driver, Kind::kExitWatcherMissing);
     }
   }
   Step(driver, {.kind = EventKind::kStarted, .generation = generation});
@@ -226,6 +228,7 @@ void Supervisor::OnEnding(Driver& driver, uint32_t generation) {
   ReadControl(driver);  // what it said before it died comes first
   if (!driver.child) return;
   options_.spawner->Kill(*driver.child);  // whatever is left of one that played dead
+  driver.last_pid = driver.child->pid;
   leaving_.push_back({*std::exchange(driver.child, std::nullopt), &driver});
   Bury(driver, *exit);
 }
@@ -248,6 +251,7 @@ void Supervisor::OnDeath(Driver& driver) {
   const ChildExit exit = options_.spawner->Reap(*driver.child);
   (void)options_.link->Include(pid);
   if (driver.child->error_output.valid()) ReadErrorOutput(driver);
+  driver.last_pid = pid;
   driver.child.reset();
   Bury(driver, exit);
 }
@@ -279,7 +283,7 @@ void Supervisor::Heartbeat(Driver& driver, uint64_t now_ns) {
     return;
   }
   if (now_ns - driver.heard_ns > options_.heartbeat_missed_ns) {
-    Report(driver, Level::kError, "does not answer its supervisor");
+    Report(driver, Kind::kHeartbeatMissed);
     Step(driver, {.kind = EventKind::kHung, .generation = driver.lifecycle->generation()});
     return;
   }
@@ -290,11 +294,13 @@ void Supervisor::Heartbeat(Driver& driver, uint64_t now_ns) {
 
 // ---- What the shim sees
 
-void Supervisor::OnOverdue(ChannelId channel, uint32_t generation, uint64_t) {
-  Post([this, channel, generation] {
+void Supervisor::OnOverdue(ChannelId channel, uint32_t generation, uint64_t call_id) {
+  Post([this, channel, generation, call_id] {
     Driver* driver = FindChannel(channel);
     if (driver == nullptr || driver->lifecycle->generation() != generation) return;
-    Report(*driver, Level::kError, "missed a call's deadline");
+    DriverEvent event = DriverEvent::Of(Kind::kDeadlineMissed);
+    event.call_id = call_id;
+    Report(*driver, std::move(event));
     if (driver->lifecycle->state() == State::kServing) driver->death_seen_ns = options_.now_ns();
     Step(*driver, {.kind = EventKind::kHung, .generation = generation});
   });
@@ -304,17 +310,21 @@ void Supervisor::OnViolation(ChannelId channel, uint32_t generation, uint32_t vi
   Post([this, channel, generation, violation] {
     Driver* driver = FindChannel(channel);
     if (driver == nullptr || driver->lifecycle->generation() != generation) return;
-    Report(*driver, Level::kError, absl::StrCat("broke the protocol (violation ", violation, ")"));
+    DriverEvent event = DriverEvent::Of(Kind::kProtocolBroken);
+    event.number = violation;
+    Report(*driver, std::move(event));
     Step(*driver, {.kind = EventKind::kHostile, .generation = generation});
   });
 }
 
-void Supervisor::OnPoison(ChannelId channel, uint32_t, uint64_t call_id) {
-  Post([this, channel, call_id] {
+void Supervisor::OnPoison(ChannelId channel, uint32_t generation, uint64_t call_id) {
+  Post([this, channel, generation, call_id] {
     Driver* driver = FindChannel(channel);
     if (driver == nullptr) return;
-    Report(*driver, Level::kWarning,
-           absl::StrCat("call ", call_id, " is quarantined: it brought too many hosts down"));
+    DriverEvent event = DriverEvent::Of(Kind::kCallQuarantined);
+    event.generation = generation;
+    event.call_id = call_id;
+    Report(*driver, std::move(event));
   });
 }
 
@@ -322,18 +332,16 @@ void Supervisor::OnTakeover(uint32_t incarnation, uint32_t adopted_calls) {
   Post([this, incarnation, adopted_calls] {
     shim_incarnation_ = incarnation;
     if (!options_.on_event) return;
-    options_.on_event({.level = Level::kWarning,
-                       .text = absl::StrCat("shim incarnation ", incarnation, " took over ",
-                                            adopted_calls, " calls")});
+    DriverEvent event = DriverEvent::Of(Kind::kShimReplaced);
+    event.number = incarnation;
+    event.adopted_calls = adopted_calls;
+    options_.on_event(event);
   });
 }
 
 void Supervisor::OnShimLost() {
   Post([this] {
-    if (options_.on_event) {
-      options_.on_event(
-          {.level = Level::kError, .text = "the shim is gone; its hosts start afresh"});
-    }
+    if (options_.on_event) options_.on_event(DriverEvent::Of(Kind::kShimLost));
     for (const auto& driver : drivers_) {
       ChannelSpec spec = driver->config.channel;
       spec.driver = driver->config.manifest.name;

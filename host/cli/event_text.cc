@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/cli/event_text.h"
+
+#include "absl/strings/str_cat.h"
+#include "host/cli/program.h"
+#include "ipc/check.h"
+
+namespace bulkhead {
+namespace {
+
+const char* EndName(EndCause end) {
+  constexpr const char* kNames[] = {"stopped", "crashed", "hung", "killed", "hostile"};
+  return kNames[static_cast<int>(end)];
+}
+
+std::string Text(const DriverEvent& event) {
+  using Kind = DriverEventKind;
+  switch (event.kind) {
+    case Kind::kServing:
+      return "serves";
+    case Kind::kEnded:
+      return absl::StrCat(EndName(event.end), ": ", event.text);
+    case Kind::kSpawnFailed:
+      return absl::StrCat("can't start a host: ", event.text);
+    case Kind::kBeginFailed:
+      return absl::StrCat("the shim did not let it serve: ", event.text);
+    case Kind::kQuarantined:
+      return absl::StrCat("quarantined: it failed too often; last: ", event.text);
+    case Kind::kContentGood:
+      return absl::StrCat("content ", event.content, " is known to be good");
+    case Kind::kRolledBack:
+      return absl::StrCat("content ", event.content, " failed (", event.text, "): back to content ",
+                          event.good_content);
+    case Kind::kHeartbeatMissed:
+      return "does not answer its supervisor";
+    case Kind::kDeadlineMissed:
+      return absl::StrCat("missed the deadline of call ", event.call_id);
+    case Kind::kProtocolBroken:
+      return absl::StrCat("broke the protocol (violation ", event.number, ")");
+    case Kind::kBadMessage:
+      return absl::StrCat("sent a control message that is not valid: ", event.text);
+    case Kind::kCallQuarantined:
+      return absl::StrCat("call ", event.call_id, " is quarantined: it ended too many hosts");
+    case Kind::kLog:
+      return absl::StrCat("says: ", event.text);
+    case Kind::kExitWatcherMissing:
+      return "no thread is left to watch its exit: a death will be known some ms later";
+    case Kind::kLinkFailed:
+      return absl::StrCat("the shim refused a request: ", event.text);
+    case Kind::kShimReplaced:
+      return absl::StrCat("shim incarnation ", event.number, " took over ", event.adopted_calls,
+                          " calls");
+    case Kind::kShimLost:
+      return "the shim is gone; its hosts start again";
+    case Kind::kCount:
+      break;
+  }
+  BULKHEAD_CHECK(false);
+  return "";
+}
+
+}  // namespace
+
+std::string EventText(const DriverEvent& event) { return Printable(Text(event)); }
+
+std::string EventLine(const DriverEvent& event) {
+  std::string line = event.driver.empty() ? "bulkhead" : event.driver;
+  if (event.generation != 0) absl::StrAppend(&line, " g", event.generation);
+  if (event.pid > 0) absl::StrAppend(&line, " (pid ", event.pid, ")");
+  return absl::StrCat(line, ": ", EventText(event));
+}
+
+}  // namespace bulkhead

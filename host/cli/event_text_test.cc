@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/cli/event_text.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+#include <string>
+
+namespace bulkhead {
+namespace {
+
+TEST(EventText, EachKindHasATextOfItsOwn) {
+  std::set<std::string> texts, names;
+  for (int kind = 0; kind < kDriverEventKindCount; ++kind) {
+    const auto event = DriverEvent::Of(static_cast<DriverEventKind>(kind));
+    texts.insert(EventText(event));
+    names.insert(DriverEventKindName(event.kind));
+  }
+  EXPECT_EQ(texts.size(), size_t{kDriverEventKindCount});
+  EXPECT_EQ(names.size(), size_t{kDriverEventKindCount});
+  EXPECT_EQ(texts.count(""), 0u);
+}
+
+TEST(EventText, TheLineNamesTheGenerationThatTheEventIsAbout) {
+  DriverEvent event = DriverEvent::Of(DriverEventKind::kEnded);
+  event.driver = "scanner";
+  event.generation = 3;
+  event.pid = 42;
+  event.end = EndCause::kKilled;
+  event.text = "signal 9 (Killed)\x1b[2J";
+  EXPECT_EQ(EventLine(event), "scanner g3 (pid 42): killed: signal 9 (Killed)?[2J");
+}
+
+TEST(EventText, AnEventOfTheShimNamesNoDriver) {
+  EXPECT_EQ(EventLine(DriverEvent::Of(DriverEventKind::kShimLost)),
+            "bulkhead: the shim is gone; its hosts start again");
+}
+
+}  // namespace
+}  // namespace bulkhead

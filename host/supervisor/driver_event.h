@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// DriverEvent: what happened to a driver, its host or its shim, as data. The program that shows it
+// makes the text (host/cli/event_text.h). Words that come from elsewhere (a driver's log line, an
+// exit status, a system's error) travel in `text`.
+#ifndef BULKHEAD_HOST_SUPERVISOR_DRIVER_EVENT_H_
+#define BULKHEAD_HOST_SUPERVISOR_DRIVER_EVENT_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+
+#include "ipc/shim_link.h"
+
+namespace bulkhead {
+
+// X(name, level, fields that are set beside driver, generation and pid)
+#define BULKHEAD_DRIVER_EVENTS(X)                                                               \
+  X(Serving, kInfo)               /* the shim has begun the generation */                       \
+  X(Ended, kWarning)              /* end, text: the exit status and the last line it wrote */   \
+  X(SpawnFailed, kError)          /* text */                                                    \
+  X(BeginFailed, kError)          /* text: the shim did not begin the generation */             \
+  X(Quarantined, kError)          /* text: why the last host failed */                          \
+  X(ContentGood, kInfo)           /* content: it has stayed healthy for its probation */        \
+  X(RolledBack, kError)           /* content: it failed; good_content: is wanted again; text */ \
+  X(HeartbeatMissed, kError)      /* the host does not answer the supervisor */                 \
+  X(DeadlineMissed, kError)       /* call_id */                                                 \
+  X(ProtocolBroken, kError)       /* number: enum bh_violation */                               \
+  X(BadMessage, kError)           /* text: what was wrong with the control message */           \
+  X(CallQuarantined, kWarning)    /* call_id */                                                 \
+  X(Log, kInfo)                   /* text: a line of the driver's log; its own level */         \
+  X(ExitWatcherMissing, kWarning) /* no thread could be started */                              \
+  X(LinkFailed, kError)           /* text: the shim refused a request */                        \
+  X(ShimReplaced, kWarning)       /* number: incarnation; adopted_calls */                      \
+  X(ShimLost, kError)             /* every host starts again */
+
+enum class DriverEventKind : uint8_t {
+#define X(name, level) k##name,
+  BULKHEAD_DRIVER_EVENTS(X)
+#undef X
+      kCount,
+};
+inline constexpr int kDriverEventKindCount = static_cast<int>(DriverEventKind::kCount);
+const char* DriverEventKindName(DriverEventKind kind);  // "Serving"
+
+struct DriverEvent {
+  enum class Level : uint8_t { kInfo, kWarning, kError };
+
+  // With the kind's own level.
+  static DriverEvent Of(DriverEventKind kind);
+
+  DriverEventKind kind = DriverEventKind::kLog;
+  Level level = Level::kInfo;
+  std::string driver;       // empty: of the shim
+  uint32_t generation = 0;  // that the event is about; 0: of none
+  pid_t pid = -1;           // of that generation's host
+  EndCause end = EndCause::kStopped;
+  uint64_t content = 0;
+  uint64_t good_content = 0;
+  uint64_t call_id = 0;
+  uint32_t number = 0;
+  uint32_t adopted_calls = 0;
+  std::string text;
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_HOST_SUPERVISOR_DRIVER_EVENT_H_

@@ -9,7 +9,7 @@
 //
 // Trust: the host can write the page. After a wake the supervisor asks the kernel how the process
 // ended before it acts. If a host tampers with its lines, its death is detected by its pidfd, as
-// without the page; it can delay the waiter (FUTEX_CMP_REQUEUE), but not for ever and not beyond
+// without the page; it can delay the waiter (FUTEX_CMP_REQUEUE), but not without end and not beyond
 // Cut().
 #ifndef BULKHEAD_IPC_LIFE_LINE_UNSAFE_H_
 #define BULKHEAD_IPC_LIFE_LINE_UNSAFE_H_

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prints the sources of a compile_commands.json that stand in the tree (not in the build folder)."""
+"""Prints the sources of a compile_commands.json that are in the tree (not in the build folder)."""
 import json
 import os
 import sys

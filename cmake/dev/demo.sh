@@ -4,12 +4,12 @@ demo_help() {
   cat <<'TEXT'
 Usage: ./dev demo [ARGUMENTS]
 
-Builds release and shows the main job on real files, each step with what it measured: through
-fanotify as root, through the embedded shim else. Exit code 0 only if every step held.
+Builds release and shows the main job on real files, with the measurements of each step: through
+fanotify as root, else through the embedded shim. Exit code 0 only if every step succeeded.
 
 The arguments go to `bulkhead demo`:
   --json FILE       write the figures
-  --verbose         say what the driver and its hosts do, too
+  --verbose         also log what the driver and its hosts do
 TEXT
 }
 

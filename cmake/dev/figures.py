@@ -39,7 +39,7 @@ def missing(name):
 
 
 def run(command, programs, folder):
-    """The figures of one command. A command that reports nothing yields one that is missed."""
+    """The figures of one command. A command without a report gives one missed figure."""
     report_path = os.path.join(folder, "report.json")
     if os.path.exists(report_path):
         os.remove(report_path)

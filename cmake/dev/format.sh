@@ -4,8 +4,8 @@ format_help() {
   cat <<'TEXT'
 Usage: ./dev format [--check]
 
-Formats every C and C++ file with clang-format 14. --check changes nothing, prints what is not
-formatted, and exits with 1 when there is something.
+Formats every C and C++ file with clang-format 14. --check changes nothing, prints the files that are
+not formatted, and exits with 1 when there is one.
 TEXT
 }
 

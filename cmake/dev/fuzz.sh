@@ -5,11 +5,11 @@ fuzz_help() {
 Usage: ./dev fuzz [TARGET] [--seconds N] [-j N]
        ./dev fuzz --coverage [-j N]
 
-Builds the preset fuzz and runs TARGET, or every target, for N seconds each (60). Seeds stand in
-tests/fuzz/corpus/TARGET; what is found goes to build/fuzz/findings/TARGET, and
-build/fuzz/bin/fuzz/TARGET FILE plays one finding again.
+Builds the preset fuzz and runs TARGET, or every target, for N seconds each (60). Seeds are in
+tests/fuzz/corpus/TARGET; findings go to build/fuzz/findings/TARGET, and
+build/fuzz/bin/fuzz/TARGET FILE repeats one of them.
 
-With --coverage builds the preset coverage, plays the seeds once, and prints for each file that
+With --coverage builds the preset coverage, runs the seeds once, and prints for each file that
 validates a peer's bytes how many of its branches they take; fails when one is not taken.
 TEXT
 }

@@ -5,7 +5,7 @@ lint_help() {
 Usage: ./dev lint [FILE...]
 
 Checks licence lines, that deliberate races say why, plain words (cmake/dev/words.tsv) and shell syntax, then
-runs clang-tidy 14 (warnings are errors) over the given files, or all of our sources that the preset release
+runs clang-tidy 14 (warnings are errors) over the given files, or all sources of this tree that the preset release
 compiles.
 TEXT
 }

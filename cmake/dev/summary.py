@@ -15,7 +15,7 @@ TAIL_LINES = 12
 
 
 def skip_reason(output):
-    """GTEST_SKIP's message, or what a script printed after SKIP on a line of its own."""
+    """GTEST_SKIP's message, or the text of a script's last line that begins with SKIP."""
     gtest = re.search(r"^\S+:\d+: Skipped\n(.*?)^\[  SKIPPED \]", output, re.DOTALL | re.MULTILINE)
     if gtest and gtest.group(1).strip():
         return " ".join(gtest.group(1).split())
@@ -24,8 +24,8 @@ def skip_reason(output):
 
 
 def failure_reason(output):
-    """The line that says most: a sanitizer's summary, else what a script says failed (or a guest's
-    script), else where the first expectation failed."""
+    """The most informative line: a sanitizer's summary, else a FAILED line of a script (or a guest's
+    script), else the place of the first failed expectation."""
     found = (re.search(r"^SUMMARY: .*$|^\S+: runtime error: .*$", output, re.MULTILINE) or
              re.search(r"^FAILED .*$", output, re.MULTILINE) or
              re.search(r"^\S+:\d+: Failure$", output, re.MULTILINE))

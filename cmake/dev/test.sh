@@ -8,8 +8,8 @@ Usage: ./dev test [kernel | model] [--kernel VERSION] [--long] [--preset P]... [
                   [--fuzz-seconds N] [-j N]
 
 Checks formatting, licence lines and the comments of deliberate races, builds the debug kernel (once,
-see ./dev kernel-debug), release, asan, tsan, the fuzz targets and what their seeds cover, runs all
-tests in each and looks for what they left behind. Prints what failed and what was skipped, with
+see ./dev kernel-debug), release, asan, tsan, the fuzz targets and their coverage, runs all
+tests in each and checks that they left nothing behind. Prints the failed and the skipped tests, with
 reasons; the last line reads: N passed, N failed, N skipped.
 
   kernel            only the tests in a guest with Debian's kernel, of the preset release

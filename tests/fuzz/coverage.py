@@ -6,7 +6,7 @@ Usage: coverage.py SOURCES BUILD     (the project's folder; a build of the prese
 
 Runs each target on tests/fuzz/corpus/TARGET, once. A condition has two branches, taken and not
 taken, and each operand of && and || is a condition. Exit code: 0 when every branch of each
-validator was seen in its own target's corpus, 1 when not, 77 when llvm-cov is missing.
+validator was taken by its own target's corpus, 1 when not, 77 when llvm-cov is missing.
 """
 import collections
 import json
@@ -68,8 +68,8 @@ def replay(sources, build, target, folder):
 
 
 def is_of(function, names):
-    """Mangled names are made of names with their lengths before them; static C functions have their
-    file before them."""
+    """Whether a function is one of `names`. Mangled names contain each name after its length; static C
+    functions have their file before the name."""
     parts = [function.split(":")[-1]]
     for number in re.finditer(r"(?=(\d+))(?:\d)", function):
         end = number.end(1)

@@ -1,6 +1,6 @@
 #!/usr/bin/env -S python3 -B
 # SPDX-License-Identifier: Apache-2.0
-"""A module with one defect for each checker of the debug kernel: all of them have to be reported.
+"""Loads a module with one defect for each checker of the debug kernel: each must be reported.
 
 Usage: debug_checkers_test.py DEBUG_KERNEL PLANTED_MODULE   (as for run_guest.py)
 """

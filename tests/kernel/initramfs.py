@@ -2,8 +2,8 @@
 """Writes the guest's root file system: a cpio archive in the format 'newc'.
 
 Written here rather than by cpio(1), so that files may be owned by root and devices be made without
-being root. Programs stand at the paths that they have on the machine, so that paths compiled into
-them, and those of their libraries, are right in the guest too.
+being root. Programs have the same paths as on the machine, so that paths compiled into them,
+and those of their libraries, are right in the guest too.
 """
 import os
 import re
@@ -37,7 +37,7 @@ class Initramfs:
         self._put(path, stat.S_IFLNK | 0o777, target.encode())
 
     def file(self, source, path=None, mode=None):
-        """Copies SOURCE to where it is on the machine, or to PATH; what it is linked with, too."""
+        """Copies SOURCE to its path on the machine, or to PATH, together with its libraries."""
         path = (path or os.path.abspath(source)).strip("/")
         if path in self._entries:
             return
@@ -82,7 +82,7 @@ def _write_entry(target, path, inode, mode, content, device):
 
 
 def _without_debug_information(source):
-    """It is most of a program's size, and the guest holds all files in memory."""
+    """Debug information is most of a program's size, and the guest holds all files in memory."""
     with tempfile.NamedTemporaryFile(prefix="bulkhead-guest-") as stripped:
         subprocess.run(["strip", "--strip-debug", "-o", stripped.name, source], check=True)
         with open(stripped.name, "rb") as file:  # strip has put another file in its place

@@ -2,7 +2,7 @@
 """A guest's kernel: Debian's, fetched through apt, which checks its hashes, and never installed; or
 the debug kernel, which ./dev kernel-debug has built from Debian's sources.
 
-An installed image would get a boot loader's triggers run and could become the machine's own kernel.
+To install the image would run a boot loader's triggers and could change the machine's own kernel.
 """
 import glob
 import os
@@ -74,7 +74,7 @@ def _download(package, folder):
 
 
 def _unpack(package, names, folder):
-    """Takes boot/NAME of each name; a stream, because the modules behind them are 400 MB."""
+    """Extracts boot/NAME of each name, as a stream: the modules after them have 400 MB."""
     missing = set(names)
     with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE,
                           stderr=subprocess.DEVNULL) as unpacker:

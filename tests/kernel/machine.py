@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The machine that a guest runs on: QEMU without KVM, so that it works wherever the tests do.
+"""The machine that a guest runs on: QEMU without KVM, so that it runs on every machine.
 
 Serial ports, because Debian's kernel has their driver built in and virtio's only as modules:
-ttyS0 the kernel's log and nothing else, ttyS1 the results, ttyS2 what programs print.
+ttyS0 the kernel's log and nothing else, ttyS1 the results, ttyS2 the programs' output.
 """
 import os
 import subprocess
@@ -49,7 +49,7 @@ class Machine:
         self._process.wait()
 
     def wait(self, seconds_max):
-        """Returns None when the guest switched itself off, else what is wrong."""
+        """Returns None when the guest switched itself off, else the error."""
         try:
             code = self._process.wait(seconds_max)
         except subprocess.TimeoutExpired:

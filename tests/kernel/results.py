@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a guest says, and what its kernel's log says about it.
+"""The results of a guest, and the faults in its kernel's log.
 
 The result port carries lines of fields between tabs, and nothing else:
     booted    SECONDS               the guest script begins; by the clock of the guest's kernel
     passed    NAME    DETAIL
     failed    NAME    REASON
     skipped   NAME    REASON
-    file      NAME    BASE64        a file to be brought back
+    file      NAME    BASE64        a file from the guest
     end       CODE                  the guest script's exit code; the last line
-A guest can die at any byte: only a line that ends is believed, and a run without its 'end' failed.
+A guest can die at any byte: only a complete line counts, and a run without its 'end' has failed.
 """
 import base64
 import binascii

@@ -1,6 +1,6 @@
 #!/usr/bin/env -S python3 -B
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a shell script as root in a guest with Debian's kernel, and says what its tests found.
+"""Runs a shell script as root in a guest with Debian's kernel, and reports the results of its tests.
 
 Exit codes: 0 all passed, 1 something failed, 2 wrong usage, 77 this machine cannot run a guest.
 """

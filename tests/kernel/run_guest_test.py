@@ -1,6 +1,6 @@
 #!/usr/bin/env -S python3 -B
 # SPDX-License-Identifier: Apache-2.0
-"""Guests that fail in each way there is: run_guest.py has to notice, or its passes mean nothing.
+"""Guests that fail in every way: run_guest.py must report each, or its passes mean nothing.
 
 Usage: run_guest_test.py CACHE   (CACHE: the folder of kernels, as for run_guest.py)
 """

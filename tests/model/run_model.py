@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks a model of the channel with Spin: it must hold, and each mutation of it must be caught.
 
-Usage: run_model.py MODEL [--long]     (waiting, slots, ring; README.md says what they are)
+Usage: run_model.py MODEL [--long]     (waiting, slots, ring; README.md describes them)
 
 With --long also the sizes that are too large for the suite. Each run is an exhaustive search of all
-interleavings. Exit code: 0 when all is as it has to be, 1 when not, 77 when spin or a C compiler is
-missing. Nothing is left behind.
+interleavings. Exit code: 0 when every result is the expected one, 1 when not, 77 when spin or a C
+compiler is missing. Leaves no files.
 """
 import os
 import re
@@ -21,7 +21,7 @@ MEMORY_MIB_MAX = 1900
 LONG_SECONDS_MAX = 1800
 LONG_MEMORY_MIB_MAX = 12000
 
-# What has to hold: a size for each.
+# The sizes at which the model must hold.
 GOOD = {
     "waiting": [
         "CALLERS=1 WORKERS=1 CALLS=2 INTERRUPTS=1 WITH_CRASH WITH_STOP",
@@ -51,7 +51,7 @@ GOOD = {
     ],
 }
 
-# What has to hold as well, and takes minutes and gigabytes.
+# More sizes at which it must hold; these take minutes and gigabytes.
 GOOD_LONG = {
     "slots": [
         "CALLERS=2 SLOTS=1 WORKERS=2 GENERATIONS=3",
@@ -60,7 +60,7 @@ GOOD_LONG = {
     ],
 }
 
-# What has to be caught: mutation, size, and which check has to catch it.
+# Mutations that must be caught: mutation, size, and the assertion that must catch it.
 MUTATIONS = {
     "waiting": [
         ("NO_FENCE_IN_ISSUE", "CALLERS=1 WORKERS=1", "lost_wake_up"),
@@ -112,7 +112,7 @@ def run(command, folder, seconds_max=SECONDS_MAX):
 
 
 def search(model, defines, compiler, is_long):
-    """What was violated ("" if nothing), and how many states were seen."""
+    """The violated assertion ("" if none), and the number of states."""
     with tempfile.TemporaryDirectory(prefix="bh-model.") as folder:
         source = os.path.join(HERE, model + ".pml")
         for command in (["spin", *("-D" + d for d in defines), "-a", source],
@@ -139,7 +139,7 @@ def search(model, defines, compiler, is_long):
 
 
 def cpu_seconds():
-    """Of compiler and search: a machine that has other work makes them no longer."""
+    """CPU time of compiler and search: other work on the machine does not change it."""
     return os.times().children_user + os.times().children_system
 
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a driver finds inside the real bulkhead-host: the sandbox, before its first instruction; its
-// checkpoint, after any death; and the file of a call, as it was sent.
+// A driver's environment inside the real bulkhead-host: the sandbox, before its first instruction;
+// its checkpoint, after any death; and the file of a call, as it was sent.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -102,8 +102,8 @@ TEST_F(HostDriverTest, IsLockedInBeforeItsFirstInstruction) {
   EXPECT_TRUE(status.ok()) << status;
 }
 
-// The prober itself, where there is no sandbox: or the test above could not fail.
-TEST_F(HostDriverTest, WouldFindAnOpenDoor) {
+// The prober without a sandbox: shows that the test above can fail.
+TEST_F(HostDriverTest, TheProberDetectsAMissingSandbox) {
   if (kSanitized) GTEST_SKIP() << "a sanitizer's runtime needs a wider filter";
   AttachFields fields = Fields("prober");
   fields.sandbox = 0;
@@ -119,9 +119,9 @@ TEST_F(HostDriverTest, WouldFindAnOpenDoor) {
   }
 }
 
-// Killed at a random moment of a life that saves all the time, the next generation goes on from the
-// last whole record.
-TEST_F(HostDriverTest, GoesOnFromItsCheckpointAfterAKill) {
+// Killed at a random moment of a life that saves all the time; the next generation continues from
+// the last whole record.
+TEST_F(HostDriverTest, ContinuesFromItsCheckpointAfterAKill) {
   const auto memory = MakeCheckpoint();
   ASSERT_TRUE(memory.ok()) << memory.status();
   std::mt19937_64 random(5);
@@ -147,7 +147,8 @@ TEST_F(HostDriverTest, GoesOnFromItsCheckpointAfterAKill) {
   }
 }
 
-// Or a host that gets past its filter of system calls could keep the next from mapping it.
+// A host that gets past its filter of system calls must not be able to keep the next from mapping
+// it.
 TEST_F(HostDriverTest, TakesNoCheckpointThatAHostCouldSeal) {
   auto memory = SharedMemory::Create("bulkhead-checkpoint-test", kCheckpointBytes);
   ASSERT_TRUE(memory.ok()) << memory.status();
@@ -168,7 +169,7 @@ TEST_F(HostDriverTest, WithoutCheckpointMemorySaysThatARecordDoesNotFit) {
   EXPECT_EQ(run->AwaitStarted().message(), "a record that does not fit");
 }
 
-// An answer that was forgotten looks like one that was declined: each generation says so, once.
+// An answer that was not filled in looks like a declined one: each generation reports it, once.
 TEST_F(HostDriverTest, ReportsAnAnswerLeftEmpty) {
   const auto log_of = [this](uint32_t generation, const std::vector<std::string>& paths) {
     AttachFields fields = Fields("silent", generation);
@@ -193,8 +194,8 @@ TEST_F(HostDriverTest, ReportsAnAnswerLeftEmpty) {
   EXPECT_EQ(log_of(3, {"nothing"}), line);
 }
 
-// What was in a driver's hands when it crashed is not told again; the rest is.
-TEST_F(HostDriverTest, TellsADriverWhatItAskedFor) {
+// A notification that a driver had when it crashed is not delivered again; the later ones are.
+TEST_F(HostDriverTest, DeliversTheNotificationsThatADriverRegisteredFor) {
   const auto notify = [this](const std::string& text) {
     bh_notification told = {};
     told.kind = BH_NOTIFY_PROCESS_EXECUTED;
@@ -232,8 +233,8 @@ TEST_F(HostDriverTest, TellsADriverWhatItAskedFor) {
   EXPECT_EQ(shim_->Statistics(channel_)->notified, 3u);
 }
 
-// Built before there were notifications: it serves, and costs the sources nothing.
-TEST_F(HostDriverTest, TellsAnOlderDriverNothing) {
+// Built before there were notifications: it serves, and adds no load to the sources.
+TEST_F(HostDriverTest, DeliversNothingToAnOlderDriver) {
   AttachFields fields = Fields("older");
   fields.driver_name = "module";
   fields.notifications = ~uint64_t{0};
@@ -254,7 +255,8 @@ TEST_F(HostDriverTest, SeesTheFileAsItWasSent) {
   EXPECT_EQ(run->descriptors(), 2u) << "file_exec alone asks for descriptors";
 
   const std::string path =
-      testing::TempDir() + "/host-driver-" + std::to_string(getpid());  // content: its own name
+      testing::TempDir() + "/host-driver-" + std::to_string(getpid());  // content: the file's own
+                                                                        // name
   std::ofstream(path) << path.substr(path.rfind('/') + 1);
   for (const uint16_t callback : {BH_CALLBACK_FILE_OPEN, BH_CALLBACK_FILE_EXEC}) {
     FileRequest request;
@@ -270,7 +272,7 @@ TEST_F(HostDriverTest, SeesTheFileAsItWasSent) {
     EXPECT_TRUE(completion.allowed()) << callback;
   }
   unlink(path.c_str());
-  // stop() has a thread to end; a drain that leaves it running would not exit with 0.
+  // stop() must end a thread; a drain that leaves it running would not exit with 0.
   ASSERT_TRUE(run->control().Send(MakeDrain(1)).ok());
   const int end = run->Wait();
   EXPECT_TRUE(WIFEXITED(end) && WEXITSTATUS(end) == 0) << end;

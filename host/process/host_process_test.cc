@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The real bulkhead-host with real drivers, on a real channel; the test plays the supervisor.
+// The real bulkhead-host with real drivers, on a real channel; the test has the role of the
+// supervisor.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -83,7 +84,7 @@ class HostProcessTest : public ::testing::Test {
     EXPECT_TRUE(status.ok()) << status;
     return status.ok() ? std::move(run) : nullptr;
   }
-  // The sentence of a host that does not start; it must then exit with 1.
+  // The error text of a host that does not start; it must then exit with 1.
   std::string StartFailure(const AttachFields& fields) {
     std::unique_ptr<HostRun> run = Spawn();
     if (!run) return "";
@@ -129,7 +130,7 @@ class HostProcessTest : public ::testing::Test {
   ChannelId channel_ = 0;
 };
 
-// Composed here: written out, this file would be one to deny.
+// Composed here: written out, it would make scanners deny this source file.
 std::string Eicar() {
   return std::string("X5O!P%@AP[4\\PZX54(P^)7CC)7}$") + "EICAR-STANDARD-" +
          "ANTIVIRUS-TEST-FILE!$H+H*";
@@ -162,7 +163,7 @@ TEST_F(HostProcessTest, AnswersPingsAndSaysWhatItsDriverLogs) {
   auto run = Serve(Fields("scanner"));
   ASSERT_TRUE(run);
   EXPECT_TRUE(Answered(AskFile(Eicar()), false));
-  // A call is counted right after its answer, which we have already.
+  // A call is counted right after its answer, which this test has already.
   uint64_t calls = 0;
   for (uint64_t number = 42; calls == 0; ++number) {
     ASSERT_LT(number, 100'000u);
@@ -174,7 +175,8 @@ TEST_F(HostProcessTest, AnswersPingsAndSaysWhatItsDriverLogs) {
     calls = pong->as<wire::Pong>()->calls();
   }
   EXPECT_EQ(calls, 1u);
-  // The log goes out from the same loop, in no fixed order with the pong: drain has it all.
+  // The log is sent from the same loop, in no fixed order with the pong: after the drain all of it
+  // is there.
   ASSERT_TRUE(run->control().Send(MakeDrain(1)).ok());
   EXPECT_TRUE(absl::IsUnavailable(run->Receive().status()));
   EXPECT_THAT(run->log(), HasSubstr("rules of 2 files in force"));
@@ -185,7 +187,7 @@ TEST_F(HostProcessTest, DrainFinishesAndExitsWithZero) {
   auto run = Serve(Fields("faulty"));
   ASSERT_TRUE(run);
   std::thread slow([this] { EXPECT_TRUE(Answered(AskName("/x/slow-200-"), true)); });
-  // Only once the driver has the call, so that there is something to finish.
+  // Only once the driver has the call, so that the drain has a call to finish.
   while (shim_->Statistics(channel_)->in_flight == 0) std::this_thread::yield();
   ASSERT_TRUE(shim_->SetState(channel_, /*quarantined=*/false, /*draining=*/true).ok());
   ASSERT_TRUE(run->control().Send(MakeDrain(1)).ok());
@@ -193,7 +195,7 @@ TEST_F(HostProcessTest, DrainFinishesAndExitsWithZero) {
   EXPECT_TRUE(WIFEXITED(end)) << end;
   EXPECT_EQ(WEXITSTATUS(end), 0);
   EXPECT_TRUE(shim_->EndGeneration(channel_, 1, EndCause::kStopped).ok());
-  // Whether the host had taken it or not: it is answered, at the latest by the next generation.
+  // Whether or not the host had taken it: it is answered, at the latest by the next generation.
   auto next = Serve(Fields("faulty", 2));
   ASSERT_TRUE(next);
   slow.join();
@@ -265,7 +267,7 @@ TEST_F(HostProcessTest, EndsWhenItsSupervisorIsGone) {
   EXPECT_TRUE(WIFEXITED(end) && WEXITSTATUS(end) == 3) << end;
 }
 
-// A driver that never comes back must not keep its process: the supervisor is gone, nobody else
+// A driver that never returns must not keep its process: the supervisor is dead, and nothing else
 // would end it.
 TEST_F(HostProcessTest, EndsWithAHangingDriverWhenItsSupervisorIsGone) {
   auto run = Serve(Fields("faulty"));
@@ -326,8 +328,8 @@ TEST_F(HostProcessTest, WhatADriverForgesIsAViolation) {
   }
 }
 
-// Whatever it wrote: callers end by their deadlines, and the next generation serves.
-TEST_F(HostProcessTest, ADriverThatScribblesOverItsChannelHoldsNobody) {
+// Whatever bytes it wrote: callers end by their deadlines, and the next generation serves.
+TEST_F(HostProcessTest, ADriverThatScribblesOverItsChannelBlocksNoCaller) {
   constexpr size_t kCheckpointBytes = 4096;
   auto checkpoint = SharedMemory::Create("bulkhead-scribble-test", kCheckpointBytes);
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
@@ -343,7 +345,8 @@ TEST_F(HostProcessTest, ADriverThatScribblesOverItsChannelHoldsNobody) {
     const Completion asked = AskName("scribble-", 200 * kNanosecondsPerMillisecond);
     EXPECT_TRUE(asked.outcome == BH_OUTCOME_ANSWERED || asked.outcome == BH_OUTCOME_POLICY)
         << OutcomeText(asked);
-    // The caller may be the faster one. It writes to both, so what is seen here happened there.
+    // The call may end before the driver writes. The driver writes to checkpoint and channel: bytes
+    // in the checkpoint show that it wrote to the channel too.
     const uint64_t until_ns = MonotonicAfterNs(kLongNs / 2);
     while (scribbled == 0 && MonotonicNowNs() < until_ns) std::this_thread::yield();
     EXPECT_NE(scribbled, 0u) << "the driver wrote nothing";
@@ -378,7 +381,8 @@ TEST_F(HostProcessTest, ItsMemoryComesFromMimalloc) {
   EXPECT_TRUE(status.ok()) << status;
 }
 
-// How long a start takes: printed, without a limit, since it is the machine's as much as ours.
+// How long a start takes: printed, without a limit, because it depends on the machine as much as on
+// the host.
 TEST_F(HostProcessTest, ReportsHowLongAStartTakes) {
   uint32_t generation = 0;
   for (const char* driver : {"null", "scanner"}) {

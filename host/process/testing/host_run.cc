@@ -50,7 +50,7 @@ absl::StatusOr<std::unique_ptr<HostRun>> HostRun::Spawn(const std::string& progr
     _exit(127);
   }
   run->pidfd_.reset(static_cast<int>(syscall(SYS_pidfd_open, run->pid_, 0)));
-  sockets->second.Close();  // or nobody would see that the host is gone
+  sockets->second.Close();  // otherwise the end of the host could not be seen
   absl::StatusOr<ControlMessage> hello = run->control_.Receive(MonotonicAfterNs(kStepNs));
   if (!hello.ok()) return hello.status();
   run->hello_ns_ = MonotonicNowNs();

@@ -22,33 +22,34 @@ namespace bulkhead {
 
 class HostRun {
  public:
-  // Executes `program` and waits for its Hello. It inherits `leave_open`, as from a careless
-  // parent.
+  // Executes `program` and waits for its Hello. It inherits `leave_open`, to simulate a parent that
+  // leaks descriptors.
   static absl::StatusOr<std::unique_ptr<HostRun>> Spawn(const std::string& program,
                                                         int leave_open = -1);
   ~HostRun();  // kills and reaps it
 
   // Sends Attach with the channel's regions, a socket for files and `checkpoint` (or, when that is
-  // -1, something in its place).
+  // -1, another descriptor in its place).
   absl::Status Attach(ShimLink& link, ChannelId channel, const AttachFields& fields,
                       int checkpoint = -1);
-  // Waits for Started; FailedPrecondition with the host's own words when it says StartFailed.
+  // Waits for Started; FailedPrecondition with the host's text when it sends StartFailed.
   absl::Status AwaitStarted();
   // Attach, Started, and the channel's generation begins.
   absl::Status Begin(ShimLink& link, ChannelId channel, const AttachFields& fields,
                      int checkpoint = -1);
 
-  // The next message that is no log line; log lines before it are added to log().
+  // The next message other than a log line; log lines before it are added to log().
   absl::StatusOr<ControlMessage> Receive();
-  // Waits for the end of the process. As waitpid() has it; -1 when it did not come in time.
+  // Waits for the end of the process. Returns the status of waitpid(); -1 when the process did not
+  // end in time.
   int Wait();
   int Kill();  // the same, with SIGKILL before
 
   pid_t pid() const { return pid_; }
   ControlSocket& control() { return control_; }
   const std::string& log() const { return log_; }
-  uint64_t callbacks() const { return callbacks_; }      // as Started said
-  uint64_t descriptors() const { return descriptors_; }  // as Started said
+  uint64_t callbacks() const { return callbacks_; }      // from Started
+  uint64_t descriptors() const { return descriptors_; }  // from Started
   uint64_t spawned_ns() const { return spawned_ns_; }
   uint64_t hello_ns() const { return hello_ns_; }
 

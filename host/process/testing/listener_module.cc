@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Writes down what it is told: a line of its log for each notification. Crashes over the program
-// that is called so.
+// Logs a line for each notification. Crashes at a notification of /bin/crash.
 #include <bulkhead/driver.hpp>
 
 #include <cstdlib>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Modules that a host must refuse, one that it takes, and one that does not do what it is for:
-// MODULE says which this is.
+// Modules that a host must refuse, one that it accepts, and one that does not do its work: MODULE
+// selects which.
 #include <bulkhead/driver.h>
 
 #include <cstddef>
@@ -16,7 +16,7 @@ namespace {
                                bulkhead_answer* answer) {
   answer->verdict = BULKHEAD_ALLOW;
 }
-// Declines what is called so; leaves the answer as it came otherwise.
+// Declines a file named "decline"; otherwise leaves the answer unchanged.
 [[maybe_unused]] void AnswerNothing(void*, const bulkhead_call*, const bulkhead_file* file,
                                     bulkhead_answer* answer) {
   if (std::string_view(file->path, file->path_length) == "decline") {
@@ -74,7 +74,7 @@ extern "C" const bulkhead_driver_description* bulkhead_driver(void) {
   if (IS(too_small)) description.size = offsetof(bulkhead_driver_description, file_open);
   if (IS(no_start)) description.start = nullptr;
   if (IS(no_function)) description.callbacks |= BULKHEAD_ON_FILE_EXEC;
-  // Built before there were notifications: what lies behind is not its own.
+  // Built before there were notifications: the bytes after its fields are not its own.
   if (IS(older)) {
     description.size = offsetof(bulkhead_driver_description, notifications);
     description.notifications = ~uint64_t{0};

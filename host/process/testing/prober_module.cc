@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Looks around before the host has called any of its functions, as a hostile driver would: from a
-// constructor, which runs inside dlopen(). It starts only where it found itself locked in.
+// Tries forbidden accesses before the host has called any of its functions, as a hostile driver
+// would: from a constructor, which runs inside dlopen(). It starts only if all of them were
+// refused.
 #include <bulkhead/driver.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -19,9 +20,10 @@
 
 namespace {
 
-// What was possible and should not have been.
+// The accesses that succeeded and must not.
 std::string& Found() {
-  // Made when first used: a constructor may run before the variables of its own file are made.
+  // Created on first use: a constructor may run before the variables of its own file are
+  // initialised.
   static std::string found;
   return found;
 }
@@ -51,7 +53,7 @@ void LookAtStatus() {
   Expect(lines >= 5, "an unreadable /proc/self/status");
 }
 
-// Files that whoever started the host left open. 0 to 2 are the host's own business.
+// Files that the parent of the host left open. 0 to 2 are used by the host.
 void LookAtDescriptors() {
   for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
     if (std::atoi(entry.path().filename().c_str()) <= STDERR_FILENO) continue;

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Counts through its own deaths: saves one record after another, and each generation goes on from
-// the last whole one. A record is a number, repeated; how often depends on the number.
+// Counts across its own deaths: saves one record after another, and each generation continues from
+// the last whole one. A record is a number, repeated; the number of repetitions depends on the
+// number.
 //
-// file_open (without a descriptor) and file_exec (with one) allow only what arrives as the test
-// sent it.
+// file_open (without a descriptor) and file_exec (with one) allow only a file that arrives as the
+// test sent it.
 #include <bulkhead/driver.hpp>
 
 #include <cerrno>

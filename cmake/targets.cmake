@@ -166,15 +166,16 @@ endfunction()
 
 # bulkhead_kernel_module(NAME TARGET target KERNEL folder OUTPUT folder FOLDERS folder...)
 # OUTPUT/NAME.ko, by the build system of the kernel whose headers are in KERNEL. It writes beside its
-# sources, so it gets a copy of FOLDERS; the first of them has the Kbuild.
+# sources, so it gets a copy of FOLDERS and what lies below them; the first has the Kbuild.
 function(bulkhead_kernel_module name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "TARGET;KERNEL;OUTPUT" "FOLDERS")
   bulkhead_reject_unparsed(${name})
   set(tree ${arg_OUTPUT}/tree)
   set(copies)
   foreach(folder IN LISTS arg_FOLDERS)
-    file(GLOB sources CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}
-         ${PROJECT_SOURCE_DIR}/${folder}/*.[ch] ${PROJECT_SOURCE_DIR}/${folder}/Kbuild)
+    file(GLOB_RECURSE sources CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}
+         ${PROJECT_SOURCE_DIR}/${folder}/*.[ch] ${PROJECT_SOURCE_DIR}/${folder}/*.def
+         ${PROJECT_SOURCE_DIR}/${folder}/Kbuild)
     foreach(source IN LISTS sources)
       add_custom_command(
         OUTPUT ${tree}/${source}

@@ -4,7 +4,7 @@
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 
-#include "shim/module/bh_module.h"
+#include "shim/module/session/module.h"
 
 static void release(struct kref *ref)
 {

@@ -3,8 +3,8 @@
  * What kernels do differently: Debian 12 has 6.1 and 6.12. The rest of the module is written as for
  * the newer.
  */
-#ifndef BULKHEAD_SHIM_MODULE_KERNELS_H_
-#define BULKHEAD_SHIM_MODULE_KERNELS_H_
+#ifndef BULKHEAD_SHIM_MODULE_SESSION_KERNELS_H_
+#define BULKHEAD_SHIM_MODULE_SESSION_KERNELS_H_
 
 #include <linux/fsnotify_backend.h>
 #include <linux/mm.h>
@@ -35,4 +35,4 @@ static inline int bh_mark_file_system(struct fsnotify_mark *mark, struct super_b
 #endif
 }
 
-#endif /* BULKHEAD_SHIM_MODULE_KERNELS_H_ */
+#endif /* BULKHEAD_SHIM_MODULE_SESSION_KERNELS_H_ */

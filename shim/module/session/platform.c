@@ -6,7 +6,7 @@
 #include <linux/smp.h>
 #include <linux/wait_bit.h>
 
-#include "shim/module/bh_module.h"
+#include "shim/module/session/module.h"
 
 static u64 now_ns(void *context)
 {

@@ -11,8 +11,8 @@
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 
-#include "shim/module/bh_module.h"
-#include "shim/module/kernels.h"
+#include "shim/module/session/module.h"
+#include "shim/module/session/kernels.h"
 
 static struct bh_host_line *host_line(const struct bh_mchannel *channel)
 {

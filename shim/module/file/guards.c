@@ -16,8 +16,8 @@
 #include <linux/slab.h>
 #include <linux/uidgid.h>
 
-#include "shim/module/bh_module.h"
-#include "shim/module/kernels.h"
+#include "shim/module/session/module.h"
+#include "shim/module/session/kernels.h"
 
 #define GUARDS_MAX 64u
 #define GUARDS_ALL (2 * GUARDS_MAX) /* with those that dead sessions left */

@@ -17,7 +17,7 @@
 #include <linux/tracepoint.h>
 #include <linux/uaccess.h>
 
-#include "shim/module/bh_module.h"
+#include "shim/module/session/module.h"
 
 #define COMMAND_LINE_BYTES (BH_NOTIFICATION_TEXT_BYTES / 2)
 

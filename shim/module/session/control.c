@@ -17,7 +17,7 @@
 #include <linux/sched/signal.h>
 #include <linux/uaccess.h>
 
-#include "shim/module/bh_module.h"
+#include "shim/module/session/module.h"
 
 #define DEADLINE_MAX_NS (600ull * NSEC_PER_SEC)
 

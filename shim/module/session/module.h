@@ -14,8 +14,8 @@
  *   pids_lock          writers of the exclusion table. A leaf.
  * A caller holds none of them while it waits; what it reads lives in RCU and SRCU.
  */
-#ifndef BULKHEAD_SHIM_MODULE_BH_MODULE_H_
-#define BULKHEAD_SHIM_MODULE_BH_MODULE_H_
+#ifndef BULKHEAD_SHIM_MODULE_SESSION_MODULE_H_
+#define BULKHEAD_SHIM_MODULE_SESSION_MODULE_H_
 
 #include <linux/atomic.h>
 #include <linux/fs.h>
@@ -120,14 +120,14 @@ int bh_exclude(struct pid *pid);                   /* takes its own reference; -
 void bh_include(struct pid *pid);
 void bh_exclusions_clear(void);
 
-/* change.c: what tells one content of a file from the next */
+/* file/change_cookie.c: what tells one content of a file from the next */
 void bh_change_init(void);
 /* For bh_file_args.change: 0 while no verdict about the file may be kept or taken. */
 u64 bh_change_of(struct inode *inode);
 /* Somebody who had it open for writing closes it. */
 void bh_change_writer_gone(const struct inode *inode);
 
-/* filter.c: which accesses below a guard are worth a call; read under RCU */
+/* file/filter.c: which accesses below a guard are worth a call; read under RCU */
 struct bh_filter {
 	u32 modes;
 	bool any_owner;
@@ -142,7 +142,7 @@ int bh_filter_init(struct bh_filter *filter, const struct bh_module_filter *want
 void bh_filter_drop(struct bh_filter *filter);
 bool bh_filter_passes(const struct bh_filter *filter, const struct file *file);
 
-/* guards.c: where accesses are calls */
+/* file/guards.c: where accesses are calls */
 int bh_guards_init(void);
 int bh_guards_add(const struct path *path, const struct bh_module_guard *wanted);
 bool bh_guards_leave(void);    /* those in force become the next session's; false: there are none */
@@ -154,7 +154,7 @@ u64 bh_guards_filtered(void); /* accesses to what is guarded that its filters le
 /* Of a guard that covers the file, with a reference; NULL: none does. */
 struct vfsmount *bh_guards_mount(struct dentry *dentry);
 
-/* notes.c, process.c: what drivers are told. REQUIRES: bh_control_mutex */
+/* file/notifications.c, process/notifications.c: what drivers are told. REQUIRES: bh_control_mutex */
 int bh_notes_want(u64 kinds);             /* of all channels; 0: no source is left running */
 int bh_notes_add(struct super_block *sb); /* that a guard keeps until bh_notes_clear() */
 void bh_notes_clear(void);
@@ -173,4 +173,4 @@ int bh_host_create(struct bh_mchannel *channel);
 /* The last one made is the host of this generation from here on. -ENOENT: it is gone already */
 int bh_host_begin(struct bh_mchannel *channel, const struct bh_module_begin *begin);
 
-#endif /* BULKHEAD_SHIM_MODULE_BH_MODULE_H_ */
+#endif /* BULKHEAD_SHIM_MODULE_SESSION_MODULE_H_ */

@@ -13,8 +13,8 @@
 #include <linux/sched.h>
 #include <linux/slab.h>
 
-#include "shim/module/bh_module.h"
-#include "shim/module/kernels.h"
+#include "shim/module/session/module.h"
+#include "shim/module/session/kernels.h"
 
 #define SUPER_BLOCKS_MAX 128u /* as many as guards, with those that dead sessions left */
 

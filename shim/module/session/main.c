@@ -5,7 +5,7 @@
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 
-#include "shim/module/bh_module.h"
+#include "shim/module/session/module.h"
 
 DEFINE_MUTEX(bh_control_mutex);
 

@@ -3,7 +3,7 @@
 #include <linux/slab.h>
 #include <linux/srcu.h>
 
-#include "shim/module/bh_module.h"
+#include "shim/module/session/module.h"
 
 struct stack {
 	struct bh_shim shim;

@@ -1,25 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ipc/host_port.h"
 
-#include <fcntl.h>
 #include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <cerrno>
 #include <cstring>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "ipc/abi/module.h"
-#include "ipc/channel_header.h"
 #include "ipc/check.h"
-#include "ipc/host_transport.h"
+#include "ipc/futex_transport.h"
 #include "ipc/host_view_unsafe.h"
-#include "ipc/shared_memory.h"
 #include "ipc/spin_budget.h"
 
 namespace bulkhead {
@@ -36,8 +31,6 @@ constexpr uint32_t kPollsPerOther = 4;  // a look at another slot
 // Between two looks at the clock a spinner needs well below a microsecond. More means that it lost
 // its CPU.
 constexpr uint64_t kPreemptedNs = 100'000;
-constexpr int kCallSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE;
-constexpr int kReplySeals = F_SEAL_SHRINK | F_SEAL_GROW;
 
 // The machine's CPUs, not this process's: a host that is pinned to a CPU of its own does well to
 // spin there while its callers run on others. Where it shares that CPU, the budget learns it.
@@ -45,19 +38,6 @@ bool MachineHasOneCpu() { return sysconf(_SC_NPROCESSORS_ONLN) == 1; }
 
 bool Inside(uint64_t offset, uint64_t bytes, uint64_t pool_bytes) {
   return offset <= pool_bytes && bytes <= pool_bytes - offset;
-}
-
-// Read through the descriptor, not a mapping: a private copy before anything is believed.
-absl::StatusOr<bh_channel_header> ReadHeader(int fd) {
-  bh_channel_header header;
-  ssize_t bytes;
-  do {
-    bytes = pread(fd, &header, sizeof(header), 0);
-  } while (bytes < 0 && errno == EINTR);
-  if (bytes != static_cast<ssize_t>(sizeof(header))) {
-    return absl::InvalidArgumentError("the call region has no header: it is too short to read");
-  }
-  return header;
 }
 
 }  // namespace
@@ -313,9 +293,7 @@ void HostPort::State::PassWakeOn(uint32_t from) {
 HostPort::HostPort(std::unique_ptr<State> state) : state_(std::move(state)) {}
 HostPort::~HostPort() = default;
 
-absl::StatusOr<std::unique_ptr<HostPort>> HostPort::Attach(UniqueFd call_region,
-                                                           UniqueFd reply_region,
-                                                           UniqueFd descriptor_socket,
+absl::StatusOr<std::unique_ptr<HostPort>> HostPort::Attach(MappedChannel channel,
                                                            const HostPortOptions& options) {
   if (options.generation == 0) {
     return absl::InvalidArgumentError("generation 0: generations count from 1");
@@ -324,42 +302,20 @@ absl::StatusOr<std::unique_ptr<HostPort>> HostPort::Attach(UniqueFd call_region,
     return absl::InvalidArgumentError(
         absl::StrCat(options.workers, " workers: must be 1 to ", BH_WORKERS_MAX));
   }
-  bh_geometry geometry;
-  const bool in_kernel = IsModuleHost(call_region.get(), &geometry);
-  if (!in_kernel) {
-    auto header = ReadHeader(call_region.get());
-    if (!header.ok()) return header.status();
-    auto checked = CheckChannelHeader(*header);
-    if (!checked.ok()) return checked.status();
-    geometry = *checked;
-  }
-  const uint32_t slots = bh_slot_count(&geometry);
-  auto transport =
-      in_kernel ? MakeModuleTransport(UniqueFd(fcntl(call_region.get(), F_DUPFD_CLOEXEC, 3)))
-                : MakeFutexTransport(std::move(descriptor_socket), options.generation, slots);
-  auto call =
-      in_kernel
-          ? SharedMemory::MapDevice(std::move(call_region), 0, bh_call_region_bytes(&geometry),
-                                    SharedMemory::Access::kReadOnly)
-          : SharedMemory::MapChecked(std::move(call_region), bh_call_region_bytes(&geometry),
-                                     SharedMemory::Access::kReadOnly, kCallSeals);
-  if (!call.ok()) {
-    return absl::Status(call.status().code(),
-                        absl::StrCat("call region: ", call.status().message()));
-  }
-  auto reply = in_kernel ? SharedMemory::MapDevice(std::move(reply_region), BH_MODULE_REPLY_OFFSET,
-                                                   bh_reply_region_bytes(&geometry),
-                                                   SharedMemory::Access::kReadWrite)
-                         : SharedMemory::MapChecked(std::move(reply_region),
-                                                    bh_reply_region_bytes(&geometry),
-                                                    SharedMemory::Access::kReadWrite, kReplySeals);
-  if (!reply.ok()) {
-    return absl::Status(reply.status().code(),
-                        absl::StrCat("reply region: ", reply.status().message()));
-  }
-  auto state = std::make_unique<State>(HostView(*std::move(call), *std::move(reply), geometry),
-                                       geometry, std::move(transport), options);
-  return std::unique_ptr<HostPort>(new HostPort(std::move(state)));
+  HostView view(std::move(channel.call), std::move(channel.reply), channel.geometry);
+  return std::unique_ptr<HostPort>(new HostPort(std::make_unique<State>(
+      std::move(view), channel.geometry, std::move(channel.transport), options)));
+}
+
+absl::StatusOr<std::unique_ptr<HostPort>> HostPort::Attach(UniqueFd call_region,
+                                                           UniqueFd reply_region,
+                                                           UniqueFd descriptor_socket,
+                                                           const HostPortOptions& options) {
+  absl::StatusOr<MappedChannel> channel = MapSealedChannel(
+      {std::move(call_region), std::move(reply_region), std::move(descriptor_socket)},
+      options.generation);
+  if (!channel.ok()) return channel.status();
+  return Attach(*std::move(channel), options);
 }
 
 bool HostPort::Bind(uint32_t worker) {

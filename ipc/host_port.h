@@ -2,7 +2,8 @@
 //
 // HostPort: a host's end of a channel. Its workers take calls from it and reply to them.
 //
-//   attach     maps both regions, checks seals, sizes and header once, keeps the geometry private
+//   attach     takes both regions as the transport has mapped and checked them, once; keeps the
+//              geometry private
 //   take       a worker finds a call, claims it against the other workers, copies it once
 //   details    the second line of a call: deadline, id, payload. Read only when asked for
 //   reply      fills the reply line, stores the ticket, wakes the caller if it sleeps
@@ -30,6 +31,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "ipc/abi/channel.h"
+#include "ipc/host_transport.h"
 #include "ipc/monotonic.h"
 #include "ipc/notification_reader.h"
 #include "ipc/unique_fd.h"
@@ -77,8 +79,11 @@ class HostPort {
     uint64_t stray_descriptors = 0;  // descriptor notes that fit no call of this generation
   };
 
-  // `descriptor_socket` may be empty when no callback carries a file. InvalidArgument says which
-  // part of the channel is wrong.
+  // A channel that its transport has mapped. InvalidArgument says which option is wrong.
+  static absl::StatusOr<std::unique_ptr<HostPort>> Attach(MappedChannel channel,
+                                                          const HostPortOptions& options);
+  // A channel of a shim in user mode (MapSealedChannel). `descriptor_socket` may be empty when no
+  // callback carries a file.
   static absl::StatusOr<std::unique_ptr<HostPort>> Attach(UniqueFd call_region,
                                                           UniqueFd reply_region,
                                                           UniqueFd descriptor_socket,

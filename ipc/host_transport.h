@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// HostTransport: how a host sleeps, wakes and gets files, all that a channel is besides memory. Two
-// kinds: with a shim in user mode by futexes and a socket for files, with the kernel module by its
-// descriptor.
+// HostTransport: how a host maps a channel, sleeps, wakes and gets files. Each transport is a row
+// (HostTransportKind): which descriptors are its own, how the regions behind them are mapped, what
+// its host asks of the kernel through them. This folder has one of them (futex_transport.h: sealed
+// memory, futexes, and a socket for files); an attachment whose shim is reached by something else
+// brings its own.
 //
 // Threads: any. The words are those of the reply region; see ipc/abi/channel.h.
 #ifndef BULKHEAD_IPC_HOST_TRANSPORT_H_
@@ -12,7 +14,8 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
-#include "ipc/abi/module.h"
+#include "absl/types/span.h"
+#include "ipc/abi/channel.h"
 #include "ipc/futex.h"
 #include "ipc/shared_memory.h"
 #include "ipc/unique_fd.h"
@@ -34,17 +37,36 @@ class HostTransport {
   virtual absl::StatusOr<UniqueFd> ReceiveFile(uint32_t slot, uint64_t ticket) = 0;
   // Files that fit no call.
   virtual uint64_t stray_files() const = 0;
+  // The channel's notification ring, read-only. InvalidArgument when it is not what this transport
+  // requires of one; its header is not looked at.
+  virtual absl::StatusOr<SharedMemory> MapNotifications(UniqueFd region) = 0;
 };
 
-std::unique_ptr<HostTransport> MakeFutexTransport(UniqueFd descriptor_socket, uint32_t generation,
-                                                  uint32_t slots);
-// `device` is a host descriptor of the module.
-std::unique_ptr<HostTransport> MakeModuleTransport(UniqueFd device);
+// What a host was handed of its channel.
+struct HostDescriptors {
+  UniqueFd call_region;
+  UniqueFd reply_region;
+  UniqueFd files;  // may be empty: no callback carries a file, or the transport fetches them
+};
 
-// Whether a descriptor is one of the module's; then the channel's geometry is in *geometry.
-bool IsModuleHost(int fd, bh_geometry* geometry);
-// Whether it is one of a channel with a notification ring; then *entries is the ring's size.
-bool IsModuleRing(int fd, uint32_t* entries);
+// A channel as a host has it: geometry and seals were checked, as far as its shim is not believed.
+struct MappedChannel {
+  bh_geometry geometry = {};
+  SharedMemory call;   // read-only; bh_call_region_bytes()
+  SharedMemory reply;  // bh_reply_region_bytes()
+  std::unique_ptr<HostTransport> transport;
+};
+
+struct HostTransportKind {
+  const char* name;
+  // Whether a call region's descriptor is one of this transport's.
+  bool (*recognizes)(int call_region);
+  // InvalidArgument says which part of the channel is wrong. `generation` is the host's own.
+  absl::StatusOr<MappedChannel> (*map)(HostDescriptors descriptors, uint32_t generation);
+  // What its host asks of the kernel through the descriptors: a sandbox allows it these and no
+  // others.
+  absl::Span<const unsigned long> ioctls;
+};
 
 }  // namespace bulkhead
 

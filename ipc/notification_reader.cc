@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ipc/notification_reader.h"
 
-#include <fcntl.h>
-
 #include <algorithm>
 #include <utility>
 
@@ -13,8 +11,6 @@
 namespace bulkhead {
 namespace {
 
-constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE;
-
 // 0: no ring has this size.
 uint32_t EntriesOf(size_t bytes) {
   const size_t entries = (std::max<size_t>(bytes, 4096) - 4096) / BH_NOTIFICATION_ENTRY_BYTES;
@@ -23,24 +19,11 @@ uint32_t EntriesOf(size_t bytes) {
   return valid && bh_notification_region_bytes(count) == bytes ? count : 0;
 }
 
-absl::StatusOr<SharedMemory> Map(UniqueFd region) {
-  uint32_t entries = 0;
-  if (IsModuleRing(region.get(), &entries)) {
-    return SharedMemory::MapDevice(std::move(region), BH_MODULE_NOTIFY_OFFSET,
-                                   bh_notification_region_bytes(entries),
-                                   SharedMemory::Access::kReadOnly);
-  }
-  absl::StatusOr<size_t> bytes = SealedMemoryBytes(region.get());
-  if (!bytes.ok()) return bytes.status();
-  return SharedMemory::MapChecked(std::move(region), *bytes, SharedMemory::Access::kReadOnly,
-                                  kSeals);
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<NotificationReader>> NotificationReader::Attach(
     UniqueFd region, bh_notification_reader* words, HostTransport* transport) {
-  absl::StatusOr<SharedMemory> memory = Map(std::move(region));
+  absl::StatusOr<SharedMemory> memory = transport->MapNotifications(std::move(region));
   if (!memory.ok()) {
     return absl::Status(memory.status().code(),
                         absl::StrCat("notification region: ", memory.status().message()));

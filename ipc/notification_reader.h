@@ -49,9 +49,8 @@ struct Notification {
 
 class NotificationReader {
  public:
-  // `region`: the notification region, or a host descriptor of the module. `words` (in the reply
-  // region) and `transport` belong to the port and outlive the reader. InvalidArgument says what is
-  // wrong with the region.
+  // `region` is mapped by `transport`. `words` (in the reply region) and `transport` are owned by
+  // the port and outlive the reader. InvalidArgument says what is wrong with the region.
   static absl::StatusOr<std::unique_ptr<NotificationReader>> Attach(UniqueFd region,
                                                                     bh_notification_reader* words,
                                                                     HostTransport* transport);

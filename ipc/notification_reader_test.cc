@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "gtest/gtest.h"
+#include "ipc/futex_transport.h"
 #include "ipc/shared_memory.h"
 
 namespace bulkhead {
@@ -30,6 +31,9 @@ class NoSleep final : public HostTransport {
     return absl::NotFoundError("none");
   }
   uint64_t stray_files() const override { return 0; }
+  absl::StatusOr<SharedMemory> MapNotifications(UniqueFd region) override {
+    return MapSealedNotifications(std::move(region));
+  }
 };
 
 TEST(NotificationReader, KeepsItsTimeInARingThatContradictsItself) {

@@ -24,6 +24,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "host/attachment/transports.h"
 #include "host/process/checkpoint.h"
 #include "host/process/dispatcher.h"
 #include "host/process/driver_library.h"
@@ -100,7 +101,15 @@ class Life {
 
  private:
   absl::Status Start(const AttachFields& attach, ControlMessage& message) {
-    if (absl::Status status = EnterSandbox(attach.sandbox); !status.ok()) return status;
+    HostDescriptors channel = {message.TakeDescriptor(kCallRegion),
+                               message.TakeDescriptor(kReplyRegion),
+                               message.TakeDescriptor(kFiles)};
+    const absl::StatusOr<const HostTransportKind*> transport =
+        TransportOf(channel.call_region.get());
+    if (!transport.ok()) return transport.status();
+    if (absl::Status status = EnterSandbox(attach.sandbox, (*transport)->ioctls); !status.ok()) {
+      return status;
+    }
     absl::StatusOr<DriverLibrary> library = DriverLibrary::Load(
         attach.driver_path, attach.driver_name, attach.callbacks, attach.notifications);
     if (!library.ok()) return library.status();
@@ -119,9 +128,10 @@ class Life {
         checkpoint_ ? std::span(checkpoint_memory_->data(), attach.checkpoint_bytes)
                     : std::span<std::byte>());
     if (absl::Status status = dispatcher_->StartDriver(attach); !status.ok()) return status;
+    absl::StatusOr<MappedChannel> mapped = (*transport)->map(std::move(channel), attach.generation);
+    if (!mapped.ok()) return mapped.status();
     absl::StatusOr<std::unique_ptr<HostPort>> port = HostPort::Attach(
-        message.TakeDescriptor(kCallRegion), message.TakeDescriptor(kReplyRegion),
-        message.TakeDescriptor(kFiles),
+        *std::move(mapped),
         {.generation = attach.generation, .workers = attach.workers, .spin_ns = attach.spin_ns});
     if (!port.ok()) return port.status();
     const bulkhead_driver_description& driver = library_->description();
@@ -205,8 +215,8 @@ int Main(int argc, char** argv) {
     if (word != "--control-fd" || i + 1 == argc ||
         (control = static_cast<int>(std::strtol(argv[++i], &end, 10)),
          *end != '\0' || control < 3)) {
-      std::fprintf(stderr, "bulkhead-host: cannot use argument '%s'\n%s", argv[std::min(i, argc - 1)],
-                   kHelp);
+      std::fprintf(stderr, "bulkhead-host: cannot use argument '%s'\n%s",
+                   argv[std::min(i, argc - 1)], kHelp);
       return kExitUsage;
     }
   }

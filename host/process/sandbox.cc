@@ -16,7 +16,6 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "ipc/abi/module.h"
 #include "ipc/sanitizer.h"
 
 namespace bulkhead {
@@ -172,10 +171,6 @@ constexpr scmp_datum_t kInt = 0xffffffff;
 // it outlive its supervisor.
 constexpr int kAllowedPrctl[] = {PR_SET_NAME, PR_GET_NAME, PR_GET_DUMPABLE, PR_SET_VMA};
 
-// The requests to the kernel module that a host may make, through the descriptor that it was given.
-constexpr unsigned long kAllowedIoctl[] = {BH_HOST_INFO, BH_HOST_WAIT,  BH_HOST_WAKE,
-                                           BH_HOST_RING, BH_HOST_FETCH, BH_HOST_RING_INFO};
-
 // Calls that no driver makes by mistake: a process that makes one is treated as hostile.
 constexpr int kFatal[] = {
     SCMP_SYS(ptrace),
@@ -249,7 +244,7 @@ class Filter {
   int error_ = 0;
 };
 
-absl::Status FilterSystemCalls() {
+absl::Status FilterSystemCalls(absl::Span<const unsigned long> ioctls) {
   Filter filter;
   for (const int call : kAllowed) filter.Add(SCMP_ACT_ALLOW, call);
   for (const int call : kFatal) filter.Add(SCMP_ACT_KILL_PROCESS, call);
@@ -267,7 +262,7 @@ absl::Status FilterSystemCalls() {
     filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(futex),
                SCMP_A1(SCMP_CMP_MASKED_EQ, kFutexCommand, static_cast<scmp_datum_t>(command)));
   }
-  for (const unsigned long command : kAllowedIoctl) {
+  for (const unsigned long command : ioctls) {
     filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, command));
   }
   for (const int command : kAllowedFcntl) {
@@ -305,14 +300,14 @@ absl::Status FilterSystemCalls() {
 
 }  // namespace
 
-absl::Status EnterSandbox(uint32_t layers) {
+absl::Status EnterSandbox(uint32_t layers, absl::Span<const unsigned long> ioctls) {
   if ((layers & kSandboxPrivileges) != 0) {
     if (absl::Status status = DropPrivileges(); !status.ok()) return status;
   }
   if ((layers & kSandboxLimits) != 0) {
     if (absl::Status status = LimitResources(); !status.ok()) return status;
   }
-  if ((layers & kSandboxSystemCalls) != 0) return FilterSystemCalls();
+  if ((layers & kSandboxSystemCalls) != 0) return FilterSystemCalls(ioctls);
   return absl::OkStatus();
 }
 

@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "absl/types/span.h"
 
 namespace bulkhead {
 
@@ -21,8 +22,9 @@ enum SandboxLayer : uint32_t {
   kSandboxAll = kSandboxPrivileges | kSandboxLimits | kSandboxSystemCalls,
 };
 
-// Applies the layers to the calling process, permanently. Call before it has other threads.
-absl::Status EnterSandbox(uint32_t layers);
+// Applies the layers to the calling process, permanently. Call before it has other threads. Of all
+// ioctl requests it may make those in `ioctls` only.
+absl::Status EnterSandbox(uint32_t layers, absl::Span<const unsigned long> ioctls);
 
 }  // namespace bulkhead
 

@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -33,10 +34,10 @@ namespace {
 constexpr int kSandboxFailed = 100;
 
 // The exit status, as waitpid returns it, of a process that enters the sandbox and calls `act`.
-int Inside(const std::function<int()>& act) {
+int Inside(const std::function<int()>& act, absl::Span<const unsigned long> ioctls = {}) {
   const pid_t child = fork();
   if (child == 0) {
-    if (!EnterSandbox(kSandboxAll).ok()) _exit(kSandboxFailed);
+    if (!EnterSandbox(kSandboxAll, ioctls).ok()) _exit(kSandboxFailed);
     _exit(act());
   }
   int status = -1;
@@ -56,6 +57,20 @@ class SandboxTest : public ::testing::Test {
     if (kSanitized) GTEST_SKIP() << "a sanitizer's runtime needs a wider filter";
   }
 };
+
+// FIONREAD on a pipe is refused unless the transport's list has it.
+TEST_F(SandboxTest, AllowsTheTransportsIoctlsAndNoOthers) {
+  const auto ask = [] {
+    int ends[2];
+    int bytes = 0;
+    return pipe2(ends, 0) != 0 ? 3 : Refused(ioctl(ends[0], FIONREAD, &bytes));
+  };
+  const unsigned long asked[] = {FIONREAD};
+  const unsigned long others[] = {FIONBIO};
+  EXPECT_EQ(Inside(ask), 0 << 8);
+  EXPECT_EQ(Inside(ask, others), 0 << 8);
+  EXPECT_EQ(Inside(ask, asked), 1 << 8);
+}
 
 TEST_F(SandboxTest, RefusesWhatADriverDoesNotNeed) {
   const struct {

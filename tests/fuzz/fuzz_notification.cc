@@ -24,6 +24,7 @@
 
 #include "absl/types/span.h"
 #include "ipc/abi/notification.h"
+#include "ipc/futex_transport.h"
 #include "ipc/host_transport.h"
 #include "ipc/notification_reader.h"
 #include "ipc/shared_memory.h"
@@ -103,6 +104,9 @@ class Sleep final : public HostTransport {
     return absl::NotFoundError("none");
   }
   uint64_t stray_files() const override { return 0; }
+  absl::StatusOr<SharedMemory> MapNotifications(UniqueFd region) override {
+    return MapSealedNotifications(std::move(region));
+  }
 
  private:
   const std::function<FutexResult()> happen_;

@@ -15,8 +15,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "host/attachment/module/module_transport.h"
 #include "ipc/check.h"
-#include "ipc/host_transport.h"
 #include "ipc/monotonic.h"
 #include "shim/core/bulkhead_core.h"
 
@@ -220,8 +220,7 @@ absl::StatusOr<ChannelDescriptors> ModuleLink::Descriptors(ChannelId channel) {
   if (!host.valid()) return absl::ErrnoToStatus(errno, "the kernel module: a host's descriptor");
   UniqueFd copy(fcntl(host.get(), F_DUPFD_CLOEXEC, 3));
   if (!copy.valid()) return absl::ErrnoToStatus(errno, "a copy of a host's descriptor");
-  uint32_t entries = 0;
-  if (!IsModuleRing(host.get(), &entries)) {
+  if (ModuleRingEntries(host.get()) == 0) {
     return ChannelDescriptors{std::move(host), std::move(copy), UniqueFd()};
   }
   UniqueFd ring(fcntl(host.get(), F_DUPFD_CLOEXEC, 3));

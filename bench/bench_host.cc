@@ -70,7 +70,7 @@ uint32_t CallWith48Bytes(EmbeddedShim& shim) {
 }
 
 absl::StatusOr<std::unique_ptr<BenchChannel>> BenchChannel::Create(uint32_t spin_ns,
-                                                                   const Policy& policy) {
+                                                                   const bh_policy& policy) {
   std::unique_ptr<BenchChannel> channel(new BenchChannel);
   absl::StatusOr<std::unique_ptr<EmbeddedShim>> shim = EmbeddedShim::Create({});
   if (!shim.ok()) return shim.status();
@@ -118,7 +118,7 @@ absl::Status BenchChannel::StartHost(const BenchHostOptions& options) {
 }
 
 absl::Status BenchChannel::EndGeneration() {
-  return shim_->EndGeneration(0, generation_, EndCause::kKilled);
+  return shim_->EndGeneration(0, generation_, BH_END_KILLED);
 }
 
 absl::Status BenchChannel::EndHost() {

@@ -39,8 +39,8 @@ struct BenchHostOptions {
 
 class BenchChannel {
  public:
-  static absl::StatusOr<std::unique_ptr<BenchChannel>> Create(uint32_t spin_ns,
-                                                              const Policy& policy = {});
+  static absl::StatusOr<std::unique_ptr<BenchChannel>> Create(
+      uint32_t spin_ns, const bh_policy& policy = DefaultPolicy());
   // Returns when the host serves. REQUIRES: none does.
   absl::Status StartHost(const BenchHostOptions& options);
   // Kills it, waits for its end, and tells the shim.

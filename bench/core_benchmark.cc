@@ -52,7 +52,7 @@ class World {
     ChannelSpec spec;
     spec.driver = "none";
     spec.geometry = {.lanes = 2, .slots_per_lane = 32, .call_chunks = 64, .reply_chunks = 0};
-    spec.policy.rules[BH_CLASS_FILE][BH_REASON_ABSENT].action = Action::kAllow;
+    spec.policy.rule[BH_CLASS_FILE][BH_REASON_ABSENT].action = BH_ACTION_ALLOW;
     call_region_ = Region(bh_call_region_bytes(&spec.geometry));
     reply_region_ = Region(bh_reply_region_bytes(&spec.geometry));
     absl::StatusOr<std::unique_ptr<UserChannel>> made =

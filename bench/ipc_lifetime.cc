@@ -270,9 +270,9 @@ absl::Status MeasureNewChannel(int rounds, bool limited, Report& report) {
 }
 
 absl::Status MeasureDeath(int rounds, bool limited, Report& report) {
-  Policy policy;
-  for (auto& rules : policy.rules) {
-    rules[static_cast<size_t>(NoAnswer::kCrashed)] = {Action::kAllow, Action::kAllow};
+  bh_policy policy = DefaultPolicy();
+  for (auto& rules : policy.rule) {
+    rules[BH_REASON_CRASHED] = {BH_ACTION_ALLOW, BH_ACTION_ALLOW};
   }
   absl::StatusOr<std::unique_ptr<BenchChannel>> channel =
       BenchChannel::Create(kDefaultSpinNs, policy);

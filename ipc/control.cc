@@ -17,7 +17,7 @@ using flatbuffers::Offset;
 constexpr size_t kGuardedMax = 16;
 constexpr size_t kDriversMax = 8;  // as many as one call can visit
 constexpr size_t kStatusTextBytesMax = 1024;
-constexpr size_t kRuleCount = static_cast<size_t>(BH_CLASS_COUNT) * kNoAnswerCount;
+constexpr size_t kRuleCount = static_cast<size_t>(BH_CLASS_COUNT) * BH_REASON_COUNT;
 // A message has a root, one message in it and at most lists of tables in that.
 constexpr flatbuffers::uoffset_t kDepthMax = 8;
 constexpr flatbuffers::uoffset_t kTablesMax = 64;
@@ -69,16 +69,6 @@ void ReadNumbers(const flatbuffers::Vector<uint64_t>* sent, absl::Span<uint64_t>
   }
 }
 
-bool IsAction(uint8_t value) {
-  return value >= static_cast<uint8_t>(Action::kAllow) &&
-         value <= static_cast<uint8_t>(Action::kCached);
-}
-
-bool IsFallback(uint8_t value) {
-  return value == static_cast<uint8_t>(Action::kAllow) ||
-         value == static_cast<uint8_t>(Action::kDeny);
-}
-
 }  // namespace
 
 absl::Status VerifyEnvelope(absl::Span<const uint8_t> bytes) {
@@ -127,11 +117,11 @@ ControlBuffer MakeAttach(const AttachFields& fields) {
   const auto path = Text(builder, fields.driver_path);
   const auto content = OptionalText(builder, fields.content_path);
   const auto options = OptionalText(builder, fields.options);
-  return Finish(builder,
-                wire::CreateAttach(builder, fields.generation, fields.reason, &geometry,
-                                   fields.workers, name, path, content, fields.content_version,
-                                   options, fields.callbacks, fields.checkpoint_bytes,
-                                   fields.spin_ns, fields.sandbox, fields.notifications));
+  return Finish(builder, wire::CreateAttach(
+                             builder, fields.generation, static_cast<uint8_t>(fields.reason),
+                             &geometry, fields.workers, name, path, content, fields.content_version,
+                             options, fields.callbacks, fields.checkpoint_bytes, fields.spin_ns,
+                             fields.sandbox, fields.notifications));
 }
 
 absl::StatusOr<AttachFields> ReadAttach(const wire::Attach& attach) {
@@ -149,12 +139,12 @@ absl::StatusOr<AttachFields> ReadAttach(const wire::Attach& attach) {
     return absl::InvalidArgumentError(
         absl::StrCat("Attach asks for ", attach.workers(), " workers: 1 to ", BH_WORKERS_MAX));
   }
-  if (attach.reason() <= wire::StartReason::None || attach.reason() > wire::StartReason::MAX) {
+  if (bh_start_known(attach.reason()) == 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("Attach has the unknown reason ", static_cast<int>(attach.reason())));
   }
   fields.generation = attach.generation();
-  fields.reason = attach.reason();
+  fields.reason = static_cast<bh_start>(attach.reason());
   fields.workers = attach.workers();
   fields.driver_name = ReadText(attach.driver_name());
   fields.driver_path = ReadText(attach.driver_path());
@@ -218,10 +208,10 @@ ControlBuffer MakeBeginGeneration(uint64_t request, ChannelId channel, uint32_t 
 }
 
 ControlBuffer MakeEndGeneration(uint64_t request, ChannelId channel, uint32_t generation,
-                                EndCause cause) {
+                                bh_end cause) {
   FlatBufferBuilder builder;
   return Finish(builder, wire::CreateEndGeneration(builder, request, channel, generation,
-                                                   static_cast<wire::EndCause>(cause)));
+                                                   static_cast<uint8_t>(cause)));
 }
 
 ControlBuffer MakeSetState(uint64_t request, ChannelId channel, bool quarantined, bool draining) {
@@ -229,34 +219,34 @@ ControlBuffer MakeSetState(uint64_t request, ChannelId channel, bool quarantined
   return Finish(builder, wire::CreateSetState(builder, request, channel, quarantined, draining));
 }
 
-ControlBuffer MakeSetPolicy(uint64_t request, ChannelId channel, const Policy& policy) {
+ControlBuffer MakeSetPolicy(uint64_t request, ChannelId channel, const bh_policy& policy) {
   FlatBufferBuilder builder;
   std::vector<wire::Rule> rules;
   rules.reserve(kRuleCount);
-  for (const auto& by_reason : policy.rules) {
-    for (const PolicyRule& rule : by_reason) {
-      rules.emplace_back(static_cast<uint8_t>(rule.action), static_cast<uint8_t>(rule.fallback));
+  for (const auto& by_reason : policy.rule) {
+    for (const bh_rule& rule : by_reason) {
+      rules.emplace_back(rule.action, rule.fallback);
     }
   }
   const auto list = builder.CreateVectorOfStructs(rules);
   return Finish(builder, wire::CreateSetPolicy(builder, request, channel, list));
 }
 
-absl::StatusOr<Policy> ReadPolicy(const wire::SetPolicy& message) {
+absl::StatusOr<bh_policy> ReadPolicy(const wire::SetPolicy& message) {
   if (message.rules()->size() != kRuleCount) {
     return absl::InvalidArgumentError(absl::StrCat("SetPolicy has ", message.rules()->size(),
                                                    " rules where ", kRuleCount, " belong"));
   }
-  Policy policy;
+  bh_policy policy = {};
   flatbuffers::uoffset_t index = 0;
-  for (auto& by_reason : policy.rules) {
-    for (PolicyRule& rule : by_reason) {
+  for (auto& by_reason : policy.rule) {
+    for (bh_rule& rule : by_reason) {
       const wire::Rule* sent = message.rules()->Get(index++);
-      if (!IsAction(sent->action()) || !IsFallback(sent->fallback())) {
+      rule = {sent->action(), sent->fallback()};
+      if (bh_rule_valid(&rule) == 0) {
         return absl::InvalidArgumentError(
             absl::StrCat("SetPolicy: rule ", index - 1, " has an unknown action or fallback"));
       }
-      rule = {static_cast<Action>(sent->action()), static_cast<Action>(sent->fallback())};
     }
   }
   return policy;

@@ -38,7 +38,7 @@ inline constexpr size_t kControlTextBytesMax = 4096;
 
 struct AttachFields {
   uint32_t generation = 0;
-  wire::StartReason reason = wire::StartReason::Cold;
+  bh_start reason = BH_START_COLD;
   bh_geometry geometry = {};
   uint32_t workers = 1;
   std::string driver_name;
@@ -72,11 +72,11 @@ ControlBuffer MakeBeginGeneration(uint64_t request, ChannelId channel, uint32_t 
                                   uint64_t callbacks, uint64_t descriptors,
                                   uint64_t content_version);
 ControlBuffer MakeEndGeneration(uint64_t request, ChannelId channel, uint32_t generation,
-                                EndCause cause);
+                                bh_end cause);
 ControlBuffer MakeSetState(uint64_t request, ChannelId channel, bool quarantined, bool draining);
-ControlBuffer MakeSetPolicy(uint64_t request, ChannelId channel, const Policy& policy);
+ControlBuffer MakeSetPolicy(uint64_t request, ChannelId channel, const bh_policy& policy);
 // InvalidArgument for a wrong number of rules or a value that is no Action.
-absl::StatusOr<Policy> ReadPolicy(const wire::SetPolicy& message);
+absl::StatusOr<bh_policy> ReadPolicy(const wire::SetPolicy& message);
 ControlBuffer MakeGetStatistics(uint64_t request, ChannelId channel);
 // `error` empty: done. `statistics` null: not asked for.
 ControlBuffer MakeResult(uint64_t request, std::string_view error,

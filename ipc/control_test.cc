@@ -36,7 +36,7 @@ const T& Body(const ControlBuffer& buffer) {
 AttachFields SomeAttach() {
   AttachFields fields;
   fields.generation = 3;
-  fields.reason = wire::StartReason::CrashRestart;
+  fields.reason = BH_START_CRASH_RESTART;
   fields.geometry = {2, 16, 64, 32};
   fields.workers = 4;
   fields.driver_name = "scanner";
@@ -57,7 +57,7 @@ TEST(Control, AttachSurvivesTheTrip) {
   auto read = ReadAttach(Body<wire::Attach>(buffer));
   ASSERT_TRUE(read.ok()) << read.status();
   EXPECT_EQ(read->generation, 3u);
-  EXPECT_EQ(read->reason, wire::StartReason::CrashRestart);
+  EXPECT_EQ(read->reason, BH_START_CRASH_RESTART);
   EXPECT_EQ(read->geometry.reply_chunks, 32u);
   EXPECT_EQ(read->workers, 4u);
   EXPECT_EQ(read->driver_name, "scanner");
@@ -82,27 +82,26 @@ TEST(Control, ReadAttachRefusesImpossibleValues) {
   EXPECT_THAT(refusal([](AttachFields& f) { f.geometry.lanes = 0; }), HasSubstr("geometry"));
   EXPECT_THAT(refusal([](AttachFields& f) { f.generation = 0; }), HasSubstr("generation"));
   EXPECT_THAT(refusal([](AttachFields& f) { f.workers = 17; }), HasSubstr("workers"));
-  EXPECT_THAT(refusal([](AttachFields& f) { f.reason = wire::StartReason::None; }),
-              HasSubstr("reason"));
+  EXPECT_THAT(refusal([](AttachFields& f) { f.reason = bh_start{}; }), HasSubstr("reason"));
 }
 
 TEST(Control, PolicySurvivesTheTripAndIsChecked) {
-  Policy policy;
-  policy.rules[BH_CLASS_FILE][1] = {Action::kCached, Action::kDeny};
+  bh_policy policy = DefaultPolicy();
+  policy.rule[BH_CLASS_FILE][1] = {BH_ACTION_CACHED, BH_ACTION_DENY};
   const ControlBuffer buffer = MakeSetPolicy(9, 2, policy);
   const auto& message = Body<wire::SetPolicy>(buffer);
   EXPECT_EQ(message.request(), 9u);
   EXPECT_EQ(message.channel(), 2u);
   auto read = ReadPolicy(message);
   ASSERT_TRUE(read.ok()) << read.status();
-  for (size_t i = 0; i < policy.rules.size(); ++i) {
-    for (size_t j = 0; j < kNoAnswerCount; ++j) {
-      EXPECT_EQ(read->rules[i][j].action, policy.rules[i][j].action);
-      EXPECT_EQ(read->rules[i][j].fallback, policy.rules[i][j].fallback);
+  for (size_t i = 0; i < BH_CLASS_COUNT; ++i) {
+    for (size_t j = 0; j < BH_REASON_COUNT; ++j) {
+      EXPECT_EQ(read->rule[i][j].action, policy.rule[i][j].action);
+      EXPECT_EQ(read->rule[i][j].fallback, policy.rule[i][j].fallback);
     }
   }
 
-  policy.rules[0][0].fallback = Action::kHold;  // not a fallback
+  policy.rule[0][0].fallback = BH_ACTION_HOLD;  // not a fallback
   const ControlBuffer bad = MakeSetPolicy(9, 2, policy);
   EXPECT_THAT(std::string(ReadPolicy(Body<wire::SetPolicy>(bad)).status().message()),
               HasSubstr("rule 0"));
@@ -170,7 +169,7 @@ TEST(Control, EveryMessageVerifies) {
   Body<wire::Drain>(MakeDrain(1));
   Body<wire::ShimHello>(MakeShimHello(1, 2, 3));
   Body<wire::BeginGeneration>(MakeBeginGeneration(1, 0, 2, 3, 4, 5));
-  Body<wire::EndGeneration>(MakeEndGeneration(1, 0, 2, EndCause::kHostile));
+  Body<wire::EndGeneration>(MakeEndGeneration(1, 0, 2, BH_END_HOSTILE));
   Body<wire::SetState>(MakeSetState(1, 0, true, false));
   Body<wire::GetStatistics>(MakeGetStatistics(1, 0));
   Body<wire::Result>(MakeResult(1, "no such channel", nullptr));

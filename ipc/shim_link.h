@@ -21,39 +21,28 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "ipc/abi/channel.h"
+#include "ipc/abi/end.h"
+#include "ipc/abi/events.h"
 #include "ipc/abi/notification.h"
+#include "ipc/abi/policy.h"
 #include "ipc/unique_fd.h"
 
 namespace bulkhead {
 
 using ChannelId = uint32_t;
 
-// How a generation ended, as its parent saw it. Same values as enum bh_end and wire.EndCause.
-enum class EndCause : uint8_t { kStopped = 0, kCrashed = 1, kHung = 2, kKilled = 3, kHostile = 4 };
-
-// Why a call got no answer, and what the operator wants then. Same values as enum bh_reason and
-// enum bh_action; shim/embedded asserts it.
-enum class NoAnswer : uint8_t { kAbsent = 0, kCrashed = 1, kHung = 2, kFull = 3, kPoison = 4 };
-inline constexpr size_t kNoAnswerCount = 5;
-enum class Action : uint8_t { kAllow = 1, kDeny = 2, kHold = 3, kCached = 4 };
-
-struct PolicyRule {
-  Action action = Action::kHold;
-  Action fallback = Action::kAllow;  // kAllow or kDeny
-};
-
-// By callback class (enum bh_class), then by NoAnswer. Default: hold through absence, crash, hang
-// and a full queue until the deadline, then allow; deny poison.
-struct Policy {
-  std::array<std::array<PolicyRule, kNoAnswerCount>, BH_CLASS_COUNT> rules;
-  Policy();
-};
+// Hold through absence, crash, hang and a full queue until the deadline, then allow; deny poison.
+inline bh_policy DefaultPolicy() {
+  bh_policy policy;
+  bh_policy_default(&policy);
+  return policy;
+}
 
 struct ChannelSpec {
   std::string driver;
   uint32_t altitude = 1000;
   bh_geometry geometry = {};
-  Policy policy;
+  bh_policy policy = DefaultPolicy();
   uint32_t spin_ns = 20'000;
   uint32_t cache_entries = 4096;
   uint32_t notify_entries = 0;  // of the notification ring; 0: none
@@ -70,7 +59,7 @@ struct ChannelDescriptors {
 struct ChannelStatistics {
   uint64_t calls = 0, answered = 0, cached = 0, reissued = 0, overdue = 0, late = 0, violations = 0,
            poisoned = 0, cancelled = 0, denied = 0, generations = 0;
-  std::array<uint64_t, kNoAnswerCount> by_policy = {};
+  std::array<uint64_t, BH_REASON_COUNT> by_policy = {};
   uint32_t in_flight = 0;
   uint32_t generation = 0;
   // Notifications: all that happened, what of it waits in the ring, and what was lost, by cause.
@@ -116,9 +105,9 @@ class ShimLink {
                                        uint64_t descriptor_callbacks, uint64_t content_version,
                                        UniqueFd descriptor_socket) = 0;
   // The host is dead and reaped. NotFound when that generation does not serve.
-  virtual absl::Status EndGeneration(ChannelId channel, uint32_t generation, EndCause cause) = 0;
+  virtual absl::Status EndGeneration(ChannelId channel, uint32_t generation, bh_end cause) = 0;
   virtual absl::Status SetState(ChannelId channel, bool quarantined, bool draining) = 0;
-  virtual absl::Status SetPolicy(ChannelId channel, const Policy& policy) = 0;
+  virtual absl::Status SetPolicy(ChannelId channel, const bh_policy& policy) = 0;
   virtual absl::StatusOr<ChannelStatistics> Statistics(ChannelId channel) = 0;
 
   // Accesses by this process cause no calls (invariant 4). Exclude before it runs its first

@@ -7,14 +7,13 @@ namespace bulkhead {
 namespace {
 
 TEST(Policy, HoldsThenAllowsAndDeniesPoison) {
-  const Policy policy;
-  for (const auto& by_reason : policy.rules) {
-    for (NoAnswer reason :
-         {NoAnswer::kAbsent, NoAnswer::kCrashed, NoAnswer::kHung, NoAnswer::kFull}) {
-      EXPECT_EQ(by_reason[static_cast<size_t>(reason)].action, Action::kHold);
-      EXPECT_EQ(by_reason[static_cast<size_t>(reason)].fallback, Action::kAllow);
+  const bh_policy policy = DefaultPolicy();
+  for (const auto& by_reason : policy.rule) {
+    for (bh_reason reason : {BH_REASON_ABSENT, BH_REASON_CRASHED, BH_REASON_HUNG, BH_REASON_FULL}) {
+      EXPECT_EQ(by_reason[reason].action, BH_ACTION_HOLD);
+      EXPECT_EQ(by_reason[reason].fallback, BH_ACTION_ALLOW);
     }
-    EXPECT_EQ(by_reason[static_cast<size_t>(NoAnswer::kPoison)].action, Action::kDeny);
+    EXPECT_EQ(by_reason[BH_REASON_POISON].action, BH_ACTION_DENY);
   }
 }
 

@@ -3,15 +3,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "host/cli/program.h"
+#include "ipc/abi/names.h"
 #include "ipc/check.h"
 
 namespace bulkhead {
 namespace {
-
-const char* EndName(EndCause end) {
-  constexpr const char* kNames[] = {"stopped", "crashed", "hung", "killed", "hostile"};
-  return kNames[static_cast<int>(end)];
-}
 
 std::string Text(const DriverEvent& event) {
   using Kind = DriverEventKind;
@@ -19,7 +15,7 @@ std::string Text(const DriverEvent& event) {
     case Kind::kServing:
       return "serves";
     case Kind::kEnded:
-      return absl::StrCat(EndName(event.end), ": ", event.text);
+      return absl::StrCat(bh_end_name(event.end), ": ", event.text);
     case Kind::kSpawnFailed:
       return absl::StrCat("can't start a host: ", event.text);
     case Kind::kBeginFailed:

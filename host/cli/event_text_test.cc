@@ -26,7 +26,7 @@ TEST(EventText, TheLineNamesTheGenerationThatTheEventIsAbout) {
   event.driver = "scanner";
   event.generation = 3;
   event.pid = 42;
-  event.end = EndCause::kKilled;
+  event.end = BH_END_KILLED;
   event.text = "signal 9 (Killed)\x1b[2J";
   EXPECT_EQ(EventLine(event), "scanner g3 (pid 42): killed: signal 9 (Killed)?[2J");
 }

@@ -10,7 +10,9 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "host/cli/event_text.h"
+#include "ipc/abi/names.h"
 #include "ipc/check.h"
 #include "ipc/monotonic.h"
 
@@ -19,41 +21,54 @@ namespace {
 
 constexpr uint64_t kServesWithinNs = 30 * kNanosecondsPerSecond;
 
-// "hold", "deny", "cached,deny" …: what to do, and what to do when that gives no verdict.
-std::string ParseRule(const std::string& text, PolicyRule* rule) {
-  const std::map<std::string, Action> actions = {{"allow", Action::kAllow},
-                                                 {"deny", Action::kDeny},
-                                                 {"hold", Action::kHold},
-                                                 {"cached", Action::kCached}};
-  const size_t comma = text.find(',');
-  const auto action = actions.find(text.substr(0, comma));
-  if (action == actions.end()) return "'" + text + "' is not allow, deny, hold or cached";
-  rule->action = action->second;
-  rule->fallback = action->second == Action::kDeny ? Action::kDeny : Action::kAllow;
-  if (comma == std::string::npos) return "";
-  const auto fallback = actions.find(text.substr(comma + 1));
-  if (fallback == actions.end() ||
-      (fallback->second != Action::kAllow && fallback->second != Action::kDeny)) {
-    return "after the comma comes allow or deny, not '" + text.substr(comma + 1) + "'";
+constexpr bh_action kActions[] = {
+#define BH_ROW(id, NAME, name, doc) BH_ACTION_##NAME,
+    BH_FOR_EACH_ACTION(BH_ROW)
+#undef BH_ROW
+};
+
+std::string Actions() {
+  return absl::StrJoin(kActions, ", ", [](std::string* out, bh_action action) {
+    out->append(bh_action_name(action));
+  });
+}
+
+// 0: there is no such action.
+uint32_t ActionNamed(const std::string& name) {
+  for (const bh_action action : kActions) {
+    if (name == bh_action_name(action)) return action;
   }
-  rule->fallback = fallback->second;
+  return 0;
+}
+
+// "hold", "deny", "cached,deny" …: what to do, and what to do when that gives no verdict.
+std::string ParseRule(const std::string& text, bh_rule* rule) {
+  const size_t comma = text.find(',');
+  const std::string action = text.substr(0, comma);
+  rule->action = static_cast<uint8_t>(ActionNamed(action));
+  if (rule->action == 0) return "'" + action + "' is not an action (" + Actions() + ")";
+  rule->fallback = rule->action == BH_ACTION_DENY ? BH_ACTION_DENY : BH_ACTION_ALLOW;
+  if (comma == std::string::npos) return "";
+  const std::string fallback = text.substr(comma + 1);
+  rule->fallback = static_cast<uint8_t>(ActionNamed(fallback));
+  if (bh_rule_valid(rule) == 0) {
+    return "after the comma comes allow or deny, not '" + fallback + "'";
+  }
   return "";
 }
 
-void AddPolicyOption(CLI::App& app, const char* name, NoAnswer reason, const char* when,
-                     Policy& policy) {
+void AddPolicyOption(CLI::App& app, bh_reason reason, const char* when, bh_policy& policy) {
   app.add_option_function<std::string>(
-         name,
+         absl::StrCat("--on-", bh_reason_name(reason)),
          [reason, &policy](const std::string& text) {
-           PolicyRule rule;
+           bh_rule rule = {};
            if (const std::string wrong = ParseRule(text, &rule); !wrong.empty()) {
              throw CLI::ValidationError(wrong);
            }
-           for (auto& rules : policy.rules) rules[static_cast<size_t>(reason)] = rule;
+           for (auto& rules : policy.rule) rules[reason] = rule;
          },
-         absl::StrCat("What callers get ", when,
-                      ": allow, deny, hold or cached; ',deny' after the last two for when that "
-                      "gives no verdict"))
+         absl::StrCat("The answer when ", when, " (", Actions(),
+                      "); ',deny' after hold or cached for when that gives no verdict"))
       ->type_name("ANSWER");
 }
 
@@ -126,14 +141,9 @@ void AddServiceOptions(CLI::App& app, ServiceOptions& options) {
       ->type_name("TEXT");
   app.add_flag("--unlimited-restarts", options.endless_budget,
                "Start a driver again at once, however often it falls: for tests that make it fall");
-  AddPolicyOption(app, "--on-absent", NoAnswer::kAbsent, "when no host serves", options.policy);
-  AddPolicyOption(app, "--on-crashed", NoAnswer::kCrashed,
-                  "when the driver crashed and is not back", options.policy);
-  AddPolicyOption(app, "--on-hung", NoAnswer::kHung, "when the driver does not answer",
-                  options.policy);
-  AddPolicyOption(app, "--on-full", NoAnswer::kFull, "when the driver is too busy", options.policy);
-  AddPolicyOption(app, "--on-poison", NoAnswer::kPoison, "for a file that crashed the driver twice",
-                  options.policy);
+#define BH_ROW(id, NAME, name, doc) AddPolicyOption(app, BH_REASON_##NAME, doc, options.policy);
+  BH_FOR_EACH_REASON(BH_ROW)
+#undef BH_ROW
 }
 
 absl::StatusOr<std::unique_ptr<Service>> Service::Start(const Program& program,

@@ -24,7 +24,7 @@ namespace bulkhead {
 struct ServiceOptions {
   std::vector<std::string> drivers;  // names or folders
   std::string rules;                 // content of those that need some; empty: their default
-  Policy policy;
+  bh_policy policy = DefaultPolicy();
   uint64_t deadline_ns = 5'000'000'000;
   uint32_t cache_entries = 0;
   uint32_t spin_us = 20;        // the longest that callers and workers spin before they sleep

@@ -54,7 +54,7 @@ class HostDriverTest : public ::testing::Test {
   AttachFields Fields(const std::string& module, uint32_t generation = 1) const {
     AttachFields fields;
     fields.generation = generation;
-    fields.reason = generation == 1 ? wire::StartReason::Cold : wire::StartReason::CrashRestart;
+    fields.reason = generation == 1 ? BH_START_COLD : BH_START_CRASH_RESTART;
     fields.geometry = geometry_;
     fields.workers = 2;
     fields.driver_name = module;
@@ -134,7 +134,7 @@ TEST_F(HostDriverTest, ContinuesFromItsCheckpointAfterAKill) {
     for (uint64_t spin = random() % 200'000; spin != 0; --spin) asm volatile("");
     const int end = run->Kill();
     ASSERT_TRUE(WIFSIGNALED(end) && WTERMSIG(end) == SIGKILL) << end;
-    ASSERT_TRUE(shim_->EndGeneration(channel_, generation, EndCause::kKilled).ok());
+    ASSERT_TRUE(shim_->EndGeneration(channel_, generation, BH_END_KILLED).ok());
 
     std::vector<uint64_t> record(kCheckpointBytes / sizeof(uint64_t));
     const long bytes = Checkpoint(std::span(memory->data(), kCheckpointBytes))
@@ -184,7 +184,7 @@ TEST_F(HostDriverTest, ReportsAnAnswerLeftEmpty) {
     }
     EXPECT_TRUE(run->control().Send(MakeDrain(1)).ok());
     EXPECT_TRUE(absl::IsUnavailable(run->Receive().status()));
-    EXPECT_TRUE(shim_->EndGeneration(channel_, generation, EndCause::kStopped).ok());
+    EXPECT_TRUE(shim_->EndGeneration(channel_, generation, BH_END_STOPPED).ok());
     return run->log();
   };
   const std::string line =
@@ -217,7 +217,7 @@ TEST_F(HostDriverTest, DeliversTheNotificationsThatADriverRegisteredFor) {
   notify("/bin/crash");
   const int end = run->Wait();
   EXPECT_TRUE(WIFSIGNALED(end) && WTERMSIG(end) == SIGABRT) << end;
-  ASSERT_TRUE(shim_->EndGeneration(channel_, 1, EndCause::kCrashed).ok());
+  ASSERT_TRUE(shim_->EndGeneration(channel_, 1, BH_END_CRASHED).ok());
   notify("/bin/b");
 
   fields.generation = 2;

@@ -194,7 +194,7 @@ TEST_F(HostProcessTest, DrainFinishesAndExitsWithZero) {
   const int end = run->Wait();
   EXPECT_TRUE(WIFEXITED(end)) << end;
   EXPECT_EQ(WEXITSTATUS(end), 0);
-  EXPECT_TRUE(shim_->EndGeneration(channel_, 1, EndCause::kStopped).ok());
+  EXPECT_TRUE(shim_->EndGeneration(channel_, 1, BH_END_STOPPED).ok());
   // Whether or not the host had taken it: it is answered, at the latest by the next generation.
   auto next = Serve(Fields("faulty", 2));
   ASSERT_TRUE(next);
@@ -210,7 +210,7 @@ TEST_F(HostProcessTest, TheNextGenerationAnswersWhatAKilledOneHad) {
     ASSERT_TRUE(WIFSIGNALED(end) && WTERMSIG(end) == SIGKILL) << end;
     Completion waiting;
     std::thread caller([&] { waiting = AskInode(generation); });
-    ASSERT_TRUE(shim_->EndGeneration(channel_, generation - 1, EndCause::kKilled).ok());
+    ASSERT_TRUE(shim_->EndGeneration(channel_, generation - 1, BH_END_KILLED).ok());
     run = Serve(Fields("null", generation));
     caller.join();
     ASSERT_TRUE(run);
@@ -293,7 +293,7 @@ TEST_F(HostProcessTest, ACrashingDriverTakesItsHostAlongAndNothingElse) {
     // A sanitizer reports a SIGSEGV and exits.
     EXPECT_TRUE(kSanitized ? end != 0 : WIFSIGNALED(end) && WTERMSIG(end) == fault.signal)
         << fault.name << " " << end;
-    EXPECT_TRUE(shim_->EndGeneration(channel_, generation, EndCause::kCrashed).ok());
+    EXPECT_TRUE(shim_->EndGeneration(channel_, generation, BH_END_CRASHED).ok());
     caller.join();
     EXPECT_EQ(asked.outcome, static_cast<uint32_t>(BH_OUTCOME_POLICY)) << OutcomeText(asked);
   }
@@ -324,7 +324,7 @@ TEST_F(HostProcessTest, WhatADriverForgesIsAViolation) {
         << name;
     EXPECT_EQ(observer_.WaitFor(TestObserver::News::kViolation, generation), generation);
     run->Kill();
-    (void)shim_->EndGeneration(channel_, generation, EndCause::kHostile);
+    (void)shim_->EndGeneration(channel_, generation, BH_END_HOSTILE);
   }
 }
 
@@ -351,7 +351,7 @@ TEST_F(HostProcessTest, ADriverThatScribblesOverItsChannelBlocksNoCaller) {
     while (scribbled == 0 && MonotonicNowNs() < until_ns) std::this_thread::yield();
     EXPECT_NE(scribbled, 0u) << "the driver wrote nothing";
     run->Kill();
-    const absl::Status ended = shim_->EndGeneration(channel_, generation, EndCause::kHostile);
+    const absl::Status ended = shim_->EndGeneration(channel_, generation, BH_END_HOSTILE);
     EXPECT_TRUE(ended.ok() || absl::IsNotFound(ended)) << ended;
   }
   auto run = Serve(Fields("faulty", 6));
@@ -393,7 +393,7 @@ TEST_F(HostProcessTest, ReportsHowLongAStartTakes) {
       hello.push_back(run->hello_ns() - run->spawned_ns());
       started.push_back(MonotonicNowNs() - run->spawned_ns());
       run->Kill();
-      ASSERT_TRUE(shim_->EndGeneration(channel_, generation, EndCause::kKilled).ok());
+      ASSERT_TRUE(shim_->EndGeneration(channel_, generation, BH_END_KILLED).ok());
     }
     for (auto* times : {&hello, &started}) std::sort(times->begin(), times->end());
     std::printf("%s: spawn to Hello p50 %.2f ms, to Started p50 %.2f ms\n", driver,

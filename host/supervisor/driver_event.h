@@ -55,7 +55,7 @@ struct DriverEvent {
   std::string driver;       // empty: of the shim
   uint32_t generation = 0;  // that the event is about; 0: of none
   pid_t pid = -1;           // of that generation's host
-  EndCause end = EndCause::kStopped;
+  bh_end end = BH_END_STOPPED;
   uint64_t content = 0;
   uint64_t good_content = 0;
   uint64_t call_id = 0;

@@ -53,7 +53,7 @@ void Lifecycle::Spawn(Actions& actions, uint64_t now_ns) {
   BULKHEAD_CHECK(!HasHost());
   ++generation_;
   begun_ = false;
-  kill_why_ = EndCause::kKilled;
+  kill_why_ = BH_END_KILLED;
   running_ = wanted_;
   state_ = State::kAwaitingHello;
   actions.push_back({.kind = ActionKind::kSpawn,
@@ -63,7 +63,7 @@ void Lifecycle::Spawn(Actions& actions, uint64_t now_ns) {
   SetTimer(actions, now_ns + limits_.hello_within_ns);
 }
 
-void Lifecycle::Kill(Actions& actions, EndCause why) {
+void Lifecycle::Kill(Actions& actions, bh_end why) {
   kill_why_ = why;
   state_ = State::kAwaitingExit;
   actions.push_back({.kind = ActionKind::kKill, .generation = generation_, .end = why});
@@ -106,18 +106,18 @@ std::vector<ActionItem> Lifecycle::Step(const Event& event, uint64_t now_ns) {
     case EventKind::kHung:
     case EventKind::kHostile:
       if (!about_host || state_ == State::kAwaitingExit) break;
-      Kill(actions, event.kind == EventKind::kHung ? EndCause::kHung : EndCause::kHostile);
+      Kill(actions, event.kind == EventKind::kHung ? BH_END_HUNG : BH_END_HOSTILE);
       break;
     case EventKind::kExited:
       if (about_host) OnExit(event.end, event.chance, now_ns, actions);
       break;
     case EventKind::kSpawnFailed:
       if (about_host && state_ == State::kAwaitingHello) {
-        OnExit(EndCause::kCrashed, event.chance, now_ns, actions);
+        OnExit(BH_END_CRASHED, event.chance, now_ns, actions);
       }
       break;
     case EventKind::kRestart:
-      if (HasHost() && state_ != State::kAwaitingExit) Kill(actions, EndCause::kStopped);
+      if (HasHost() && state_ != State::kAwaitingExit) Kill(actions, BH_END_STOPPED);
       break;
     case EventKind::kTimer:
       if (timer_ns_ != 0 && now_ns >= timer_ns_) OnTimer(now_ns, actions);
@@ -141,7 +141,7 @@ void Lifecycle::OnWish(const Event& event, uint64_t now_ns, Actions& actions) {
     case State::kStopped:
       if (!wants_service_) actions.push_back({.kind = ActionKind::kStoppedNow});
       if (!wants_service_) break;
-      reason_ = StartReason::kCold;
+      reason_ = BH_START_COLD;
       Spawn(actions, now_ns);
       break;
     case State::kServing:
@@ -152,7 +152,7 @@ void Lifecycle::OnWish(const Event& event, uint64_t now_ns, Actions& actions) {
       break;
     case State::kAwaitingHello:
     case State::kAwaitingStarted:
-      if (leave) Kill(actions, EndCause::kStopped);
+      if (leave) Kill(actions, BH_END_STOPPED);
       break;
     case State::kAwaitingDrain:
     case State::kAwaitingExit:
@@ -164,7 +164,7 @@ void Lifecycle::OnWish(const Event& event, uint64_t now_ns, Actions& actions) {
         SetTimer(actions, 0);
         actions.push_back({.kind = ActionKind::kStoppedNow});
       } else if (event.kind != EventKind::kStart) {
-        if (wanted_ != running_) reason_ = StartReason::kUpgrade;
+        if (wanted_ != running_) reason_ = BH_START_UPGRADE;
         Spawn(actions, now_ns);
       }
       break;
@@ -187,7 +187,7 @@ void Lifecycle::OnTimer(uint64_t now_ns, Actions& actions) {
     case State::kAwaitingStarted:
     case State::kAwaitingDrain:
     case State::kAwaitingExit:
-      Kill(actions, EndCause::kHung);
+      Kill(actions, BH_END_HUNG);
       break;
     case State::kServing:
       if (OnProbation()) {
@@ -207,13 +207,13 @@ void Lifecycle::OnTimer(uint64_t now_ns, Actions& actions) {
   }
 }
 
-void Lifecycle::OnExit(EndCause end, uint64_t chance, uint64_t now_ns, Actions& actions) {
+void Lifecycle::OnExit(bh_end end, uint64_t chance, uint64_t now_ns, Actions& actions) {
   const bool draining = state_ == State::kAwaitingDrain;
   const bool in_service = begun_;
-  if (end == EndCause::kKilled && state_ == State::kAwaitingExit) end = kill_why_;
+  if (end == BH_END_KILLED && state_ == State::kAwaitingExit) end = kill_why_;
   // Nobody asked it to leave: that is a fall, whatever its exit code says.
-  if (end == EndCause::kStopped && !draining && kill_why_ != EndCause::kStopped) {
-    end = EndCause::kCrashed;
+  if (end == BH_END_STOPPED && !draining && kill_why_ != BH_END_STOPPED) {
+    end = BH_END_CRASHED;
   }
   if (begun_) {
     actions.push_back({.kind = ActionKind::kEnd, .generation = generation_, .end = end});
@@ -227,8 +227,8 @@ void Lifecycle::OnExit(EndCause end, uint64_t chance, uint64_t now_ns, Actions& 
     return;
   }
   ++restarts_;
-  if (wanted_ != running_ || end == EndCause::kStopped) {  // it left because somebody wished so
-    reason_ = StartReason::kUpgrade;
+  if (wanted_ != running_ || end == BH_END_STOPPED) {  // it left because somebody wished so
+    reason_ = BH_START_UPGRADE;
     Spawn(actions, now_ns);
     return;
   }
@@ -237,11 +237,11 @@ void Lifecycle::OnExit(EndCause end, uint64_t chance, uint64_t now_ns, Actions& 
     failed_ = running_;
     wanted_ = good_;
     actions.push_back({.kind = ActionKind::kRolledBack, .end = end, .content = failed_});
-    reason_ = StartReason::kUpgrade;
+    reason_ = BH_START_UPGRADE;
     Spawn(actions, now_ns);
     return;
   }
-  reason_ = StartReason::kCrashRestart;
+  reason_ = BH_START_CRASH_RESTART;
   const std::optional<uint64_t> at_ns =
       (in_service ? service_budget_ : start_budget_).Fell(now_ns, chance);
   if (!at_ns) {

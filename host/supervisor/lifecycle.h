@@ -71,10 +71,10 @@ const char* EventKindName(EventKind kind);
 
 struct Event {
   EventKind kind;
-  uint32_t generation = 0;  // of a host: hello, started, start failed, exited, hung, hostile
-  EndCause end = EndCause::kCrashed;  // exited: stopped (exit 0), crashed or killed (SIGKILL)
-  uint64_t content = 0;               // content: its version
-  uint64_t chance = 0;                // exited, spawn failed: a random number, for jitter
+  uint32_t generation = 0;      // of a host: hello, started, start failed, exited, hung, hostile
+  bh_end end = BH_END_CRASHED;  // exited: stopped (exit 0), crashed or killed (SIGKILL)
+  uint64_t content = 0;         // content: its version
+  uint64_t chance = 0;          // exited, spawn failed: a random number, for jitter
 };
 
 enum class ActionKind : uint8_t {
@@ -92,13 +92,11 @@ enum class ActionKind : uint8_t {
   kStoppedNow,  // there is no host, and none will come by itself
 };
 
-enum class StartReason : uint8_t { kCold = 1, kCrashRestart = 2, kUpgrade = 3 };
-
 struct ActionItem {
   ActionKind kind;
   uint32_t generation = 0;
-  EndCause end = EndCause::kStopped;
-  StartReason reason = StartReason::kCold;
+  bh_end end = BH_END_STOPPED;
+  bh_start reason = BH_START_COLD;
   uint64_t content = 0;
   uint64_t at_ns = 0;
 };
@@ -131,7 +129,7 @@ class Lifecycle {
   uint64_t restarts() const { return restarts_; }
   uint64_t start_failures() const { return start_failures_; }
   uint64_t next_start_ns() const { return state_ == State::kBackingOff ? timer_ns_ : 0; }
-  EndCause last_end() const { return last_end_; }
+  bh_end last_end() const { return last_end_; }
 
  private:
   using Actions = std::vector<ActionItem>;
@@ -139,11 +137,11 @@ class Lifecycle {
   bool OnProbation() const { return running_ != good_; }
   void SetTimer(Actions& actions, uint64_t at_ns);
   void Spawn(Actions& actions, uint64_t now_ns);
-  void Kill(Actions& actions, EndCause why);
+  void Kill(Actions& actions, bh_end why);
   void Drain(Actions& actions, uint64_t now_ns);
   void OnWish(const Event& event, uint64_t now_ns, Actions& actions);
   void OnStarted(uint64_t now_ns, Actions& actions);
-  void OnExit(EndCause end, uint64_t chance, uint64_t now_ns, Actions& actions);
+  void OnExit(bh_end end, uint64_t chance, uint64_t now_ns, Actions& actions);
   void OnTimer(uint64_t now_ns, Actions& actions);
 
   const LifecycleLimits limits_;
@@ -153,8 +151,8 @@ class Lifecycle {
   bool wants_service_ = false;
   uint32_t generation_;
   bool begun_ = false;  // the shim was told of this generation
-  EndCause kill_why_ = EndCause::kKilled;
-  StartReason reason_ = StartReason::kCold;
+  bh_end kill_why_ = BH_END_KILLED;
+  bh_start reason_ = BH_START_COLD;
   uint64_t serving_since_ns_ = 0;
   uint64_t timer_ns_ = 0;
   uint64_t running_;
@@ -163,7 +161,7 @@ class Lifecycle {
   uint64_t failed_ = 0;
   uint64_t restarts_ = 0;
   uint64_t start_failures_ = 0;
-  EndCause last_end_ = EndCause::kStopped;
+  bh_end last_end_ = BH_END_STOPPED;
 };
 
 }  // namespace bulkhead

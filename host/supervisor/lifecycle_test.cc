@@ -33,7 +33,7 @@ bool Has(const std::vector<ActionItem>& actions, ActionKind kind) {
 // Brings a fresh life cycle with content 1 to a state.
 Lifecycle In(State state) {
   Lifecycle life(LifecycleLimits(), 1);
-  const auto step = [&life](EventKind kind, EndCause end = EndCause::kCrashed) {
+  const auto step = [&life](EventKind kind, bh_end end = BH_END_CRASHED) {
     life.Step({.kind = kind, .generation = life.generation(), .end = end}, kSecond);
   };
   if (state == State::kStopped) return life;
@@ -134,7 +134,7 @@ TEST(Lifecycle, ContentThatFailsToStartIsTakenBackWithoutACharge) {
   Lifecycle life = In(State::kServing);
   life.Step({.kind = EventKind::kContent, .content = 2}, kSecond);
   EXPECT_EQ(life.state(), State::kAwaitingDrain);
-  life.Step({.kind = EventKind::kExited, .generation = 1, .end = EndCause::kStopped}, kSecond);
+  life.Step({.kind = EventKind::kExited, .generation = 1, .end = BH_END_STOPPED}, kSecond);
   EXPECT_EQ(life.running_content(), 2u);
   life.Step({.kind = EventKind::kHello, .generation = 2}, kSecond);
   const auto actions = life.Step({.kind = EventKind::kExited, .generation = 2}, kSecond);
@@ -148,7 +148,7 @@ TEST(Lifecycle, ContentThatFailsToStartIsTakenBackWithoutACharge) {
 TEST(Lifecycle, ContentIsGoodAfterItsProbation) {
   Lifecycle life = In(State::kServing);
   life.Step({.kind = EventKind::kContent, .content = 2}, kSecond);
-  life.Step({.kind = EventKind::kExited, .generation = 1, .end = EndCause::kStopped}, kSecond);
+  life.Step({.kind = EventKind::kExited, .generation = 1, .end = BH_END_STOPPED}, kSecond);
   life.Step({.kind = EventKind::kHello, .generation = 2}, kSecond);
   life.Step({.kind = EventKind::kStarted, .generation = 2}, kSecond);
   EXPECT_EQ(life.good_content(), 1u);
@@ -232,7 +232,7 @@ class History {
     }
   }
 
-  void Exit(EndCause end) {
+  void Exit(bh_end end) {
     alive_ = draining_ = false;
     Do({.kind = EventKind::kExited, .generation = life_.generation(), .end = end});
   }
@@ -243,7 +243,7 @@ class History {
       timer_ns_ = 0;
       return Do({.kind = EventKind::kTimer});
     }
-    if (dying_ && alive_) return Exit(EndCause::kKilled);
+    if (dying_ && alive_) return Exit(BH_END_KILLED);
     const uint32_t generation = life_.generation();
     switch (random_() % 16) {
       case 0:
@@ -263,13 +263,13 @@ class History {
         if (alive_) Do({.kind = EventKind::kHostile, .generation = generation});
         return;
       case 7:
-        if (alive_) Exit(random_() % 2 == 0 ? EndCause::kCrashed : EndCause::kKilled);
+        if (alive_) Exit(random_() % 2 == 0 ? BH_END_CRASHED : BH_END_KILLED);
         return;
       case 8:
         if (alive_) Do({.kind = EventKind::kStartFailed, .generation = generation});
         return;
       case 9:
-        if (alive_ && draining_) Exit(EndCause::kStopped);
+        if (alive_ && draining_) Exit(BH_END_STOPPED);
         return;
       case 10:  // stale news
         return Do({.kind = EventKind::kStarted, .generation = generation - 1});
@@ -301,7 +301,7 @@ class History {
     Do({.kind = EventKind::kStop});
     for (int i = 0; i < 8 && life_.state() != State::kStopped; ++i) {
       if (alive_ && (dying_ || draining_)) {
-        Exit(dying_ ? EndCause::kKilled : EndCause::kStopped);
+        Exit(dying_ ? BH_END_KILLED : BH_END_STOPPED);
       } else if (timer_ns_ != 0) {
         now_ns_ = std::max(now_ns_, timer_ns_);
         timer_ns_ = 0;

@@ -95,7 +95,7 @@ ChildExit PlayedHosts::Reap(ChildProcess& child) {
   const int signal = Find(child.pid)->signal_;
   const std::lock_guard<std::mutex> lock(mutex_);
   living_.erase(child.pid);
-  return {.end = signal == SIGKILL ? EndCause::kKilled : EndCause::kCrashed,
+  return {.end = signal == SIGKILL ? BH_END_KILLED : BH_END_CRASHED,
           .text = absl::StrCat("signal ", signal)};
 }
 
@@ -111,7 +111,7 @@ std::optional<ChildExit> PlayedHosts::Ending(const ChildProcess& child) {
   const bool is_ending = host->is_ending;
   ++host->ending_asked;
   if (!is_ending) return std::nullopt;
-  return ChildExit{.end = EndCause::kCrashed, .text = "as it was ending"};
+  return ChildExit{.end = BH_END_CRASHED, .text = "as it was ending"};
 }
 
 std::optional<uint64_t> PlayedHosts::SleepCount(const ChildProcess& child) {

@@ -95,9 +95,9 @@ class IdleShim final : public ShimLink {
                                UniqueFd) override {
     return absl::OkStatus();
   }
-  absl::Status EndGeneration(ChannelId, uint32_t, EndCause) override { return absl::OkStatus(); }
+  absl::Status EndGeneration(ChannelId, uint32_t, bh_end) override { return absl::OkStatus(); }
   absl::Status SetState(ChannelId, bool, bool) override { return absl::OkStatus(); }
-  absl::Status SetPolicy(ChannelId, const Policy&) override { return absl::OkStatus(); }
+  absl::Status SetPolicy(ChannelId, const bh_policy&) override { return absl::OkStatus(); }
   absl::StatusOr<ChannelStatistics> Statistics(ChannelId) override { return ChannelStatistics(); }
   absl::Status Exclude(pid_t) override { return absl::OkStatus(); }
   absl::Status Include(pid_t) override { return absl::OkStatus(); }

@@ -81,7 +81,7 @@ bool LimitMemory(rlim_t bytes) {
 // `status` is waitpid's.
 ChildExit ExitOf(int status) {
   const int signal = WTERMSIG(status);
-  return {.end = static_cast<EndCause>(bh_end_of_exit(status)),
+  return {.end = static_cast<bh_end>(bh_end_of_exit(status)),
           .text = WIFSIGNALED(status)
                       ? absl::StrCat("signal ", signal, " (", strsignal(signal), ")")
                       : absl::StrCat("exit code ", WEXITSTATUS(status))};

@@ -29,8 +29,8 @@ struct ChildProcess {
 absl::StatusOr<ChildProcess> OpenChild(pid_t pid);
 
 struct ChildExit {
-  EndCause end = EndCause::kCrashed;  // as bh_end_of_exit() says
-  std::string text;                   // "exit code 3", "signal 11 (Segmentation fault)"
+  bh_end end = BH_END_CRASHED;  // as bh_end_of_exit() says
+  std::string text;             // "exit code 3", "signal 11 (Segmentation fault)"
 };
 
 class Spawner {

@@ -88,9 +88,9 @@ TEST(ProcessSpawner, KnowsHowAChildIsEnding) {
     ASSERT_EQ(waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOWAIT), 0);
     const std::optional<ChildExit> ending = spawner.Ending(*child);
     const ChildExit exit = spawner.Reap(*child);
-    const EndCause wanted = end == 0                      ? EndCause::kStopped
-                            : end == 3 || end == -SIGSEGV ? EndCause::kCrashed
-                                                          : EndCause::kKilled;
+    const bh_end wanted = end == 0                      ? BH_END_STOPPED
+                          : end == 3 || end == -SIGSEGV ? BH_END_CRASHED
+                                                        : BH_END_KILLED;
     EXPECT_EQ(exit.end, wanted) << end;
     ASSERT_EQ(ending.has_value(), end != 0) << end;
     if (!ending) continue;

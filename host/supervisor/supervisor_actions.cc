@@ -117,7 +117,7 @@ void Supervisor::Perform(Driver& driver, const ActionItem& action) {
 // The lifecycle may be at the next generation already: the event is about the one that ended.
 void Supervisor::ReportEnd(const Driver& driver, const ActionItem& action) {
   DriverEvent event = DriverEvent::Of(DriverEventKind::kEnded);
-  if (action.end == EndCause::kStopped) event.level = DriverEvent::Level::kInfo;
+  if (action.end == BH_END_STOPPED) event.level = DriverEvent::Level::kInfo;
   event.generation = action.generation;
   event.pid = driver.last_pid;
   event.end = action.end;
@@ -161,7 +161,7 @@ absl::Status Supervisor::AttachHost(Driver& driver, const ActionItem& action) {
   const Manifest& manifest = driver.config.manifest;
   AttachFields fields;
   fields.generation = action.generation;
-  fields.reason = static_cast<wire::StartReason>(action.reason);
+  fields.reason = action.reason;
   fields.geometry = driver.config.channel.geometry;
   fields.workers = manifest.workers;
   fields.driver_name = manifest.name;

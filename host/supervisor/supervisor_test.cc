@@ -350,7 +350,7 @@ TEST_F(SupervisorTest, TheReportOfAnEndNamesTheGenerationThatEnded) {
   ASSERT_EQ(ends.size(), 1u);
   EXPECT_EQ(ends[0].generation, 1u);
   EXPECT_EQ(ends[0].pid, pid);
-  EXPECT_EQ(ends[0].end, EndCause::kCrashed);
+  EXPECT_EQ(ends[0].end, BH_END_CRASHED);
 }
 
 }  // namespace

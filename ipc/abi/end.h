@@ -14,14 +14,26 @@
 #include <signal.h>
 #endif
 
-/* As its parent saw it. Only crashes and hangs are held against calls. */
+/* clang-format off */
+/* As its parent saw it. Only crashes and hangs are held against calls. Rows as in policy.h. */
+#define BH_FOR_EACH_END(X) \
+	X(0, STOPPED, stopped, "asked to; it had drained") \
+	X(1, CRASHED, crashed, "a signal of its own making, or a non-zero exit") \
+	X(2, HUNG, hung, "killed by its supervisor for missing a deadline or its heartbeat") \
+	X(3, KILLED, killed, "killed from outside: an operator, the OOM killer") \
+	X(4, HOSTILE, hostile, "killed for a violation of the protocol")
+/* clang-format on */
+
+#define BH_END_ENUM_ROW(id, NAME, name, doc) BH_END_##NAME = (id),
 enum bh_end {
-	BH_END_STOPPED = 0, /* asked to; it had drained */
-	BH_END_CRASHED = 1, /* a signal of its own making, or a non-zero exit */
-	BH_END_HUNG = 2,    /* killed by its supervisor for missing a deadline or its heartbeat */
-	BH_END_KILLED = 3,  /* killed from outside: an operator, the OOM killer */
-	BH_END_HOSTILE = 4, /* killed for a violation of the protocol */
+	BH_FOR_EACH_END(BH_END_ENUM_ROW)
 };
+
+#define BH_END_BIT_ROW(id, NAME, name, doc) | 1u << (id)
+static inline int bh_end_known(uint32_t end)
+{
+	return end < 32 && ((0u BH_FOR_EACH_END(BH_END_BIT_ROW)) >> end & 1);
+}
 
 /*
  * The end that an exit status stands for: BH_END_STOPPED, BH_END_CRASHED or BH_END_KILLED.

@@ -24,7 +24,10 @@
 #define BULKHEAD_IPC_ABI_MODULE_H_
 
 #include "ipc/abi/channel.h"
+#include "ipc/abi/end.h"
+#include "ipc/abi/events.h"
 #include "ipc/abi/notification.h"
+#include "ipc/abi/policy.h"
 
 #ifdef __KERNEL__
 #include <linux/ioctl.h>
@@ -37,20 +40,10 @@
 #define BH_MODULE_NOTIFY_OFFSET (2ull << 32)
 #define BH_MODULE_NAME_BYTES 32
 #define BH_MODULE_CHANNELS_MAX 8u
-#define BH_MODULE_REASONS 5 /* enum bh_reason of shim/core */
 #define BH_MODULE_SKIPS 16
 #define BH_MODULE_EXTENSIONS 32
 #define BH_MODULE_EXTENSION_BYTES 16
 #define BH_MODULE_ANY_OWNER 0xffffffffu
-
-struct bh_module_rule {
-	uint8_t action;   /* enum bh_action */
-	uint8_t fallback; /* enum bh_action: allow or deny */
-};
-
-struct bh_module_policy {
-	struct bh_module_rule rule[BH_CLASS_COUNT][BH_MODULE_REASONS];
-};
 
 struct bh_module_add {
 	uint32_t abi; /* BH_MODULE_ABI */
@@ -63,7 +56,7 @@ struct bh_module_add {
 	uint32_t without_paths;  /* not 0: its driver does not look at the names of files */
 	uint32_t channel;        /* the kernel writes: its number, below BH_MODULE_CHANNELS_MAX */
 	uint32_t generation;     /* 0; the kernel writes: the last that a channel left behind had */
-	struct bh_module_policy policy;
+	struct bh_policy policy;
 };
 
 struct bh_module_begin {
@@ -91,7 +84,7 @@ struct bh_module_state {
 struct bh_module_set_policy {
 	uint32_t channel;
 	uint32_t reserved;
-	struct bh_module_policy policy;
+	struct bh_policy policy;
 };
 
 /* The kernel writes all but the channel. Each as in struct bh_statistics of shim/core. */
@@ -103,7 +96,7 @@ struct bh_module_statistics {
 	uint64_t calls;
 	uint64_t answered;
 	uint64_t cached;
-	uint64_t by_policy[BH_MODULE_REASONS];
+	uint64_t by_policy[BH_REASON_COUNT];
 	uint64_t reissued;
 	uint64_t overdue;
 	uint64_t late;
@@ -152,7 +145,7 @@ struct bh_module_pid {
 
 struct bh_module_event {
 	uint32_t channel;
-	uint32_t event; /* enum bh_event of shim/core */
+	uint32_t event; /* enum bh_event */
 	uint32_t detail;
 	uint32_t generation;
 	uint64_t call_id;
@@ -237,7 +230,6 @@ struct bh_module_ring {
 #define BH_HOST_FETCH _IOW(BH_MODULE_IOC, 36, struct bh_module_fetch)
 #define BH_HOST_RING_INFO _IOR(BH_MODULE_IOC, 48, struct bh_module_ring)
 
-BH_ASSERT_SIZE(struct bh_module_policy, 80);
 BH_ASSERT_SIZE(struct bh_module_add, 160);
 BH_ASSERT_SIZE(struct bh_module_set_policy, 88);
 BH_ASSERT_SIZE(struct bh_module_statistics, 160);

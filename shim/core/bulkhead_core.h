@@ -26,7 +26,9 @@
 
 #include "ipc/abi/channel.h"
 #include "ipc/abi/end.h"
+#include "ipc/abi/events.h"
 #include "ipc/abi/notification.h"
+#include "ipc/abi/policy.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -38,56 +40,6 @@ extern "C" {
 
 struct bh_channel;
 struct bh_call;
-
-/* Why a call got no answer from its driver. The operator chooses the action for each. */
-enum bh_reason {
-	BH_REASON_ABSENT = 0,  /* no host serves: not started, stopped, declined, driver quarantined
-				*/
-	BH_REASON_CRASHED = 1, /* the host died with it and no other was there by the deadline */
-	BH_REASON_HUNG = 2,    /* the host had it and did not answer by the deadline */
-	BH_REASON_FULL = 3,    /* no slot, no payload room or no descriptor room by the deadline */
-	BH_REASON_POISON = 4,  /* the call is quarantined: it killed its budget of hosts */
-	BH_REASON_COUNT = 5,
-};
-
-enum bh_action {
-	BH_ACTION_ALLOW = 1,
-	BH_ACTION_DENY = 2,
-	BH_ACTION_HOLD = 3,   /* wait until the deadline, then the rule's fallback */
-	BH_ACTION_CACHED = 4, /* the last verdict known for the object, else the fallback */
-};
-
-struct bh_rule {
-	uint8_t action;   /* enum bh_action */
-	uint8_t fallback; /* BH_ACTION_ALLOW or BH_ACTION_DENY */
-};
-
-struct bh_policy {
-	struct bh_rule rule[BH_CLASS_COUNT][BH_REASON_COUNT];
-};
-
-/* Hold through absence, crash, hang and a full queue, then allow; deny poison. */
-void bh_policy_default(struct bh_policy *policy);
-/* 0, or -1 when a rule has a value that is not one of the above. */
-int bh_policy_check(const struct bh_policy *policy);
-
-/* What the shim wants its supervisor to know. Raised in a caller's context. */
-enum bh_event {
-	BH_EVENT_OVERDUE = 1,   /* a call that the host had reached its deadline */
-	BH_EVENT_VIOLATION = 2, /* a reply that breaks the protocol; detail is enum bh_violation */
-	BH_EVENT_POISON = 3,    /* a call was quarantined */
-};
-
-enum bh_violation {
-	BH_VIOLATION_NONE = 0,
-	BH_VIOLATION_STATUS = 1,        /* a status that is no enum bh_reply_status */
-	BH_VIOLATION_REPLY_BYTES = 2,   /* more inline bytes than a line holds, or not what the
-					   callback has */
-	BH_VIOLATION_VERDICT = 3,       /* a verdict that is no enum bh_verdict */
-	BH_VIOLATION_CACHEABILITY = 4,  /* no enum bh_cacheability */
-	BH_VIOLATION_PAYLOAD_BYTES = 5, /* more than the room that was lent */
-	BH_VIOLATION_BELL = 6,          /* the caller was woken again and again without an answer */
-};
 
 /* The world below. Functions may be called from any thread; none may call back into the core. */
 struct bh_platform {

@@ -208,7 +208,7 @@ absl::Status EmbeddedShim::SetNotifications(ChannelId channel, uint64_t kinds) {
   return absl::OkStatus();
 }
 
-absl::Status EmbeddedShim::EndGeneration(ChannelId channel, uint32_t generation, EndCause cause) {
+absl::Status EmbeddedShim::EndGeneration(ChannelId channel, uint32_t generation, bh_end cause) {
   std::lock_guard<std::mutex> lock(mutex_);
   absl::StatusOr<Entry*> entry = FindLocked(channel);
   if (!entry.ok()) return entry.status();
@@ -226,11 +226,11 @@ absl::Status EmbeddedShim::SetState(ChannelId channel, bool quarantined, bool dr
   return absl::OkStatus();
 }
 
-absl::Status EmbeddedShim::SetPolicy(ChannelId channel, const Policy& policy) {
+absl::Status EmbeddedShim::SetPolicy(ChannelId channel, const bh_policy& policy) {
   std::lock_guard<std::mutex> lock(mutex_);
   absl::StatusOr<Entry*> entry = FindLocked(channel);
   if (!entry.ok()) return entry.status();
-  return (*entry)->channel->SetPolicy(CorePolicy(policy));
+  return (*entry)->channel->SetPolicy(policy);
 }
 
 absl::StatusOr<ChannelStatistics> EmbeddedShim::Statistics(ChannelId channel) {

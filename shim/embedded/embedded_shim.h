@@ -113,9 +113,9 @@ class EmbeddedShim final : public ShimLink {
                                uint64_t descriptor_callbacks, uint64_t content_version,
                                UniqueFd descriptor_socket) override;
   absl::Status SetNotifications(ChannelId channel, uint64_t kinds) override;
-  absl::Status EndGeneration(ChannelId channel, uint32_t generation, EndCause cause) override;
+  absl::Status EndGeneration(ChannelId channel, uint32_t generation, bh_end cause) override;
   absl::Status SetState(ChannelId channel, bool quarantined, bool draining) override;
-  absl::Status SetPolicy(ChannelId channel, const Policy& policy) override;
+  absl::Status SetPolicy(ChannelId channel, const bh_policy& policy) override;
   absl::StatusOr<ChannelStatistics> Statistics(ChannelId channel) override;
   absl::Status Exclude(pid_t pid) override;
   absl::Status Include(pid_t pid) override;

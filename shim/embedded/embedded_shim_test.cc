@@ -37,8 +37,8 @@ ChannelSpec Spec(uint32_t altitude = 1000) {
   return spec;
 }
 
-PolicyRule& RuleOf(Policy& policy, NoAnswer why) {
-  return policy.rules[BH_CLASS_FILE][static_cast<size_t>(why)];
+bh_rule& RuleOf(bh_policy& policy, bh_reason why) {
+  return policy.rule[BH_CLASS_FILE][static_cast<size_t>(why)];
 }
 
 class EmbeddedShimTest : public testing::Test {
@@ -162,8 +162,8 @@ TEST_F(EmbeddedShimTest, AnAbsentHostIsWaitedForUntilTheDeadline) {
   EXPECT_EQ(held.reason, static_cast<uint32_t>(BH_REASON_ABSENT));
   EXPECT_GE(held.ended_ns, request.deadline_ns);
 
-  Policy policy;
-  RuleOf(policy, NoAnswer::kAbsent) = {Action::kDeny, Action::kDeny};
+  bh_policy policy = DefaultPolicy();
+  RuleOf(policy, BH_REASON_ABSENT) = {BH_ACTION_DENY, BH_ACTION_DENY};
   ASSERT_TRUE(shim_->SetPolicy(channel, policy).ok());
   const FileRequest at_once = Request(1);
   const Completion denied = shim_->Call(at_once);
@@ -211,7 +211,7 @@ TEST_F(EmbeddedShimTest, TheNextGenerationGetsWhatACrashLeft) {
   });
   auto caller = std::async(std::launch::async, [&] { return shim_->Call(Request(1)); });
   taken.get_future().wait();
-  ASSERT_TRUE(first->Die(EndCause::kCrashed).ok());
+  ASSERT_TRUE(first->Die(BH_END_CRASHED).ok());
   std::atomic<uint32_t> attempt{0};
   auto second = StartHost(channel, 2, [&attempt](const TestCall& call) {
     attempt.store(call.attempt);
@@ -234,7 +234,7 @@ TEST_F(EmbeddedShimTest, ACallThatKillsTwoHostsIsPoison) {
       return TestAnswer::kDropped;
     });
     taken.get_future().wait();
-    ASSERT_TRUE(host->Die(EndCause::kCrashed).ok());
+    ASSERT_TRUE(host->Die(BH_END_CRASHED).ok());
   }
   const Completion completion = caller.get();
   EXPECT_FALSE(completion.allowed());
@@ -251,7 +251,7 @@ TEST_F(EmbeddedShimTest, ACachedVerdictHoldsUntilTheContentChanges) {
   FileRequest changed = Request(9);
   changed.change = 2;
   EXPECT_EQ(shim_->Call(changed).outcome, static_cast<uint32_t>(BH_OUTCOME_ANSWERED));
-  ASSERT_TRUE(host->Die(EndCause::kStopped).ok());
+  ASSERT_TRUE(host->Die(BH_END_STOPPED).ok());
   auto next = StartHost(channel, 2, driver, 1, 7, /*content_version=*/2);
   EXPECT_EQ(shim_->Call(changed).outcome, static_cast<uint32_t>(BH_OUTCOME_ANSWERED));
 }
@@ -325,7 +325,7 @@ TEST_F(EmbeddedShimTest, AHostCanNeverWriteTheCallRegion) {
 
 TEST_F(EmbeddedShimTest, MisuseIsAnErrorThatSaysWhat) {
   EXPECT_EQ(shim_->Descriptors(0).status().code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(shim_->EndGeneration(5, 1, EndCause::kStopped).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(shim_->EndGeneration(5, 1, BH_END_STOPPED).code(), absl::StatusCode::kNotFound);
   ChannelSpec bad = Spec();
   bad.geometry.lanes = 0;
   EXPECT_EQ(shim_->AddChannel(bad).status().code(), absl::StatusCode::kInvalidArgument);
@@ -334,13 +334,12 @@ TEST_F(EmbeddedShimTest, MisuseIsAnErrorThatSaysWhat) {
   EXPECT_EQ(shim_->AddChannel(bad).status().code(), absl::StatusCode::kInvalidArgument);
 
   const ChannelId channel = Add();
-  EXPECT_EQ(shim_->EndGeneration(channel, 1, EndCause::kCrashed).code(),
-            absl::StatusCode::kNotFound);
+  EXPECT_EQ(shim_->EndGeneration(channel, 1, BH_END_CRASHED).code(), absl::StatusCode::kNotFound);
   auto driver = [](const TestCall&) { return TestAnswer::kAllow; };
   auto host = StartHost(channel, 4, driver);
   EXPECT_EQ(shim_->BeginGeneration(channel, 5, 7, 7, 1, UniqueFd()).code(),
             absl::StatusCode::kFailedPrecondition);
-  ASSERT_TRUE(host->Die(EndCause::kStopped).ok());
+  ASSERT_TRUE(host->Die(BH_END_STOPPED).ok());
   EXPECT_EQ(shim_->BeginGeneration(channel, 4, 7, 7, 1, UniqueFd()).code(),
             absl::StatusCode::kFailedPrecondition)
       << "a generation number is used only once";
@@ -385,7 +384,7 @@ TEST_F(EmbeddedShimTest, GenerationsComeAndGoUnderLoadAndNoCallIsLostOrWrong) {
         1);
     ASSERT_NE(host, nullptr);
     while (to_live.load() > 0 && callers.load() > 0) std::this_thread::yield();
-    ASSERT_TRUE(host->Die(EndCause::kStopped).ok());
+    ASSERT_TRUE(host->Die(BH_END_STOPPED).ok());
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(wrong.load(), 0u);
@@ -471,7 +470,7 @@ TEST_F(EmbeddedShimTest, WhateverAHostWritesEveryCallEndsWithAVerdict) {
       if (shim_->BeginGeneration(channel, generation, 7, 0, 1, UniqueFd()).ok()) {
         observer_.WaitFor(TestObserver::News::kViolation, generation, std::chrono::seconds(0));
         std::this_thread::yield();
-        EXPECT_TRUE(shim_->EndGeneration(channel, generation, EndCause::kHostile).ok());
+        EXPECT_TRUE(shim_->EndGeneration(channel, generation, BH_END_HOSTILE).ok());
       }
     }
   });

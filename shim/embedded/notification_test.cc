@@ -46,7 +46,7 @@ class NotificationTest : public testing::Test {
     ASSERT_TRUE(shim_->SetNotifications(channel_, kAll).ok());
   }
 
-  void End() { ASSERT_TRUE(shim_->EndGeneration(channel_, generation_, EndCause::kCrashed).ok()); }
+  void End() { ASSERT_TRUE(shim_->EndGeneration(channel_, generation_, BH_END_CRASHED).ok()); }
   // The next generation's port and reader.
   void Begin() {
     reader_.reset();

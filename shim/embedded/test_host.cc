@@ -53,10 +53,10 @@ absl::StatusOr<std::unique_ptr<TestHost>> TestHost::Start(ShimLink& link, Channe
 }
 
 TestHost::~TestHost() {
-  if (!dead_) Die(EndCause::kStopped).IgnoreError();
+  if (!dead_) Die(BH_END_STOPPED).IgnoreError();
 }
 
-absl::Status TestHost::Die(EndCause cause) {
+absl::Status TestHost::Die(bh_end cause) {
   dead_ = true;
   dying_.store(true);
   port_->StopTaking();

@@ -51,7 +51,7 @@ class TestHost {
   ~TestHost();  // Die(kStopped), unless it died already
 
   // Ends the threads, drops their calls, and reports the end to the shim.
-  absl::Status Die(EndCause cause);
+  absl::Status Die(bh_end cause);
 
   uint64_t calls() const { return calls_.load(); }
   HostPort::Counters counters() const { return port_->counters(); }

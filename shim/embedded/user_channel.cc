@@ -7,35 +7,6 @@
 
 namespace bulkhead {
 
-static_assert(static_cast<int>(NoAnswer::kAbsent) == BH_REASON_ABSENT &&
-              static_cast<int>(NoAnswer::kCrashed) == BH_REASON_CRASHED &&
-              static_cast<int>(NoAnswer::kHung) == BH_REASON_HUNG &&
-              static_cast<int>(NoAnswer::kFull) == BH_REASON_FULL &&
-              static_cast<int>(NoAnswer::kPoison) == BH_REASON_POISON &&
-              kNoAnswerCount == BH_REASON_COUNT);
-static_assert(static_cast<int>(Action::kAllow) == BH_ACTION_ALLOW &&
-              static_cast<int>(Action::kDeny) == BH_ACTION_DENY &&
-              static_cast<int>(Action::kHold) == BH_ACTION_HOLD &&
-              static_cast<int>(Action::kCached) == BH_ACTION_CACHED);
-static_assert(static_cast<int>(EndCause::kStopped) == BH_END_STOPPED &&
-              static_cast<int>(EndCause::kCrashed) == BH_END_CRASHED &&
-              static_cast<int>(EndCause::kHung) == BH_END_HUNG &&
-              static_cast<int>(EndCause::kKilled) == BH_END_KILLED &&
-              static_cast<int>(EndCause::kHostile) == BH_END_HOSTILE);
-
-bh_policy CorePolicy(const Policy& policy) {
-  bh_policy core = {};
-  for (size_t c = 0; c < BH_CLASS_COUNT; ++c) {
-    for (size_t r = 0; r < kNoAnswerCount; ++r) {
-      core.rule[c][r].action = static_cast<uint8_t>(policy.rules[c][r].action);
-      core.rule[c][r].fallback = static_cast<uint8_t>(policy.rules[c][r].fallback);
-    }
-  }
-  return core;
-}
-
-bh_end CoreEnd(EndCause cause) { return static_cast<bh_end>(cause); }
-
 ChannelStatistics LinkStatistics(const bh_statistics& core) {
   ChannelStatistics statistics;
   statistics.calls = core.calls;
@@ -49,7 +20,7 @@ ChannelStatistics LinkStatistics(const bh_statistics& core) {
   statistics.cancelled = core.cancelled;
   statistics.denied = core.denied;
   statistics.generations = core.generations;
-  for (size_t r = 0; r < kNoAnswerCount; ++r) statistics.by_policy[r] = core.by_policy[r];
+  for (size_t r = 0; r < BH_REASON_COUNT; ++r) statistics.by_policy[r] = core.by_policy[r];
   statistics.notified = core.notified;
   statistics.unread = core.unread;
   for (size_t cause = 0; cause < BH_LOST_COUNT; ++cause) statistics.lost[cause] = core.lost[cause];
@@ -68,7 +39,7 @@ absl::StatusOr<std::unique_ptr<UserChannel>> UserChannel::Create(
   bh_channel_config config;
   bh_channel_config_default(&config);
   config.geometry = spec.geometry;
-  config.policy = CorePolicy(spec.policy);
+  config.policy = spec.policy;
   // Until the first host has declared its callbacks, every call is for it: none passes while the
   // driver is starting.
   config.callbacks = ~uint64_t{0};
@@ -123,9 +94,9 @@ absl::Status UserChannel::BeginGeneration(uint32_t generation, uint64_t callback
   return absl::OkStatus();
 }
 
-absl::Status UserChannel::EndGeneration(uint32_t generation, EndCause cause) {
+absl::Status UserChannel::EndGeneration(uint32_t generation, bh_end cause) {
   if (generation == 0 || generation != generation_ ||
-      bh_channel_end_generation(core_, generation, CoreEnd(cause)) != 0) {
+      bh_channel_end_generation(core_, generation, cause) != 0) {
     return absl::NotFoundError(absl::StrCat("generation ", generation, " is not the active one"));
   }
   generation_ = 0;

@@ -20,8 +20,6 @@
 
 namespace bulkhead {
 
-bh_policy CorePolicy(const Policy& policy);
-bh_end CoreEnd(EndCause cause);
 ChannelStatistics LinkStatistics(const bh_statistics& statistics);
 
 class UserChannel {
@@ -43,7 +41,7 @@ class UserChannel {
   absl::Status BeginGeneration(uint32_t generation, uint64_t callbacks,
                                uint64_t descriptor_callbacks, uint64_t content_version);
   // NotFound when that generation is not the active one.
-  absl::Status EndGeneration(uint32_t generation, EndCause cause);
+  absl::Status EndGeneration(uint32_t generation, bh_end cause);
   void SetState(bool quarantined, bool draining);
   void SetNotifications(uint64_t kinds) { bh_channel_set_notifications(core_, kinds); }
   absl::Status SetPolicy(const bh_policy& policy);

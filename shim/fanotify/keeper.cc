@@ -45,17 +45,6 @@ rlim_t RaiseDescriptorLimit() {
   return limit.rlim_cur;
 }
 
-Policy LinkPolicy(const bh_policy& core) {
-  Policy policy;
-  for (size_t c = 0; c < BH_CLASS_COUNT; ++c) {
-    for (size_t r = 0; r < kNoAnswerCount; ++r) {
-      policy.rules[c][r].action = static_cast<Action>(core.rule[c][r].action);
-      policy.rules[c][r].fallback = static_cast<Action>(core.rule[c][r].fallback);
-    }
-  }
-  return policy;
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Keeper>> Keeper::Create() {
@@ -193,7 +182,7 @@ absl::Status Keeper::AddChannel(const KeeperRequest& request) {
   spec.spin_ns = request.spin_ns;
   spec.cache_entries = request.cache_entries;
   spec.paths = request.without_paths == 0;
-  spec.policy = LinkPolicy(request.policy);
+  spec.policy = request.policy;
 
   // No worker may run while the descriptor table changes: it closes the descriptors that it does
   // not know.

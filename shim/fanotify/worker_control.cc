@@ -83,6 +83,10 @@ absl::Status WorkerControl::Begin(ControlMessage& message, const wire::BeginGene
 absl::Status WorkerControl::End(const wire::EndGeneration& order) {
   absl::Status status = CheckChannel(order.channel());
   if (!status.ok()) return status;
+  if (bh_end_known(order.cause()) == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("EndGeneration has the unknown cause ", static_cast<int>(order.cause())));
+  }
   UserChannel& channel = *(*channels_)[order.channel()];
   // The link keeps the active generation; if another is active here, this one was ended before a
   // takeover.
@@ -90,7 +94,7 @@ absl::Status WorkerControl::End(const wire::EndGeneration& order) {
   ChannelState state = LoadChannelState(journal_->channels[order.channel()]);
   state.generation = 0;
   StoreChannelState(journal_->channels[order.channel()], state);
-  status = channel.EndGeneration(order.generation(), static_cast<EndCause>(order.cause()));
+  status = channel.EndGeneration(order.generation(), static_cast<bh_end>(order.cause()));
   setup_->channels[order.channel()]->route.Disconnect();
   return status;
 }
@@ -109,13 +113,12 @@ absl::Status WorkerControl::SetState(const wire::SetState& order) {
 absl::Status WorkerControl::SetPolicy(const wire::SetPolicy& order) {
   absl::Status status = CheckChannel(order.channel());
   if (!status.ok()) return status;
-  absl::StatusOr<Policy> policy = ReadPolicy(order);
+  absl::StatusOr<bh_policy> policy = ReadPolicy(order);
   if (!policy.ok()) return policy.status();
-  const bh_policy core = CorePolicy(*policy);
-  status = (*channels_)[order.channel()]->SetPolicy(core);
+  status = (*channels_)[order.channel()]->SetPolicy(*policy);
   if (!status.ok()) return status;
   ChannelState state = LoadChannelState(journal_->channels[order.channel()]);
-  state.policy = core;
+  state.policy = *policy;
   StoreChannelState(journal_->channels[order.channel()], state);
   return absl::OkStatus();
 }

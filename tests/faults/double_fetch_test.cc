@@ -102,7 +102,7 @@ class Caller {
   void CleanUp(Findings* findings) {
     if (!findings->ended) (void)shim_->Cancel(*call_);
     findings->violations = shim_->Statistics(channel_)->violations;
-    (void)shim_->EndGeneration(channel_, generation_, EndCause::kKilled);
+    (void)shim_->EndGeneration(channel_, generation_, BH_END_KILLED);
     call_.reset();
   }
 

@@ -49,11 +49,11 @@ uint64_t SecondsToRun() {
 class Alarm final : public ShimLink::Observer {
  public:
   void OnOverdue(ChannelId, uint32_t generation, uint64_t) override {
-    Raise(generation, EndCause::kHung);
+    Raise(generation, BH_END_HUNG);
   }
   void OnViolation(ChannelId, uint32_t generation, uint32_t) override {
     violations_.fetch_add(1);
-    Raise(generation, EndCause::kHostile);
+    Raise(generation, BH_END_HOSTILE);
   }
   void OnPoison(ChannelId, uint32_t, uint64_t) override {}
   void OnTakeover(uint32_t, uint32_t) override {}
@@ -61,15 +61,15 @@ class Alarm final : public ShimLink::Observer {
 
   // The cause with which to end this generation: the violation reported until then, or as if killed
   // from outside.
-  EndCause WaitFor(uint32_t generation, std::chrono::milliseconds limit) {
+  bh_end WaitFor(uint32_t generation, std::chrono::milliseconds limit) {
     std::unique_lock<std::mutex> lock(mutex_);
     const auto raised = [&] { return generation_ == generation; };
-    return changed_.wait_for(lock, limit, raised) ? cause_ : EndCause::kKilled;
+    return changed_.wait_for(lock, limit, raised) ? cause_ : BH_END_KILLED;
   }
   uint64_t violations() const { return violations_.load(); }
 
  private:
-  void Raise(uint32_t generation, EndCause cause) {
+  void Raise(uint32_t generation, bh_end cause) {
     {
       std::lock_guard<std::mutex> lock(mutex_);
       generation_ = generation;
@@ -80,7 +80,7 @@ class Alarm final : public ShimLink::Observer {
   std::mutex mutex_;
   std::condition_variable changed_;
   uint32_t generation_ = 0;
-  EndCause cause_ = EndCause::kKilled;
+  bh_end cause_ = BH_END_KILLED;
   std::atomic<uint64_t> violations_{0};
 };
 
@@ -210,7 +210,7 @@ class HostileHost : public ::testing::Test {
     const absl::Status begun = shim_->BeginGeneration(channel_, generation, kCallbacks, kCallbacks,
                                                       1, std::move(shim_files));
     ASSERT_TRUE(begun.ok()) << begun;
-    const EndCause cause = alarm_.WaitFor(generation, round);
+    const bh_end cause = alarm_.WaitFor(generation, round);
     EXPECT_TRUE(peer->End()) << "the peer ended by itself: " << Name(hostility);
     const absl::Status ended = shim_->EndGeneration(channel_, generation, cause);
     EXPECT_TRUE(ended.ok() || absl::IsNotFound(ended)) << ended;
@@ -247,7 +247,7 @@ void HostileHost::ExpectNothingLost(uint64_t generations) {
   EXPECT_EQ(statistics->notified, tally_.calls.load());
   EXPECT_LE(statistics->unread, uint64_t{BH_NOTIFICATION_ENTRIES_MIN});
   uint64_t by_policy = 0;
-  for (size_t reason = 0; reason < kNoAnswerCount; ++reason) {
+  for (size_t reason = 0; reason < BH_REASON_COUNT; ++reason) {
     EXPECT_EQ(statistics->by_policy[reason], tally_.reasons[reason].load()) << reason;
     by_policy += statistics->by_policy[reason];
   }

@@ -130,7 +130,7 @@ class SingleStep : public ::testing::Test {
     EXPECT_TRUE(host.alive()) << "the host ended by itself after instruction " << taken;
     host.Kill();
     if (part == Part::kServing) {
-      const absl::Status ended = shim_->EndGeneration(channel_, generation, EndCause::kKilled);
+      const absl::Status ended = shim_->EndGeneration(channel_, generation, BH_END_KILLED);
       EXPECT_TRUE(ended.ok()) << ended;
     } else {
       calls = StartCalls();

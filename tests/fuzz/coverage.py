@@ -23,7 +23,9 @@ VALIDATORS = {
     "ipc/abi/callbacks.h": ("fuzz_reply", "bh_callback_class"),
     "ipc/channel_header.cc": ("fuzz_header", None),
     "ipc/abi/channel.h": ("fuzz_header", "bh_geometry_valid"),
-    "ipc/control.cc": ("fuzz_control", "VerifyEnvelope|Read[A-Z][a-z]+|IsAction|IsFallback"),
+    "ipc/control.cc": ("fuzz_control", "VerifyEnvelope|Read[A-Z][a-z]+"),
+    "ipc/abi/policy.h": ("fuzz_control", "bh_action_known|bh_rule_valid"),
+    "ipc/abi/events.h": ("fuzz_control", "bh_start_known"),
     "host/supervisor/manifest.cc":
         ("fuzz_manifest", "ParseManifest|Reader|Read[A-Z][a-z]+|GoodName|GoodPath"),
     "ipc/notification_reader.cc":

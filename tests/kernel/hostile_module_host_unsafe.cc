@@ -346,7 +346,7 @@ int Supervise(const Options& options, int ready, int stop) {
     int status = 0;
     waitpid(child, &status, 0);
     // Its children may still have the descriptor: the kernel must handle that.
-    (void)(*link)->EndGeneration(*channel, generation, EndCause::kKilled);
+    (void)(*link)->EndGeneration(*channel, generation, BH_END_KILLED);
     if (WIFEXITED(status) && WEXITSTATUS(status) == kHostGotTooFar) return 1;
     if (over) break;
     const absl::StatusOr<ChannelStatistics> so_far = (*link)->Statistics(*channel);

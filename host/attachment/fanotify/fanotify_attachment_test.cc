@@ -179,7 +179,7 @@ class FanotifyAttachmentTest : public testing::Test {
   }
 
   ChannelId Add(const std::string& driver = "test", uint32_t altitude = 1000,
-                const Policy& policy = Policy()) {
+                const bh_policy& policy = DefaultPolicy()) {
     ChannelSpec spec;
     spec.driver = driver;
     spec.altitude = altitude;
@@ -420,22 +420,20 @@ TEST_F(FanotifyAttachmentTest, TheHigherDriverIsAskedFirstAndItsDenialEndsIt) {
 
 TEST_F(FanotifyAttachmentTest, WithoutAHostThePolicyAnswersByTheDeadline) {
   const std::string file = volume_->File("absent/file", "x");
-  Policy policy;
-  policy.rules[BH_CLASS_FILE][static_cast<size_t>(NoAnswer::kAbsent)] = {Action::kHold,
-                                                                         Action::kDeny};
+  bh_policy policy = DefaultPolicy();
+  policy.rule[BH_CLASS_FILE][BH_REASON_ABSENT] = {BH_ACTION_HOLD, BH_ACTION_DENY};
   Start(/*deadline_ns=*/50'000'000);
   const ChannelId channel = Add("test", 1000, policy);
   Guard(volume_->path() + "/absent");
   const uint64_t before_ns = MonotonicNowNs();
   EXPECT_EQ(TryOpen(file), EPERM);
   EXPECT_GE(MonotonicNowNs() - before_ns, 50'000'000u);
-  policy.rules[BH_CLASS_FILE][static_cast<size_t>(NoAnswer::kAbsent)] = {Action::kAllow,
-                                                                         Action::kAllow};
+  policy.rule[BH_CLASS_FILE][BH_REASON_ABSENT] = {BH_ACTION_ALLOW, BH_ACTION_ALLOW};
   ASSERT_TRUE(attachment_->link()->SetPolicy(channel, policy).ok());
   EXPECT_EQ(TryOpen(file), 0);
   absl::StatusOr<ChannelStatistics> statistics = attachment_->link()->Statistics(channel);
   ASSERT_TRUE(statistics.ok()) << statistics.status();
-  EXPECT_EQ(statistics->by_policy[static_cast<size_t>(NoAnswer::kAbsent)], 2u);
+  EXPECT_EQ(statistics->by_policy[BH_REASON_ABSENT], 2u);
 }
 
 TEST_F(FanotifyAttachmentTest, AHungHostHoldsThousandsUntilTheDeadlineAndNoLonger) {
@@ -561,7 +559,7 @@ TEST_F(FanotifyAttachmentTest, TheNextShimContinuesWhenTheKeeperDies) {
   EXPECT_TRUE(Eventually([&] { return !IsAlive(worker); }));
   EXPECT_NE(attachment_->keeper_pid(), keeper);
   // The supervisor's part: the old host serves memory that no shim writes any more.
-  EXPECT_EQ(host->Die(EndCause::kStopped).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(host->Die(BH_END_STOPPED).code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(Add(), channel) << "the same channel under the same id";
   StartHost(channel, 2, DenyInfected);
   EXPECT_EQ(TryOpen(infected), EPERM);
@@ -570,9 +568,8 @@ TEST_F(FanotifyAttachmentTest, TheNextShimContinuesWhenTheKeeperDies) {
 
 TEST_F(FanotifyAttachmentTest, WhatWaitsWhenKeeperAndWorkerDieIsAnsweredByPolicy) {
   const std::string file = volume_->File("both/file", "x");
-  Policy policy;
-  policy.rules[BH_CLASS_FILE][static_cast<size_t>(NoAnswer::kCrashed)] = {Action::kHold,
-                                                                          Action::kDeny};
+  bh_policy policy = DefaultPolicy();
+  policy.rule[BH_CLASS_FILE][BH_REASON_CRASHED] = {BH_ACTION_HOLD, BH_ACTION_DENY};
   Start();
   const ChannelId channel = Add("test", 1000, policy);
   TestHost* host = StartHost(channel, 1, [](const TestCall&) { return TestAnswer::kDropped; });
@@ -590,7 +587,7 @@ TEST_F(FanotifyAttachmentTest, WhatWaitsWhenKeeperAndWorkerDieIsAnsweredByPolicy
   EXPECT_EQ(refused.load(), 4);
   ASSERT_EQ(observer_.WaitFor(TestObserver::News::kShimLost, 1), 1u);
   EXPECT_EQ(attachment_->counters().replayed, 4u);
-  host->Die(EndCause::kStopped).IgnoreError();
+  host->Die(BH_END_STOPPED).IgnoreError();
   StartHost(channel, 2, [](const TestCall&) { return TestAnswer::kAllow; });
   EXPECT_EQ(TryOpen(file), 0);
 }
@@ -610,7 +607,7 @@ TEST_F(FanotifyAttachmentTest, WhenNoShimCanBeStartedTheMachineContinues) {
   ASSERT_EQ(observer_.WaitFor(TestObserver::News::kShimLost, 1), 1u);
   EXPECT_EQ(TryOpen(file), 0);
   EXPECT_EQ(attachment_->keeper_pid(), 0);
-  EXPECT_EQ(host->Die(EndCause::kStopped).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(host->Die(BH_END_STOPPED).code(), absl::StatusCode::kNotFound);
   EXPECT_TRUE(absl::IsUnavailable(attachment_->link()->Statistics(0).status()));
   std::lock_guard<std::mutex> lock(log_mutex_);
   ASSERT_FALSE(log_.empty());
@@ -661,7 +658,7 @@ TEST_F(FanotifyAttachmentTest, StoppingAnswersWaitingProcessesAndLeavesNothing) 
   opener.join();
   EXPECT_TRUE(Eventually([&] { return !IsAlive(keeper) && !IsAlive(worker); }));
   EXPECT_EQ(TryOpen(file), 0);
-  host->Die(EndCause::kStopped).IgnoreError();
+  host->Die(BH_END_STOPPED).IgnoreError();
   hosts_.clear();
   attachment_.reset();
   EXPECT_EQ(OpenFiles(), before);

@@ -155,7 +155,7 @@ absl::StatusOr<ChannelDescriptors> RemoteShimLink::MakeChannel(const ChannelSpec
   KeeperRequest request = {};
   request.order = KeeperOrder::kAddChannel;
   request.geometry = spec.geometry;
-  request.policy = CorePolicy(spec.policy);
+  request.policy = spec.policy;
   request.altitude = spec.altitude;
   request.spin_ns = spec.spin_ns;
   request.cache_entries = spec.cache_entries;
@@ -273,13 +273,13 @@ absl::Status RemoteShimLink::BeginGeneration(ChannelId id, uint32_t generation, 
     // The supervisor will end the host; until then no worker is asked to begin it again.
     channel.generation = 0;
     channel.descriptor_socket.reset();
-    const ControlBuffer end = MakeEndGeneration(0, id, generation, EndCause::kStopped);
+    const ControlBuffer end = MakeEndGeneration(0, id, generation, BH_END_STOPPED);
     SendLocked(end, -1).IgnoreError();
   }
   return status;
 }
 
-absl::Status RemoteShimLink::EndGeneration(ChannelId id, uint32_t generation, EndCause cause) {
+absl::Status RemoteShimLink::EndGeneration(ChannelId id, uint32_t generation, bh_end cause) {
   std::unique_lock<std::mutex> lock(mutex_);
   absl::StatusOr<Channel*> found = FindLocked(id);
   if (!found.ok()) return found.status();
@@ -305,8 +305,8 @@ absl::Status RemoteShimLink::SetState(ChannelId id, bool quarantined, bool drain
   return Ask(lock, request, MakeSetState(request, id, quarantined, draining)).status();
 }
 
-absl::Status RemoteShimLink::SetPolicy(ChannelId id, const Policy& policy) {
-  const bh_policy core = CorePolicy(policy);
+absl::Status RemoteShimLink::SetPolicy(ChannelId id, const bh_policy& policy) {
+  const bh_policy core = policy;
   if (bh_policy_check(&core) != 0) {
     return absl::InvalidArgumentError(
         "a policy rule has an unknown action, or a fallback other than allow and deny");
@@ -344,7 +344,7 @@ absl::Status RemoteShimLink::Include(pid_t pid) {
 bool RemoteShimLink::AllowsUnanswered(uint32_t callback) const {
   std::lock_guard<std::mutex> lock(mutex_);
   for (const std::unique_ptr<Channel>& channel : channels_) {
-    if (!PolicyAllows(CorePolicy(channel->spec.policy), callback, BH_REASON_CRASHED)) return false;
+    if (!PolicyAllows(channel->spec.policy, callback, BH_REASON_CRASHED)) return false;
   }
   return true;
 }

@@ -27,20 +27,6 @@ constexpr const char* kDevice = "/dev/bulkhead";
 // They get SIGKILL when their supervisor dies.
 constexpr uint64_t kHostsEndWithinNs = kNanosecondsPerSecond;
 
-static_assert(BH_MODULE_REASONS == kNoAnswerCount);
-static_assert(int{BH_MODULE_REASONS} == int{BH_REASON_COUNT});
-
-bh_module_policy PolicyOf(const Policy& policy) {
-  bh_module_policy to = {};
-  for (size_t i = 0; i < policy.rules.size(); ++i) {
-    for (size_t reason = 0; reason < kNoAnswerCount; ++reason) {
-      to.rule[i][reason].action = static_cast<uint8_t>(policy.rules[i][reason].action);
-      to.rule[i][reason].fallback = static_cast<uint8_t>(policy.rules[i][reason].fallback);
-    }
-  }
-  return to;
-}
-
 // `skipped` keeps the folders open until the kernel was told.
 absl::StatusOr<bh_module_filter> FillFilter(const GuardFilter& filter,
                                             std::vector<UniqueFd>* skipped) {
@@ -196,7 +182,7 @@ absl::StatusOr<ChannelId> ModuleLink::AddChannel(const ChannelSpec& spec) {
   add.cache_entries = spec.cache_entries;
   add.notify_entries = spec.notify_entries;
   add.without_paths = !spec.paths;
-  add.policy = PolicyOf(spec.policy);
+  add.policy = spec.policy;
   const int error = UnlessBusy(kHostsEndWithinNs, [this, &add] {
     return ioctl(device_.get(), BH_CONTROL_ADD, &add) == 0 ? 0 : errno;
   });
@@ -244,7 +230,7 @@ absl::Status ModuleLink::SetNotifications(ChannelId channel, uint64_t kinds) {
   return Say(BH_CONTROL_NOTIFY, &wanted, "the wish for notifications");
 }
 
-absl::Status ModuleLink::EndGeneration(ChannelId channel, uint32_t generation, EndCause cause) {
+absl::Status ModuleLink::EndGeneration(ChannelId channel, uint32_t generation, bh_end cause) {
   bh_module_end end = {.channel = channel,
                        .generation = generation,
                        .cause = static_cast<uint32_t>(cause),
@@ -260,8 +246,8 @@ absl::Status ModuleLink::SetState(ChannelId channel, bool quarantined, bool drai
   return Say(BH_CONTROL_STATE, &state, "a channel's state");
 }
 
-absl::Status ModuleLink::SetPolicy(ChannelId channel, const Policy& policy) {
-  bh_module_set_policy wanted = {.channel = channel, .reserved = 0, .policy = PolicyOf(policy)};
+absl::Status ModuleLink::SetPolicy(ChannelId channel, const bh_policy& policy) {
+  bh_module_set_policy wanted = {.channel = channel, .reserved = 0, .policy = policy};
   return Say(BH_CONTROL_POLICY, &wanted, "a policy");
 }
 
@@ -283,7 +269,7 @@ absl::StatusOr<ChannelStatistics> ModuleLink::Statistics(ChannelId channel) {
   out.cancelled = in.cancelled;
   out.denied = in.denied;
   out.generations = in.generations;
-  for (size_t i = 0; i < kNoAnswerCount; ++i) out.by_policy[i] = in.by_policy[i];
+  for (size_t i = 0; i < BH_REASON_COUNT; ++i) out.by_policy[i] = in.by_policy[i];
   bh_module_notify_statistics told = {};
   told.channel = channel;
   if (absl::Status status = Say(BH_CONTROL_NOTIFY_STATISTICS, &told, "counters"); !status.ok()) {

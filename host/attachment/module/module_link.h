@@ -70,9 +70,9 @@ class ModuleLink final : public ShimLink {
                                uint64_t descriptor_callbacks, uint64_t content_version,
                                UniqueFd descriptor_socket) override;
   absl::Status SetNotifications(ChannelId channel, uint64_t kinds) override;
-  absl::Status EndGeneration(ChannelId channel, uint32_t generation, EndCause cause) override;
+  absl::Status EndGeneration(ChannelId channel, uint32_t generation, bh_end cause) override;
   absl::Status SetState(ChannelId channel, bool quarantined, bool draining) override;
-  absl::Status SetPolicy(ChannelId channel, const Policy& policy) override;
+  absl::Status SetPolicy(ChannelId channel, const bh_policy& policy) override;
   absl::StatusOr<ChannelStatistics> Statistics(ChannelId channel) override;
   // Accesses that filters kept from all channels; 0 while there is none.
   uint64_t Filtered();

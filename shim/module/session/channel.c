@@ -23,13 +23,6 @@ void bh_mchannel_put(struct bh_mchannel *channel)
 	kref_put(&channel->ref, release);
 }
 
-void bh_mchannel_policy(const struct bh_module_policy *from, struct bh_policy *to)
-{
-	BUILD_BUG_ON(sizeof(*from) != sizeof(*to));
-	BUILD_BUG_ON(BH_MODULE_REASONS != BH_REASON_COUNT);
-	memcpy(to, from, sizeof(*to));
-}
-
 struct bh_mchannel *bh_mchannel_create(const struct bh_module_add *add, u32 number)
 {
 	struct bh_channel_config config;
@@ -39,7 +32,7 @@ struct bh_mchannel *bh_mchannel_create(const struct bh_module_add *add, u32 numb
 	BUILD_BUG_ON(BH_MODULE_CHANNELS_MAX != BH_CHANNELS_MAX);
 	bh_channel_config_default(&config);
 	config.geometry = add->geometry;
-	bh_mchannel_policy(&add->policy, &config.policy);
+	config.policy = add->policy;
 	config.altitude = add->altitude;
 	config.spin_ns = add->spin_ns;
 	config.cache_entries = add->cache_entries;
@@ -83,13 +76,10 @@ struct bh_mchannel *bh_mchannel_create(const struct bh_module_add *add, u32 numb
 
 int bh_mchannel_continue(struct bh_mchannel *channel, const struct bh_module_add *add)
 {
-	struct bh_policy policy;
-
 	/* It could still answer for its successor: nobody but its parent had power over it. */
 	if (channel->hosts)
 		return -EBUSY;
-	bh_mchannel_policy(&add->policy, &policy);
-	if (bh_channel_set_policy(channel->core, &policy))
+	if (bh_channel_set_policy(channel->core, &add->policy))
 		return -EINVAL;
 	bh_channel_set_quarantined(channel->core, 0);
 	bh_channel_set_draining(channel->core, 0);

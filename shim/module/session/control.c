@@ -154,7 +154,7 @@ static long add(struct bh_module_add *add)
 
 static long end(struct bh_mchannel *channel, const struct bh_module_end *end)
 {
-	if (end->cause > BH_END_HOSTILE || end->reserved)
+	if (!bh_end_known(end->cause) || end->reserved)
 		return -EINVAL;
 	return bh_channel_end_generation(channel->core, end->generation, end->cause) ? -ENOENT : 0;
 }
@@ -168,10 +168,7 @@ static long set_state(struct bh_mchannel *channel, const struct bh_module_state 
 
 static long set_policy(struct bh_mchannel *channel, const struct bh_module_set_policy *wanted)
 {
-	struct bh_policy policy;
-
-	bh_mchannel_policy(&wanted->policy, &policy);
-	return bh_channel_set_policy(channel->core, &policy) ? -EINVAL : 0;
+	return bh_channel_set_policy(channel->core, &wanted->policy) ? -EINVAL : 0;
 }
 
 static long statistics(struct bh_mchannel *channel, struct bh_module_statistics *out)
@@ -186,7 +183,7 @@ static long statistics(struct bh_mchannel *channel, struct bh_module_statistics 
 	out->calls = in.calls;
 	out->answered = in.answered;
 	out->cached = in.cached;
-	for (i = 0; i < BH_MODULE_REASONS; i++)
+	for (i = 0; i < BH_REASON_COUNT; i++)
 		out->by_policy[i] = in.by_policy[i];
 	out->reissued = in.reissued;
 	out->overdue = in.overdue;

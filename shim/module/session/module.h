@@ -93,7 +93,6 @@ struct bh_mchannel *bh_mchannel_create(const struct bh_module_add *add, u32 numb
  */
 int bh_mchannel_continue(struct bh_mchannel *channel, const struct bh_module_add *add);
 void bh_mchannel_put(struct bh_mchannel *channel);
-void bh_mchannel_policy(const struct bh_module_policy *from, struct bh_policy *to);
 /* Ends every wait in it: the policies answer. */
 void bh_mchannel_stop(struct bh_mchannel *channel);
 void bh_mcall_forget_file(struct bh_mcall *mcall);
@@ -154,7 +153,8 @@ u64 bh_guards_filtered(void); /* accesses to what is guarded that its filters le
 /* Of a guard that covers the file, with a reference; NULL: none does. */
 struct vfsmount *bh_guards_mount(struct dentry *dentry);
 
-/* file/notifications.c, process/notifications.c: what drivers are told. REQUIRES: bh_control_mutex */
+/* file/notifications.c, process/notifications.c: what drivers are told. REQUIRES: bh_control_mutex
+ */
 int bh_notes_want(u64 kinds);             /* of all channels; 0: no source is left running */
 int bh_notes_add(struct super_block *sb); /* that a guard keeps until bh_notes_clear() */
 void bh_notes_clear(void);

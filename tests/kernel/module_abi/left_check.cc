@@ -50,7 +50,7 @@ class Supervisor {
     std::string_view(name).copy(added_.name, sizeof(added_.name) - 1);
     added_.geometry = kGeometry;
     for (auto& of_class : added_.policy.rule) {
-      for (bh_module_rule& rule : of_class) rule = {BH_ACTION_DENY, BH_ACTION_DENY};
+      for (bh_rule& rule : of_class) rule = {BH_ACTION_DENY, BH_ACTION_DENY};
     }
     return ioctl(device_.get(), BH_CONTROL_ADD, &added_) == 0 ? 0 : errno;
   }

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Why a call gets no answer from its driver, and what the operator wants to happen then.
+ *
+ * Each list below is the one place of its values: a row is X(id, NAME, name, doc). The enums, the
+ * names (names.h), the command line's words and the tables in docs/ are made from the rows. Ids
+ * are never reused.
+ */
+#ifndef BULKHEAD_IPC_ABI_POLICY_H_
+#define BULKHEAD_IPC_ABI_POLICY_H_
+
+#include "ipc/abi/callbacks.h"
+#include "ipc/abi/types.h"
+
+/* clang-format off */
+#define BH_FOR_EACH_REASON(X) \
+	X(0, ABSENT, absent, "no host serves: not started, stopped, declined, driver quarantined") \
+	X(1, CRASHED, crashed, "the host ended with the call and no other served by the deadline") \
+	X(2, HUNG, hung, "the host had the call and did not answer by the deadline") \
+	X(3, FULL, full, "no slot, no payload room or no descriptor room by the deadline") \
+	X(4, POISON, poison, "the call is quarantined: it used up its budget of hosts")
+
+#define BH_FOR_EACH_ACTION(X) \
+	X(1, ALLOW, allow, "allow at once") \
+	X(2, DENY, deny, "deny at once") \
+	X(3, HOLD, hold, "wait for a host until the deadline, then the rule's fallback") \
+	X(4, CACHED, cached, "the last verdict known for the object, else the rule's fallback")
+/* clang-format on */
+
+#define BH_REASON_ENUM_ROW(id, NAME, name, doc) BH_REASON_##NAME = (id),
+enum bh_reason {
+	BH_FOR_EACH_REASON(BH_REASON_ENUM_ROW)
+};
+
+#define BH_ACTION_ENUM_ROW(id, NAME, name, doc) BH_ACTION_##NAME = (id),
+enum bh_action {
+	BH_FOR_EACH_ACTION(BH_ACTION_ENUM_ROW)
+};
+
+#define BH_COUNT_ROW(...) +1
+/* Reasons are the indexes of a table. */
+enum {
+	BH_REASON_COUNT = 0 BH_FOR_EACH_REASON(BH_COUNT_ROW)
+};
+
+struct bh_rule {
+	uint8_t action;   /* enum bh_action */
+	uint8_t fallback; /* BH_ACTION_ALLOW or BH_ACTION_DENY */
+};
+
+/* Travels to the fanotify shim, to the kernel module and into the journal as it is. */
+struct bh_policy {
+	struct bh_rule rule[BH_CLASS_COUNT][BH_REASON_COUNT];
+};
+BH_ASSERT_SIZE(struct bh_policy, 2 * BH_CLASS_COUNT * BH_REASON_COUNT);
+BH_ASSERT_TRIVIAL(struct bh_policy);
+
+/* Hold through absence, crash, hang and a full queue, then allow; deny poison. */
+static inline void bh_policy_default(struct bh_policy *policy)
+{
+	uint32_t klass, reason;
+
+	for (klass = 0; klass < BH_CLASS_COUNT; klass++) {
+		for (reason = 0; reason < BH_REASON_COUNT; reason++) {
+			policy->rule[klass][reason].action = BH_ACTION_HOLD;
+			policy->rule[klass][reason].fallback = BH_ACTION_ALLOW;
+		}
+		policy->rule[klass][BH_REASON_POISON].action = BH_ACTION_DENY;
+		policy->rule[klass][BH_REASON_POISON].fallback = BH_ACTION_DENY;
+	}
+}
+
+#define BH_ACTION_BIT_ROW(id, NAME, name, doc) | 1u << (id)
+static inline int bh_action_known(uint32_t action)
+{
+	return action < 32 && ((0u BH_FOR_EACH_ACTION(BH_ACTION_BIT_ROW)) >> action & 1);
+}
+
+static inline int bh_rule_valid(const struct bh_rule *rule)
+{
+	return bh_action_known(rule->action) &&
+	       (rule->fallback == BH_ACTION_ALLOW || rule->fallback == BH_ACTION_DENY);
+}
+
+/* 0, or -1 when a rule has a value that is not one of the above. */
+static inline int bh_policy_check(const struct bh_policy *policy)
+{
+	uint32_t klass, reason;
+
+	for (klass = 0; klass < BH_CLASS_COUNT; klass++)
+		for (reason = 0; reason < BH_REASON_COUNT; reason++)
+			if (!bh_rule_valid(&policy->rule[klass][reason]))
+				return -1;
+	return 0;
+}
+
+#endif /* BULKHEAD_IPC_ABI_POLICY_H_ */

@@ -86,7 +86,7 @@ function(bulkhead_test name)
   endif()
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 TEST_PREFIX "${name}.")
   # gtest_discover_tests flattens properties that are lists. ctest reads this file after it has
-  # discovered the tests, whose names are in <name>_TESTS.
+  # discovered the tests; <name>_TESTS has their names.
   set(properties "LABELS [==[${arg_LABELS}]==] TIMEOUT ${arg_TIMEOUT}")
   if(arg_ENVIRONMENT)
     string(APPEND properties " ENVIRONMENT [==[${arg_ENVIRONMENT}]==]")
@@ -165,7 +165,7 @@ function(bulkhead_flatbuffers name)
 endfunction()
 
 # bulkhead_kernel_module(NAME TARGET target KERNEL folder OUTPUT folder FOLDERS folder...)
-# OUTPUT/NAME.ko, by the build system of the kernel whose headers are in KERNEL. It writes beside its
+# OUTPUT/NAME.ko, by the build system of the kernel headers in KERNEL. It writes beside its
 # sources, so it gets a copy of FOLDERS and what lies below them; the first has the Kbuild.
 function(bulkhead_kernel_module name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "TARGET;KERNEL;OUTPUT" "FOLDERS")

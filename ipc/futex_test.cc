@@ -25,7 +25,7 @@ TEST(Futex, TimesOutAtAnAbsoluteTime) {
   while (FutexWait(&word, 0, FutexScope::kPrivate, until_ns) != FutexResult::kTimedOut) {
   }
   EXPECT_GE(MonotonicNowNs(), until_ns);
-  // A wait whose time has passed does not sleep.
+  // A wait until a time in the past does not sleep.
   EXPECT_EQ(FutexWait(&word, 0, FutexScope::kShared, 0), FutexResult::kTimedOut);
 }
 

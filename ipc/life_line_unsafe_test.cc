@@ -22,7 +22,7 @@ namespace {
 
 constexpr uint64_t kSoonNs = 20 * kNanosecondsPerSecond;
 
-// A process whose threads hold lines, and report it.
+// A process with threads that hold lines, and report it.
 class Holder {
  public:
   Holder(const LifeLine& line, uint32_t threads) {

@@ -5,8 +5,8 @@
 // writer of each field, is in ipc/abi/notification.h.
 //
 // SUBTLE: the shim may write over an entry while it is copied, if a previous host gave the entry
-// back unread. Lengths are bounded in the copy; the torn entry reaches only the driver whose host
-// did that.
+// back unread. Lengths are bounded in the copy; the torn entry reaches only the driver of
+// that host.
 #ifndef BULKHEAD_IPC_NOTIFICATION_VIEW_UNSAFE_H_
 #define BULKHEAD_IPC_NOTIFICATION_VIEW_UNSAFE_H_
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A call of Bulkhead with 48 bytes inline through a channel of the embedded shim, whose host
-// answers with a verdict. Both sides spin, or both sleep. With a payload, the shim copies it from
-// private memory into the channel's pool, and the host reads it there.
+// A call of Bulkhead with 48 bytes inline through a channel of the embedded shim; the
+// host answers with a verdict. Both sides spin, or both sleep. With a payload, the shim copies it
+// from private memory into the channel's pool, and the host reads it there.
 #include <cstring>
 
 #include "bench/peers/sized_payload.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Comparison: all transports in the same rounds. A unit is some hundred calls of one transport,
-// with a probe of the raw floor before and after it. A unit whose probes disagree is dropped,
+// with a probe of the raw floor before and after it. A unit is dropped if its probes disagree,
 // because the hypervisor moved the CPUs. Units with near and with far CPUs are kept apart.
 //
 // The ratio of a transport to Bulkhead's call is computed for each round, from medians of units

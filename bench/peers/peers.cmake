@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# The peers of bench-ipc. Each library is optional: the benchmark skips a peer whose file is left out
-# here, and names it.
+# The peers of bench-ipc. Each library is optional: without it the peer's file is left out here, and
+# the benchmark skips the peer and names it.
 target_sources(bench-ipc PRIVATE
   peers/bulkhead.cc peers/comparison.cc peers/comparison_report.cc peers/eventfd.cc peers/futex.cc
   peers/mqueue.cc peers/pair.cc peers/pipe.cc peers/raw.cc peers/seqpacket.cc peers/transport.cc)

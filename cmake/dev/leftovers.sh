@@ -4,7 +4,7 @@
 # made.
 
 # Processes that have the run's mark in their environment, or run a program of the build folder (a
-# driver host starts with an empty environment). Processes whose environment is not readable, as hosts
+# driver host starts with an empty environment). Processes with an unreadable environment, as hosts
 # and supervisors, still show their command line.
 leftover_processes() {
   local directory pid program

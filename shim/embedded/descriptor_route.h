@@ -40,7 +40,7 @@ class DescriptorRoute {
   DescriptorRoute(UniqueFd route, UniqueFd nowhere);
 
   UniqueFd route_;
-  UniqueFd nowhere_;  // a socket whose other end is closed
+  UniqueFd nowhere_;  // a socket with its other end closed
 };
 
 }  // namespace bulkhead

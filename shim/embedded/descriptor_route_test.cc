@@ -77,8 +77,8 @@ TEST_F(DescriptorRouteTest, DistinguishesAFullSocketFromAFileThatCanNotBeSent) {
   EXPECT_EQ(route->Send(1, 8, file_.get()), 0) << "room again";
 }
 
-// The number whose socket is replaced must never be free: a thread that keeps opening files would
-// get it, and a sender would write into that file.
+// While its socket is replaced the number must never be free: a thread that keeps opening files
+// would get it, and a sender would write into that file.
 TEST_F(DescriptorRouteTest, SendersNeverUseTheDescriptorOfAnotherFile) {
   absl::StatusOr<DescriptorRoute> route = DescriptorRoute::Create();
   ASSERT_TRUE(route.ok()) << route.status();

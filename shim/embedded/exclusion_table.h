@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// ExclusionTable: the processes whose accesses cause no calls (invariant 4): supervisor, shim,
-// hosts.
+// ExclusionTable: the processes that cause no calls by their accesses (invariant 4): supervisor,
+// shim, hosts.
 //
 // Plain memory that is valid when it is all zero, so that it can be in memory shared between a
 // supervisor (the only writer) and a shim (which reads it for each event). Both are trusted.

@@ -6,7 +6,7 @@
 //   one caller, not bound   strict: only the caller wakes a worker, only its worker wakes the
 //   caller two callers             a worker that the other call wakes checks all slots, and so
 //   finds the
-//                           call whose own wake-up was lost
+//                           call that lost its own wake-up
 //   bound workers           a caller that hands its CPU over checks again, once, 300 us later
 //
 // For longer: BULKHEAD_WAKE_CALLS=100000000 bin/tests/lost_wake_up_test

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 
-# file: the target whose corpus must cover it, and its functions that validate (all when None).
+# file: the target with the corpus that must cover it, and its validating functions (None: all).
 VALIDATORS = {
     "shim/core/reply.c": ("fuzz_reply", None),
     "ipc/abi/callbacks.h": ("fuzz_reply", "bh_callback_class"),
@@ -70,8 +70,8 @@ def replay(sources, build, target, folder):
 
 
 def is_of(function, names):
-    """Whether a function is one of `names`. Mangled names contain each name after its length; static C
-    functions have their file before the name."""
+    """Whether a function is one of `names`. Mangled names contain each name after its length; static
+    C functions have their file before the name."""
     parts = [function.split(":")[-1]]
     for number in re.finditer(r"(?=(\d+))(?:\d)", function):
         end = number.end(1)

@@ -86,7 +86,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   bh_channel_header header = {};
   if (bytes != 0) std::memcpy(&header, data, bytes < sizeof(header) ? bytes : sizeof(header));
   Try(header);
-  // A forged header with the same geometry, whose other fields agree with it.
+  // A forged header with the same geometry; its other fields agree with it.
   const bh_geometry claimed = {header.lanes, header.slots_per_lane, header.call_chunks,
                                header.reply_chunks};
   header.magic = BH_CHANNEL_MAGIC;

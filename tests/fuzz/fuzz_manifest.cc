@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Manifests: any text is refused with a reason, or gives a manifest whose fields keep their bounds.
+// Manifests: any text is refused with a reason, or gives a manifest with all fields in their
+// bounds.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>

@@ -24,7 +24,7 @@ expect nobody_has_a_descriptor becomes 0 cat /sys/module/bulkhead/refcnt
 expect memory_is_given_back becomes "$before" areas
 
 # The drivers' code and content, and the files that the supervisor writes, are in the folder that
-# they guard. A process whose access to its own files caused a call would wait for itself.
+# they guard. If an access to their own files caused a call, they would wait for themselves.
 echo clean >$guarded/clean
 cp -r $BULKHEAD_BUILD/drivers/scanner $BULKHEAD_BUILD/drivers/null $guarded
 export TMPDIR=$guarded

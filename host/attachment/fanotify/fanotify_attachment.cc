@@ -258,7 +258,7 @@ void FanotifyAttachment::Stop() {
   if (link_ == nullptr) return;
   const pid_t worker = link_->worker_pid();
   link_->Disconnect();
-  // If the keeper had to be killed, its worker may still run, without a keeper and without a socket.
+  // If the keeper had to be killed, its worker may still run, without keeper and socket.
   if (!keeper_.Reap(MonotonicAfterNs(kStopNs)) && worker > 0) kill(worker, SIGKILL);
   keeper_pid_.store(0);
   AnswerByPolicy();

@@ -99,7 +99,7 @@ absl::Status TreeMarks::Walk(const std::string& path, uint64_t device, bool is_r
     if (entry->d_type == DT_DIR || entry->d_type == DT_UNKNOWN) children.push_back(name);
   }
   closedir(listing);
-  // Any user who may create directories here can create one that can't be marked. Its neighbours
+  // A user with write access here can create a directory that can't be marked. Its neighbours
   // still get marks.
   for (const std::string& child : children) {
     status = Walk(absl::StrCat(path, "/", child), device, /*is_root=*/false);

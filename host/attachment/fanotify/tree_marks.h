@@ -8,7 +8,7 @@
 // after; files opened in them before that cause no events (docs/decisions/fanotify-marks.md). A
 // directory that was moved out of the tree stays guarded.
 //
-// Runs in the supervisor, whose own accesses are excluded, and opens directories only, which cause
+// Runs in the supervisor, an excluded process, and opens directories only, which cause
 // no permission events.
 #ifndef BULKHEAD_HOST_ATTACHMENT_FANOTIFY_TREE_MARKS_H_
 #define BULKHEAD_HOST_ATTACHMENT_FANOTIFY_TREE_MARKS_H_

@@ -195,8 +195,7 @@ TEST_F(LeftGuards, CallsOfADrainingHostEndWithTheirChannel) {
   ASSERT_EQ(pipe(ready), 0);
   const UniqueFd go(ready[0]);
   UniqueFd say_go(ready[1]);
-  const pid_t caller = fork();  // forked before there is a supervisor, whose descriptor it would
-                                // keep open
+  const pid_t caller = fork();  // before a supervisor has a descriptor to inherit
   ASSERT_GE(caller, 0);
   if (caller == 0) {
     say_go.reset();

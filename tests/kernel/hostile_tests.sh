@@ -24,7 +24,7 @@ expect nobody_has_a_descriptor becomes 0 cat /sys/module/bulkhead/refcnt
 expect memory_is_given_back becomes "$before" areas
 
 # The drivers' code and content, and the files that the supervisor writes, are in the folder that
-# they guard. If an access to their own files caused a call, they would wait for themselves.
+# they guard. If a supervisor's or a host's access to them caused a call, it would wait for itself.
 echo clean >$guarded/clean
 cp -r $BULKHEAD_BUILD/drivers/scanner $BULKHEAD_BUILD/drivers/null $guarded
 export TMPDIR=$guarded

@@ -29,11 +29,11 @@
 #include "absl/strings/str_cat.h"
 #include "bench/fanotify_responder.h"
 #include "host/attachment/fanotify/fanotify_attachment.h"
-#include "host/cli/guarded_folder.h"
 #include "host/report/percentiles.h"
 #include "host/report/report.h"
 #include "ipc/monotonic.h"
 #include "ipc/unique_fd.h"
+#include "tests/testing/guarded_folder.h"
 
 namespace bulkhead {
 namespace {

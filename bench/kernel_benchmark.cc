@@ -54,13 +54,13 @@
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
 #include "bench/fanotify_responder.h"
-#include "host/cli/guarded_folder.h"
 #include "host/report/percentiles.h"
 #include "host/report/report.h"
 #include "ipc/abi/atomics.h"
 #include "ipc/futex.h"
 #include "ipc/monotonic.h"
 #include "ipc/unique_fd.h"
+#include "tests/testing/guarded_folder.h"
 
 namespace bulkhead {
 namespace {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/cli/program.h"
 
-#include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
-#include <sys/mount.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -15,8 +15,36 @@
 
 #include "absl/strings/str_cat.h"
 #include "host/report/atomic_file.h"
+#include "ipc/monotonic.h"
 
 namespace bulkhead {
+namespace {
+
+std::atomic<bool> interrupted{false};
+
+void OnSignal(int) { interrupted.store(true); }
+
+uint64_t Chance() {
+  uint64_t number = 0;
+  (void)!getrandom(&number, sizeof(number), 0);
+  return number;
+}
+
+}  // namespace
+
+Program StartProgram() {
+  struct sigaction action = {};
+  action.sa_handler = OnSignal;
+  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+  std::error_code error;
+  return {.folder = std::filesystem::read_symlink("/proc/self/exe", error).parent_path().string(),
+          .now_ns = MonotonicNowNs,
+          .chance = Chance,
+          .interrupted = &interrupted};
+}
 
 std::string Program::HostPath() const { return folder + "/bulkhead-host"; }
 
@@ -84,18 +112,6 @@ absl::StatusOr<TemporaryFolder> TemporaryFolder::Create() {
 TemporaryFolder::~TemporaryFolder() {
   std::error_code error;
   if (!path_.empty()) std::filesystem::remove_all(path_, error);
-}
-
-absl::Status MountPrivately(const std::string& folder) {
-  if (unshare(CLONE_NEWNS) != 0) return absl::ErrnoToStatus(errno, "a mount namespace");
-  // What is mounted here must not be seen, or undone, elsewhere.
-  if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
-    return absl::ErrnoToStatus(errno, "private mounts");
-  }
-  if (mount("bulkhead", folder.c_str(), "tmpfs", MS_NOSUID | MS_NODEV, "size=512m") != 0) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("a tmpfs on ", folder));
-  }
-  return absl::OkStatus();
 }
 
 }  // namespace bulkhead

@@ -10,6 +10,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -30,6 +31,11 @@ struct Program {
   std::string HostPath() const;
 };
 
+// For main(): the process's own folder and the real clock and random numbers. From here on the
+// first SIGINT or SIGTERM sets `interrupted`, the second one ends the process, and SIGPIPE is
+// ignored.
+Program StartProgram();
+
 // "bulkhead: …" on standard error; returns kExitTrouble.
 int Complain(const absl::Status& status);
 // Prints the table, writes the JSON when `json` is not empty; the exit code of both.
@@ -39,10 +45,10 @@ int Conclude(const Report& report, const std::string& json);
 // report that fails after hours of work comes too late.
 std::string ReportPathTrouble(const std::string& path);
 
-// A private folder that is removed with everything in it.
 // For a terminal: what a file's name or a driver's line holds of control characters becomes '?'.
 std::string Printable(std::string_view text);
 
+// A private folder that is removed with everything in it.
 class TemporaryFolder {
  public:
   // Below $TMPDIR, or /tmp.
@@ -58,11 +64,6 @@ class TemporaryFolder {
   explicit TemporaryFolder(std::string path) : path_(std::move(path)) {}
   std::string path_;
 };
-
-// A file system of the process's own: this process moves to a mount namespace of its own, and
-// mounts a tmpfs over `folder`. Nobody else sees it, and it goes with the last process that does.
-// Needs root.
-absl::Status MountPrivately(const std::string& folder);
 
 }  // namespace bulkhead
 

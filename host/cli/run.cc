@@ -337,8 +337,10 @@ void AddFilter(CLI::App& command, GuardFilter& filter) {
 
 }  // namespace
 
-void AddRun(CLI::App& app, const Program& program, std::function<int()>* run) {
+void AddRun(CLI::App& app, const Program& program, std::function<int()>* run,
+            const ServiceOptions& defaults) {
   auto options = std::make_shared<RunOptions>();
+  options->service = defaults;
   CLI::App* command = app.add_subcommand(
       "run", "Guard folders with drivers, in the foreground, until Ctrl-C (root)");
   AddServiceOptions(*command, options->service);

@@ -9,10 +9,13 @@
 
 #include "CLI/CLI.hpp"
 #include "host/cli/program.h"
+#include "host/cli/service.h"
 
 namespace bulkhead {
 
-void AddRun(CLI::App& app, const Program& program, std::function<int()>* run);
+// `defaults`: what the words don't say.
+void AddRun(CLI::App& app, const Program& program, std::function<int()>* run,
+            const ServiceOptions& defaults = {});
 void AddOperator(CLI::App& app, std::function<int()>* run);
 
 }  // namespace bulkhead

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <limits>
 #include <map>
 #include <thread>
 
@@ -139,8 +138,6 @@ void AddServiceOptions(CLI::App& app, ServiceOptions& options) {
   app.add_option("--driver-options", options.driver_options,
                  "Words for the drivers, after those of their manifests")
       ->type_name("TEXT");
-  app.add_flag("--unlimited-restarts", options.endless_budget,
-               "Start a driver again at once, however often it falls: for tests that make it fall");
 #define BH_ROW(id, NAME, name, doc) AddPolicyOption(app, BH_REASON_##NAME, doc, options.policy);
   BH_FOR_EACH_REASON(BH_ROW)
 #undef BH_ROW
@@ -161,13 +158,7 @@ absl::StatusOr<std::unique_ptr<Service>> Service::Start(const Program& program,
   wanted.spawner = service->spawner_.get();
   wanted.run_folder = service->folder_.path();
   wanted.attachment = attachment;
-  wanted.limits.probation_ns = options.probation_ns;
-  if (options.endless_budget) {
-    wanted.limits.service.falls_max = std::numeric_limits<uint32_t>::max();
-    wanted.limits.service.window_ns = 1;  // nothing to remember
-    wanted.limits.service.first_delay_ns = 0;
-    wanted.limits.start = wanted.limits.service;
-  }
+  wanted.limits = options.limits;
   wanted.now_ns = program.now_ns;
   wanted.chance = program.chance;
   wanted.on_event = options.on_event;

@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "host/cli/program.h"
 #include "host/supervisor/driver_event.h"
+#include "host/supervisor/lifecycle.h"
 #include "host/supervisor/spawner.h"
 #include "host/supervisor/supervisor.h"
 #include "ipc/shim_link.h"
@@ -27,10 +28,9 @@ struct ServiceOptions {
   bh_policy policy = DefaultPolicy();
   uint64_t deadline_ns = 5'000'000'000;
   uint32_t cache_entries = 0;
-  uint32_t spin_us = 20;        // the longest that callers and workers spin before they sleep
-  std::string driver_options;   // added to the manifest's
-  bool endless_budget = false;  // storms kill hosts on purpose
-  uint64_t probation_ns = 60'000'000'000;
+  uint32_t spin_us = 20;       // the longest that callers and workers spin before they sleep
+  std::string driver_options;  // added to the manifest's
+  LifecycleLimits limits;
   std::function<void(const DriverEvent&)> on_event;
 };
 

@@ -103,8 +103,9 @@ void Cli::TearDown() {
   fs::remove_all(folder_);
 }
 
-pid_t Cli::Spawn(uid_t user, const std::string& words, int output) const {
-  const std::string command = "exec '" + build_ + "/bin/bulkhead' " + words;
+pid_t Cli::Spawn(uid_t user, const std::string& program, const std::string& words,
+                 int output) const {
+  const std::string command = "exec '" + build_ + "/bin/" + program + "' " + words;
   const pid_t child = fork();
   if (child != 0) return child;
   if (output >= 0) {
@@ -120,13 +121,13 @@ pid_t Cli::Spawn(uid_t user, const std::string& words, int output) const {
   _exit(127);
 }
 
-Outcome Cli::RunAs(uid_t user, const std::string& words) {
+Outcome Cli::RunAs(uid_t user, const std::string& words, const std::string& program) {
   Outcome outcome;
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return outcome;
   const UniqueFd out(ends[0]);
   UniqueFd in(ends[1]);
-  const pid_t child = Spawn(user, words, in.get());
+  const pid_t child = Spawn(user, program, words, in.get());
   in.reset();
   std::array<char, 4096> part;
   for (ssize_t bytes; (bytes = read(out.get(), part.data(), part.size())) > 0;) {
@@ -145,7 +146,8 @@ pid_t Cli::StartService(const std::string& words) {
   const UniqueFd out(ready[0]);
   UniqueFd in(ready[1]);
   fcntl(in.get(), F_SETFD, 0);
-  service_ = Spawn(geteuid(), "run " + words + " --ready-fd " + std::to_string(in.get()), -1);
+  service_ =
+      Spawn(geteuid(), "bulkhead", "run " + words + " --ready-fd " + std::to_string(in.get()), -1);
   in.reset();
   char line;
   if (read(out.get(), &line, 1) == 1) return service_;

@@ -25,7 +25,11 @@ class Cli : public ::testing::Test {
 
   // Runs `bulkhead words` to its end; a shell reads the words.
   Outcome Run(const std::string& words) { return RunAs(geteuid(), words); }
-  Outcome RunAs(uid_t user, const std::string& words);
+  Outcome RunAs(uid_t user, const std::string& words, const std::string& program = "bulkhead");
+  // The same with another program of the build folder.
+  Outcome RunProgram(const std::string& program, const std::string& words) {
+    return RunAs(geteuid(), words, program);
+  }
   // Who has no privileges: nobody when this is root, else this user itself.
   uid_t Ordinary() const;
   // False when that user can't reach the program, where the tree stands in somebody's home.
@@ -44,7 +48,7 @@ class Cli : public ::testing::Test {
   std::string files_;      // has a file `clean`; in folder_
 
  private:
-  pid_t Spawn(uid_t user, const std::string& words, int output) const;
+  pid_t Spawn(uid_t user, const std::string& program, const std::string& words, int output) const;
   pid_t service_ = -1;
 };
 

@@ -27,12 +27,25 @@ TEST_F(Cli, HelpSaysWhatThereIs) {
   const Outcome help = Run("--help");
   EXPECT_EQ(help.code, 0);
   for (const char* command :
-       {"run", "scan", "status", "content", "stop", "doctor", "demo", "storm"}) {
+       {"run", "scan", "status", "content", "stop", "release", "doctor", "eject"}) {
     EXPECT_THAT(help.text, HasSubstr(command));
     EXPECT_EQ(Run(std::string(command) + " --help").code, 0) << command;
   }
   EXPECT_EQ(Run("").code, 2);
   EXPECT_EQ(Run("no-such-command").code, 2);
+}
+
+// What only tests need is in programs of their own, tests/storm.
+TEST_F(Cli, HasNothingThatOnlyTestsNeed) {
+  EXPECT_EQ(Run("demo").code, 2);
+  EXPECT_EQ(Run("storm embedded --calls 1 --kills 1").code, 2);
+  const Outcome endless = Run("run --driver null --unlimited-restarts --guard " + files_);
+  EXPECT_EQ(endless.code, 2);
+  EXPECT_THAT(endless.text, HasSubstr("--unlimited-restarts"));
+  for (const char* command : {"", "run", "scan", "status", "content", "release", "stop", "eject"}) {
+    EXPECT_THAT(Run(std::string(command) + " --help").text, Not(ContainsRegex("test|storm")))
+        << command;
+  }
 }
 
 TEST_F(Cli, ScanSaysCleanFoundAndTrouble) {
@@ -97,34 +110,6 @@ TEST_F(Cli, DoctorTriesEveryAttachment) {
   EXPECT_THAT(doctor.text, HasSubstr("attachment embedded    works"));
   EXPECT_THAT(doctor.text, HasSubstr("attachment fanotify"));
   EXPECT_THAT(doctor.text, HasSubstr("attachment module"));
-}
-
-TEST_F(Cli, StormOnTheEmbeddedShimLosesNothing) {
-  const Outcome storm = Run("storm embedded --calls 50000 --kills 20");
-  // How long recovery takes is for the figures, not for a test: look at what was lost.
-  for (const char* figure : {"lost", "completed_twice", "wrong", "by_policy"}) {
-    EXPECT_THAT(storm.text, ContainsRegex(std::string("\n") + figure + " +0 "));
-  }
-}
-
-void ExpectThatItHeld(const Outcome& demo) {
-  for (const char* figure : {"wrong_verdicts +0 ", "calls_lost +0 ", "steps_held +1 "}) {
-    EXPECT_THAT(demo.text, ContainsRegex(std::string("\n") + figure));
-  }
-}
-
-TEST_F(CliAsRoot, DemoHolds) { ExpectThatItHeld(Run("demo")); }
-
-TEST_F(Cli, DemoHoldsWithoutPrivileges) {
-  if (!OrdinaryCanRun()) GTEST_SKIP() << "an ordinary user can't reach " << build_;
-  ExpectThatItHeld(RunAs(Ordinary(), "demo"));
-}
-
-TEST_F(CliAsRoot, StormOnRealFilesGivesEveryOpenItsVerdict) {
-  const Outcome storm = Run("storm fanotify --calls 5000");
-  for (const char* figure : {"wrong", "errors", "past_deadline"}) {
-    EXPECT_THAT(storm.text, ContainsRegex(std::string("\n") + figure + " +0 "));
-  }
 }
 
 TEST_F(CliAsRoot, RunGuardsAnswersStatusAndEndsCleanly) {

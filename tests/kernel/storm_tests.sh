@@ -7,7 +7,7 @@
 
 insmod /modules/bulkhead.ko
 before=$(areas)
-expect storm $bulkhead storm module --reload /modules/bulkhead.ko ${BULKHEAD_STORM---short}
+expect storm $BULKHEAD_BUILD/bin/storm-module --reload /modules/bulkhead.ko ${BULKHEAD_STORM---short}
 expect nobody_has_a_descriptor becomes 0 cat /sys/module/bulkhead/refcnt
 expect memory_is_given_back becomes "$before" areas
 # rmmod reports objects left in the module's cache in the kernel's log, which run_guest.py checks.

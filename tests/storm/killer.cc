@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "host/cli/killer.h"
+#include "tests/storm/killer.h"
 
 #include <poll.h>
 #include <signal.h>

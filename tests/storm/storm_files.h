@@ -4,8 +4,8 @@
 // with an odd inode number. And what those saw who opened them.
 //
 // Threads: Open() and Execute() from any.
-#ifndef BULKHEAD_HOST_CLI_STORM_FILES_H_
-#define BULKHEAD_HOST_CLI_STORM_FILES_H_
+#ifndef BULKHEAD_TESTS_STORM_STORM_FILES_H_
+#define BULKHEAD_TESTS_STORM_STORM_FILES_H_
 
 #include <atomic>
 #include <cstdint>
@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "host/cli/killer.h"
+#include "tests/storm/killer.h"
 
 namespace bulkhead {
 
@@ -53,4 +53,4 @@ class StormFiles {
 
 }  // namespace bulkhead
 
-#endif  // BULKHEAD_HOST_CLI_STORM_FILES_H_
+#endif  // BULKHEAD_TESTS_STORM_STORM_FILES_H_

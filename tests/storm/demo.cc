@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "host/cli/demo.h"
+//
+// demo: the main job on real files, each step with what was measured. Exit code 0 only if every
+// step held. ./dev demo runs it.
 
 #include <signal.h>
 #include <sys/stat.h>
@@ -16,13 +18,15 @@
 #include <thread>
 #include <vector>
 
+#include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "host/cli/demo_stage.h"
-#include "host/cli/killer.h"
 #include "host/cli/service.h"
 #include "host/report/percentiles.h"
 #include "ipc/monotonic.h"
+#include "tests/storm/demo_stage.h"
+#include "tests/storm/killer.h"
+#include "tests/storm/storm.h"
 
 namespace bulkhead {
 namespace {
@@ -106,7 +110,7 @@ class Demo {
     options.drivers = {"scanner"};
     options.deadline_ns = kDeadlineNs;
     options.cache_entries = 0;  // every open asks the driver: this is about the driver
-    options.endless_budget = true;
+    options.limits = UnlimitedRestarts();
     return stage_->Start(program_, options, !options_.verbose);
   }
 
@@ -274,17 +278,21 @@ int RunDemo(const Program& program, const DemoOptions& options) {
 
 }  // namespace
 
-void AddDemo(CLI::App& app, const Program& program, std::function<int()>* run) {
-  auto options = std::make_shared<DemoOptions>();
-  CLI::App* command = app.add_subcommand(
-      "demo", "The whole story on real files, with fanotify as root, without privileges otherwise");
-  command->add_option("--json", options->json, "Write the report to this file")
-      ->check(ReportPathTrouble)
-      ->type_name("FILE");
-  command->add_flag("--verbose", options->verbose, "Also say what the driver and its hosts do");
-  command->callback([&program, options, run] {
-    *run = [&program, options] { return RunDemo(program, *options); };
-  });
-}
-
 }  // namespace bulkhead
+
+int main(int argc, char** argv) {
+  const bulkhead::Program program = bulkhead::StartProgram();
+  bulkhead::DemoOptions options;
+  CLI::App app("The main job on real files, with fanotify as root, without privileges otherwise",
+               "demo");
+  app.add_option("--json", options.json, "Write the report to this file")
+      ->check(bulkhead::ReportPathTrouble)
+      ->type_name("FILE");
+  app.add_flag("--verbose", options.verbose, "Also say what the driver and its hosts do");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& wrong) {
+    return app.exit(wrong) == 0 ? bulkhead::kExitOk : bulkhead::kExitTrouble;
+  }
+  return bulkhead::RunDemo(program, options);
+}

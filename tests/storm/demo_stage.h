@@ -2,8 +2,8 @@
 //
 // DemoStage: where the demo's files are and how they are asked about: by real system calls under
 // fanotify (root), or through the embedded shim (anybody). The demo tells the same story on both.
-#ifndef BULKHEAD_HOST_CLI_DEMO_STAGE_H_
-#define BULKHEAD_HOST_CLI_DEMO_STAGE_H_
+#ifndef BULKHEAD_TESTS_STORM_DEMO_STAGE_H_
+#define BULKHEAD_TESTS_STORM_DEMO_STAGE_H_
 
 #include <cstdint>
 #include <memory>
@@ -43,4 +43,4 @@ absl::StatusOr<std::unique_ptr<DemoStage>> MakeDemoStage();
 
 }  // namespace bulkhead
 
-#endif  // BULKHEAD_HOST_CLI_DEMO_STAGE_H_
+#endif  // BULKHEAD_TESTS_STORM_DEMO_STAGE_H_

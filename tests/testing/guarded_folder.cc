@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "host/cli/guarded_folder.h"
+#include "tests/testing/guarded_folder.h"
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/mount.h>
@@ -28,8 +29,9 @@ constexpr int kReadyWithinMs = 40'000;
 // As the operator would type it.
 std::vector<std::string> Words(const Program& program, const ServiceOptions& options,
                                const std::string& attach, const std::string& folder,
-                               const std::string& json, bool quiet, int ready_fd) {
-  std::vector<std::string> words = {program.folder + "/bulkhead",
+                               const std::string& json, bool quiet, int ready_fd,
+                               const std::string& service) {
+  std::vector<std::string> words = {program.folder + "/" + service,
                                     "run",
                                     "--attach",
                                     attach,
@@ -50,19 +52,33 @@ std::vector<std::string> Words(const Program& program, const ServiceOptions& opt
   if (!options.driver_options.empty()) {
     words.insert(words.end(), {"--driver-options", options.driver_options});
   }
-  if (options.endless_budget) words.push_back("--unlimited-restarts");
   if (quiet) words.push_back("--quiet");
   return words;
 }
 
+// This process moves to a mount namespace of its own and mounts a tmpfs over `folder`, which no
+// other process sees; it is gone when the last process of the namespace is.
+absl::Status MountPrivately(const std::string& folder) {
+  if (unshare(CLONE_NEWNS) != 0) return absl::ErrnoToStatus(errno, "a mount namespace");
+  // What is mounted here must not be seen, or undone, elsewhere.
+  if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
+    return absl::ErrnoToStatus(errno, "private mounts");
+  }
+  if (mount("bulkhead", folder.c_str(), "tmpfs", MS_NOSUID | MS_NODEV, "size=512m") != 0) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("a tmpfs on ", folder));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<GuardedFolder>> GuardedFolder::Create() {
+absl::StatusOr<std::unique_ptr<GuardedFolder>> GuardedFolder::Create(std::string service) {
   absl::StatusOr<TemporaryFolder> folder = TemporaryFolder::Create();
   if (!folder.ok()) return folder.status();
   absl::StatusOr<TemporaryFolder> reports = TemporaryFolder::Create();
   if (!reports.ok()) return reports.status();
-  std::unique_ptr<GuardedFolder> made(new GuardedFolder(*std::move(folder), *std::move(reports)));
+  std::unique_ptr<GuardedFolder> made(
+      new GuardedFolder(*std::move(folder), *std::move(reports), std::move(service)));
   if (absl::Status status = MountPrivately(made->path()); !status.ok()) return status;
   made->mounted_ = true;
   return made;
@@ -76,7 +92,8 @@ absl::Status GuardedFolder::Guard(const Program& program, const ServiceOptions& 
   UniqueFd ready_in(ready[1]);
   fcntl(ready_in.get(), F_SETFD, 0);  // the service inherits it
   const std::vector<std::string> words =
-      Words(program, options, attach, path(), reports_.path() + "/run.json", quiet, ready_in.get());
+      Words(program, options, attach, path(), reports_.path() + "/run.json", quiet, ready_in.get(),
+            program_);
   std::vector<char*> arguments;
   for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);

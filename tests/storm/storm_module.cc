@@ -11,11 +11,11 @@
 #include <vector>
 
 #include "host/attachment/module/module_operator.h"
-#include "host/cli/guarded_folder.h"
-#include "host/cli/storm.h"
-#include "host/cli/storm_files.h"
 #include "host/report/percentiles.h"
 #include "ipc/monotonic.h"
+#include "tests/storm/storm.h"
+#include "tests/storm/storm_files.h"
+#include "tests/testing/guarded_folder.h"
 
 namespace bulkhead {
 namespace {
@@ -30,13 +30,7 @@ class ModuleStorm {
  public:
   ModuleStorm(const Program& program, const StormOptions& options, uint64_t calls,
               GuardedFolder* folder, const StormFiles* files)
-      : program_(program), options_(options), calls_(calls), folder_(*folder), files_(*files) {
-    service_.drivers = {"null"};
-    service_.driver_options = "deny-odd";
-    service_.cache_entries = 0;  // each call asks the host
-    service_.endless_budget = true;
-    service_.deadline_ns = kDeadlineNs;
-  }
+      : program_(program), options_(options), calls_(calls), folder_(*folder), files_(*files) {}
 
   absl::Status Start() { return folder_.Guard(program_, service_, /*quiet=*/true, "module"); }
 
@@ -132,7 +126,7 @@ class ModuleStorm {
   const uint64_t calls_;  // of each part
   GuardedFolder& folder_;
   const StormFiles& files_;
-  ServiceOptions service_;
+  const ServiceOptions service_ = StormService(kDeadlineNs);
   StormFiles::Tally tally_;
   std::atomic<uint64_t> executions_{0};
   std::atomic<uint64_t> unguarded_{0};  // odd: from an eject until files are guarded again
@@ -149,15 +143,13 @@ void AddRecovery(Report& report, const std::string& of, const Killer& killer) {
   report.AddInfo(of + "_recovery_max", recovery.max, "ms");
 }
 
-}  // namespace
-
 int StormModule(const Program& program, const StormOptions& options) {
   const uint64_t opens = options.calls != 0 ? options.calls : options.short_form ? 2'000 : 20'000;
   const uint64_t calls = opens * kExecuteEach / (kExecuteEach - 1);
   const uint64_t kills = options.kills != 0 ? options.kills : options.short_form ? 5 : 20;
   const uint64_t reloads = options.module_file.empty() ? 0 : options.short_form ? 2 : 5;
   const uint64_t every_ms = options.every_ms != 0 ? options.every_ms : 20;
-  absl::StatusOr<std::unique_ptr<GuardedFolder>> folder = GuardedFolder::Create();
+  absl::StatusOr<std::unique_ptr<GuardedFolder>> folder = GuardedFolder::Create(kStormService);
   if (!folder.ok()) return Complain(folder.status());
   const absl::StatusOr<StormFiles> files = StormFiles::Create((*folder)->path(), kDeadlineNs);
   if (!files.ok()) return Complain(files.status());
@@ -206,4 +198,16 @@ int StormModule(const Program& program, const StormOptions& options) {
   return Conclude(report, options.json);
 }
 
+}  // namespace
 }  // namespace bulkhead
+
+int main(int argc, char** argv) {
+  return bulkhead::StormMain(
+      {.name = "storm-module",
+       .about =
+           "20,000 opens and 5,000 executions through the kernel module for each: kills of the "
+           "host every 20 ms, of the supervisor, reloads of the module (root)",
+       .run = &bulkhead::StormModule,
+       .reloads = true},
+      argc, argv);
+}

@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "host/cli/service.h"
-#include "host/cli/storm.h"
 #include "ipc/monotonic.h"
 #include "shim/embedded/embedded_shim.h"
+#include "tests/storm/storm.h"
 
 namespace bulkhead {
 namespace {
@@ -42,8 +42,6 @@ class Ledger {
   std::vector<std::atomic<uint8_t>> completed_;
 };
 
-}  // namespace
-
 int StormEmbedded(const Program& program, const StormOptions& options) {
   const uint64_t calls = options.calls != 0   ? options.calls
                          : options.short_form ? 500'000
@@ -54,13 +52,8 @@ int StormEmbedded(const Program& program, const StormOptions& options) {
   absl::StatusOr<std::unique_ptr<EmbeddedShim>> shim =
       EmbeddedShim::Create({.deadline_ns = kDeadlineNs});
   if (!shim.ok()) return Complain(shim.status());
-  ServiceOptions wanted;
-  wanted.drivers = {"null"};
-  wanted.driver_options = "deny-odd";
-  wanted.cache_entries = 0;  // each call asks the host
-  wanted.endless_budget = true;
   absl::StatusOr<std::unique_ptr<Service>> service =
-      Service::Start(program, wanted, shim->get(), "embedded");
+      Service::Start(program, StormService(kDeadlineNs), shim->get(), "embedded");
   if (!service.ok()) return Complain(service.status());
 
   Ledger ledger(calls);
@@ -129,4 +122,13 @@ int StormEmbedded(const Program& program, const StormOptions& options) {
   return Conclude(report, options.json);
 }
 
+}  // namespace
 }  // namespace bulkhead
+
+int main(int argc, char** argv) {
+  return bulkhead::StormMain(
+      {.name = "storm-embedded",
+       .about = "10,000,000 calls through the embedded shim, 2,000 kills of the host",
+       .run = &bulkhead::StormEmbedded},
+      argc, argv);
+}

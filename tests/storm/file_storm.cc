@@ -1,44 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
-//
-// The storms on real files: four threads open them, the driver denies those with an odd inode
-// number, and the host, or the shim's worker, is killed meanwhile.
+#include "tests/storm/file_storm.h"
+
 #include <algorithm>
 #include <atomic>
 #include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "host/cli/guarded_folder.h"
-#include "host/cli/storm.h"
-#include "host/cli/storm_files.h"
 #include "ipc/monotonic.h"
+#include "tests/storm/storm_files.h"
+#include "tests/testing/guarded_folder.h"
 
 namespace bulkhead {
 namespace {
 
 constexpr uint64_t kDeadlineNs = 5 * kNanosecondsPerSecond;
-struct Plan {
-  std::string name;
-  uint64_t opens;      // of all threads
-  uint64_t kills_min;  // the storm goes on until so many are done
-  uint64_t kills_max;
-  uint64_t every_ms;
-  bool kill_shim;
-};
 
-int Storm(const Program& program, const StormOptions& options, const Plan& plan) {
-  absl::StatusOr<std::unique_ptr<GuardedFolder>> folder = GuardedFolder::Create();
+}  // namespace
+
+int StormOnFiles(const Program& program, const StormOptions& options, const FileStorm& plan) {
+  absl::StatusOr<std::unique_ptr<GuardedFolder>> folder = GuardedFolder::Create(kStormService);
   if (!folder.ok()) return Complain(folder.status());
   const absl::StatusOr<StormFiles> files = StormFiles::Create((*folder)->path(), kDeadlineNs);
   if (!files.ok()) return Complain(files.status());
-  ServiceOptions wanted;
-  wanted.drivers = {"null"};
-  wanted.driver_options = "deny-odd";
-  wanted.cache_entries = 0;  // each open asks the host
-  wanted.endless_budget = true;
-  wanted.deadline_ns = kDeadlineNs;
-  if (absl::Status status = (*folder)->Guard(program, wanted, /*quiet=*/true); !status.ok())
+  if (absl::Status status = (*folder)->Guard(program, StormService(kDeadlineNs), /*quiet=*/true);
+      !status.ok()) {
     return Complain(status);
+  }
 
   Killer killer([&] { return plan.kill_shim ? (*folder)->ShimPid() : (*folder)->HostPid(); },
                 plan.every_ms * kNanosecondsPerMillisecond);
@@ -102,31 +90,6 @@ int Storm(const Program& program, const StormOptions& options, const Plan& plan)
   report.AddInfo("longest_open", static_cast<double>(tally.longest_ns.load()) / 1e6, "ms");
   report.AddInfo("time", seconds, "s");
   return Conclude(report, options.json);
-}
-
-uint64_t Or(uint64_t given, uint64_t otherwise) { return given != 0 ? given : otherwise; }
-
-}  // namespace
-
-int StormFanotify(const Program& program, const StormOptions& options) {
-  return Storm(program, options,
-               {.name = "fanotify",
-                .opens = Or(options.calls, options.short_form ? 40'000 : 400'000),
-                .kills_min = options.kills,
-                .kills_max = Or(options.kills, UINT64_MAX),
-                .every_ms = Or(options.every_ms, 50),
-                .kill_shim = false});
-}
-
-int StormShim(const Program& program, const StormOptions& options) {
-  const uint64_t kills = Or(options.kills, options.short_form ? 20 : 100);
-  return Storm(program, options,
-               {.name = "shim",
-                .opens = Or(options.calls, options.short_form ? 20'000 : 400'000),
-                .kills_min = kills,
-                .kills_max = kills,
-                .every_ms = Or(options.every_ms, 50),
-                .kill_shim = true});
 }
 
 }  // namespace bulkhead

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "host/cli/storm_files.h"
+#include "tests/storm/storm_files.h"
 
 #include <fcntl.h>
 #include <spawn.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "host/cli/demo_stage.h"
+#include "tests/storm/demo_stage.h"
 
 #include <fcntl.h>
 #include <spawn.h>
@@ -11,9 +11,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "host/attachment/fanotify/fanotify_attachment.h"
-#include "host/cli/guarded_folder.h"
 #include "ipc/monotonic.h"
 #include "shim/embedded/embedded_shim.h"
+#include "tests/storm/storm.h"
+#include "tests/testing/guarded_folder.h"
 
 extern char** environ;
 
@@ -125,7 +126,7 @@ class EmbeddedStage final : public DemoStage {
 
 absl::StatusOr<std::unique_ptr<DemoStage>> MakeDemoStage() {
   if (FanotifyAttachment::Probe().ok()) {
-    absl::StatusOr<std::unique_ptr<GuardedFolder>> folder = GuardedFolder::Create();
+    absl::StatusOr<std::unique_ptr<GuardedFolder>> folder = GuardedFolder::Create(kStormService);
     if (folder.ok()) return std::make_unique<FanotifyStage>(*std::move(folder));
   }
   absl::StatusOr<TemporaryFolder> folder = TemporaryFolder::Create();

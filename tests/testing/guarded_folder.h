@@ -4,8 +4,8 @@
 // process of its own, as an operator would run it. Nothing else on the machine is held up by it.
 // For the demo and the storms: their own opens are those of a stranger, because a service's own are
 // not asked about.
-#ifndef BULKHEAD_HOST_CLI_GUARDED_FOLDER_H_
-#define BULKHEAD_HOST_CLI_GUARDED_FOLDER_H_
+#ifndef BULKHEAD_TESTS_TESTING_GUARDED_FOLDER_H_
+#define BULKHEAD_TESTS_TESTING_GUARDED_FOLDER_H_
 
 #include <sys/types.h>
 
@@ -23,8 +23,9 @@ namespace bulkhead {
 class GuardedFolder {
  public:
   // Moves the process to a mount namespace of its own and mounts there. Needs root. Call it before
-  // the process has threads: a namespace belongs to a thread.
-  static absl::StatusOr<std::unique_ptr<GuardedFolder>> Create();
+  // the process has threads: a namespace belongs to a thread. `service`: the program beside this
+  // one that takes the words of `bulkhead run`.
+  static absl::StatusOr<std::unique_ptr<GuardedFolder>> Create(std::string service = "bulkhead");
   ~GuardedFolder();  // Stop()
 
   // Starts the service, returns when the folder is guarded. `quiet`: without the service's own
@@ -46,14 +47,15 @@ class GuardedFolder {
   absl::Status SetContent(const std::string& driver, const std::string& folder) const;
 
  private:
-  GuardedFolder(TemporaryFolder folder, TemporaryFolder reports)
-      : folder_(std::move(folder)), reports_(std::move(reports)) {}
+  GuardedFolder(TemporaryFolder folder, TemporaryFolder reports, std::string program)
+      : folder_(std::move(folder)), reports_(std::move(reports)), program_(std::move(program)) {}
   TemporaryFolder folder_;
   TemporaryFolder reports_;
+  const std::string program_;
   bool mounted_ = false;
   pid_t service_ = -1;
 };
 
 }  // namespace bulkhead
 
-#endif  // BULKHEAD_HOST_CLI_GUARDED_FOLDER_H_
+#endif  // BULKHEAD_TESTS_TESTING_GUARDED_FOLDER_H_

@@ -4,8 +4,8 @@
 // first call that began after the death was answered: by its successor, then, and nobody else.
 //
 // Threads: Run() on one thread; Completed() from any.
-#ifndef BULKHEAD_HOST_CLI_KILLER_H_
-#define BULKHEAD_HOST_CLI_KILLER_H_
+#ifndef BULKHEAD_TESTS_STORM_KILLER_H_
+#define BULKHEAD_TESTS_STORM_KILLER_H_
 
 #include <sys/types.h>
 
@@ -47,4 +47,4 @@ class Killer {
 
 }  // namespace bulkhead
 
-#endif  // BULKHEAD_HOST_CLI_KILLER_H_
+#endif  // BULKHEAD_TESTS_STORM_KILLER_H_

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/storm/storm.h"
+
+#include <limits>
+
+#include "host/report/percentiles.h"
+
+namespace bulkhead {
+
+void AddRecoveryFigures(Report& report, const Killer& killer) {
+  const Percentiles recovery = ComputePercentiles(killer.recoveries_ms());
+  report.AddFigure("recoveries_measured", static_cast<double>(recovery.count), "", 1,
+                   Report::Relation::kAtLeast);
+  report.AddFigure("recovery_p50", recovery.p50, "ms", 10, Report::Relation::kAtMost);
+  report.AddFigure("recovery_p99", recovery.p99, "ms", 50, Report::Relation::kAtMost);
+  report.AddInfo("recovery_max", recovery.max, "ms");
+}
+
+int StormMain(const StormProgram& storm, int argc, char** argv) {
+  const Program program = StartProgram();
+  StormOptions options;
+  CLI::App app(storm.about, storm.name);
+  app.add_option("--calls", options.calls, "Calls in all; 0: the full size");
+  app.add_option("--kills", options.kills, "Kills in all; 0: the full number");
+  app.add_option("--every-ms", options.every_ms, "Milliseconds between kills");
+  app.add_option("--threads", options.threads, "Callers")->check(CLI::Range(1, 64));
+  app.add_flag("--short", options.short_form, "The form for the test suite");
+  if (storm.reloads) {
+    app.add_option("--reload", options.module_file,
+                   "The module's file: also eject, unload and load it in the middle")
+        ->check(CLI::ExistingFile)
+        ->type_name("FILE");
+  }
+  app.add_option("--json", options.json, "Write the report to this file")
+      ->check(ReportPathTrouble)
+      ->type_name("FILE");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& wrong) {
+    return app.exit(wrong) == 0 ? kExitOk : kExitTrouble;
+  }
+  return storm.run(program, options);
+}
+
+ServiceOptions StormService(uint64_t deadline_ns) {
+  ServiceOptions options;
+  options.drivers = {"null"};
+  options.driver_options = "deny-odd";
+  options.deadline_ns = deadline_ns;
+  options.cache_entries = 0;
+  options.limits = UnlimitedRestarts();
+  return options;
+}
+
+LifecycleLimits UnlimitedRestarts() {
+  LifecycleLimits limits;
+  limits.service.falls_max = std::numeric_limits<uint32_t>::max();
+  limits.service.window_ns = 1;  // nothing to remember
+  limits.service.first_delay_ns = 0;
+  limits.start = limits.service;
+  return limits;
+}
+
+}  // namespace bulkhead

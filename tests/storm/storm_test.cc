@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Short storms and the demo, run as their user runs them.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "tests/integration/cli_fixture.h"
+
+namespace bulkhead {
+namespace {
+
+using ::testing::ContainsRegex;
+
+TEST_F(Cli, StormOnTheEmbeddedShimLosesNothing) {
+  const Outcome storm = RunProgram("storm-embedded", "--calls 50000 --kills 20");
+  // How long recovery takes is for the figures, not for a test: look at what was lost.
+  for (const char* figure : {"lost", "completed_twice", "wrong", "by_policy"}) {
+    EXPECT_THAT(storm.text, ContainsRegex(std::string("\n") + figure + " +0 "));
+  }
+}
+
+void ExpectThatItHeld(const Outcome& demo) {
+  for (const char* figure : {"wrong_verdicts +0 ", "calls_lost +0 ", "steps_held +1 "}) {
+    EXPECT_THAT(demo.text, ContainsRegex(std::string("\n") + figure));
+  }
+}
+
+TEST_F(CliAsRoot, DemoHolds) { ExpectThatItHeld(RunProgram("demo", "")); }
+
+TEST_F(Cli, DemoHoldsWithoutPrivileges) {
+  if (!OrdinaryCanRun()) GTEST_SKIP() << "an ordinary user can't reach " << build_;
+  ExpectThatItHeld(RunAs(Ordinary(), "", "demo"));
+}
+
+TEST_F(CliAsRoot, StormOnRealFilesGivesEveryOpenItsVerdict) {
+  const Outcome storm = RunProgram("storm-fanotify", "--calls 5000");
+  for (const char* figure : {"wrong", "errors", "past_deadline"}) {
+    EXPECT_THAT(storm.text, ContainsRegex(std::string("\n") + figure + " +0 "));
+  }
+}
+
+}  // namespace
+}  // namespace bulkhead

@@ -33,7 +33,7 @@
 #include "host/report/report.h"
 #include "ipc/monotonic.h"
 #include "ipc/unique_fd.h"
-#include "tests/testing/guarded_folder.h"
+#include "tests/testing/guarded_folder_fixture.h"
 
 namespace bulkhead {
 namespace {

@@ -60,7 +60,7 @@
 #include "ipc/futex.h"
 #include "ipc/monotonic.h"
 #include "ipc/unique_fd.h"
-#include "tests/testing/guarded_folder.h"
+#include "tests/testing/guarded_folder_fixture.h"
 
 namespace bulkhead {
 namespace {

@@ -18,7 +18,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "ipc/sanitizer.h"
-#include "ipc/scripted_shim_unsafe.h"
+#include "tests/testing/fake_shim_unsafe.h"
 
 namespace bulkhead {
 namespace {
@@ -106,7 +106,7 @@ class HostPortTest : public ::testing::Test {
     for (std::thread& thread : threads_) thread.join();
   }
 
-  std::optional<ScriptedShim> shim_;
+  std::optional<FakeShim> shim_;
   UniqueFd shim_socket_;
   std::unique_ptr<HostPort> port_;
   std::vector<std::thread> threads_;
@@ -461,7 +461,7 @@ TEST_F(HostPortTest, FilesThatNobodyWantsAreDropped) {
 // ---- many calls, many threads
 
 // One caller that owns its slot; every reply must echo its own arguments.
-void Call(ScriptedShim& shim, uint32_t slot, uint64_t calls, bool sleep) {
+void Call(FakeShim& shim, uint32_t slot, uint64_t calls, bool sleep) {
   for (uint64_t i = 1; i <= calls; ++i) {
     const uint64_t number = (uint64_t{slot} << 40) | i;
     const uint64_t ticket = shim.Post(slot, Args(number));

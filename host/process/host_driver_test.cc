@@ -20,11 +20,11 @@
 
 #include "host/process/checkpoint.h"
 #include "host/process/sandbox.h"
-#include "host/process/testing/host_run.h"
 #include "ipc/monotonic.h"
 #include "ipc/sanitizer.h"
 #include "ipc/shared_memory.h"
 #include "shim/embedded/embedded_shim.h"
+#include "tests/testing/host_process_fixture.h"
 
 namespace bulkhead {
 namespace {

@@ -21,12 +21,12 @@
 #include <vector>
 
 #include "host/process/sandbox.h"
-#include "host/process/testing/host_run.h"
 #include "ipc/monotonic.h"
 #include "ipc/sanitizer.h"
 #include "ipc/shared_memory.h"
 #include "shim/embedded/embedded_shim.h"
-#include "shim/embedded/test_observer.h"
+#include "tests/testing/fake_observer.h"
+#include "tests/testing/host_process_fixture.h"
 
 namespace bulkhead {
 namespace {
@@ -125,7 +125,7 @@ class HostProcessTest : public ::testing::Test {
       .lanes = 2, .slots_per_lane = 8, .call_chunks = 16, .reply_chunks = 0};
   std::string build_;
   std::string folder_;
-  TestObserver observer_;
+  FakeObserver observer_;
   std::unique_ptr<EmbeddedShim> shim_;
   ChannelId channel_ = 0;
 };
@@ -322,7 +322,7 @@ TEST_F(HostProcessTest, WhatADriverForgesIsAViolation) {
     EXPECT_EQ(AskName(name, 100 * kNanosecondsPerMillisecond).outcome,
               static_cast<uint32_t>(BH_OUTCOME_POLICY))
         << name;
-    EXPECT_EQ(observer_.WaitFor(TestObserver::News::kViolation, generation), generation);
+    EXPECT_EQ(observer_.WaitFor(FakeObserver::News::kViolation, generation), generation);
     run->Kill();
     (void)shim_->EndGeneration(channel_, generation, BH_END_HOSTILE);
   }

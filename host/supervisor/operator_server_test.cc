@@ -14,9 +14,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "host/supervisor/played_hosts.h"
 #include "host/supervisor/supervisor.h"
 #include "ipc/monotonic.h"
+#include "tests/testing/fake_host_processes.h"
 
 namespace bulkhead {
 namespace {
@@ -102,13 +102,13 @@ class OperatorServerTest : public ::testing::Test {
   }
 
   std::string folder_;
-  IdleShim shim_;
-  PlayedHosts hosts_;
+  FakeShimLink shim_;
+  FakeSpawner hosts_;
   std::unique_ptr<Supervisor> supervisor_;
   std::unique_ptr<OperatorServer> server_;
   std::atomic<int> shut_downs_ = 0;
-  std::vector<std::shared_ptr<PlayedHost>> serving_;
-  std::vector<std::shared_ptr<PlayedHost>> starting_;  // of the content that was given
+  std::vector<std::shared_ptr<FakeHostProcess>> serving_;
+  std::vector<std::shared_ptr<FakeHostProcess>> starting_;  // of the content that was given
   std::vector<std::thread> operators_;
   std::vector<std::string> answers_;
 };

@@ -23,9 +23,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "host/supervisor/played_hosts.h"
 #include "ipc/control_socket.h"
 #include "ipc/monotonic.h"
+#include "tests/testing/fake_host_processes.h"
 
 namespace bulkhead {
 namespace {
@@ -68,8 +68,8 @@ class SupervisorTest : public ::testing::Test {
     return supervisor_->WaitUntilServing(driver, until_ns);
   }
 
-  IdleShim shim_;
-  PlayedHosts hosts_;
+  FakeShimLink shim_;
+  FakeSpawner hosts_;
   Supervisor::Options options_;
   std::unique_ptr<Supervisor> supervisor_;
   std::string folder_;
@@ -94,7 +94,7 @@ TEST_F(SupervisorTest, HostsThatNeverReadDelayNobodyElsesRestart) {
   for (int i = 0; i < kDeaf; ++i) names.push_back(absl::StrCat("deaf-", i));
   names.push_back("other");
   Start(names);
-  std::vector<std::shared_ptr<PlayedHost>> deaf;
+  std::vector<std::shared_ptr<FakeHostProcess>> deaf;
   for (int i = 0; i < kDeaf; ++i) {
     auto host = hosts_.Next(MonotonicAfterNs(kSoonNs));
     ASSERT_TRUE(host.ok()) << host.status();

@@ -2,7 +2,7 @@
 // A new shim takes the regions of one that died, in mid-flight.
 #include <vector>
 
-#include "shim/core/fake_channel.h"
+#include "tests/testing/fake_channel.h"
 
 namespace bulkhead
 {

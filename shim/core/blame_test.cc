@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 // Which call is held to account for a dead host, and how suspects are told from bystanders.
-#include "shim/core/fake_channel.h"
+#include "tests/testing/fake_channel.h"
 
 namespace bulkhead
 {

@@ -3,7 +3,7 @@
 #include <functional>
 #include <string>
 
-#include "shim/core/fake_channel.h"
+#include "tests/testing/fake_channel.h"
 
 namespace bulkhead
 {

@@ -2,7 +2,7 @@
 // Payloads that are filled in place: who owns their room, and when it comes back.
 #include <cstring>
 
-#include "shim/core/fake_channel.h"
+#include "tests/testing/fake_channel.h"
 #include "shim/core/internal.h"
 
 namespace bulkhead

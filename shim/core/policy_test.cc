@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 #include <string>
 
-#include "shim/core/fake_channel.h"
+#include "tests/testing/fake_channel.h"
 
 namespace bulkhead
 {

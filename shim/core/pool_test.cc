@@ -3,7 +3,7 @@
 #include <utility>
 #include <vector>
 
-#include "shim/core/fake_channel.h"
+#include "tests/testing/fake_channel.h"
 #include "shim/core/internal.h"
 
 namespace bulkhead

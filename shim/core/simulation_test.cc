@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "shim/core/fake_channel.h"
+#include "tests/testing/fake_channel.h"
 
 namespace bulkhead
 {

@@ -3,7 +3,7 @@
 #include <memory>
 #include <vector>
 
-#include "shim/core/fake_channel.h"
+#include "tests/testing/fake_channel.h"
 
 namespace bulkhead
 {

@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "shim/core/fake_channel.h"
+#include "tests/testing/fake_channel.h"
 
 namespace bulkhead
 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 // Sleeping, waking and spinning, with a host that acts while the caller sleeps.
-#include "shim/core/fake_channel.h"
+#include "tests/testing/fake_channel.h"
 #include "shim/core/internal.h"
 
 namespace bulkhead

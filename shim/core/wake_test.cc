@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 // Which way a host is woken whose workers are bound to CPUs: on the caller's, or elsewhere.
-#include "shim/core/fake_channel.h"
+#include "tests/testing/fake_channel.h"
 #include "shim/core/internal.h"
 
 namespace bulkhead

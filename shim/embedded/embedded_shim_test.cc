@@ -18,8 +18,8 @@
 #include <vector>
 
 #include "ipc/monotonic.h"
-#include "shim/embedded/test_host.h"
-#include "shim/embedded/test_observer.h"
+#include "tests/testing/fake_host.h"
+#include "tests/testing/fake_observer.h"
 
 namespace bulkhead {
 namespace {
@@ -56,10 +56,10 @@ class EmbeddedShimTest : public testing::Test {
     return channel.value_or(0);
   }
 
-  std::unique_ptr<TestHost> StartHost(ChannelId channel, uint32_t generation, TestDriver driver,
+  std::unique_ptr<FakeHost> StartHost(ChannelId channel, uint32_t generation, TestDriver driver,
                                       uint32_t workers = 1, uint64_t callbacks = 7,
                                       uint64_t content_version = 1) {
-    absl::StatusOr<std::unique_ptr<TestHost>> host = TestHost::Start(
+    absl::StatusOr<std::unique_ptr<FakeHost>> host = FakeHost::Start(
         *shim_, channel, generation, std::move(driver), workers, callbacks, content_version);
     EXPECT_TRUE(host.ok()) << host.status();
     return host.ok() ? *std::move(host) : nullptr;
@@ -74,7 +74,7 @@ class EmbeddedShimTest : public testing::Test {
     return request;
   }
 
-  TestObserver observer_;
+  FakeObserver observer_;
   std::unique_ptr<EmbeddedShim> shim_;
 };
 
@@ -83,8 +83,8 @@ TEST_F(EmbeddedShimTest, ADriverSeesTheFileAndItsVerdictCounts) {
   // Host and shim map the channel at different addresses, so ThreadSanitizer does not see that a
   // reply is ordered after the driver's writes; this lock shows it.
   std::mutex mutex;
-  TestCall seen;
-  auto host = StartHost(channel, 1, [&](const TestCall& call) {
+  FakeHostCall seen;
+  auto host = StartHost(channel, 1, [&](const FakeHostCall& call) {
     std::lock_guard<std::mutex> lock(mutex);
     seen = call;
     return call.content == "infected" ? TestAnswer::kDeny : TestAnswer::kAllow;
@@ -132,7 +132,7 @@ TEST_F(EmbeddedShimTest, WithoutAnyDriverACallPassesUnasked) {
 TEST_F(EmbeddedShimTest, ACallThatTheDriverDidNotRegisterForPasses) {
   const ChannelId channel = Add();
   auto host = StartHost(
-      channel, 1, [](const TestCall&) { return TestAnswer::kDeny; }, 1,
+      channel, 1, [](const FakeHostCall&) { return TestAnswer::kDeny; }, 1,
       bh_callback_bit(BH_CALLBACK_FILE_EXEC));
   EXPECT_EQ(shim_->Call(Request(1)).outcome, static_cast<uint32_t>(BH_OUTCOME_UNASKED));
   FileRequest exec = Request(1);
@@ -143,7 +143,7 @@ TEST_F(EmbeddedShimTest, ACallThatTheDriverDidNotRegisterForPasses) {
 
 TEST_F(EmbeddedShimTest, AnExcludedProcessIsNotAskedAbout) {
   const ChannelId channel = Add();
-  auto host = StartHost(channel, 1, [](const TestCall&) { return TestAnswer::kDeny; });
+  auto host = StartHost(channel, 1, [](const FakeHostCall&) { return TestAnswer::kDeny; });
   ASSERT_TRUE(shim_->Exclude(4242).ok());
   FileRequest request = Request(1);
   request.pid = 4242;
@@ -176,7 +176,7 @@ TEST_F(EmbeddedShimTest, ACallThatWaitsIsAnsweredByTheHostThatComes) {
   auto pending = shim_->Start(Request(1));
   Completion completion;
   EXPECT_FALSE(shim_->Poll(*pending, &completion));
-  auto host = StartHost(channel, 1, [](const TestCall&) { return TestAnswer::kDeny; });
+  auto host = StartHost(channel, 1, [](const FakeHostCall&) { return TestAnswer::kDeny; });
   ASSERT_TRUE(shim_->WaitUntil(*pending, MonotonicAfterNs(kLongNs), &completion));
   EXPECT_EQ(completion.outcome, static_cast<uint32_t>(BH_OUTCOME_ANSWERED));
   EXPECT_FALSE(completion.allowed());
@@ -184,7 +184,7 @@ TEST_F(EmbeddedShimTest, ACallThatWaitsIsAnsweredByTheHostThatComes) {
 
 TEST_F(EmbeddedShimTest, ADeclinedCallEndsByThePolicyForAbsent) {
   const ChannelId channel = Add();
-  auto host = StartHost(channel, 1, [](const TestCall&) { return TestAnswer::kDecline; });
+  auto host = StartHost(channel, 1, [](const FakeHostCall&) { return TestAnswer::kDecline; });
   const Completion completion = shim_->Call(Request(1, 20 * kMs));
   EXPECT_EQ(completion.outcome, static_cast<uint32_t>(BH_OUTCOME_POLICY));
   EXPECT_EQ(completion.reason, static_cast<uint32_t>(BH_REASON_ABSENT));
@@ -192,12 +192,12 @@ TEST_F(EmbeddedShimTest, ADeclinedCallEndsByThePolicyForAbsent) {
 
 TEST_F(EmbeddedShimTest, AHangIsReportedAndTheCallEndsByItsDeadline) {
   const ChannelId channel = Add();
-  auto host = StartHost(channel, 3, [](const TestCall&) { return TestAnswer::kDropped; });
+  auto host = StartHost(channel, 3, [](const FakeHostCall&) { return TestAnswer::kDropped; });
   const Completion completion = shim_->Call(Request(1, 20 * kMs));
   EXPECT_EQ(completion.outcome, static_cast<uint32_t>(BH_OUTCOME_POLICY))
       << OutcomeText(completion);
   EXPECT_EQ(completion.reason, static_cast<uint32_t>(BH_REASON_HUNG));
-  ASSERT_EQ(observer_.WaitFor(TestObserver::News::kOverdue, 1), 1u);
+  ASSERT_EQ(observer_.WaitFor(FakeObserver::News::kOverdue, 1), 1u);
   EXPECT_EQ(observer_.all()[0].channel, channel);
   EXPECT_EQ(observer_.all()[0].generation, 3u);
 }
@@ -205,7 +205,7 @@ TEST_F(EmbeddedShimTest, AHangIsReportedAndTheCallEndsByItsDeadline) {
 TEST_F(EmbeddedShimTest, TheNextGenerationGetsWhatACrashLeft) {
   const ChannelId channel = Add();
   std::promise<void> taken;
-  auto first = StartHost(channel, 1, [&taken](const TestCall&) {
+  auto first = StartHost(channel, 1, [&taken](const FakeHostCall&) {
     taken.set_value();
     return TestAnswer::kDropped;
   });
@@ -213,7 +213,7 @@ TEST_F(EmbeddedShimTest, TheNextGenerationGetsWhatACrashLeft) {
   taken.get_future().wait();
   ASSERT_TRUE(first->Die(BH_END_CRASHED).ok());
   std::atomic<uint32_t> attempt{0};
-  auto second = StartHost(channel, 2, [&attempt](const TestCall& call) {
+  auto second = StartHost(channel, 2, [&attempt](const FakeHostCall& call) {
     attempt.store(call.attempt);
     return TestAnswer::kDeny;
   });
@@ -229,7 +229,7 @@ TEST_F(EmbeddedShimTest, ACallThatKillsTwoHostsIsPoison) {
   auto caller = std::async(std::launch::async, [&] { return shim_->Call(Request(1)); });
   for (uint32_t generation = 1; generation <= 2; ++generation) {
     std::promise<void> taken;
-    auto host = StartHost(channel, generation, [&taken](const TestCall&) {
+    auto host = StartHost(channel, generation, [&taken](const FakeHostCall&) {
       taken.set_value();
       return TestAnswer::kDropped;
     });
@@ -239,12 +239,12 @@ TEST_F(EmbeddedShimTest, ACallThatKillsTwoHostsIsPoison) {
   const Completion completion = caller.get();
   EXPECT_FALSE(completion.allowed());
   EXPECT_EQ(completion.reason, static_cast<uint32_t>(BH_REASON_POISON));
-  EXPECT_EQ(observer_.WaitFor(TestObserver::News::kPoison, 1), 1u);
+  EXPECT_EQ(observer_.WaitFor(FakeObserver::News::kPoison, 1), 1u);
 }
 
 TEST_F(EmbeddedShimTest, ACachedVerdictHoldsUntilTheContentChanges) {
   const ChannelId channel = Add();
-  auto driver = [](const TestCall&) { return TestAnswer::kAllowCacheable; };
+  auto driver = [](const FakeHostCall&) { return TestAnswer::kAllowCacheable; };
   auto host = StartHost(channel, 1, driver, 1, 7, /*content_version=*/1);
   EXPECT_EQ(shim_->Call(Request(9)).outcome, static_cast<uint32_t>(BH_OUTCOME_ANSWERED));
   EXPECT_EQ(shim_->Call(Request(9)).outcome, static_cast<uint32_t>(BH_OUTCOME_CACHED));
@@ -259,10 +259,10 @@ TEST_F(EmbeddedShimTest, ACachedVerdictHoldsUntilTheContentChanges) {
 TEST_F(EmbeddedShimTest, DriversAreAskedByAltitudeAndTheFirstDenialEndsIt) {
   const ChannelId low = Add(Spec(100));
   const ChannelId high = Add(Spec(2000));
-  auto below = StartHost(low, 1, [](const TestCall& call) {
+  auto below = StartHost(low, 1, [](const FakeHostCall& call) {
     return call.file.inode == 2 ? TestAnswer::kDeny : TestAnswer::kAllow;
   });
-  auto above = StartHost(high, 1, [](const TestCall& call) {
+  auto above = StartHost(high, 1, [](const FakeHostCall& call) {
     return call.file.inode == 3 ? TestAnswer::kDeny : TestAnswer::kAllow;
   });
   EXPECT_TRUE(shim_->Call(Request(1)).allowed());
@@ -277,7 +277,7 @@ TEST_F(EmbeddedShimTest, OneThreadKeepsManyCallsInFlight) {
   const ChannelId channel = Add();
   auto host = StartHost(
       channel, 1,
-      [](const TestCall& call) {
+      [](const FakeHostCall& call) {
         return call.file.inode % 2 == 0 ? TestAnswer::kAllow : TestAnswer::kDeny;
       },
       2);
@@ -306,7 +306,7 @@ TEST_F(EmbeddedShimTest, ACancelledCallEndsAtOnceAndDisturbsNoOther) {
   auto pending = shim_->Start(Request(1));
   const Completion completion = shim_->Cancel(*pending);
   EXPECT_EQ(completion.outcome, static_cast<uint32_t>(BH_OUTCOME_CANCELLED));
-  auto host = StartHost(channel, 1, [](const TestCall&) { return TestAnswer::kAllow; });
+  auto host = StartHost(channel, 1, [](const FakeHostCall&) { return TestAnswer::kAllow; });
   EXPECT_EQ(shim_->Call(Request(2)).outcome, static_cast<uint32_t>(BH_OUTCOME_ANSWERED));
 }
 
@@ -335,7 +335,7 @@ TEST_F(EmbeddedShimTest, MisuseIsAnErrorThatSaysWhat) {
 
   const ChannelId channel = Add();
   EXPECT_EQ(shim_->EndGeneration(channel, 1, BH_END_CRASHED).code(), absl::StatusCode::kNotFound);
-  auto driver = [](const TestCall&) { return TestAnswer::kAllow; };
+  auto driver = [](const FakeHostCall&) { return TestAnswer::kAllow; };
   auto host = StartHost(channel, 4, driver);
   EXPECT_EQ(shim_->BeginGeneration(channel, 5, 7, 7, 1, UniqueFd()).code(),
             absl::StatusCode::kFailedPrecondition);
@@ -376,7 +376,7 @@ TEST_F(EmbeddedShimTest, GenerationsComeAndGoUnderLoadAndNoCallIsLostOrWrong) {
     std::atomic<uint32_t> to_live{150};
     auto host = StartHost(
         channel, ++generation,
-        [&to_live](const TestCall& call) {
+        [&to_live](const FakeHostCall& call) {
           if (to_live.load() == 0) return TestAnswer::kDropped;
           to_live.fetch_sub(1);
           return call.file.inode % 3 == 0 ? TestAnswer::kDeny : TestAnswer::kAllow;
@@ -468,7 +468,7 @@ TEST_F(EmbeddedShimTest, WhateverAHostWritesEveryCallEndsWithAVerdict) {
   std::thread supervisor([&] {
     for (uint32_t generation = 1; !stop.load(); ++generation) {
       if (shim_->BeginGeneration(channel, generation, 7, 0, 1, UniqueFd()).ok()) {
-        observer_.WaitFor(TestObserver::News::kViolation, generation, std::chrono::seconds(0));
+        observer_.WaitFor(FakeObserver::News::kViolation, generation, std::chrono::seconds(0));
         std::this_thread::yield();
         EXPECT_TRUE(shim_->EndGeneration(channel, generation, BH_END_HOSTILE).ok());
       }

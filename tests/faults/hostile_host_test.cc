@@ -24,8 +24,8 @@
 #include "ipc/monotonic.h"
 #include "ipc/sanitizer.h"
 #include "shim/embedded/embedded_shim.h"
-#include "shim/embedded/test_host.h"
 #include "tests/faults/hostile_peer_unsafe.h"
+#include "tests/testing/fake_host.h"
 
 namespace bulkhead {
 namespace {
@@ -264,8 +264,8 @@ void HostileHost::ExpectNothingLost(uint64_t generations) {
       static_cast<unsigned long long>(tally_.worst_ns.load() / 1000));
 
   // All slots and all payload room are available again for an honest host.
-  auto host = TestHost::Start(*shim_, channel_, ++generation_,
-                              [](const TestCall&) { return TestAnswer::kAllow; });
+  auto host = FakeHost::Start(*shim_, channel_, ++generation_,
+                              [](const FakeHostCall&) { return TestAnswer::kAllow; });
   ASSERT_TRUE(host.ok()) << host.status();
   std::vector<std::thread> honest;
   std::atomic<uint64_t> answered{0};

@@ -25,8 +25,8 @@
 #include "ipc/host_port.h"
 #include "ipc/monotonic.h"
 #include "shim/embedded/embedded_shim.h"
-#include "shim/embedded/test_host.h"
 #include "tests/faults/stepped_process.h"
+#include "tests/testing/fake_host.h"
 
 namespace bulkhead {
 namespace {
@@ -141,7 +141,7 @@ class SingleStep : public ::testing::Test {
 
   void ExpectRightAnswers(const std::vector<std::unique_ptr<EmbeddedShim::PendingCall>>& calls,
                           Part part, long taken) {
-    auto next = TestHost::Start(*shim_, channel_, ++generation_, [](const TestCall& call) {
+    auto next = FakeHost::Start(*shim_, channel_, ++generation_, [](const FakeHostCall& call) {
       return Allowed(call.file.inode) ? TestAnswer::kAllow : TestAnswer::kDeny;
     });
     ASSERT_TRUE(next.ok()) << next.status();

@@ -23,7 +23,7 @@
 #include "host/supervisor/instance.h"
 #include "ipc/control.h"
 #include "ipc/unique_fd.h"
-#include "tests/integration/cli_fixture.h"
+#include "tests/testing/cli_fixture.h"
 
 namespace bulkhead {
 namespace {

@@ -13,7 +13,7 @@
 #include <fstream>
 #include <string>
 
-#include "tests/integration/cli_fixture.h"
+#include "tests/testing/cli_fixture.h"
 
 namespace bulkhead {
 namespace {

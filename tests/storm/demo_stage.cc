@@ -14,7 +14,7 @@
 #include "ipc/monotonic.h"
 #include "shim/embedded/embedded_shim.h"
 #include "tests/storm/storm.h"
-#include "tests/testing/guarded_folder.h"
+#include "tests/testing/guarded_folder_fixture.h"
 
 extern char** environ;
 

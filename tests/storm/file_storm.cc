@@ -9,7 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "ipc/monotonic.h"
 #include "tests/storm/storm_files.h"
-#include "tests/testing/guarded_folder.h"
+#include "tests/testing/guarded_folder_fixture.h"
 
 namespace bulkhead {
 namespace {

@@ -15,7 +15,7 @@
 #include "ipc/monotonic.h"
 #include "tests/storm/storm.h"
 #include "tests/storm/storm_files.h"
-#include "tests/testing/guarded_folder.h"
+#include "tests/testing/guarded_folder_fixture.h"
 
 namespace bulkhead {
 namespace {

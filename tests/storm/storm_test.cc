@@ -6,7 +6,7 @@
 
 #include <string>
 
-#include "tests/integration/cli_fixture.h"
+#include "tests/testing/cli_fixture.h"
 
 namespace bulkhead {
 namespace {

@@ -32,9 +32,9 @@
 #include "host/attachment/fanotify/log_limit.h"
 #include "ipc/monotonic.h"
 #include "ipc/sanitizer.h"
-#include "shim/embedded/test_host.h"
-#include "shim/embedded/test_observer.h"
-#include "shim/fanotify/guarded_volume.h"
+#include "tests/testing/fake_host.h"
+#include "tests/testing/fake_observer.h"
+#include "tests/testing/guarded_volume_fixture.h"
 
 namespace bulkhead {
 namespace {
@@ -111,7 +111,7 @@ int TryExec(const std::string& program) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-TestAnswer DenyInfected(const TestCall& call) {
+TestAnswer DenyInfected(const FakeHostCall& call) {
   return call.content.rfind("infected", 0) == 0 ? TestAnswer::kDeny : TestAnswer::kAllow;
 }
 
@@ -191,10 +191,10 @@ class FanotifyAttachmentTest : public testing::Test {
     return channel.value_or(0);
   }
 
-  TestHost* StartHost(ChannelId channel, uint32_t generation, TestDriver driver,
+  FakeHost* StartHost(ChannelId channel, uint32_t generation, TestDriver driver,
                       uint32_t workers = 2) {
-    absl::StatusOr<std::unique_ptr<TestHost>> host =
-        TestHost::Start(*attachment_->link(), channel, generation, std::move(driver), workers);
+    absl::StatusOr<std::unique_ptr<FakeHost>> host =
+        FakeHost::Start(*attachment_->link(), channel, generation, std::move(driver), workers);
     EXPECT_TRUE(host.ok()) << host.status();
     if (!host.ok()) return nullptr;
     hosts_.push_back(*std::move(host));
@@ -210,11 +210,11 @@ class FanotifyAttachmentTest : public testing::Test {
   static GuardedVolume* volume_;
   static std::string refusal_;
 
-  TestObserver observer_;
+  FakeObserver observer_;
   std::mutex log_mutex_;
   std::vector<std::string> log_;
   std::unique_ptr<FanotifyAttachment> attachment_;
-  std::vector<std::unique_ptr<TestHost>> hosts_;
+  std::vector<std::unique_ptr<FakeHost>> hosts_;
   std::optional<Watchdog> watchdog_;
 };
 
@@ -226,8 +226,8 @@ TEST_F(FanotifyAttachmentTest, ACleanFileOpensAndAnInfectedOneIsRefused) {
   const std::string infected = volume_->File("a/infected", "infected");
   Start();
   std::mutex mutex;
-  TestCall seen;
-  TestHost* host = StartHost(Add(), 1, [&](const TestCall& call) {
+  FakeHostCall seen;
+  FakeHost* host = StartHost(Add(), 1, [&](const FakeHostCall& call) {
     std::lock_guard<std::mutex> lock(mutex);
     seen = call;
     return DenyInfected(call);
@@ -254,7 +254,7 @@ TEST_F(FanotifyAttachmentTest, ExecutionIsACallbackOfItsOwn) {
   const std::string good = volume_->File("exec/good", image.str(), /*executable=*/true);
   const std::string bad = volume_->File("exec/bad", image.str(), /*executable=*/true);
   Start();
-  StartHost(Add(), 1, [](const TestCall& call) {
+  StartHost(Add(), 1, [](const FakeHostCall& call) {
     return call.callback == BH_CALLBACK_FILE_EXEC && call.path.find("/bad") != std::string::npos
                ? TestAnswer::kDeny
                : TestAnswer::kAllow;
@@ -389,7 +389,7 @@ TEST_F(FanotifyAttachmentTest, AFloodOfDirectoriesThatCanNotBeMarkedIsCounted) {
 TEST_F(FanotifyAttachmentTest, WhoIsExcludedIsNotAskedAbout) {
   const std::string infected = volume_->File("excluded/infected", "infected");
   Start();
-  TestHost* host = StartHost(Add(), 1, DenyInfected);
+  FakeHost* host = StartHost(Add(), 1, DenyInfected);
   Guard(volume_->path() + "/excluded");
   EXPECT_EQ(TryOpen(infected), EPERM);
   ASSERT_TRUE(attachment_->link()->Exclude(getpid()).ok());
@@ -404,9 +404,10 @@ TEST_F(FanotifyAttachmentTest, TheHigherDriverIsAskedFirstAndItsDenialEndsIt) {
   const std::string file = volume_->File("altitude/file", "x");
   Start();
   std::atomic<int> verdict_of_high{0};
-  TestHost* low = StartHost(Add("low", 10), 1, [](const TestCall&) { return TestAnswer::kAllow; });
+  FakeHost* low =
+      StartHost(Add("low", 10), 1, [](const FakeHostCall&) { return TestAnswer::kAllow; });
   // Added while a worker runs: the next worker takes over with both.
-  TestHost* high = StartHost(Add("high", 500), 1, [&](const TestCall&) {
+  FakeHost* high = StartHost(Add("high", 500), 1, [&](const FakeHostCall&) {
     return verdict_of_high.load() == 0 ? TestAnswer::kAllow : TestAnswer::kDeny;
   });
   Guard(volume_->path() + "/altitude");
@@ -442,7 +443,7 @@ TEST_F(FanotifyAttachmentTest, AHungHostHoldsThousandsUntilTheDeadlineAndNoLonge
   constexpr uint64_t kDeadline = kSecond;
   Start(kDeadline);
   const ChannelId channel = Add();
-  StartHost(channel, 1, [](const TestCall&) { return TestAnswer::kDropped; });
+  StartHost(channel, 1, [](const FakeHostCall&) { return TestAnswer::kDropped; });
   Guard(volume_->path() + "/hang");
   std::atomic<int> allowed{0};
   std::vector<std::thread> openers;
@@ -455,7 +456,7 @@ TEST_F(FanotifyAttachmentTest, AHungHostHoldsThousandsUntilTheDeadlineAndNoLonge
   EXPECT_EQ(counters.events, static_cast<uint64_t>(kOpeners));
   EXPECT_GE(counters.answer_ns_max, kDeadline);
   EXPECT_EQ(counters.late, 0u) << "the last answer came after " << counters.answer_ns_max << " ns";
-  EXPECT_GE(observer_.WaitFor(TestObserver::News::kOverdue, 1), 1u);
+  EXPECT_GE(observer_.WaitFor(FakeObserver::News::kOverdue, 1), 1u);
   EXPECT_EQ(counters.full, 0u);
 }
 
@@ -463,7 +464,7 @@ TEST_F(FanotifyAttachmentTest, WhatDoesNotFitIsAnsweredAtOnce) {
   constexpr int kOpeners = 40;
   const std::string file = volume_->File("full/file", "x");
   Start(/*deadline_ns=*/kSecond, /*in_flight_max=*/8);
-  StartHost(Add(), 1, [](const TestCall&) { return TestAnswer::kDropped; });
+  StartHost(Add(), 1, [](const FakeHostCall&) { return TestAnswer::kDropped; });
   Guard(volume_->path() + "/full");
   std::atomic<int> allowed{0};
   std::vector<std::thread> openers;
@@ -529,7 +530,7 @@ TEST_F(FanotifyAttachmentTest, WorkersAreKilledInAStormAndNoOpenIsLostOrWrong) {
     const pid_t worker = attachment_->worker_pid();
     ASSERT_GT(worker, 0);
     ASSERT_EQ(kill(worker, SIGKILL), 0);
-    ASSERT_EQ(observer_.WaitFor(TestObserver::News::kTakeover, kill_number), kill_number);
+    ASSERT_EQ(observer_.WaitFor(FakeObserver::News::kTakeover, kill_number), kill_number);
   }
   const uint64_t opens = storm.opens() + 100;
   ASSERT_TRUE(Eventually([&] { return storm.opens() >= opens; }));
@@ -549,13 +550,13 @@ TEST_F(FanotifyAttachmentTest, TheNextShimContinuesWhenTheKeeperDies) {
   const std::string infected = volume_->File("keeper/infected", "infected");
   Start();
   const ChannelId channel = Add();
-  TestHost* host = StartHost(channel, 1, DenyInfected);
+  FakeHost* host = StartHost(channel, 1, DenyInfected);
   Guard(volume_->path() + "/keeper");
   EXPECT_EQ(TryOpen(infected), EPERM);
   const pid_t keeper = attachment_->keeper_pid();
   const pid_t worker = attachment_->worker_pid();
   ASSERT_EQ(kill(keeper, SIGKILL), 0);
-  ASSERT_EQ(observer_.WaitFor(TestObserver::News::kShimLost, 1), 1u);
+  ASSERT_EQ(observer_.WaitFor(FakeObserver::News::kShimLost, 1), 1u);
   EXPECT_TRUE(Eventually([&] { return !IsAlive(worker); }));
   EXPECT_NE(attachment_->keeper_pid(), keeper);
   // The supervisor's part: the old host serves memory that no shim writes any more.
@@ -572,7 +573,7 @@ TEST_F(FanotifyAttachmentTest, WhatWaitsWhenKeeperAndWorkerDieIsAnsweredByPolicy
   policy.rule[BH_CLASS_FILE][BH_REASON_CRASHED] = {BH_ACTION_HOLD, BH_ACTION_DENY};
   Start();
   const ChannelId channel = Add("test", 1000, policy);
-  TestHost* host = StartHost(channel, 1, [](const TestCall&) { return TestAnswer::kDropped; });
+  FakeHost* host = StartHost(channel, 1, [](const FakeHostCall&) { return TestAnswer::kDropped; });
   Guard(volume_->path() + "/both");
   std::atomic<int> refused{0};
   std::vector<std::thread> openers;
@@ -585,10 +586,10 @@ TEST_F(FanotifyAttachmentTest, WhatWaitsWhenKeeperAndWorkerDieIsAnsweredByPolicy
   ASSERT_EQ(kill(worker, SIGKILL), 0);
   for (std::thread& opener : openers) opener.join();
   EXPECT_EQ(refused.load(), 4);
-  ASSERT_EQ(observer_.WaitFor(TestObserver::News::kShimLost, 1), 1u);
+  ASSERT_EQ(observer_.WaitFor(FakeObserver::News::kShimLost, 1), 1u);
   EXPECT_EQ(attachment_->counters().replayed, 4u);
   host->Die(BH_END_STOPPED).IgnoreError();
-  StartHost(channel, 2, [](const TestCall&) { return TestAnswer::kAllow; });
+  StartHost(channel, 2, [](const FakeHostCall&) { return TestAnswer::kAllow; });
   EXPECT_EQ(TryOpen(file), 0);
 }
 
@@ -599,12 +600,12 @@ TEST_F(FanotifyAttachmentTest, WhenNoShimCanBeStartedTheMachineContinues) {
   image << source.rdbuf();
   const std::string program = volume_->File("program/shim", image.str(), /*executable=*/true);
   Start(30 * kSecond, 4096, program);
-  TestHost* host = StartHost(Add(), 1, DenyInfected);
+  FakeHost* host = StartHost(Add(), 1, DenyInfected);
   Guard(volume_->path() + "/broken");
   EXPECT_EQ(TryOpen(file), EPERM);
   std::filesystem::remove(program);
   ASSERT_EQ(kill(attachment_->keeper_pid(), SIGKILL), 0);
-  ASSERT_EQ(observer_.WaitFor(TestObserver::News::kShimLost, 1), 1u);
+  ASSERT_EQ(observer_.WaitFor(FakeObserver::News::kShimLost, 1), 1u);
   EXPECT_EQ(TryOpen(file), 0);
   EXPECT_EQ(attachment_->keeper_pid(), 0);
   EXPECT_EQ(host->Die(BH_END_STOPPED).code(), absl::StatusCode::kNotFound);
@@ -648,7 +649,7 @@ TEST_F(FanotifyAttachmentTest, StoppingAnswersWaitingProcessesAndLeavesNothing) 
   const std::set<std::string> before = OpenFiles();
   Start();
   const ChannelId channel = Add();
-  TestHost* host = StartHost(channel, 1, [](const TestCall&) { return TestAnswer::kDropped; });
+  FakeHost* host = StartHost(channel, 1, [](const FakeHostCall&) { return TestAnswer::kDropped; });
   Guard(volume_->path() + "/stop");
   std::thread opener([&] { EXPECT_EQ(TryOpen(file), 0); });
   ASSERT_TRUE(Eventually([&] { return attachment_->counters().events == 1; }));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tests/integration/cli_fixture.h"
+#include "tests/testing/cli_fixture.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>

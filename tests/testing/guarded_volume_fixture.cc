@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "shim/fanotify/guarded_volume.h"
+#include "tests/testing/guarded_volume_fixture.h"
 
 #include <sched.h>
 #include <sys/mount.h>

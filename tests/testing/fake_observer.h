@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// TestObserver: records the events of a shim, and lets a test wait for them (bounded).
-#ifndef BULKHEAD_SHIM_EMBEDDED_TEST_OBSERVER_H_
-#define BULKHEAD_SHIM_EMBEDDED_TEST_OBSERVER_H_
+// FakeObserver: records the events of a shim, and lets a test wait for them (bounded).
+#ifndef BULKHEAD_TESTS_TESTING_FAKE_OBSERVER_H_
+#define BULKHEAD_TESTS_TESTING_FAKE_OBSERVER_H_
 
 #include <chrono>
 #include <condition_variable>
@@ -15,7 +15,7 @@
 
 namespace bulkhead {
 
-class TestObserver final : public ShimLink::Observer {
+class FakeObserver final : public ShimLink::Observer {
  public:
   struct News {
     enum Kind { kOverdue, kViolation, kPoison, kTakeover, kShimLost } kind;
@@ -73,4 +73,4 @@ class TestObserver final : public ShimLink::Observer {
 
 }  // namespace bulkhead
 
-#endif  // BULKHEAD_SHIM_EMBEDDED_TEST_OBSERVER_H_
+#endif  // BULKHEAD_TESTS_TESTING_FAKE_OBSERVER_H_

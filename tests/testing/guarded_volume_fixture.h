@@ -2,8 +2,8 @@
 //
 // GuardedVolume: a file system for tests to guard: a tmpfs in a mount namespace of the test's own.
 // A faulty guard there blocks no other process on the machine, and the tmpfs ends with the process.
-#ifndef BULKHEAD_SHIM_FANOTIFY_GUARDED_VOLUME_H_
-#define BULKHEAD_SHIM_FANOTIFY_GUARDED_VOLUME_H_
+#ifndef BULKHEAD_TESTS_TESTING_GUARDED_VOLUME_FIXTURE_H_
+#define BULKHEAD_TESTS_TESTING_GUARDED_VOLUME_FIXTURE_H_
 
 #include <string>
 
@@ -31,4 +31,4 @@ class GuardedVolume {
 
 }  // namespace bulkhead
 
-#endif  // BULKHEAD_SHIM_FANOTIFY_GUARDED_VOLUME_H_
+#endif  // BULKHEAD_TESTS_TESTING_GUARDED_VOLUME_FIXTURE_H_

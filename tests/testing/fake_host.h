@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// TestHost: one generation of a host, simulated by threads of the test. It uses HostPort as a real
+// FakeHost: one generation of a host, simulated by threads of the test. It uses HostPort as a real
 // host does, over the same memory; only its death is simulated: Die() makes its threads drop their
 // calls.
-#ifndef BULKHEAD_SHIM_EMBEDDED_TEST_HOST_H_
-#define BULKHEAD_SHIM_EMBEDDED_TEST_HOST_H_
+#ifndef BULKHEAD_TESTS_TESTING_FAKE_HOST_H_
+#define BULKHEAD_TESTS_TESTING_FAKE_HOST_H_
 
 #include <atomic>
 #include <cstdint>
@@ -21,7 +21,7 @@
 
 namespace bulkhead {
 
-struct TestCall {
+struct FakeHostCall {
   uint32_t callback = 0;
   bh_file_args file = {};
   std::string path;
@@ -38,17 +38,17 @@ enum class TestAnswer {
   kDropped,  // no reply, ever; the worker continues (from outside it looks like a hang)
 };
 
-using TestDriver = std::function<TestAnswer(const TestCall&)>;
+using TestDriver = std::function<TestAnswer(const FakeHostCall&)>;
 
-class TestHost {
+class FakeHost {
  public:
   // Begins `generation` on `channel` with `workers` threads that run `driver`.
-  static absl::StatusOr<std::unique_ptr<TestHost>> Start(ShimLink& link, ChannelId channel,
+  static absl::StatusOr<std::unique_ptr<FakeHost>> Start(ShimLink& link, ChannelId channel,
                                                          uint32_t generation, TestDriver driver,
                                                          uint32_t workers = 1,
                                                          uint64_t callbacks = 7,
                                                          uint64_t content_version = 1);
-  ~TestHost();  // Die(kStopped), unless it died already
+  ~FakeHost();  // Die(kStopped), unless it died already
 
   // Ends the threads, drops their calls, and reports the end to the shim.
   absl::Status Die(bh_end cause);
@@ -57,7 +57,7 @@ class TestHost {
   HostPort::Counters counters() const { return port_->counters(); }
 
  private:
-  TestHost(ShimLink& link, ChannelId channel, uint32_t generation, TestDriver driver);
+  FakeHost(ShimLink& link, ChannelId channel, uint32_t generation, TestDriver driver);
   void Work(uint32_t worker);
 
   ShimLink& link_;
@@ -73,4 +73,4 @@ class TestHost {
 
 }  // namespace bulkhead
 
-#endif  // BULKHEAD_SHIM_EMBEDDED_TEST_HOST_H_
+#endif  // BULKHEAD_TESTS_TESTING_FAKE_HOST_H_

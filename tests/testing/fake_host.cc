@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "shim/embedded/test_host.h"
+#include "tests/testing/fake_host.h"
 
 #include <sys/socket.h>
 #include <unistd.h>
@@ -12,10 +12,10 @@
 
 namespace bulkhead {
 
-TestHost::TestHost(ShimLink& link, ChannelId channel, uint32_t generation, TestDriver driver)
+FakeHost::FakeHost(ShimLink& link, ChannelId channel, uint32_t generation, TestDriver driver)
     : link_(link), channel_(channel), generation_(generation), driver_(std::move(driver)) {}
 
-absl::StatusOr<std::unique_ptr<TestHost>> TestHost::Start(ShimLink& link, ChannelId channel,
+absl::StatusOr<std::unique_ptr<FakeHost>> FakeHost::Start(ShimLink& link, ChannelId channel,
                                                           uint32_t generation, TestDriver driver,
                                                           uint32_t workers, uint64_t callbacks,
                                                           uint64_t content_version) {
@@ -28,7 +28,7 @@ absl::StatusOr<std::unique_ptr<TestHost>> TestHost::Start(ShimLink& link, Channe
   UniqueFd shim_end(ends[0]);
   UniqueFd host_end(ends[1]);
 
-  std::unique_ptr<TestHost> host(new TestHost(link, channel, generation, std::move(driver)));
+  std::unique_ptr<FakeHost> host(new FakeHost(link, channel, generation, std::move(driver)));
   HostPortOptions options;
   options.generation = generation;
   options.workers = workers;
@@ -52,11 +52,11 @@ absl::StatusOr<std::unique_ptr<TestHost>> TestHost::Start(ShimLink& link, Channe
   return host;
 }
 
-TestHost::~TestHost() {
+FakeHost::~FakeHost() {
   if (!dead_) Die(BH_END_STOPPED).IgnoreError();
 }
 
-absl::Status TestHost::Die(bh_end cause) {
+absl::Status FakeHost::Die(bh_end cause) {
   dead_ = true;
   dying_.store(true);
   port_->StopTaking();
@@ -65,9 +65,9 @@ absl::Status TestHost::Die(bh_end cause) {
   return link_.EndGeneration(channel_, generation_, cause);
 }
 
-void TestHost::Work(uint32_t worker) {
+void FakeHost::Work(uint32_t worker) {
   while (std::optional<TakenCall> taken = port_->Take(worker, kForeverNs)) {
-    TestCall call;
+    FakeHostCall call;
     call.callback = taken->callback;
     std::memcpy(&call.file, taken->args, sizeof(call.file));
     absl::StatusOr<CallDetails> details = port_->Details(*taken);

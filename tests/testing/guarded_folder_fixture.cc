@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "tests/testing/guarded_folder.h"
+#include "tests/testing/guarded_folder_fixture.h"
 
 #include <fcntl.h>
 #include <poll.h>

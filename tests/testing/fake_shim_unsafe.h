@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// ScriptedShim: for tests of the host's side. Acts as the shim of a channel, one slot at a time,
+// FakeShim: for tests of the host's side. Acts as the shim of a channel, one slot at a time,
 // exactly by ipc/abi/channel.h, or against it when a test checks the host's reaction.
 // SUBTLE: its races are those of the shim: ipc/abi/atomics.h, shim/core/issue.c.
-#ifndef BULKHEAD_IPC_SCRIPTED_SHIM_UNSAFE_H_
-#define BULKHEAD_IPC_SCRIPTED_SHIM_UNSAFE_H_
+#ifndef BULKHEAD_TESTS_TESTING_FAKE_SHIM_UNSAFE_H_
+#define BULKHEAD_TESTS_TESTING_FAKE_SHIM_UNSAFE_H_
 
 #include <algorithm>
 #include <cstring>
@@ -20,9 +20,9 @@
 
 namespace bulkhead {
 
-class ScriptedShim {
+class FakeShim {
  public:
-  ScriptedShim(ChannelMemory memory, uint32_t generation)
+  FakeShim(ChannelMemory memory, uint32_t generation)
       : memory_(std::move(memory)),
         generation_(generation),
         counts_(bh_slot_count(&memory_.geometry())) {
@@ -132,4 +132,4 @@ class ScriptedShim {
 
 }  // namespace bulkhead
 
-#endif  // BULKHEAD_IPC_SCRIPTED_SHIM_UNSAFE_H_
+#endif  // BULKHEAD_TESTS_TESTING_FAKE_SHIM_UNSAFE_H_

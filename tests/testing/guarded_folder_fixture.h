@@ -4,8 +4,8 @@
 // process of its own, as an operator would run it. Nothing else on the machine is held up by it.
 // For the demo and the storms: their own opens are those of a stranger, because a service's own are
 // not asked about.
-#ifndef BULKHEAD_TESTS_TESTING_GUARDED_FOLDER_H_
-#define BULKHEAD_TESTS_TESTING_GUARDED_FOLDER_H_
+#ifndef BULKHEAD_TESTS_TESTING_GUARDED_FOLDER_FIXTURE_H_
+#define BULKHEAD_TESTS_TESTING_GUARDED_FOLDER_FIXTURE_H_
 
 #include <sys/types.h>
 
@@ -58,4 +58,4 @@ class GuardedFolder {
 
 }  // namespace bulkhead
 
-#endif  // BULKHEAD_TESTS_TESTING_GUARDED_FOLDER_H_
+#endif  // BULKHEAD_TESTS_TESTING_GUARDED_FOLDER_FIXTURE_H_

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "host/supervisor/played_hosts.h"
+#include "tests/testing/fake_host_processes.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -25,15 +25,15 @@ UniqueFd Null() { return UniqueFd(open("/dev/null", O_RDWR | O_CLOEXEC)); }
 
 }  // namespace
 
-absl::Status PlayedHost::SayHello() {
+absl::Status FakeHostProcess::SayHello() {
   return control.Send(MakeHello(BH_ABI_VERSION, /*driver_abi=*/1, /*pid=*/1));
 }
 
-absl::Status PlayedHost::SayStarted(uint32_t of_generation) {
+absl::Status FakeHostProcess::SayStarted(uint32_t of_generation) {
   return control.Send(MakeStarted(of_generation, /*callbacks=*/0, /*descriptors=*/0, "1"));
 }
 
-absl::Status PlayedHost::ReadAttach(uint64_t until_ns) {
+absl::Status FakeHostProcess::ReadAttach(uint64_t until_ns) {
   for (;;) {
     absl::StatusOr<ControlMessage> message = control.Receive(until_ns);
     if (!message.ok()) return message.status();
@@ -48,23 +48,23 @@ absl::Status PlayedHost::ReadAttach(uint64_t until_ns) {
   }
 }
 
-void PlayedHost::Write(const std::string& text) {
+void FakeHostProcess::Write(const std::string& text) {
   BULKHEAD_CHECK(write(error_output_.get(), text.data(), text.size()) ==
                  static_cast<ssize_t>(text.size()));
 }
 
-void PlayedHost::Die() { End(SIGSEGV); }
+void FakeHostProcess::Die() { End(SIGSEGV); }
 
-void PlayedHost::End(int signal) {
+void FakeHostProcess::End(int signal) {
   int none = 0;
   if (!signal_.compare_exchange_strong(none, signal)) return;  // nobody dies twice
   const uint64_t one = 1;
   BULKHEAD_CHECK(write(ended_.get(), &one, sizeof(one)) == sizeof(one));
 }
 
-absl::StatusOr<ChildProcess> PlayedHosts::Spawn(
+absl::StatusOr<ChildProcess> FakeSpawner::Spawn(
     UniqueFd control, uint64_t, const std::function<absl::Status(pid_t)>& before_exec) {
-  auto host = std::make_shared<PlayedHost>();
+  auto host = std::make_shared<FakeHostProcess>();
   host->control = ControlSocket(std::move(control));
   host->ended_.reset(eventfd(0, EFD_CLOEXEC));
   absl::StatusOr<UniqueFd> pidfd = host->ended_.Duplicate();
@@ -86,12 +86,12 @@ absl::StatusOr<ChildProcess> PlayedHosts::Spawn(
   return child;
 }
 
-std::shared_ptr<PlayedHost> PlayedHosts::Find(pid_t pid) {
+std::shared_ptr<FakeHostProcess> FakeSpawner::Find(pid_t pid) {
   const std::lock_guard<std::mutex> lock(mutex_);
   return living_.at(pid);
 }
 
-ChildExit PlayedHosts::Reap(ChildProcess& child) {
+ChildExit FakeSpawner::Reap(ChildProcess& child) {
   const int signal = Find(child.pid)->signal_;
   const std::lock_guard<std::mutex> lock(mutex_);
   living_.erase(child.pid);
@@ -99,52 +99,52 @@ ChildExit PlayedHosts::Reap(ChildProcess& child) {
           .text = absl::StrCat("signal ", signal)};
 }
 
-void PlayedHosts::Kill(const ChildProcess& child) {
-  const std::shared_ptr<PlayedHost> host = Find(child.pid);
+void FakeSpawner::Kill(const ChildProcess& child) {
+  const std::shared_ptr<FakeHostProcess> host = Find(child.pid);
   if (!host->hangs) host->End(SIGKILL);
 }
 
-bool PlayedHosts::HasLeft(const ChildProcess& child) { return !Find(child.pid)->hangs; }
+bool FakeSpawner::HasLeft(const ChildProcess& child) { return !Find(child.pid)->hangs; }
 
-std::optional<ChildExit> PlayedHosts::Ending(const ChildProcess& child) {
-  const std::shared_ptr<PlayedHost> host = Find(child.pid);
+std::optional<ChildExit> FakeSpawner::Ending(const ChildProcess& child) {
+  const std::shared_ptr<FakeHostProcess> host = Find(child.pid);
   const bool is_ending = host->is_ending;
   ++host->ending_asked;
   if (!is_ending) return std::nullopt;
   return ChildExit{.end = BH_END_CRASHED, .text = "as it was ending"};
 }
 
-std::optional<uint64_t> PlayedHosts::SleepCount(const ChildProcess& child) {
-  const std::shared_ptr<PlayedHost> host = Find(child.pid);
+std::optional<uint64_t> FakeSpawner::SleepCount(const ChildProcess& child) {
+  const std::shared_ptr<FakeHostProcess> host = Find(child.pid);
   const int64_t sleeps = host->sleeps;
   ++host->sleeps_asked;
   if (sleeps < 0) return std::nullopt;
   return static_cast<uint64_t>(sleeps);
 }
 
-absl::StatusOr<std::shared_ptr<PlayedHost>> PlayedHosts::Next(uint64_t until_ns) {
+absl::StatusOr<std::shared_ptr<FakeHostProcess>> FakeSpawner::Next(uint64_t until_ns) {
   std::unique_lock<std::mutex> lock(mutex_);
   while (silent_.empty()) {
     const uint64_t now_ns = MonotonicNowNs();
     if (now_ns >= until_ns) return absl::DeadlineExceededError("no host was started in time");
     changed_.wait_for(lock, std::chrono::nanoseconds(until_ns - now_ns));
   }
-  std::shared_ptr<PlayedHost> host = std::move(silent_.front());
+  std::shared_ptr<FakeHostProcess> host = std::move(silent_.front());
   silent_.pop_front();
   return host;
 }
 
-absl::StatusOr<std::shared_ptr<PlayedHost>> PlayedHosts::Attached(const std::string& driver,
-                                                                  uint64_t until_ns) {
+absl::StatusOr<std::shared_ptr<FakeHostProcess>> FakeSpawner::Attached(const std::string& driver,
+                                                                       uint64_t until_ns) {
   for (;;) {
     const auto found = std::find_if(attached_.begin(), attached_.end(),
                                     [&](const auto& host) { return host->driver == driver; });
     if (found != attached_.end()) {
-      std::shared_ptr<PlayedHost> host = *found;
+      std::shared_ptr<FakeHostProcess> host = *found;
       attached_.erase(found);
       return host;
     }
-    absl::StatusOr<std::shared_ptr<PlayedHost>> host = Next(until_ns);
+    absl::StatusOr<std::shared_ptr<FakeHostProcess>> host = Next(until_ns);
     if (!host.ok()) return host;
     if (absl::Status status = (*host)->SayHello(); !status.ok()) return status;
     if (absl::Status status = (*host)->ReadAttach(until_ns); !status.ok()) return status;
@@ -152,7 +152,7 @@ absl::StatusOr<std::shared_ptr<PlayedHost>> PlayedHosts::Attached(const std::str
   }
 }
 
-absl::StatusOr<ChannelDescriptors> IdleShim::Descriptors(ChannelId) {
+absl::StatusOr<ChannelDescriptors> FakeShimLink::Descriptors(ChannelId) {
   return ChannelDescriptors{.call_region = Null(), .reply_region = Null()};
 }
 

@@ -2,8 +2,8 @@
 //
 // Runs the real `bulkhead` as an operator would, and looks for what it left: after each test there
 // is no process, temporary folder, shared memory, socket or lock of what ran in it.
-#ifndef BULKHEAD_TESTS_INTEGRATION_CLI_FIXTURE_H_
-#define BULKHEAD_TESTS_INTEGRATION_CLI_FIXTURE_H_
+#ifndef BULKHEAD_TESTS_TESTING_CLI_FIXTURE_H_
+#define BULKHEAD_TESTS_TESTING_CLI_FIXTURE_H_
 
 #include <gtest/gtest.h>
 #include <sys/types.h>
@@ -60,4 +60,4 @@ class CliAsRoot : public Cli {
 
 }  // namespace bulkhead
 
-#endif  // BULKHEAD_TESTS_INTEGRATION_CLI_FIXTURE_H_
+#endif  // BULKHEAD_TESTS_TESTING_CLI_FIXTURE_H_

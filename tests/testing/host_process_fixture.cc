@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "host/process/testing/host_run.h"
+#include "tests/testing/host_process_fixture.h"
 
 #include <fcntl.h>
 #include <poll.h>

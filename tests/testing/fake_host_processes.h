@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Hosts that a test plays: PlayedHosts gives the supervisor processes that do not exist, and the
-// test says and hears at the other end of their control sockets whatever it likes. IdleShim is a
-// shim that takes everything and calls nobody.
-#ifndef BULKHEAD_HOST_SUPERVISOR_PLAYED_HOSTS_H_
-#define BULKHEAD_HOST_SUPERVISOR_PLAYED_HOSTS_H_
+// FakeHostProcess, FakeSpawner: the spawner gives the supervisor processes that do not exist, and the
+// test says and hears at the other end of their control sockets whatever it likes. FakeShimLink is
+// a shim that takes everything and calls nobody.
+#ifndef BULKHEAD_TESTS_TESTING_FAKE_HOST_PROCESSES_H_
+#define BULKHEAD_TESTS_TESTING_FAKE_HOST_PROCESSES_H_
 
 #include <sys/types.h>
 
@@ -28,7 +28,7 @@
 
 namespace bulkhead {
 
-class PlayedHost {
+class FakeHostProcess {
  public:
   ControlSocket control;
   std::string driver;       // known once it has read its Attach
@@ -51,7 +51,7 @@ class PlayedHost {
   std::atomic<uint64_t> sleeps_asked = 0;  // for how often
 
  private:
-  friend class PlayedHosts;
+  friend class FakeSpawner;
   void End(int signal);
   UniqueFd ended_;  // an eventfd: the supervisor has it as the process's pidfd
   UniqueFd error_output_;
@@ -59,7 +59,7 @@ class PlayedHost {
 };
 
 // Its spawner's functions are called from the supervisor's thread, the others from the test's.
-class PlayedHosts final : public Spawner {
+class FakeSpawner final : public Spawner {
  public:
   absl::StatusOr<ChildProcess> Spawn(
       UniqueFd control, uint64_t, const std::function<absl::Status(pid_t)>& before_exec) override;
@@ -70,23 +70,23 @@ class PlayedHosts final : public Spawner {
   std::optional<uint64_t> SleepCount(const ChildProcess& child) override;
 
   // The next that was started and not taken yet, silent so far.
-  absl::StatusOr<std::shared_ptr<PlayedHost>> Next(uint64_t until_ns);
+  absl::StatusOr<std::shared_ptr<FakeHostProcess>> Next(uint64_t until_ns);
   // The next of this driver, with its Attach read; those of others are kept for later.
-  absl::StatusOr<std::shared_ptr<PlayedHost>> Attached(const std::string& driver,
-                                                       uint64_t until_ns);
+  absl::StatusOr<std::shared_ptr<FakeHostProcess>> Attached(const std::string& driver,
+                                                            uint64_t until_ns);
 
  private:
-  std::shared_ptr<PlayedHost> Find(pid_t pid);
+  std::shared_ptr<FakeHostProcess> Find(pid_t pid);
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<std::shared_ptr<PlayedHost>> silent_;
-  std::map<pid_t, std::shared_ptr<PlayedHost>> living_;
-  pid_t newest_ = 1 << 30;                            // beyond any real one
-  std::deque<std::shared_ptr<PlayedHost>> attached_;  // the test's alone
+  std::deque<std::shared_ptr<FakeHostProcess>> silent_;
+  std::map<pid_t, std::shared_ptr<FakeHostProcess>> living_;
+  pid_t newest_ = 1 << 30;                                 // beyond any real one
+  std::deque<std::shared_ptr<FakeHostProcess>> attached_;  // the test's alone
 };
 
-class IdleShim final : public ShimLink {
+class FakeShimLink final : public ShimLink {
  public:
   void SetObserver(Observer*) override {}
   absl::StatusOr<ChannelId> AddChannel(const ChannelSpec&) override { return channels_++; }
@@ -108,4 +108,4 @@ class IdleShim final : public ShimLink {
 
 }  // namespace bulkhead
 
-#endif  // BULKHEAD_HOST_SUPERVISOR_PLAYED_HOSTS_H_
+#endif  // BULKHEAD_TESTS_TESTING_FAKE_HOST_PROCESSES_H_

@@ -2,8 +2,8 @@
 //
 // HostRun: one real bulkhead-host process, with the test as its supervisor. Each step of a start is
 // a function, so that a test can leave one out.
-#ifndef BULKHEAD_HOST_PROCESS_TESTING_HOST_RUN_H_
-#define BULKHEAD_HOST_PROCESS_TESTING_HOST_RUN_H_
+#ifndef BULKHEAD_TESTS_TESTING_HOST_PROCESS_FIXTURE_H_
+#define BULKHEAD_TESTS_TESTING_HOST_PROCESS_FIXTURE_H_
 
 #include <sys/types.h>
 
@@ -70,4 +70,4 @@ class HostRun {
 
 }  // namespace bulkhead
 
-#endif  // BULKHEAD_HOST_PROCESS_TESTING_HOST_RUN_H_
+#endif  // BULKHEAD_TESTS_TESTING_HOST_PROCESS_FIXTURE_H_

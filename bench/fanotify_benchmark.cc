@@ -136,7 +136,7 @@ absl::Status Guard(const Program& program, GuardedFolder& folder, bool cached) {
   return folder.Guard(program, options, /*quiet=*/true);
 }
 
-absl::StatusOr<ChannelStatistics> StatisticsOf(const GuardedFolder& folder) {
+absl::StatusOr<bh_statistics> StatisticsOf(const GuardedFolder& folder) {
   const absl::StatusOr<StatusFields> status = folder.Status();
   if (!status.ok()) return status.status();
   return status->drivers[0].statistics;
@@ -173,9 +173,9 @@ absl::StatusOr<Report> Run(const Program& program, int rounds) {
     measured.push_back(now);
   }
   if (program.interrupted->load()) return absl::CancelledError("interrupted");
-  const absl::StatusOr<ChannelStatistics> bulkhead = StatisticsOf(cases[kBulkhead].folder());
+  const absl::StatusOr<bh_statistics> bulkhead = StatisticsOf(cases[kBulkhead].folder());
   if (!bulkhead.ok()) return bulkhead.status();
-  const absl::StatusOr<ChannelStatistics> cached = StatisticsOf(cases[kCached].folder());
+  const absl::StatusOr<bh_statistics> cached = StatisticsOf(cases[kCached].folder());
   if (!cached.ok()) return cached.status();
 
   Report report("bench fanotify");

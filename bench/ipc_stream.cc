@@ -127,16 +127,16 @@ class Ring {
   absl::Status StartWriter() { return shim_->BeginGeneration(0, 1, 0, 0, 1, UniqueFd()); }
 
   uint64_t Lost() {
-    const absl::StatusOr<ChannelStatistics> statistics = shim_->Statistics(0);
+    const absl::StatusOr<bh_statistics> statistics = shim_->Statistics(0);
     if (!statistics.ok()) return 0;
-    return std::accumulate(statistics->lost.begin(), statistics->lost.end(), uint64_t{0});
+    return std::accumulate(std::begin(statistics->lost), std::end(statistics->lost), uint64_t{0});
   }
   EmbeddedShim& shim() { return *shim_; }
 
   // Until `count` more find room: what the raw queues' writers wait for too.
   void Await(uint64_t count) {
     while (room_ < count) {
-      const absl::StatusOr<ChannelStatistics> statistics = shim_->Statistics(0);
+      const absl::StatusOr<bh_statistics> statistics = shim_->Statistics(0);
       if (statistics.ok()) room_ = kStreamSlots - statistics->unread;
     }
     room_ -= count;

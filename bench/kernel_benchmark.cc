@@ -337,7 +337,7 @@ absl::Status Bench::EndService(bool cached) {
   if (status->attachment != "module") {
     return absl::InternalError("the service took another attachment: " + status->attachment);
   }
-  const ChannelStatistics& seen = status->drivers[0].statistics;
+  const bh_statistics& seen = status->drivers[0].statistics;
   if (cached) {
     cached_opens_ += opens_;
     cached_answers_ += seen.cached;

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "ipc/check.h"
+#include "ipc/statistics.h"
 
 namespace bulkhead {
 namespace {
@@ -46,25 +47,19 @@ ControlBuffer Finish(FlatBufferBuilder& builder, Offset<T> message) {
   return builder.Release();
 }
 
-Offset<wire::Statistics> BuildStatistics(FlatBufferBuilder& builder,
-                                         const ChannelStatistics& statistics) {
-  const auto by_policy =
-      builder.CreateVector(statistics.by_policy.data(), statistics.by_policy.size());
-  const auto lost = builder.CreateVector(statistics.lost.data(), statistics.lost.size());
-  return wire::CreateStatistics(
-      builder, statistics.calls, statistics.answered, statistics.cached, by_policy,
-      statistics.reissued, statistics.overdue, statistics.late, statistics.violations,
-      statistics.poisoned, statistics.cancelled, statistics.denied, statistics.generations,
-      statistics.in_flight, statistics.generation, statistics.notified, statistics.unread, lost);
+Offset<flatbuffers::Vector<uint64_t>> BuildStatistics(FlatBufferBuilder& builder,
+                                                      const bh_statistics& statistics) {
+  const absl::Span<const uint64_t> words = WordsOf(statistics);
+  return builder.CreateVector(words.data(), words.size());
 }
 
 // As many as both have.
-void ReadNumbers(const flatbuffers::Vector<uint64_t>* sent, absl::Span<uint64_t> numbers) {
-  const size_t count = sent == nullptr ? 0 : std::min<size_t>(sent->size(), numbers.size());
+void ReadNumbers(const flatbuffers::Vector<uint64_t>& sent, absl::Span<uint64_t> numbers) {
+  const size_t count = std::min<size_t>(sent.size(), numbers.size());
   // The verifier of FlatBuffers 2.0 does not look at the alignment of a vector's elements.
   for (size_t i = 0; i < count; ++i) {
     uint64_t element;
-    std::memcpy(&element, sent->Data() + i * sizeof(element), sizeof(element));
+    std::memcpy(&element, sent.Data() + i * sizeof(element), sizeof(element));
     numbers[i] = flatbuffers::EndianScalar(element);
   }
 }
@@ -258,33 +253,17 @@ ControlBuffer MakeGetStatistics(uint64_t request, ChannelId channel) {
 }
 
 ControlBuffer MakeResult(uint64_t request, std::string_view error,
-                         const ChannelStatistics* statistics) {
+                         const bh_statistics* statistics) {
   FlatBufferBuilder builder;
   const auto text = OptionalText(builder, error);
-  const auto numbers =
-      statistics == nullptr ? Offset<wire::Statistics>() : BuildStatistics(builder, *statistics);
+  const auto numbers = statistics == nullptr ? Offset<flatbuffers::Vector<uint64_t>>()
+                                             : BuildStatistics(builder, *statistics);
   return Finish(builder, wire::CreateResult(builder, request, text, numbers));
 }
 
-ChannelStatistics ReadStatistics(const wire::Statistics& sent) {
-  ChannelStatistics statistics;
-  statistics.calls = sent.calls();
-  statistics.answered = sent.answered();
-  statistics.cached = sent.cached();
-  ReadNumbers(sent.by_policy(), absl::MakeSpan(statistics.by_policy));
-  statistics.reissued = sent.reissued();
-  statistics.overdue = sent.overdue();
-  statistics.late = sent.late();
-  statistics.violations = sent.violations();
-  statistics.poisoned = sent.poisoned();
-  statistics.cancelled = sent.cancelled();
-  statistics.denied = sent.denied();
-  statistics.generations = sent.generations();
-  statistics.in_flight = sent.in_flight();
-  statistics.generation = sent.generation();
-  statistics.notified = sent.notified();
-  statistics.unread = sent.unread();
-  ReadNumbers(sent.lost(), absl::MakeSpan(statistics.lost));
+bh_statistics ReadStatistics(const flatbuffers::Vector<uint64_t>& words) {
+  bh_statistics statistics = {};
+  ReadNumbers(words, WordsOf(statistics));
   return statistics;
 }
 

@@ -79,9 +79,9 @@ ControlBuffer MakeSetPolicy(uint64_t request, ChannelId channel, const bh_policy
 absl::StatusOr<bh_policy> ReadPolicy(const wire::SetPolicy& message);
 ControlBuffer MakeGetStatistics(uint64_t request, ChannelId channel);
 // `error` empty: done. `statistics` null: not asked for.
-ControlBuffer MakeResult(uint64_t request, std::string_view error,
-                         const ChannelStatistics* statistics);
-ChannelStatistics ReadStatistics(const wire::Statistics& statistics);
+ControlBuffer MakeResult(uint64_t request, std::string_view error, const bh_statistics* statistics);
+// A counter that the sender does not have is 0.
+bh_statistics ReadStatistics(const flatbuffers::Vector<uint64_t>& words);
 ControlBuffer MakeShimEvent(ChannelId channel, uint32_t event, uint32_t detail, uint32_t generation,
                             uint64_t call_id);
 
@@ -101,7 +101,7 @@ struct DriverStatusFields {
   uint64_t start_failures = 0;
   std::string last_end;
   uint64_t next_start_ms = 0;
-  ChannelStatistics statistics;
+  bh_statistics statistics = {};
 };
 
 struct StatusFields {

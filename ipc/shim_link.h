@@ -13,7 +13,6 @@
 
 #include <sys/types.h>
 
-#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -25,6 +24,7 @@
 #include "ipc/abi/events.h"
 #include "ipc/abi/notification.h"
 #include "ipc/abi/policy.h"
+#include "ipc/abi/statistics.h"
 #include "ipc/unique_fd.h"
 
 namespace bulkhead {
@@ -54,17 +54,6 @@ struct ChannelDescriptors {
   UniqueFd call_region;  // can only be mapped read-only
   UniqueFd reply_region;
   UniqueFd notification_region;  // can only be mapped read-only; none: the channel has no ring
-};
-
-struct ChannelStatistics {
-  uint64_t calls = 0, answered = 0, cached = 0, reissued = 0, overdue = 0, late = 0, violations = 0,
-           poisoned = 0, cancelled = 0, denied = 0, generations = 0;
-  std::array<uint64_t, BH_REASON_COUNT> by_policy = {};
-  uint32_t in_flight = 0;
-  uint32_t generation = 0;
-  // Notifications: all that happened, what of it waits in the ring, and what was lost, by cause.
-  uint64_t notified = 0, unread = 0;
-  std::array<uint64_t, BH_LOST_COUNT> lost = {};
 };
 
 class ShimLink {
@@ -108,7 +97,7 @@ class ShimLink {
   virtual absl::Status EndGeneration(ChannelId channel, uint32_t generation, bh_end cause) = 0;
   virtual absl::Status SetState(ChannelId channel, bool quarantined, bool draining) = 0;
   virtual absl::Status SetPolicy(ChannelId channel, const bh_policy& policy) = 0;
-  virtual absl::StatusOr<ChannelStatistics> Statistics(ChannelId channel) = 0;
+  virtual absl::StatusOr<bh_statistics> Statistics(ChannelId channel) = 0;
 
   // Accesses by this process cause no calls (invariant 4). Exclude before it runs its first
   // instruction of its own; include after it was reaped, before its id can come back.

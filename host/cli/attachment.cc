@@ -81,7 +81,7 @@ class WithModule final : public Attachment {
     uint64_t denied = 0;
     // A call that several drivers were asked about counts for each.
     for (ChannelId channel = 0; channel < BH_MODULE_CHANNELS_MAX; ++channel) {
-      const absl::StatusOr<ChannelStatistics> one = link_->Statistics(channel);
+      const absl::StatusOr<bh_statistics> one = link_->Statistics(channel);
       if (!one.ok()) continue;
       sum.events += one->calls;
       denied += one->denied;

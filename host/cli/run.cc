@@ -16,11 +16,13 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "host/cli/attachment.h"
 #include "host/cli/event_text.h"
 #include "host/cli/service.h"
 #include "host/supervisor/instance.h"
 #include "host/supervisor/operator_server.h"
+#include "ipc/statistics.h"
 #include "ipc/unique_fd.h"
 
 namespace bulkhead {
@@ -189,6 +191,45 @@ std::vector<std::pair<std::string, StatusFields>> Instances() {
   return found;
 }
 
+// "5 by policy (2 absent, 3 hung)": the number before the name, '_' as a blank.
+std::string CounterText(const StatisticRow& row, absl::Span<const uint64_t> words) {
+  uint64_t sum = 0;
+  std::string parts;
+  for (uint32_t part = 0; part < row.count; ++part) {
+    const uint64_t number = words[row.first + part];
+    sum += number;
+    if (row.part_name == nullptr || number == 0) continue;
+    absl::StrAppend(&parts, parts.empty() ? " (" : ", ", number, " ", row.part_name(part));
+  }
+  if (!parts.empty()) parts += ")";
+  return absl::StrCat(sum, " ", absl::StrReplaceAll(row.name, {{"_", " "}}), parts);
+}
+
+void PrintCounters(const bh_statistics& statistics, StatisticGroup group) {
+  std::string line;
+  for (const StatisticRow& row : kStatistics) {
+    if (row.group != group) continue;
+    absl::StrAppend(&line, line.empty() ? "    " : ", ", CounterText(row, WordsOf(statistics)));
+  }
+  std::printf("%s\n", line.c_str());
+}
+
+// {"calls": 5, ..., "by_policy": {"absent": 2, ...}, ...}: the rows of ipc/abi/statistics.def.
+nlohmann::ordered_json CountersOf(const bh_statistics& statistics) {
+  const absl::Span<const uint64_t> words = WordsOf(statistics);
+  nlohmann::ordered_json counters;
+  for (const StatisticRow& row : kStatistics) {
+    if (row.part_name == nullptr) {
+      counters[row.name] = words[row.first];
+      continue;
+    }
+    for (uint32_t part = 0; part < row.count; ++part) {
+      counters[row.name][row.part_name(part)] = words[row.first + part];
+    }
+  }
+  return counters;
+}
+
 int ShowStatus(const std::string& json) {
   const auto instances = Instances();
   if (instances.empty()) {
@@ -209,32 +250,15 @@ int ShowStatus(const std::string& json) {
     }
     nlohmann::ordered_json drivers = nlohmann::ordered_json::array();
     for (const DriverStatusFields& driver : status.drivers) {
-      const ChannelStatistics& calls = driver.statistics;
-      uint64_t by_policy = 0;
-      for (const uint64_t count : calls.by_policy) by_policy += count;
       std::printf("  %s %s: %s, generation %u, pid %u, content %lu (good: %lu), %lu restarts%s%s\n",
                   driver.name.c_str(), driver.version.c_str(), driver.state.c_str(),
                   driver.generation, driver.pid, static_cast<unsigned long>(driver.content_version),
                   static_cast<unsigned long>(driver.last_known_good),
                   static_cast<unsigned long>(driver.restarts),
                   driver.last_end.empty() ? "" : ", last: ", Printable(driver.last_end).c_str());
-      std::printf(
-          "    %lu calls: %lu answered, %lu cached, %lu by policy, %lu denied; %lu reissued, "
-          "%lu overdue, %lu poison\n",
-          static_cast<unsigned long>(calls.calls), static_cast<unsigned long>(calls.answered),
-          static_cast<unsigned long>(calls.cached), static_cast<unsigned long>(by_policy),
-          static_cast<unsigned long>(calls.denied), static_cast<unsigned long>(calls.reissued),
-          static_cast<unsigned long>(calls.overdue), static_cast<unsigned long>(calls.poisoned));
-      uint64_t lost = 0;
-      for (const uint64_t count : calls.lost) lost += count;
-      if (calls.notified != 0) {
-        std::printf(
-            "    %lu notifications: %lu unread, %lu lost (%lu read too slowly, %lu no host, %lu "
-            "wrong cursor)\n",
-            static_cast<unsigned long>(calls.notified), static_cast<unsigned long>(calls.unread),
-            static_cast<unsigned long>(lost), static_cast<unsigned long>(calls.lost[BH_LOST_FULL]),
-            static_cast<unsigned long>(calls.lost[BH_LOST_ABSENT]),
-            static_cast<unsigned long>(calls.lost[BH_LOST_CURSOR]));
+      PrintCounters(driver.statistics, StatisticGroup::CALLS);
+      if (driver.statistics.notified != 0) {
+        PrintCounters(driver.statistics, StatisticGroup::NOTIFICATIONS);
       }
       drivers.push_back({{"name", driver.name},
                          {"version", driver.version},
@@ -246,17 +270,7 @@ int ShowStatus(const std::string& json) {
                          {"restarts", driver.restarts},
                          {"start_failures", driver.start_failures},
                          {"last_end", driver.last_end},
-                         {"calls", calls.calls},
-                         {"answered", calls.answered},
-                         {"cached", calls.cached},
-                         {"by_policy", by_policy},
-                         {"denied", calls.denied},
-                         {"reissued", calls.reissued},
-                         {"overdue", calls.overdue},
-                         {"poison", calls.poisoned},
-                         {"notifications", calls.notified},
-                         {"notifications_unread", calls.unread},
-                         {"notifications_lost", lost}});
+                         {"counters", CountersOf(driver.statistics)}});
     }
     list.push_back({{"pid", status.pid},
                     {"attachment", status.attachment},

@@ -225,7 +225,7 @@ StatusFields Supervisor::Status() {
     if (lifecycle.next_start_ns() > now_ns) {
       fields.next_start_ms = (lifecycle.next_start_ns() - now_ns) / kNanosecondsPerMillisecond;
     }
-    if (absl::StatusOr<ChannelStatistics> statistics = options_.link->Statistics(driver->channel);
+    if (absl::StatusOr<bh_statistics> statistics = options_.link->Statistics(driver->channel);
         statistics.ok()) {
       fields.statistics = *statistics;
     }

@@ -28,6 +28,7 @@
 #include "ipc/abi/events.h"
 #include "ipc/abi/notification.h"
 #include "ipc/abi/policy.h"
+#include "ipc/abi/statistics.h"
 
 #ifdef __KERNEL__
 #include <linux/ioctl.h>
@@ -35,7 +36,7 @@
 #include <sys/ioctl.h>
 #endif
 
-#define BH_MODULE_ABI 1u
+#define BH_MODULE_ABI 2u
 #define BH_MODULE_REPLY_OFFSET (1ull << 32)
 #define BH_MODULE_NOTIFY_OFFSET (2ull << 32)
 #define BH_MODULE_NAME_BYTES 32
@@ -87,26 +88,12 @@ struct bh_module_set_policy {
 	struct bh_policy policy;
 };
 
-/* The kernel writes all but the channel. Each as in struct bh_statistics of shim/core. */
+/* The kernel writes all but the channel. */
 struct bh_module_statistics {
 	uint32_t channel;
-	uint32_t in_flight;
-	uint32_t generation;
 	uint32_t reserved;
-	uint64_t calls;
-	uint64_t answered;
-	uint64_t cached;
-	uint64_t by_policy[BH_REASON_COUNT];
-	uint64_t reissued;
-	uint64_t overdue;
-	uint64_t late;
-	uint64_t violations;
-	uint64_t poisoned;
-	uint64_t cancelled;
-	uint64_t unknown;
-	uint64_t denied;
-	uint64_t generations;
 	uint64_t filtered; /* accesses that guards' filters kept from all channels */
+	struct bh_statistics counters;
 };
 
 enum bh_module_guard_kind {
@@ -176,15 +163,6 @@ struct bh_module_notify {
 	uint64_t kinds; /* bits of bh_notification_bit() */
 };
 
-/* The kernel writes all but the channel. Each as in struct bh_statistics of shim/core. */
-struct bh_module_notify_statistics {
-	uint32_t channel;
-	uint32_t reserved;
-	uint64_t notified;
-	uint64_t unread;
-	uint64_t lost[BH_LOST_MAX];
-};
-
 /* The kernel writes all. */
 struct bh_module_ring {
 	uint32_t entries; /* 0: the channel has no notification ring */
@@ -216,7 +194,6 @@ struct bh_module_ring {
 #define BH_CONTROL_SETTLE _IO(BH_MODULE_IOC, 20)
 
 #define BH_CONTROL_NOTIFY _IOW(BH_MODULE_IOC, 24, struct bh_module_notify)
-#define BH_CONTROL_NOTIFY_STATISTICS _IOWR(BH_MODULE_IOC, 25, struct bh_module_notify_statistics)
 
 /* Host. */
 #define BH_HOST_INFO _IOR(BH_MODULE_IOC, 32, struct bh_geometry)
@@ -232,7 +209,7 @@ struct bh_module_ring {
 
 BH_ASSERT_SIZE(struct bh_module_add, 160);
 BH_ASSERT_SIZE(struct bh_module_set_policy, 88);
-BH_ASSERT_SIZE(struct bh_module_statistics, 160);
+BH_ASSERT_SIZE(struct bh_module_statistics, 16 + sizeof(struct bh_statistics));
 BH_ASSERT_SIZE(struct bh_module_begin, 32);
 BH_ASSERT_SIZE(struct bh_module_end, 16);
 BH_ASSERT_SIZE(struct bh_module_state, 8);
@@ -242,7 +219,6 @@ BH_ASSERT_SIZE(struct bh_module_event, 32);
 BH_ASSERT_SIZE(struct bh_module_wait, 16);
 BH_ASSERT_SIZE(struct bh_module_fetch, 16);
 BH_ASSERT_SIZE(struct bh_module_notify, 16);
-BH_ASSERT_SIZE(struct bh_module_notify_statistics, 72);
 BH_ASSERT_SIZE(struct bh_module_ring, 8);
 
 #endif /* BULKHEAD_IPC_ABI_MODULE_H_ */

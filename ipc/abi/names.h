@@ -8,6 +8,7 @@
 
 #include "ipc/abi/end.h"
 #include "ipc/abi/events.h"
+#include "ipc/abi/notification.h"
 #include "ipc/abi/policy.h"
 
 #define BH_NAME_ROW(id, NAME, name, doc) \
@@ -28,5 +29,6 @@ BH_DEFINE_NAMES(bh_end_name, BH_FOR_EACH_END)
 BH_DEFINE_NAMES(bh_event_name, BH_FOR_EACH_EVENT)
 BH_DEFINE_NAMES(bh_violation_name, BH_FOR_EACH_VIOLATION)
 BH_DEFINE_NAMES(bh_start_name, BH_FOR_EACH_START)
+BH_DEFINE_NAMES(bh_loss_name, BH_FOR_EACH_LOSS)
 
 #endif /* BULKHEAD_IPC_ABI_NAMES_H_ */

@@ -69,13 +69,21 @@ enum bh_notification_flags {
 	BH_NOTIFICATION_TEXT2_CUT = 1u << 1,
 };
 
-/* Why a notification is not in the ring. */
+/* clang-format off */
+/* Why a notification is not in the ring. Rows as in policy.h. */
+#define BH_FOR_EACH_LOSS(X) \
+	X(0, FULL, full, "the host reads too slowly") \
+	X(1, ABSENT, absent, "no host serves, and the ring holds all that the next one can read") \
+	X(2, CURSOR, cursor, "the host says that it has read what it can't have")
+/* clang-format on */
+
+#define BH_LOSS_ENUM_ROW(id, NAME, name, doc) BH_LOST_##NAME = (id),
 enum bh_notification_loss {
-	BH_LOST_FULL = 0,   /* the host reads too slowly */
-	BH_LOST_ABSENT = 1, /* no host serves, and what it would find is as much as the ring holds
-			     */
-	BH_LOST_CURSOR = 2, /* the host says that it has read what it can't have */
-	BH_LOST_COUNT = 3,
+	BH_FOR_EACH_LOSS(BH_LOSS_ENUM_ROW)
+};
+#define BH_LOSS_COUNT_ROW(id, NAME, name, doc) +1
+enum {
+	BH_LOST_COUNT = 0 BH_FOR_EACH_LOSS(BH_LOSS_COUNT_ROW)
 };
 #define BH_LOST_MAX 6u /* room for causes to come */
 

@@ -29,6 +29,7 @@
 #include "ipc/abi/events.h"
 #include "ipc/abi/notification.h"
 #include "ipc/abi/policy.h"
+#include "ipc/abi/statistics.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -139,26 +140,6 @@ void bh_channel_set_notifications(struct bh_channel *channel, uint64_t kinds);
 /* Calls that a host has and has not answered. */
 uint32_t bh_channel_in_flight(struct bh_channel *channel);
 
-struct bh_statistics {
-	uint64_t calls;    /* started on this channel */
-	uint64_t answered; /* ended with the driver's answer */
-	uint64_t cached;   /* ended by the verdict cache */
-	uint64_t by_policy[BH_REASON_COUNT];
-	uint64_t reissued;
-	uint64_t overdue; /* calls that a host had at their deadline */
-	uint64_t late;    /* answers that came after their call had ended */
-	uint64_t violations;
-	uint64_t poisoned;
-	uint64_t cancelled; /* the caller was killed */
-	uint64_t unknown;   /* begun by a host that died, and must not run twice */
-	uint64_t denied;
-	uint64_t generations;
-	uint32_t in_flight;
-	uint32_t generation; /* that serves now; 0 when none does */
-	uint64_t notified;   /* notifications that happened: delivered, unread or lost */
-	uint64_t unread;     /* of these, in the ring, as far as the host can be believed */
-	uint64_t lost[BH_LOST_COUNT];
-};
 void bh_channel_statistics(struct bh_channel *channel, struct bh_statistics *statistics);
 
 /* The stack of channels that a call visits. Add and remove only while no call is in flight. */

@@ -65,20 +65,6 @@ struct bh_slot {
 } BH_LINE_ALIGNED;
 BH_ASSERT_SIZE(struct bh_slot, BH_CACHE_LINE);
 
-enum bh_counter {
-	BH_COUNT_CALLS, /* those that no slot counted, without the cached ones */
-	BH_COUNT_CACHED,
-	BH_COUNT_REISSUED,
-	BH_COUNT_OVERDUE,
-	BH_COUNT_VIOLATIONS,
-	BH_COUNT_CANCELLED,
-	BH_COUNT_UNKNOWN,
-	BH_COUNT_DENIED,
-	BH_COUNT_POISONED,
-	BH_COUNT_BY_POLICY, /* and one for each reason */
-	BH_COUNT_END = BH_COUNT_BY_POLICY + BH_REASON_COUNT,
-};
-
 /* Callers of one CPU. */
 struct bh_lane {
 	uint64_t free;         /* a bit for each slot; CAS */
@@ -93,7 +79,8 @@ struct bh_lane {
 	uint32_t cold_calls;      /* of the present trial period */
 	uint32_t trial_period;
 	uint32_t way; /* enum bh_way: that seems better */
-	uint64_t counter[BH_COUNT_END] BH_LINE_ALIGNED;
+	/* by enum bh_counter; what is not counted by lane stays 0 */
+	uint64_t counter[BH_STATISTICS_WORDS] BH_LINE_ALIGNED;
 } BH_LINE_ALIGNED;
 
 /* Free chunks of one pool, a bit for each. Lock-free. */

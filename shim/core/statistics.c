@@ -25,41 +25,31 @@ uint32_t bh_channel_in_flight(struct bh_channel *channel)
 	return count;
 }
 
-static uint64_t lane_sum(const struct bh_channel *channel, uint32_t counter)
+/* What lanes and slots counted, by enum bh_counter. */
+static void add_up(struct bh_channel *channel, uint64_t *words)
 {
-	uint64_t sum = 0;
-	uint32_t lane;
+	const struct bh_slot *s;
+	uint32_t i, word;
 
-	for (lane = 0; lane < channel->geometry.lanes; lane++)
-		sum += bh_load_relaxed(&channel->lanes[lane].counter[counter]);
-	return sum;
+	for (i = 0; i < channel->geometry.lanes; i++)
+		for (word = 0; word < BH_STATISTICS_WORDS; word++)
+			words[word] += bh_load_relaxed(&channel->lanes[i].counter[word]);
+	for (i = 0; i < channel->slot_count; i++) {
+		s = &channel->slots[i];
+		words[BH_COUNT_CALLS] += bh_load_relaxed(&s->calls);
+		words[BH_COUNT_ANSWERED] += bh_load_relaxed(&s->answered);
+		words[BH_COUNT_DENIED] += bh_load_relaxed(&s->denied);
+		words[BH_COUNT_LATE] += bh_load_relaxed(&s->late);
+	}
+	/* Nothing else counts a call that the cache answers. */
+	words[BH_COUNT_CALLS] += words[BH_COUNT_CACHED];
 }
 
 void bh_channel_statistics(struct bh_channel *channel, struct bh_statistics *statistics)
 {
-	const struct bh_slot *s;
-	uint32_t i;
-
 	bh_slots_reclaim(channel); /* counts late answers */
 	bh_zero(statistics, sizeof(*statistics));
-	statistics->cached = lane_sum(channel, BH_COUNT_CACHED);
-	statistics->calls = lane_sum(channel, BH_COUNT_CALLS) + statistics->cached;
-	statistics->reissued = lane_sum(channel, BH_COUNT_REISSUED);
-	statistics->overdue = lane_sum(channel, BH_COUNT_OVERDUE);
-	statistics->violations = lane_sum(channel, BH_COUNT_VIOLATIONS);
-	statistics->cancelled = lane_sum(channel, BH_COUNT_CANCELLED);
-	statistics->unknown = lane_sum(channel, BH_COUNT_UNKNOWN);
-	statistics->denied = lane_sum(channel, BH_COUNT_DENIED);
-	statistics->poisoned = lane_sum(channel, BH_COUNT_POISONED);
-	for (i = 0; i < BH_REASON_COUNT; i++)
-		statistics->by_policy[i] = lane_sum(channel, BH_COUNT_BY_POLICY + i);
-	for (i = 0; i < channel->slot_count; i++) {
-		s = &channel->slots[i];
-		statistics->calls += bh_load_relaxed(&s->calls);
-		statistics->answered += bh_load_relaxed(&s->answered);
-		statistics->denied += bh_load_relaxed(&s->denied);
-		statistics->late += bh_load_relaxed(&s->late);
-	}
+	add_up(channel, (uint64_t *)(void *)statistics);
 	bh_ring_statistics(channel, statistics);
 	statistics->in_flight = bh_channel_in_flight(channel);
 	bh_lock_take(&channel->lock);

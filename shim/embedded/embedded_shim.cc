@@ -233,7 +233,7 @@ absl::Status EmbeddedShim::SetPolicy(ChannelId channel, const bh_policy& policy)
   return (*entry)->channel->SetPolicy(policy);
 }
 
-absl::StatusOr<ChannelStatistics> EmbeddedShim::Statistics(ChannelId channel) {
+absl::StatusOr<bh_statistics> EmbeddedShim::Statistics(ChannelId channel) {
   std::lock_guard<std::mutex> lock(mutex_);
   absl::StatusOr<Entry*> entry = FindLocked(channel);
   if (!entry.ok()) return entry.status();

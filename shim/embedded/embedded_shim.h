@@ -116,7 +116,7 @@ class EmbeddedShim final : public ShimLink {
   absl::Status EndGeneration(ChannelId channel, uint32_t generation, bh_end cause) override;
   absl::Status SetState(ChannelId channel, bool quarantined, bool draining) override;
   absl::Status SetPolicy(ChannelId channel, const bh_policy& policy) override;
-  absl::StatusOr<ChannelStatistics> Statistics(ChannelId channel) override;
+  absl::StatusOr<bh_statistics> Statistics(ChannelId channel) override;
   absl::Status Exclude(pid_t pid) override;
   absl::Status Include(pid_t pid) override;
 

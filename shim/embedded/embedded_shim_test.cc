@@ -115,7 +115,7 @@ TEST_F(EmbeddedShimTest, ADriverSeesTheFileAndItsVerdictCounts) {
   EXPECT_EQ(seen.file.size, 8u);
   EXPECT_EQ(seen.file.inode, request.inode);
 
-  absl::StatusOr<ChannelStatistics> statistics = shim_->Statistics(channel);
+  absl::StatusOr<bh_statistics> statistics = shim_->Statistics(channel);
   ASSERT_TRUE(statistics.ok());
   EXPECT_EQ(statistics->calls, 1u);
   EXPECT_EQ(statistics->answered, 1u);
@@ -390,7 +390,7 @@ TEST_F(EmbeddedShimTest, GenerationsComeAndGoUnderLoadAndNoCallIsLostOrWrong) {
   EXPECT_EQ(wrong.load(), 0u);
   EXPECT_EQ(answered.load(), kCallers * kCallsEach);
   EXPECT_GT(generation, 10u);
-  absl::StatusOr<ChannelStatistics> statistics = shim_->Statistics(channel);
+  absl::StatusOr<bh_statistics> statistics = shim_->Statistics(channel);
   ASSERT_TRUE(statistics.ok());
   EXPECT_EQ(statistics->calls, kCallers * kCallsEach);
   EXPECT_EQ(statistics->answered, kCallers * kCallsEach);

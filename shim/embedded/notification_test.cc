@@ -88,7 +88,7 @@ class NotificationTest : public testing::Test {
         read);
   }
 
-  ChannelStatistics Statistics() { return *shim_->Statistics(channel_); }
+  bh_statistics Statistics() { return *shim_->Statistics(channel_); }
   uint64_t Lost() {
     uint64_t sum = 0;
     for (const uint64_t count : Statistics().lost) sum += count;
@@ -209,7 +209,7 @@ TEST_F(NotificationTest, AForgedPositionCostsOnlyItsHostNotifications) {
   for (const uint64_t lie : {uint64_t{kEntries} + 1, kAll, uint64_t{1} << 63}) {
     ForgePosition(lie);
     Notify(0);
-    const ChannelStatistics statistics = Statistics();
+    const bh_statistics statistics = Statistics();
     EXPECT_EQ(statistics.unread, kEntries);
     EXPECT_EQ(statistics.notified, statistics.unread + Lost());
   }

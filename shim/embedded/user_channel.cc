@@ -7,28 +7,6 @@
 
 namespace bulkhead {
 
-ChannelStatistics LinkStatistics(const bh_statistics& core) {
-  ChannelStatistics statistics;
-  statistics.calls = core.calls;
-  statistics.answered = core.answered;
-  statistics.cached = core.cached;
-  statistics.reissued = core.reissued;
-  statistics.overdue = core.overdue;
-  statistics.late = core.late;
-  statistics.violations = core.violations;
-  statistics.poisoned = core.poisoned;
-  statistics.cancelled = core.cancelled;
-  statistics.denied = core.denied;
-  statistics.generations = core.generations;
-  for (size_t r = 0; r < BH_REASON_COUNT; ++r) statistics.by_policy[r] = core.by_policy[r];
-  statistics.notified = core.notified;
-  statistics.unread = core.unread;
-  for (size_t cause = 0; cause < BH_LOST_COUNT; ++cause) statistics.lost[cause] = core.lost[cause];
-  statistics.in_flight = core.in_flight;
-  statistics.generation = core.generation;
-  return statistics;
-}
-
 absl::StatusOr<std::unique_ptr<UserChannel>> UserChannel::Create(
     ChannelId id, const ChannelSpec& spec, const bh_platform* platform,
     const DescriptorRoute* route, void* call_region, void* reply_region, uint32_t takeover,
@@ -116,10 +94,10 @@ absl::Status UserChannel::SetPolicy(const bh_policy& policy) {
   return absl::OkStatus();
 }
 
-ChannelStatistics UserChannel::Statistics() const {
+bh_statistics UserChannel::Statistics() const {
   bh_statistics statistics = {};
   bh_channel_statistics(core_, &statistics);
-  return LinkStatistics(statistics);
+  return statistics;
 }
 
 }  // namespace bulkhead

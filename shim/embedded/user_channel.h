@@ -20,8 +20,6 @@
 
 namespace bulkhead {
 
-ChannelStatistics LinkStatistics(const bh_statistics& statistics);
-
 class UserChannel {
  public:
   // `notify_region`: of spec.notify_entries; without it the channel has no ring. `takeover`: 0, or
@@ -45,7 +43,7 @@ class UserChannel {
   void SetState(bool quarantined, bool draining);
   void SetNotifications(uint64_t kinds) { bh_channel_set_notifications(core_, kinds); }
   absl::Status SetPolicy(const bh_policy& policy);
-  ChannelStatistics Statistics() const;
+  bh_statistics Statistics() const;
 
  private:
   struct Free {

@@ -42,7 +42,7 @@ void WorkerControl::Handle(ControlMessage& message) {
       Reply(query->request(), status, nullptr);
       return;
     }
-    const ChannelStatistics statistics = (*channels_)[query->channel()]->Statistics();
+    const bh_statistics statistics = (*channels_)[query->channel()]->Statistics();
     Reply(query->request(), status, &statistics);
   }
 }
@@ -124,7 +124,7 @@ absl::Status WorkerControl::SetPolicy(const wire::SetPolicy& order) {
 }
 
 void WorkerControl::Reply(uint64_t request, const absl::Status& status,
-                          const ChannelStatistics* statistics) {
+                          const bh_statistics* statistics) {
   const std::string error = status.ok() ? std::string() : std::string(status.message());
   // The supervisor waits a second at most; a reply that can't be sent by then has no reader.
   control_->Send(MakeResult(request, error, statistics)).IgnoreError();

@@ -35,7 +35,7 @@ class WorkerControl {
   absl::Status SetState(const wire::SetState& order);
   absl::Status SetPolicy(const wire::SetPolicy& order);
   absl::Status CheckChannel(ChannelId channel) const;
-  void Reply(uint64_t request, const absl::Status& status, const ChannelStatistics* statistics);
+  void Reply(uint64_t request, const absl::Status& status, const bh_statistics* statistics);
 
   ControlSocket* const control_;
   Journal* const journal_;

@@ -349,14 +349,14 @@ int Supervise(const Options& options, int ready, int stop) {
     (void)(*link)->EndGeneration(*channel, generation, BH_END_KILLED);
     if (WIFEXITED(status) && WEXITSTATUS(status) == kHostGotTooFar) return 1;
     if (over) break;
-    const absl::StatusOr<ChannelStatistics> so_far = (*link)->Statistics(*channel);
+    const absl::StatusOr<bh_statistics> so_far = (*link)->Statistics(*channel);
     // A peer that was never accepted, or never convicted, would test nothing.
     if (!shown && so_far.ok() && so_far->answered > 0 && so_far->violations > 0) {
       shown = true;
       (void)!write(ready, "\n", 1);
     }
   }
-  const absl::StatusOr<ChannelStatistics> counted = (*link)->Statistics(*channel);
+  const absl::StatusOr<bh_statistics> counted = (*link)->Statistics(*channel);
   (void)(*link)->RemoveGuards();
   if (!counted.ok()) return 2;
   std::printf(

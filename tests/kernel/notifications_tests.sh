@@ -39,13 +39,13 @@ expect is_silent_about_its_own_side sh -c "! grep -q 'process_.*bulkhead-host' /
 # A flood, and a driver that is too slow for it. The flood itself counts its events.
 start --driver observer --driver-options slow-2000
 # No other process between the snapshots: the shell's own would count.
-snapshot; first=$(field notifications)
-snapshot; second=$(field notifications)
-snapshot; third=$(field notifications)
+snapshot; first=$(field notified)
+snapshot; second=$(field notified)
+snapshot; third=$(field notified)
 read -r begin _ </proc/uptime
 $flood forks "$FORKS" >/tmp/forks
 read -r end _ </proc/uptime
-snapshot; fourth=$(field notifications)
+snapshot; fourth=$(field notified)
 read -r forks </tmp/forks
 # Each process is created and exits; the flood itself also executes.
 happened=$((fourth - third - (third - second)))

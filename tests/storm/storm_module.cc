@@ -165,7 +165,7 @@ int StormModule(const Program& program, const StormOptions& options) {
   // The channel went through every take-over, and counted.
   const absl::StatusOr<StatusFields> counted = (*folder)->Status();
   if (!counted.ok()) return Complain(counted.status());
-  const ChannelStatistics& channel = counted->drivers[0].statistics;
+  const bh_statistics& channel = counted->drivers[0].statistics;
   uint64_t by_policy = 0;
   for (const uint64_t count : channel.by_policy) by_policy += count;
   if (absl::Status reloaded = storm.Reload(reloads); !reloaded.ok()) return Complain(reloaded);

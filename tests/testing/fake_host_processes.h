@@ -98,7 +98,7 @@ class FakeShimLink final : public ShimLink {
   absl::Status EndGeneration(ChannelId, uint32_t, bh_end) override { return absl::OkStatus(); }
   absl::Status SetState(ChannelId, bool, bool) override { return absl::OkStatus(); }
   absl::Status SetPolicy(ChannelId, const bh_policy&) override { return absl::OkStatus(); }
-  absl::StatusOr<ChannelStatistics> Statistics(ChannelId) override { return ChannelStatistics(); }
+  absl::StatusOr<bh_statistics> Statistics(ChannelId) override { return bh_statistics{}; }
   absl::Status Exclude(pid_t) override { return absl::OkStatus(); }
   absl::Status Include(pid_t) override { return absl::OkStatus(); }
 

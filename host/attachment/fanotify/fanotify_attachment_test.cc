@@ -432,7 +432,7 @@ TEST_F(FanotifyAttachmentTest, WithoutAHostThePolicyAnswersByTheDeadline) {
   policy.rule[BH_CLASS_FILE][BH_REASON_ABSENT] = {BH_ACTION_ALLOW, BH_ACTION_ALLOW};
   ASSERT_TRUE(attachment_->link()->SetPolicy(channel, policy).ok());
   EXPECT_EQ(TryOpen(file), 0);
-  absl::StatusOr<ChannelStatistics> statistics = attachment_->link()->Statistics(channel);
+  absl::StatusOr<bh_statistics> statistics = attachment_->link()->Statistics(channel);
   ASSERT_TRUE(statistics.ok()) << statistics.status();
   EXPECT_EQ(statistics->by_policy[BH_REASON_ABSENT], 2u);
 }

@@ -222,9 +222,8 @@ absl::Status RemoteShimLink::SendLocked(const ControlBuffer& message, int descri
   return descriptor >= 0 ? control_->Send(message, {&descriptor, 1}) : control_->Send(message);
 }
 
-absl::StatusOr<ChannelStatistics> RemoteShimLink::Ask(std::unique_lock<std::mutex>& lock,
-                                                      uint64_t id, const ControlBuffer& message,
-                                                      int descriptor) {
+absl::StatusOr<bh_statistics> RemoteShimLink::Ask(std::unique_lock<std::mutex>& lock, uint64_t id,
+                                                  const ControlBuffer& message, int descriptor) {
   Request request;
   request.message = &message;
   request.descriptor = descriptor;
@@ -241,7 +240,7 @@ absl::StatusOr<ChannelStatistics> RemoteShimLink::Ask(std::unique_lock<std::mute
     return absl::UnavailableError("the fanotify shim did not answer within a second");
   }
   if (!request.status.ok()) return request.status;
-  return request.statistics.value_or(ChannelStatistics());
+  return request.statistics.value_or(bh_statistics());
 }
 
 absl::Status RemoteShimLink::BeginGeneration(ChannelId id, uint32_t generation, uint64_t callbacks,
@@ -321,7 +320,7 @@ absl::Status RemoteShimLink::SetPolicy(ChannelId id, const bh_policy& policy) {
   return Ask(lock, request, MakeSetPolicy(request, id, policy)).status();
 }
 
-absl::StatusOr<ChannelStatistics> RemoteShimLink::Statistics(ChannelId id) {
+absl::StatusOr<bh_statistics> RemoteShimLink::Statistics(ChannelId id) {
   absl::Status running = EnsureRunning();
   if (!running.ok()) return running;
   std::unique_lock<std::mutex> lock(mutex_);

@@ -75,7 +75,7 @@ class RemoteShimLink final : public ShimLink {
   absl::Status EndGeneration(ChannelId channel, uint32_t generation, bh_end cause) override;
   absl::Status SetState(ChannelId channel, bool quarantined, bool draining) override;
   absl::Status SetPolicy(ChannelId channel, const bh_policy& policy) override;
-  absl::StatusOr<ChannelStatistics> Statistics(ChannelId channel) override;
+  absl::StatusOr<bh_statistics> Statistics(ChannelId channel) override;
   absl::Status Exclude(pid_t pid) override;
   absl::Status Include(pid_t pid) override;
 
@@ -99,13 +99,13 @@ class RemoteShimLink final : public ShimLink {
     int descriptor = -1;  // may be none
     bool done = false;
     absl::Status status;
-    std::optional<ChannelStatistics> statistics;
+    std::optional<bh_statistics> statistics;
   };
 
   absl::StatusOr<Channel*> FindLocked(ChannelId channel);
   // Sends a request and waits for its answer; `lock` holds mutex_ and is released meanwhile.
-  absl::StatusOr<ChannelStatistics> Ask(std::unique_lock<std::mutex>& lock, uint64_t id,
-                                        const ControlBuffer& message, int descriptor = -1);
+  absl::StatusOr<bh_statistics> Ask(std::unique_lock<std::mutex>& lock, uint64_t id,
+                                    const ControlBuffer& message, int descriptor = -1);
   absl::Status SendLocked(const ControlBuffer& message, int descriptor);
   absl::StatusOr<ChannelDescriptors> OrderKeeper(const KeeperRequest& request);
   absl::StatusOr<ChannelDescriptors> MakeChannel(const ChannelSpec& spec);

@@ -251,36 +251,13 @@ absl::Status ModuleLink::SetPolicy(ChannelId channel, const bh_policy& policy) {
   return Say(BH_CONTROL_POLICY, &wanted, "a policy");
 }
 
-absl::StatusOr<ChannelStatistics> ModuleLink::Statistics(ChannelId channel) {
+absl::StatusOr<bh_statistics> ModuleLink::Statistics(ChannelId channel) {
   bh_module_statistics in = {};
   in.channel = channel;
   if (absl::Status status = Say(BH_CONTROL_STATISTICS, &in, "counters"); !status.ok()) {
     return status;
   }
-  ChannelStatistics out;
-  out.calls = in.calls;
-  out.answered = in.answered;
-  out.cached = in.cached;
-  out.reissued = in.reissued;
-  out.overdue = in.overdue;
-  out.late = in.late;
-  out.violations = in.violations;
-  out.poisoned = in.poisoned;
-  out.cancelled = in.cancelled;
-  out.denied = in.denied;
-  out.generations = in.generations;
-  for (size_t i = 0; i < BH_REASON_COUNT; ++i) out.by_policy[i] = in.by_policy[i];
-  bh_module_notify_statistics told = {};
-  told.channel = channel;
-  if (absl::Status status = Say(BH_CONTROL_NOTIFY_STATISTICS, &told, "counters"); !status.ok()) {
-    return status;
-  }
-  out.notified = told.notified;
-  out.unread = told.unread;
-  for (size_t cause = 0; cause < BH_LOST_COUNT; ++cause) out.lost[cause] = told.lost[cause];
-  out.in_flight = in.in_flight;
-  out.generation = in.generation;
-  return out;
+  return in.counters;
 }
 
 uint64_t ModuleLink::Filtered() {

@@ -73,7 +73,7 @@ class ModuleLink final : public ShimLink {
   absl::Status EndGeneration(ChannelId channel, uint32_t generation, bh_end cause) override;
   absl::Status SetState(ChannelId channel, bool quarantined, bool draining) override;
   absl::Status SetPolicy(ChannelId channel, const bh_policy& policy) override;
-  absl::StatusOr<ChannelStatistics> Statistics(ChannelId channel) override;
+  absl::StatusOr<bh_statistics> Statistics(ChannelId channel) override;
   // Accesses that filters kept from all channels; 0 while there is none.
   uint64_t Filtered();
   absl::Status Exclude(pid_t pid) override;

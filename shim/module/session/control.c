@@ -173,28 +173,9 @@ static long set_policy(struct bh_mchannel *channel, const struct bh_module_set_p
 
 static long statistics(struct bh_mchannel *channel, struct bh_module_statistics *out)
 {
-	struct bh_statistics in;
-	u32 i;
-
-	bh_channel_statistics(channel->core, &in);
-	*out = (struct bh_module_statistics){.channel = out->channel};
-	out->in_flight = in.in_flight;
-	out->generation = in.generation;
-	out->calls = in.calls;
-	out->answered = in.answered;
-	out->cached = in.cached;
-	for (i = 0; i < BH_REASON_COUNT; i++)
-		out->by_policy[i] = in.by_policy[i];
-	out->reissued = in.reissued;
-	out->overdue = in.overdue;
-	out->late = in.late;
-	out->violations = in.violations;
-	out->poisoned = in.poisoned;
-	out->cancelled = in.cancelled;
-	out->unknown = in.unknown;
-	out->denied = in.denied;
-	out->generations = in.generations;
+	out->reserved = 0;
 	out->filtered = bh_guards_filtered();
+	bh_channel_statistics(channel->core, &out->counters);
 	return 0;
 }
 
@@ -216,19 +197,6 @@ static long set_notify(struct bh_mchannel *channel, const struct bh_module_notif
 	channel->notify_kinds = channel->notify_region ? wanted->kinds : 0;
 	bh_channel_set_notifications(channel->core, wanted->kinds);
 	return want_notes();
-}
-
-static long notify_statistics(struct bh_mchannel *channel, struct bh_module_notify_statistics *out)
-{
-	struct bh_statistics in;
-
-	bh_channel_statistics(channel->core, &in);
-	*out = (struct bh_module_notify_statistics){.channel = out->channel};
-	out->notified = in.notified;
-	out->unread = in.unread;
-	BUILD_BUG_ON(sizeof(in.lost) > sizeof(out->lost));
-	memcpy(out->lost, in.lost, sizeof(in.lost));
-	return 0;
 }
 
 static long add_guard(const struct bh_module_guard *wanted)
@@ -299,7 +267,6 @@ union argument {
 	struct bh_module_set_policy policy;
 	struct bh_module_statistics statistics;
 	struct bh_module_notify notify;
-	struct bh_module_notify_statistics notify_statistics;
 	struct bh_module_guard guard;
 	struct bh_module_pid pid;
 };
@@ -323,8 +290,6 @@ static long about_channel(unsigned int command, union argument *argument)
 		return set_policy(channel, &argument->policy);
 	case BH_CONTROL_NOTIFY:
 		return set_notify(channel, &argument->notify);
-	case BH_CONTROL_NOTIFY_STATISTICS:
-		return notify_statistics(channel, &argument->notify_statistics);
 	default:
 		return statistics(channel, &argument->statistics);
 	}
@@ -341,7 +306,6 @@ static long control_locked(unsigned int command, union argument *argument)
 	case BH_CONTROL_STATE:
 	case BH_CONTROL_POLICY:
 	case BH_CONTROL_NOTIFY:
-	case BH_CONTROL_NOTIFY_STATISTICS:
 	case BH_CONTROL_STATISTICS:
 		return about_channel(command, argument);
 	case BH_CONTROL_GUARD:

@@ -82,10 +82,10 @@ class Supervisor {
     bh_module_state state = {.channel = added_.channel, .quarantined = 0, .draining = 1};
     return ioctl(device_.get(), BH_CONTROL_STATE, &state) == 0 ? 0 : errno;
   }
-  uint32_t InFlight() {
+  uint64_t InFlight() {
     bh_module_statistics statistics = {.channel = added_.channel};
     EXPECT_EQ(ioctl(device_.get(), BH_CONTROL_STATISTICS, &statistics), 0) << strerror(errno);
-    return statistics.in_flight;
+    return statistics.counters.in_flight;
   }
   int EndInOrder() { return ioctl(device_.get(), BH_CONTROL_UNGUARD) == 0 ? 0 : errno; }
   const bh_module_add& added() const { return added_; }

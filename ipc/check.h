@@ -6,15 +6,12 @@
 #ifndef BULKHEAD_IPC_CHECK_H_
 #define BULKHEAD_IPC_CHECK_H_
 
-#include "ipc/abi/types.h"
-
 namespace bulkhead {
 [[noreturn]] void CheckFailed(const char* file, int line, const char* condition);
 }  // namespace bulkhead
 
-#define BULKHEAD_CHECK(condition)                  \
-  (__builtin_expect(!BH_CHECKED || (condition), 1) \
-       ? static_cast<void>(0)                      \
-       : ::bulkhead::CheckFailed(__FILE__, __LINE__, #condition))
+#define BULKHEAD_CHECK(condition)                            \
+  (__builtin_expect(!!(condition), 1) ? static_cast<void>(0) \
+                                      : ::bulkhead::CheckFailed(__FILE__, __LINE__, #condition))
 
 #endif  // BULKHEAD_IPC_CHECK_H_

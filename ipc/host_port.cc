@@ -364,7 +364,7 @@ std::optional<TakenCall> HostPort::Take(uint32_t worker, uint64_t until_ns) {
     call.args_bytes = line.args_bytes;
     call.flags = line.flags;
     call.descriptor_waits = (line.flags & BH_CALL_HAS_DESCRIPTOR) != 0;
-    if (BH_CHECKED && line.args_bytes > BH_INLINE_BYTES) {
+    if (line.args_bytes > BH_INLINE_BYTES) {
       mine.malformed.fetch_add(1, std::memory_order_relaxed);
       Decline(call);
       continue;

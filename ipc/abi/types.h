@@ -34,14 +34,4 @@
 /* What one core takes from another in one transfer; x86-64 and arm64 server parts. */
 #define BH_CACHE_LINE 64
 
-/*
- * Whether what the other side wrote is checked on a call's path. bench-checks compiles that path a
- * second time without the checks, to say what they cost; nothing else may.
- */
-#ifdef BULKHEAD_WITHOUT_CHECKS
-#define BH_CHECKED 0
-#else
-#define BH_CHECKED 1
-#endif
-
 #endif /* BULKHEAD_IPC_ABI_TYPES_H_ */

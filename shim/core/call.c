@@ -53,7 +53,7 @@ void bh_call_start(struct bh_shim *shim, struct bh_call *call)
 	call->suspect = 0;
 	call->waits_here = 0;
 	call->ticket = BH_TICKET_NONE;
-	if (BH_CHECKED && call->args_bytes > BH_INLINE_BYTES)
+	if (call->args_bytes > BH_INLINE_BYTES)
 		call->args_bytes = BH_INLINE_BYTES;
 }
 

@@ -48,7 +48,7 @@ uint32_t bh_reply_validate(const struct bh_reply_copy *copy, const struct bh_rep
 {
 	uint32_t violation;
 
-	if (!BH_CHECKED || copy->status == BH_REPLY_DECLINED)
+	if (copy->status == BH_REPLY_DECLINED)
 		return BH_VIOLATION_NONE;
 	if (copy->status != BH_REPLY_DONE)
 		return BH_VIOLATION_STATUS;

@@ -29,6 +29,8 @@ enum bh_end {
 	BH_FOR_EACH_END(BH_END_ENUM_ROW)
 };
 
+#define BH_END_NONE 0xffu /* where a last end is asked for: no generation has ended */
+
 #define BH_END_BIT_ROW(id, NAME, name, doc) | 1u << (id)
 static inline int bh_end_known(uint32_t end)
 {

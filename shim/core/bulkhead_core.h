@@ -71,7 +71,8 @@ struct bh_platform {
 struct bh_channel_config {
 	struct bh_geometry geometry;
 	struct bh_policy policy;
-	uint64_t callbacks;            /* bits of bh_callback_bit(): others pass without a call */
+	uint64_t callbacks;            /* bits of bh_callback_bit(): others pass without a call.
+					* Default: all, so that calls wait for the first host */
 	uint64_t descriptor_callbacks; /* bits: calls that carry the file to the host */
 	uint32_t altitude;             /* higher is asked first */
 	uint32_t poison_crashes; /* hosts a call may crash or hang before it is poison; default 2 */

@@ -16,6 +16,9 @@ void bh_channel_config_default(struct bh_channel_config *config)
 	config->geometry.slots_per_lane = 16;
 	config->geometry.call_chunks = 64;
 	bh_policy_default(&config->policy);
+	/* Until the first host has declared its callbacks, every call is for it: none passes
+	 * unasked while the driver starts. */
+	config->callbacks = ~0ull;
 	config->poison_crashes = 2;
 	config->poison_kills = 16;
 	config->spin_ns = 20000;

@@ -78,6 +78,31 @@ TEST_F(StackTest, ChannelsAreSkippedForWhatTheyDidNotRegister)
 	}
 }
 
+TEST_F(StackTest, BeforeTheFirstGenerationNothingPassesUnasked)
+{
+	bh_channel_config config;
+	bh_channel_config_default(&config);
+	FakeChannel channel(&platform, config);
+	bh_shim alone;
+	bh_shim_init(&alone, &platform.c);
+	ASSERT_EQ(bh_shim_add(&alone, channel.c), 0);
+	for (uint32_t callback :
+	     {BH_CALLBACK_FILE_OPEN, BH_CALLBACK_FILE_EXEC, BH_CALLBACK_FILE_ACCESS}) {
+		EXPECT_TRUE(bh_shim_wants(&alone, callback) & BH_WANTS_CALL);
+		bh_call held = FileCall(7, platform.now_ns + 1000, callback);
+		bh_call_start(&alone, &held);
+		EXPECT_EQ(Step(&held), 0);
+		platform.now_ns = held.deadline_ns;
+		ASSERT_EQ(Step(&held), 1);
+		EXPECT_EQ(held.outcome, BH_OUTCOME_POLICY);
+		EXPECT_EQ(held.reason, BH_REASON_ABSENT);
+	}
+	/* What its first host declares is all that is asked from then on. */
+	bh_channel_set_callbacks(channel.c, bh_callback_bit(BH_CALLBACK_FILE_EXEC), 0);
+	bh_channel_begin_generation(channel.c, 1);
+	EXPECT_FALSE(bh_shim_wants(&alone, BH_CALLBACK_FILE_OPEN));
+}
+
 TEST_F(StackTest, TheDeadlineIsShared)
 {
 	bh_call call = FileCall(7, platform.now_ns + 1000);

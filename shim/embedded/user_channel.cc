@@ -18,10 +18,6 @@ absl::StatusOr<std::unique_ptr<UserChannel>> UserChannel::Create(
   bh_channel_config_default(&config);
   config.geometry = spec.geometry;
   config.policy = spec.policy;
-  // Until the first host has declared its callbacks, every call is for it: none passes while the
-  // driver is starting.
-  config.callbacks = ~uint64_t{0};
-  config.descriptor_callbacks = ~uint64_t{0};
   config.altitude = spec.altitude;
   config.spin_ns = spec.spin_ns;
   config.cache_entries = spec.cache_entries;

@@ -91,7 +91,8 @@ struct bh_module_set_policy {
 /* The kernel writes all but the channel. */
 struct bh_module_statistics {
 	uint32_t channel;
-	uint32_t reserved;
+	uint32_t
+		last_end; /* enum bh_end of the generation that ended last; BH_END_NONE: none did */
 	uint64_t filtered; /* accesses that guards' filters kept from all channels */
 	struct bh_statistics counters;
 };
@@ -118,10 +119,12 @@ struct bh_module_filter {
 };
 
 struct bh_module_guard {
-	int32_t fd;           /* any file or directory there */
-	uint32_t kind;        /* enum bh_module_guard_kind */
-	uint64_t deadline_ns; /* that calls get, from their start; the same for all guards */
-	uint64_t callbacks;   /* bits of bh_callback_bit(): what is asked about here */
+	int32_t fd;    /* any file or directory there */
+	uint32_t kind; /* enum bh_module_guard_kind */
+	/* That calls get, from their start. Where several guards cover a file and their filters let
+	 * it through, the longest of theirs. */
+	uint64_t deadline_ns;
+	uint64_t callbacks; /* bits of bh_callback_bit(): what is asked about here */
 	struct bh_module_filter filter;
 };
 

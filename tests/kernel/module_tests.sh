@@ -18,6 +18,20 @@ echo elsewhere >/tmp/elsewhere
 printf '#!/bin/busybox sh\n' >$guarded/script
 chmod +x $guarded/script
 
+# A parameter is also set before and while the module initialises, and when it goes.
+expect load_ejected insmod /modules/bulkhead.ko eject=1
+expect eject_when_loaded sh -c 'echo 1 >/sys/module/bulkhead/parameters/eject'
+expect unload_ejected rmmod bulkhead
+(while [ ! -e /tmp/enough ]; do echo 1 >/sys/module/bulkhead/parameters/eject; done) 2>/dev/null &
+ejecting=$!
+for i in 1 2 3 4 5 6 7 8 9 10; do
+  # The writer may just have the module's folder open.
+  insmod /modules/bulkhead.ko eject=1 && until rmmod bulkhead 2>/dev/null; do :; done || break
+done
+touch /tmp/enough
+wait $ejecting
+expect ejects_at_any_time [ $i = 10 ] && ! loaded
+
 expect load insmod /modules/bulkhead.ko
 expect doctor sh -c "$bulkhead doctor | grep -q '^attachment module  *works'"
 
@@ -47,7 +61,8 @@ mv /tmp/clean $guarded/eicar
 expect a_verdict_is_about_the_file cat $guarded/eicar
 expect ends_after_denials stop
 
-run_gtest guards_in_bounds 60 "$BULKHEAD_BUILD/bin/module_guard_check"
+run_gtest guards 120 "$BULKHEAD_BUILD/bin/module_guard_check"
+run_gtest host_ends 120 "$BULKHEAD_BUILD/bin/module_host_end_check"
 
 # Filters: accesses that cause no calls.
 mkdir -p $guarded/skipped/deep

@@ -27,7 +27,7 @@
 #include <linux/random.h>
 #include <linux/siphash.h>
 
-#include "shim/module/session/module.h"
+#include "shim/module/file/change_cookie.h"
 
 #define WRITERS_BITS 10
 

@@ -5,7 +5,7 @@
 #include <linux/string.h>
 #include <linux/uidgid.h>
 
-#include "shim/module/session/module.h"
+#include "shim/module/file/file.h"
 
 static int take_skip(struct path *to, int fd)
 {

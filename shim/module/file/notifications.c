@@ -1,22 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What drivers are told about files: an fsnotify group of its own beside the guards', with a mark
- * on each file system that has a guard. Its events come after the fact and wait for nothing. A kind
- * that nobody wants has no mark.
+ * What drivers are told about files on file systems that have a guard. The events come after the
+ * fact and wait for nothing. An event that no driver wants has no mark.
  */
-#include <linux/cgroup.h>
-#include <linux/cred.h>
 #include <linux/dcache.h>
 #include <linux/fsnotify_backend.h>
-#include <linux/ktime.h>
 #include <linux/mount.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 
-#include "shim/module/session/module.h"
-#include "shim/module/session/kernels.h"
-
-#define SUPER_BLOCKS_MAX 128u /* as many as guards, with those that dead sessions left */
+#include "shim/module/file/change_cookie.h"
+#include "shim/module/file/file.h"
+#include "shim/module/process/task_identity.h"
+#include "shim/module/session/source.h"
 
 static const struct {
 	u32 event;
@@ -26,29 +22,6 @@ static const struct {
 	{FS_CLOSE_WRITE, BH_NOTIFY_FILE_WRITTEN}, {FS_RENAME, BH_NOTIFY_FILE_RENAMED},
 	{FS_DELETE, BH_NOTIFY_FILE_DELETED},
 };
-
-/* Under bh_control_mutex. */
-static struct fsnotify_group *group;
-static struct super_block *super_blocks[SUPER_BLOCKS_MAX]; /* kept by the guards */
-static struct fsnotify_mark *marks[SUPER_BLOCKS_MAX];
-static u32 super_block_count, mark_count;
-static u64 wanted;
-
-void bh_notes_who(struct bh_notification *notification, struct task_struct *task)
-{
-	const struct cred *cred;
-
-	notification->time_ns = ktime_get_ns();
-	rcu_read_lock();
-	cred = __task_cred(task);
-	notification->pid = (u32)task->tgid;
-	notification->start_ns = task->group_leader->start_boottime;
-	notification->parent = (u32)rcu_dereference(task->real_parent)->tgid;
-	notification->uid = from_kuid(&init_user_ns, cred->euid);
-	notification->gid = from_kgid(&init_user_ns, cred->egid);
-	notification->cgroup = cgroup_id(task_dfl_cgroup(task));
-	rcu_read_unlock();
-}
 
 static void fill_file(struct bh_notify_file *file, struct inode *inode)
 {
@@ -104,7 +77,7 @@ static void tell(const struct bh_shim *shim, u32 kind, struct inode *inode, stru
 	struct bh_notification notification = {.kind = kind};
 	char *buffer = name_buffer(), *buffer2 = NULL;
 
-	bh_notes_who(&notification, current);
+	bh_task_identity(&notification, current);
 	fill_file(&notification.body.file, inode);
 	if (parent)
 		notification.text = name_of(mount, parent, leaf, buffer, &notification.text_bytes);
@@ -164,17 +137,12 @@ leave:
 	return 0;
 }
 
-static void free_mark(struct fsnotify_mark *mark)
-{
-	kfree(mark);
-}
-
-static const struct fsnotify_ops operations = {
+const struct fsnotify_ops bh_file_notification_operations = {
 	.handle_event = handle_event,
-	.free_mark = free_mark,
+	.free_mark = bh_fs_mark_free,
 };
 
-static u32 events_of(u64 kinds)
+u32 bh_file_notification_events(u64 kinds)
 {
 	u32 i, mask = 0;
 
@@ -182,83 +150,4 @@ static u32 events_of(u64 kinds)
 		if (kinds & bh_notification_bit(events[i].kind))
 			mask |= events[i].event;
 	return mask;
-}
-
-static int mark_file_system(struct super_block *sb)
-{
-	u32 mask = events_of(wanted);
-	struct fsnotify_mark *mark;
-	int result;
-
-	if (!mask)
-		return 0;
-	if (!group) {
-		struct fsnotify_group *made = fsnotify_alloc_group(&operations, 0);
-
-		if (IS_ERR(made))
-			return PTR_ERR(made);
-		group = made;
-	}
-	mark = kzalloc(sizeof(*mark), GFP_KERNEL);
-	if (!mark)
-		return -ENOMEM;
-	fsnotify_init_mark(mark, group);
-	mark->mask = mask;
-	result = bh_mark_file_system(mark, sb);
-	if (result) {
-		fsnotify_put_mark(mark);
-		return result;
-	}
-	marks[mark_count++] = mark; /* one for each super block at most */
-	return 0;
-}
-
-static void unmark(void)
-{
-	while (mark_count) {
-		struct fsnotify_mark *mark = marks[--mark_count];
-
-		fsnotify_destroy_mark(mark, group);
-		fsnotify_put_mark(mark);
-	}
-	if (group)
-		fsnotify_put_group(group);
-	group = NULL;
-}
-
-int bh_notes_add(struct super_block *sb)
-{
-	u32 i;
-	int result;
-
-	for (i = 0; i < super_block_count; i++)
-		if (super_blocks[i] == sb)
-			return 0;
-	if (super_block_count == SUPER_BLOCKS_MAX)
-		return -ENOSPC;
-	result = mark_file_system(sb);
-	if (!result)
-		super_blocks[super_block_count++] = sb;
-	return result;
-}
-
-void bh_notes_clear(void)
-{
-	unmark();
-	super_block_count = 0;
-}
-
-int bh_notes_want(u64 kinds)
-{
-	u64 before = wanted;
-	u32 i;
-	int result = bh_process_want(kinds);
-
-	wanted = kinds;
-	if (events_of(before) == events_of(kinds))
-		return result;
-	unmark();
-	for (i = 0; i < super_block_count && !result; i++)
-		result = mark_file_system(super_blocks[i]);
-	return result;
 }

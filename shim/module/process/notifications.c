@@ -9,6 +9,7 @@
  */
 #include <linux/binfmts.h>
 #include <linux/dcache.h>
+#include <linux/fs.h>
 #include <linux/mm_types.h>
 #include <linux/module.h>
 #include <linux/notifier.h>
@@ -17,7 +18,9 @@
 #include <linux/tracepoint.h>
 #include <linux/uaccess.h>
 
-#include "shim/module/session/module.h"
+#include "shim/module/file/change_cookie.h"
+#include "shim/module/process/task_identity.h"
+#include "shim/module/session/source.h"
 
 #define COMMAND_LINE_BYTES (BH_NOTIFICATION_TEXT_BYTES / 2)
 
@@ -40,7 +43,7 @@ static void tell(u32 kind, struct task_struct *task, struct bh_notification *not
 	if (ours(task))
 		return;
 	notification->kind = kind;
-	bh_notes_who(notification, task);
+	bh_task_identity(notification, task);
 	shim = bh_stack_enter(&index);
 	bh_shim_notify(shim, notification);
 	bh_stack_leave(index);
@@ -167,7 +170,7 @@ static int switch_module_notifier(bool on)
 	return result;
 }
 
-int bh_process_want(u64 kinds)
+static int notify(u64 kinds)
 {
 	int result = switch_module_notifier(kinds & bh_notification_bit(BH_NOTIFY_MODULE_LOADED));
 	bool off = false;
@@ -186,7 +189,14 @@ int bh_process_want(u64 kinds)
 	return result;
 }
 
-void bh_process_init(void)
+static int init(void)
 {
 	for_each_kernel_tracepoint(find, NULL);
+	return 0;
 }
+
+const struct bh_source bh_process_source = {
+	.name = "process",
+	.init = init,
+	.notify = notify,
+};

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* A channel's memory, and the files of its calls. */
-#include <linux/file.h>
+/* A channel's memory, and its life. */
 #include <linux/slab.h>
 #include <linux/vmalloc.h>
 
-#include "shim/module/session/module.h"
+#include "shim/module/session/session.h"
 
 static void release(struct kref *ref)
 {
 	struct bh_mchannel *channel = container_of(ref, struct bh_mchannel, ref);
 
-	vfree(channel->files);
+	bh_call_files_exit(&channel->files);
 	vfree(channel->call_region);
 	vfree(channel->reply_region);
 	vfree(channel->notify_region);
@@ -45,7 +44,6 @@ struct bh_mchannel *bh_mchannel_create(const struct bh_module_add *add, u32 numb
 	if (!channel)
 		return ERR_PTR(-ENOMEM);
 	kref_init(&channel->ref);
-	spin_lock_init(&channel->files_lock);
 	channel->number = number;
 	channel->made = *add;
 	channel->geometry = add->geometry;
@@ -57,12 +55,13 @@ struct bh_mchannel *bh_mchannel_create(const struct bh_module_add *add, u32 numb
 	if (add->notify_entries)
 		channel->notify_region = vmalloc_user(
 			bh_notification_region_bytes(add->notify_entries));
-	channel->files = vcalloc(channel->slots, sizeof(*channel->files));
-	if (!channel->private || !channel->call_region || !channel->reply_region ||
-	    !channel->files || (add->notify_entries && !channel->notify_region)) {
+	if (bh_call_files_init(&channel->files, channel->slots) || !channel->private ||
+	    !channel->call_region || !channel->reply_region ||
+	    (add->notify_entries && !channel->notify_region)) {
 		bh_mchannel_put(channel);
 		return ERR_PTR(-ENOMEM);
 	}
+	channel->last_end = BH_END_NONE;
 	config.cookie = channel;
 	config.notify_region = channel->notify_region;
 	channel->core = bh_channel_init(channel->private, &config, bh_kernel_platform(),
@@ -83,10 +82,20 @@ int bh_mchannel_continue(struct bh_mchannel *channel, const struct bh_module_add
 		return -EINVAL;
 	bh_channel_set_quarantined(channel->core, 0);
 	bh_channel_set_draining(channel->core, 0);
+	channel->draining = false;
 	channel->continued++;
 	/* SUBTLE: events read it without a lock: one of just now goes to the old or the new one. */
 	WRITE_ONCE(channel->left, false);
 	return 0;
+}
+
+int bh_mchannel_end(struct bh_mchannel *channel, u32 generation, u32 end)
+{
+	int result = bh_channel_end_generation(channel->core, generation, end);
+
+	if (!result)
+		WRITE_ONCE(channel->last_end, end);
+	return result;
 }
 
 void bh_mchannel_stop(struct bh_mchannel *channel)
@@ -94,53 +103,5 @@ void bh_mchannel_stop(struct bh_mchannel *channel)
 	bh_channel_set_quarantined(channel->core, 1);
 	/* The last one, which may drain or be detached and yet have calls. Does nothing when it has
 	 * ended. */
-	bh_channel_end_generation(channel->core, channel->highest, BH_END_KILLED);
-}
-
-void bh_mcall_forget_file(struct bh_mcall *mcall)
-{
-	struct bh_mchannel *channel = mcall->file_channel;
-
-	if (!channel)
-		return;
-	spin_lock(&channel->files_lock);
-	/* The slot may have another call by now, perhaps with a file of the same path. */
-	if (channel->files[mcall->file_slot].ticket == mcall->file_ticket)
-		channel->files[mcall->file_slot].path = NULL;
-	spin_unlock(&channel->files_lock);
-	mcall->file_channel = NULL;
-}
-
-int bh_mchannel_fetch(struct bh_mchannel *channel, u32 slot, u64 ticket, const struct cred *opener)
-{
-	struct path path = {};
-	struct file *file;
-	int fd;
-
-	if (slot >= channel->slots || ticket == BH_TICKET_NONE)
-		return -ENOENT;
-	spin_lock(&channel->files_lock);
-	if (channel->files[slot].path && channel->files[slot].ticket == ticket) {
-		path = *channel->files[slot].path;
-		path_get(&path);
-	}
-	spin_unlock(&channel->files_lock);
-	if (!path.dentry)
-		return -ENOENT;
-	fd = get_unused_fd_flags(O_CLOEXEC);
-	if (fd < 0)
-		goto put_path;
-	/* Its own accesses to this file cause no calls; what it may read, the operator's
-	 * supervisor may. */
-	file = dentry_open(&path, O_RDONLY | O_LARGEFILE | O_NOATIME | (__force int)FMODE_NONOTIFY,
-			   opener);
-	if (IS_ERR(file)) {
-		put_unused_fd(fd);
-		fd = PTR_ERR(file);
-	} else {
-		fd_install(fd, file);
-	}
-put_path:
-	path_put(&path);
-	return fd;
+	bh_mchannel_end(channel, channel->highest, BH_END_KILLED);
 }

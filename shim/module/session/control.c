@@ -11,17 +11,17 @@
 #define pr_fmt(format) KBUILD_MODNAME ": " format
 
 #include <linux/capability.h>
-#include <linux/file.h>
 #include <linux/pid.h>
 #include <linux/poll.h>
 #include <linux/sched/signal.h>
 #include <linux/uaccess.h>
 
-#include "shim/module/session/module.h"
+#include "shim/module/session/session.h"
 
 #define DEADLINE_MAX_NS (600ull * NSEC_PER_SEC)
 
 /* All under bh_control_mutex. */
+static bool initialised; /* a parameter may be set before, and in sysfs also afterwards */
 static struct file *session;
 static struct bh_mchannel *channels[BH_CHANNELS_MAX]; /* by number; NULL: free */
 
@@ -34,11 +34,11 @@ static void tear_down(void)
 {
 	u32 i;
 
-	bh_notes_want(0);
+	bh_sources_notify(0);
 	for (i = 0; i < BH_CHANNELS_MAX; i++)
 		if (channels[i])
 			bh_mchannel_stop(channels[i]);
-	bh_guards_clear();
+	bh_sources_clear();
 	bh_stack_clear();
 	for (i = 0; i < BH_CHANNELS_MAX; i++)
 		if (channels[i])
@@ -67,10 +67,26 @@ static void leave_behind(void)
 			"policies say until another takes over\n");
 }
 
+void bh_control_init(void)
+{
+	mutex_lock(&bh_control_mutex);
+	initialised = true;
+	mutex_unlock(&bh_control_mutex);
+}
+
 void bh_control_eject(void)
 {
 	mutex_lock(&bh_control_mutex);
-	tear_down();
+	if (initialised)
+		tear_down();
+	mutex_unlock(&bh_control_mutex);
+}
+
+void bh_control_exit(void)
+{
+	bh_control_eject();
+	mutex_lock(&bh_control_mutex);
+	initialised = false;
 	mutex_unlock(&bh_control_mutex);
 }
 
@@ -98,7 +114,7 @@ static int control_open(struct inode *inode, struct file *file)
 static int control_release(struct inode *inode, struct file *file)
 {
 	mutex_lock(&bh_control_mutex);
-	if (bh_guards_leave())
+	if (bh_sources_leave())
 		leave_behind();
 	else
 		tear_down();
@@ -156,12 +172,13 @@ static long end(struct bh_mchannel *channel, const struct bh_module_end *end)
 {
 	if (!bh_end_known(end->cause) || end->reserved)
 		return -EINVAL;
-	return bh_channel_end_generation(channel->core, end->generation, end->cause) ? -ENOENT : 0;
+	return bh_mchannel_end(channel, end->generation, end->cause) ? -ENOENT : 0;
 }
 
 static long set_state(struct bh_mchannel *channel, const struct bh_module_state *state)
 {
 	bh_channel_set_quarantined(channel->core, state->quarantined);
+	WRITE_ONCE(channel->draining, state->draining);
 	bh_channel_set_draining(channel->core, state->draining);
 	return 0;
 }
@@ -173,8 +190,9 @@ static long set_policy(struct bh_mchannel *channel, const struct bh_module_set_p
 
 static long statistics(struct bh_mchannel *channel, struct bh_module_statistics *out)
 {
-	out->reserved = 0;
-	out->filtered = bh_guards_filtered();
+	*out = (struct bh_module_statistics){.channel = channel->number};
+	out->last_end = READ_ONCE(channel->last_end);
+	bh_sources_count(out);
 	bh_channel_statistics(channel->core, &out->counters);
 	return 0;
 }
@@ -187,7 +205,7 @@ static int want_notes(void)
 	for (i = 0; i < BH_CHANNELS_MAX; i++)
 		if (channels[i])
 			kinds |= channels[i]->notify_kinds;
-	return bh_notes_want(kinds);
+	return bh_sources_notify(kinds);
 }
 
 static long set_notify(struct bh_mchannel *channel, const struct bh_module_notify *wanted)
@@ -201,31 +219,22 @@ static long set_notify(struct bh_mchannel *channel, const struct bh_module_notif
 
 static long add_guard(const struct bh_module_guard *wanted)
 {
-	struct file *place;
-	long result;
-
-	if (wanted->kind < BH_GUARD_TREE || wanted->kind > BH_GUARD_FILESYSTEM ||
-	    !wanted->deadline_ns || wanted->deadline_ns > DEADLINE_MAX_NS)
+	if (!wanted->deadline_ns || wanted->deadline_ns > DEADLINE_MAX_NS)
 		return -EINVAL;
-	place = fget(wanted->fd);
-	if (!place)
-		return -EBADF;
-	result = bh_guards_add(&place->f_path, wanted);
-	fput(place);
-	return result;
+	return bh_sources_add_guard(wanted);
 }
 
 static long settle(void)
 {
 	struct bh_mchannel *kept[BH_CHANNELS_MAX] = {};
-	long result = bh_guards_drop_left();
+	long result;
 	u32 i;
 
+	bh_sources_drop_left();
 	for (i = 0; i < BH_CHANNELS_MAX; i++)
 		if (channels[i] && !channels[i]->left)
 			kept[i] = channels[i];
-	if (!result)
-		result = bh_stack_set(kept, BH_CHANNELS_MAX);
+	result = bh_stack_set(kept, BH_CHANNELS_MAX);
 	if (result)
 		return result;
 	/* The stack before holds them for those who are in there. */
@@ -311,7 +320,7 @@ static long control_locked(unsigned int command, union argument *argument)
 	case BH_CONTROL_GUARD:
 		return add_guard(&argument->guard);
 	case BH_CONTROL_UNGUARD:
-		bh_guards_disarm();
+		bh_sources_disarm();
 		return 0;
 	case BH_CONTROL_EXCLUDE:
 		return exclude(&argument->pid, false);

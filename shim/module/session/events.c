@@ -3,7 +3,7 @@
 #include <linux/spinlock.h>
 #include <linux/uaccess.h>
 
-#include "shim/module/session/module.h"
+#include "shim/module/session/session.h"
 
 #define EVENTS 256u /* a power of two */
 

@@ -12,7 +12,7 @@
 #include <linux/sched/signal.h>
 #include <linux/spinlock.h>
 
-#include "shim/module/session/module.h"
+#include "shim/module/session/session.h"
 
 #define PIDS_MAX 64u
 /* Ancestors that are looked at. A host is its supervisor's child. */

@@ -11,8 +11,17 @@
 #include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 
-#include "shim/module/session/module.h"
+#include "ipc/abi/end.h"
+#include "shim/module/session/session.h"
 #include "shim/module/session/kernels.h"
+
+struct bh_host {
+	struct bh_mchannel *channel;
+	const struct cred *opener; /* who opens files for it */
+	struct pid *process;       /* that mapped the reply region first; NULL: none did */
+	atomic_t mappings;         /* of the reply region, which only that process has */
+	u32 generation;            /* 0: not begun; written under bh_control_mutex */
+};
 
 static struct bh_host_line *host_line(const struct bh_mchannel *channel)
 {
@@ -35,23 +44,108 @@ static struct bh_reply_slot *reply_slot(const struct bh_mchannel *channel, u32 s
 	return channel->reply_region + bh_reply_slot_offset(slot);
 }
 
+/* Of a process that ends, wait(2)'s status; -1: it goes on. */
+static int exit_status(const struct task_struct *leader)
+{
+	const struct signal_struct *signal = leader->signal;
+
+	if (READ_ONCE(signal->flags) & SIGNAL_GROUP_EXIT)
+		return signal->group_exit_code;
+	return atomic_read(&signal->live) ? -1 : leader->exit_code;
+}
+
+/*
+ * How the host of this generation ended: enum bh_end, by the same rules as in the supervisor.
+ * BH_END_NONE: it goes on.
+ *
+ * It is the process that had the regions mapped that counts, not the one that happens to close the
+ * last descriptor or mapping, which may be a child that outlives it.
+ */
+static u32 end_of(const struct bh_host *host, u32 generation)
+{
+	const struct bh_mchannel *channel = host->channel;
+	u64 convicted = READ_ONCE(channel->convicted);
+	struct pid *process = READ_ONCE(host->process);
+	struct task_struct *leader;
+	u32 end = BH_END_KILLED; /* its parent has reaped it, and knows better */
+	int status = 0;
+
+	rcu_read_lock();
+	leader = pid_task(process ? process : task_tgid(current), PIDTYPE_TGID);
+	if (leader) {
+		status = exit_status(leader);
+		end = bh_end_of_exit(status);
+	}
+	rcu_read_unlock();
+	if (status < 0)
+		return BH_END_NONE;
+	if (end == BH_END_STOPPED && !READ_ONCE(channel->draining))
+		return BH_END_CRASHED; /* it left without being asked to */
+	if (end == BH_END_KILLED && (u32)(convicted >> 32) == generation)
+		return (u32)convicted; /* by its supervisor */
+	return end;
+}
+
+/*
+ * The host has no mapping any more, or (released) no descriptor either. One that lives may map it
+ * again in the first case; in the second it can answer nothing any more. In user mode that would
+ * come out at the next deadline: it counts as hung, and its supervisor is told to end it.
+ */
+static void end_generation(const struct bh_host *host, bool released)
+{
+	struct bh_mchannel *channel = host->channel;
+	u32 generation = READ_ONCE(host->generation);
+	u32 end, shown;
+
+	if (!generation)
+		return;
+	end = shown = end_of(host, generation);
+	if (shown == BH_END_NONE) {
+		if (!released)
+			return;
+		end = READ_ONCE(channel->draining) ? BH_END_STOPPED : BH_END_HUNG;
+	}
+	/* Not an error when it has ended already: the supervisor may have been told first. */
+	if (bh_mchannel_end(channel, generation, end))
+		return;
+	if (shown == BH_END_NONE && end == BH_END_HUNG && !READ_ONCE(channel->left))
+		bh_events_post(channel->number, BH_EVENT_OVERDUE, 0, generation, 0);
+}
+
 static void mapping_open(struct vm_area_struct *vma)
 {
-	struct bh_mchannel *channel = vma->vm_private_data;
+	struct bh_host *host = vma->vm_private_data;
 
-	kref_get(&channel->ref);
+	atomic_inc(&host->mappings);
 }
 
+/* SUBTLE: a full barrier, as in bh_host_begin(): one of both sees the other's store. */
 static void mapping_close(struct vm_area_struct *vma)
 {
-	bh_mchannel_put(vma->vm_private_data);
+	struct bh_host *host = vma->vm_private_data;
+
+	if (atomic_dec_and_test(&host->mappings))
+		end_generation(host, false);
 }
 
-/* No partial unmaps are refused: what a host loses is its own. */
-static const struct vm_operations_struct mapping_operations = {
+/* Of the reply region. A mapping keeps its descriptor, and so the channel. No partial unmaps are
+ * refused: what a host loses is its own. */
+static const struct vm_operations_struct reply_operations = {
 	.open = mapping_open,
 	.close = mapping_close,
 };
+
+static void mapped(struct bh_host *host, struct vm_area_struct *vma)
+{
+	struct pid *process = task_tgid(current);
+
+	vma->vm_private_data = host;
+	vma->vm_ops = &reply_operations;
+	atomic_inc(&host->mappings);
+	get_pid(process);
+	if (cmpxchg(&host->process, NULL, process))
+		put_pid(process);
+}
 
 static int map(struct file *file, struct vm_area_struct *vma)
 {
@@ -88,9 +182,8 @@ static int map(struct file *file, struct vm_area_struct *vma)
 	result = remap_vmalloc_range(vma, region, 0);
 	if (result)
 		return result;
-	vma->vm_private_data = channel;
-	vma->vm_ops = &mapping_operations;
-	mapping_open(vma);
+	if (region == channel->reply_region)
+		mapped(host, vma);
 	return 0;
 }
 
@@ -124,7 +217,7 @@ static long fetch(struct bh_host *host, void __user *argument)
 		return -EFAULT;
 	if (wanted.reserved)
 		return -EINVAL;
-	return bh_mchannel_fetch(host->channel, wanted.slot, wanted.ticket, host->opener);
+	return bh_call_files_fetch(&host->channel->files, wanted.slot, wanted.ticket, host->opener);
 }
 
 static long ring_info(const struct bh_mchannel *channel, void __user *argument)
@@ -166,24 +259,9 @@ static long host_ioctl(struct file *file, unsigned int command, unsigned long ar
 	}
 }
 
-/* How the process that closes its last descriptor ends, for what its calls are charged with. */
-static u32 end_of(const struct task_struct *task)
-{
-	if (!(task->flags & PF_EXITING))
-		return BH_END_HOSTILE; /* it goes on, and can't serve any more */
-	switch (task->exit_code & 0x7f) {
-	case 0:
-		return task->exit_code ? BH_END_CRASHED : BH_END_STOPPED;
-	case SIGKILL:
-	case SIGTERM:
-		return BH_END_KILLED;
-	default:
-		return BH_END_CRASHED;
-	}
-}
-
 static void free_host(struct bh_host *host)
 {
+	put_pid(host->process);
 	put_cred(host->opener);
 	bh_mchannel_put(host->channel);
 	kfree(host);
@@ -198,9 +276,7 @@ static int host_release(struct inode *inode, struct file *file)
 	if (channel->next_host == host)
 		channel->next_host = NULL;
 	channel->hosts--;
-	/* Not an error when it has ended already: the supervisor may have been told first. */
-	if (host->generation)
-		bh_channel_end_generation(channel->core, host->generation, end_of(current));
+	end_generation(host, true);
 	mutex_unlock(&bh_control_mutex);
 	free_host(host);
 	return 0;
@@ -247,8 +323,14 @@ int bh_host_begin(struct bh_mchannel *channel, const struct bh_module_begin *beg
 				       begin->content_version | (u64)channel->continued << 48);
 	if (bh_channel_begin_generation(channel->core, begin->generation))
 		return -EINVAL;
-	host->generation = begin->generation;
 	channel->highest = begin->generation;
 	channel->next_host = NULL;
+	WRITE_ONCE(channel->draining, false);
+	WRITE_ONCE(host->generation, begin->generation);
+	/* SUBTLE: it may have lost its mapping, that is its life, before there was a generation to
+	 * end. `process` is set after the first mapping was counted. */
+	smp_mb();
+	if (READ_ONCE(host->process) && !atomic_read_acquire(&host->mappings))
+		end_generation(host, false);
 	return 0;
 }

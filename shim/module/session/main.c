@@ -5,9 +5,7 @@
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 
-#include "shim/module/session/module.h"
-
-DEFINE_MUTEX(bh_control_mutex);
+#include "shim/module/session/session.h"
 
 static struct miscdevice device = {
 	.minor = MISC_DYNAMIC_MINOR,
@@ -34,25 +32,29 @@ MODULE_PARM_DESC(eject, "1: stop guarding and let every waiting caller go");
 
 static int __init start(void)
 {
-	int result = bh_guards_init();
+	int result;
 
+	bh_stack_init();
+	result = bh_sources_init();
 	if (result)
 		return result;
-	bh_stack_init();
-	bh_process_init();
+	bh_control_init();
 	result = misc_register(&device);
-	if (result)
-		bh_guards_exit();
+	if (result) {
+		bh_control_exit();
+		bh_sources_exit();
+		bh_stack_exit();
+	}
 	return result;
 }
 
-/* Nobody has a descriptor of ours. What a supervisor that died left behind is still there. */
+/* No process has a descriptor of ours. What a supervisor that died left behind is still there. */
 static void __exit stop(void)
 {
 	misc_deregister(&device);
-	bh_control_eject();
+	bh_control_exit();
+	bh_sources_exit();
 	bh_stack_exit();
-	bh_guards_exit();
 }
 
 module_init(start);

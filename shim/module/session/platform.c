@@ -6,7 +6,7 @@
 #include <linux/smp.h>
 #include <linux/wait_bit.h>
 
-#include "shim/module/session/module.h"
+#include "shim/module/session/session.h"
 
 static u64 now_ns(void *context)
 {
@@ -75,15 +75,15 @@ static int send_descriptor(void *context, void *cookie, u32 slot, u64 ticket,
 	struct bh_mchannel *channel = cookie;
 	struct bh_mcall *mcall = container_of((struct bh_call *)call, struct bh_mcall, call);
 
-	bh_mcall_forget_file(mcall); /* of an issue before this one */
-	spin_lock(&channel->files_lock);
-	channel->files[slot].ticket = ticket;
-	channel->files[slot].path = mcall->path;
-	spin_unlock(&channel->files_lock);
-	mcall->file_channel = channel;
-	mcall->file_slot = slot;
-	mcall->file_ticket = ticket;
+	bh_call_files_put(&channel->files, slot, ticket, mcall);
 	return 0;
+}
+
+/* SUBTLE: of two at once the last one counts; a supervisor that reads both has the same choice. */
+static void convict(struct bh_mchannel *channel, u32 generation, u32 end)
+{
+	if (READ_ONCE(channel->convicted) >> 32 != generation)
+		WRITE_ONCE(channel->convicted, (u64)generation << 32 | end);
 }
 
 static void event(void *context, void *cookie, u32 event, u32 detail, u32 generation, u64 call_id)
@@ -93,6 +93,10 @@ static void event(void *context, void *cookie, u32 event, u32 detail, u32 genera
 	/* Nobody's, whoever has its number now. */
 	if (READ_ONCE(channel->left))
 		return;
+	if (event == BH_EVENT_OVERDUE)
+		convict(channel, generation, BH_END_HUNG);
+	else if (event == BH_EVENT_VIOLATION)
+		convict(channel, generation, BH_END_HOSTILE);
 	bh_events_post(channel->number, event, detail, generation, call_id);
 }
 

@@ -3,7 +3,7 @@
 #include <linux/slab.h>
 #include <linux/srcu.h>
 
-#include "shim/module/session/module.h"
+#include "shim/module/session/session.h"
 
 struct stack {
 	struct bh_shim shim;

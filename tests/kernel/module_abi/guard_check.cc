@@ -4,14 +4,21 @@
 // only supervisor.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <functional>
+#include <set>
+#include <string>
+#include <utility>
 
 #include "ipc/abi/module.h"
+#include "tests/kernel/module_abi/module_supervisor.h"
 
+namespace bulkhead {
 namespace {
 
 class Guard : public testing::Test {
@@ -116,4 +123,122 @@ TEST_F(Guard, ThereIsRoomForABoundedNumber) {
   EXPECT_EQ(added, 64);
 }
 
+// ---- Deadlines
+
+namespace folders {
+constexpr char kOuter[] = "/tmp/deadlines";
+constexpr char kInner[] = "/tmp/deadlines/inner";
+constexpr char kOther[] = "/tmp/deadlines-other";
+}  // namespace folders
+
+constexpr uint64_t kShortNs = 40 * kNanosecondsPerSecond;
+constexpr uint64_t kLongNs = 400 * kNanosecondsPerSecond;
+
+class GuardDeadlines : public testing::Test {
+ protected:
+  void SetUp() override {
+    for (const char* folder : {folders::kOuter, folders::kInner, folders::kOther}) {
+      mkdir(folder, 0755);
+      ASSERT_TRUE(
+          UniqueFd(open(File(folder).c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644)).valid());
+    }
+    ASSERT_EQ(supervisor_.AddChannel(), 0);
+    host_ = supervisor_.BeginHost();
+    calls_ = static_cast<const uint8_t*>(MapCalls(host_));
+    ASSERT_NE(calls_, MAP_FAILED);
+  }
+  void TearDown() override {
+    EXPECT_EQ(supervisor_.EndInOrder(), 0);
+    munmap(const_cast<uint8_t*>(calls_), bh_call_region_bytes(&kGeometry));
+  }
+  static std::string File(const std::string& folder) { return folder + "/file"; }
+  // The slot that has a call which was not there before; the host never answers one.
+  const bh_call_slot* NewCall() {
+    for (uint32_t i = 0; i < bh_slot_count(&kGeometry); ++i) {
+      const auto* slot = reinterpret_cast<const bh_call_slot*>(calls_ + bh_call_slot_offset(i));
+      const uint64_t ticket = __atomic_load_n(&slot->ticket, __ATOMIC_ACQUIRE);
+      if (ticket != BH_TICKET_NONE && seen_.insert({i, ticket}).second) return slot;
+    }
+    return nullptr;
+  }
+  // Whether the call for an open there has this deadline, which the host can read.
+  void ExpectDeadline(const std::string& folder, uint64_t deadline_ns) {
+    const uint64_t before_ns = MonotonicNowNs();
+    const pid_t caller = fork();
+    ASSERT_GE(caller, 0);
+    if (caller == 0) _exit(open(File(folder).c_str(), O_RDONLY | O_CLOEXEC) < 0 ? 1 : 0);
+    const bh_call_slot* call = nullptr;
+    while ((call = NewCall()) == nullptr) {
+      ASSERT_LT(MonotonicNowNs() - before_ns, kShortNs) << "no call";
+      sched_yield();
+    }
+    EXPECT_GE(call->deadline_ns, before_ns - BH_COARSE_NS + deadline_ns);
+    EXPECT_LE(call->deadline_ns, MonotonicNowNs() + deadline_ns);
+    EXPECT_EQ(kill(caller, SIGKILL), 0);
+    EXPECT_EQ(waitpid(caller, nullptr, 0), caller);
+  }
+
+  Supervisor supervisor_;
+  UniqueFd host_;
+  const uint8_t* calls_ = nullptr;
+  std::set<std::pair<uint32_t, uint64_t>> seen_;
+};
+
+TEST_F(GuardDeadlines, EachGuardHasItsOwn) {
+  ASSERT_EQ(supervisor_.Guard(folders::kOuter, kLongNs), 0);
+  ASSERT_EQ(supervisor_.Guard(folders::kOther, kShortNs), 0);
+  ExpectDeadline(folders::kOuter, kLongNs);
+  ExpectDeadline(folders::kOther, kShortNs);
+  ExpectDeadline(folders::kOuter, kLongNs);
+}
+
+TEST_F(GuardDeadlines, WhereSeveralCoverAFileTheLongestCounts) {
+  ASSERT_EQ(supervisor_.Guard(folders::kOuter, kLongNs), 0);
+  ASSERT_EQ(supervisor_.Guard(folders::kInner, kShortNs), 0);
+  ExpectDeadline(folders::kInner, kLongNs);
+  ExpectDeadline(folders::kOuter, kLongNs);
+}
+
+TEST_F(GuardDeadlines, InWhateverOrderTheyCome) {
+  ASSERT_EQ(supervisor_.Guard(folders::kOuter, kShortNs), 0);
+  ASSERT_EQ(supervisor_.Guard(folders::kInner, kLongNs), 0);
+  ExpectDeadline(folders::kInner, kLongNs);
+  ExpectDeadline(folders::kOuter, kShortNs);
+}
+
+// ---- Before the first generation
+
+TEST(FirstGeneration, UntilThenCallsAreTheAbsentPolicys) {
+  mkdir(folders::kOuter, 0755);
+  const std::string path = std::string(folders::kOuter) + "/file";
+  ASSERT_TRUE(UniqueFd(open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644)).valid());
+  Supervisor supervisor;
+  ASSERT_EQ(supervisor.AddChannel(), 0);
+  ASSERT_EQ(supervisor.Guard(folders::kOuter, kLongNs), 0);
+  EXPECT_FALSE(UniqueFd(open(path.c_str(), O_RDONLY | O_CLOEXEC)).valid());
+  EXPECT_EQ(errno, EPERM);
+  EXPECT_EQ(supervisor.Statistics().counters.by_policy[BH_REASON_ABSENT], 1u);
+  EXPECT_EQ(supervisor.EndInOrder(), 0);
+}
+
+TEST(FirstGeneration, CallsAreHeldForIt) {
+  mkdir(folders::kOuter, 0755);
+  const std::string path = std::string(folders::kOuter) + "/file";
+  ASSERT_TRUE(UniqueFd(open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644)).valid());
+  constexpr uint64_t kDeadlineNs = kNanosecondsPerSecond / 5;
+  Supervisor supervisor;
+  ASSERT_EQ(supervisor.AddChannel("held", BH_ACTION_HOLD), 0);
+  ASSERT_EQ(supervisor.Guard(folders::kOuter, kDeadlineNs), 0);
+  const uint64_t before_ns = MonotonicNowNs();
+  EXPECT_FALSE(UniqueFd(open(path.c_str(), O_RDONLY | O_CLOEXEC)).valid());
+  EXPECT_EQ(errno, EPERM);
+  EXPECT_GE(MonotonicNowNs() - before_ns, kDeadlineNs - BH_COARSE_NS);
+  // A host that declares other callbacks only: these pass, and nothing is held for it any more.
+  UniqueFd host = supervisor.MakeHost();
+  supervisor.Begin(bh_callback_bit(BH_CALLBACK_FILE_EXEC));
+  EXPECT_TRUE(UniqueFd(open(path.c_str(), O_RDONLY | O_CLOEXEC)).valid());
+  EXPECT_EQ(supervisor.EndInOrder(), 0);
+}
+
 }  // namespace
+}  // namespace bulkhead

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Asks the drivers before a guarded file is opened, executed or read. The kernel calls us in the
+ * context of the access, under fsnotify's SRCU read lock: a call may sleep there until its
+ * deadline, and a fatal signal ends that.
+ */
+#include <linux/cred.h>
+#include <linux/dcache.h>
+#include <linux/fcntl.h>
+#include <linux/ktime.h>
+#include <linux/percpu.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+
+#include "shim/module/file/change_cookie.h"
+#include "shim/module/file/file.h"
+#include "shim/module/session/source.h"
+
+/* fsnotify_close() raises it before the writer's i_writecount goes down. */
+#define WRITER_GONE FS_CLOSE_WRITE
+
+const u32 bh_file_call_events = FS_OPEN_PERM | FS_OPEN_EXEC_PERM | FS_ACCESS_PERM | WRITER_GONE;
+
+static struct kmem_cache *paths; /* buffers for d_path() */
+static DEFINE_PER_CPU(u64, filtered);
+
+static void fill_args(struct bh_file_args *args, const struct file *file)
+{
+	struct inode *inode = d_inode(file->f_path.dentry);
+	const struct cred *cred = current_cred();
+
+	args->pid = (u32)current->tgid;
+	args->uid = from_kuid(&init_user_ns, cred->euid);
+	args->gid = from_kgid(&init_user_ns, cred->egid);
+	args->device = new_encode_dev(inode->i_sb->s_dev);
+	args->inode = inode->i_ino;
+	args->change = bh_change_of(inode);
+	args->size = (u64)i_size_read(inode);
+	args->open_flags = file->f_flags & VALID_OPEN_FLAGS;
+}
+
+/* 0, or -EPERM: the answer of the stack of drivers. */
+static int ask(const struct file *file, u32 callback, u64 within_ns)
+{
+	struct bh_mcall mcall = {.path = &file->f_path};
+	struct bh_call *call = &mcall.call;
+	u64 now_ns = ktime_get_coarse_ns();
+	struct bh_file_args args;
+	struct bh_shim *shim;
+	char *buffer, *text;
+	u32 wanted;
+	int index;
+
+	shim = bh_stack_enter(&index);
+	wanted = bh_shim_wants(shim, callback);
+	if (!wanted)
+		goto leave;
+	fill_args(&args, file);
+	BUILD_BUG_ON(sizeof(args) != sizeof(call->args));
+	memcpy(call->args, &args, sizeof(args));
+	call->args_bytes = sizeof(args);
+	call->callback = callback;
+	call->descriptor = 0; /* there is a file: send_descriptor() knows which */
+	call->reissue = BH_REISSUE_FREELY;
+	call->deadline_ns = now_ns + within_ns;
+	bh_call_start(shim, call);
+	if (bh_call_try_caches(call, now_ns))
+		goto leave;
+	/* A name is a courtesy: without memory there is none. */
+	buffer = wanted & BH_WANTS_PATH ? kmem_cache_alloc(paths, GFP_NOWAIT | __GFP_NOWARN) : NULL;
+	if (buffer) {
+		text = d_path(mcall.path, buffer, PATH_MAX);
+		if (!IS_ERR(text)) {
+			call->payload = text;
+			call->payload_bytes = strlen(text);
+		}
+	}
+	bh_call_run_until(call, BH_NO_DEADLINE);
+	bh_mcall_forget_file(&mcall);
+	if (buffer)
+		kmem_cache_free(paths, buffer);
+leave:
+	bh_stack_leave(index);
+	return wanted && call->verdict == BH_VERDICT_DENY ? -EPERM : 0;
+}
+
+static int handle_event(struct fsnotify_group *from, u32 mask, const void *data, int data_type,
+			struct inode *dir, const struct qstr *name, u32 cookie,
+			struct fsnotify_iter_info *iter_info)
+{
+	const struct path *path = fsnotify_data_path(data, data_type);
+	const struct file *file;
+	enum bh_concern concern;
+	u64 within_ns;
+	u32 callback;
+
+	if (!path || !d_is_reg(path->dentry))
+		return 0;
+	if (mask & WRITER_GONE) { /* also where no guard is, and of an excluded process */
+		bh_change_writer_gone(d_inode(path->dentry));
+		return 0;
+	}
+	if (mask & FS_OPEN_EXEC_PERM)
+		callback = BH_CALLBACK_FILE_EXEC;
+	else if (mask & FS_OPEN_PERM)
+		callback = BH_CALLBACK_FILE_OPEN;
+	else if (mask & FS_ACCESS_PERM)
+		callback = BH_CALLBACK_FILE_ACCESS;
+	else
+		return 0;
+	/* These three events are fsnotify_perm()'s alone (include/linux/fsnotify.h), and the path
+	 * that it hands over is the one in the file. */
+	file = container_of(path, struct file, f_path);
+	concern = bh_guards_concern(file, callback, &within_ns);
+	if (concern == BH_NOT_GUARDED || bh_excluded())
+		return 0;
+	if (concern == BH_FILTERED) {
+		this_cpu_inc(filtered);
+		return 0;
+	}
+	return ask(file, callback, within_ns);
+}
+
+const struct fsnotify_ops bh_file_call_operations = {
+	.handle_event = handle_event,
+	.free_mark = bh_fs_mark_free,
+};
+
+/* Nothing to do. A cache with a constructor is one whose memory the kernel does not clear at each
+ * allocation (init_on_alloc), which costs more than the call; no more than a name is ever read. */
+static void new_path(void *buffer)
+{
+}
+
+/* SUBTLE: read while CPUs count: each is one word that grows. */
+u64 bh_file_calls_filtered(void)
+{
+	u64 sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu) sum += READ_ONCE(*per_cpu_ptr(&filtered, cpu));
+	return sum;
+}
+
+void bh_file_calls_reset_counts(void)
+{
+	int cpu;
+
+	for_each_possible_cpu(cpu) * per_cpu_ptr(&filtered, cpu) = 0;
+}
+
+int bh_file_calls_init(void)
+{
+	paths = kmem_cache_create("bulkhead_path", PATH_MAX, 0, 0, new_path);
+	return paths ? 0 : -ENOMEM;
+}
+
+void bh_file_calls_exit(void)
+{
+	kmem_cache_destroy(paths);
+}

@@ -290,10 +290,12 @@ ControlBuffer MakeStatus(const StatusFields& fields) {
     const auto content = OptionalText(builder, driver.content_path, kStatusTextBytesMax);
     const auto last_end = OptionalText(builder, driver.last_end, kStatusTextBytesMax);
     const auto statistics = BuildStatistics(builder, driver.statistics);
+    const auto shim_error = OptionalText(builder, driver.shim_error, kStatusTextBytesMax);
     drivers.push_back(wire::CreateDriverStatus(
         builder, name, version, state, driver.generation, driver.pid, driver.altitude,
         driver.content_version, content, driver.last_known_good, driver.restarts,
-        driver.start_failures, last_end, driver.next_start_ms, statistics));
+        driver.start_failures, last_end, driver.next_start_ms, statistics,
+        driver.statistics_age_ms, driver.shim_silent_ms, shim_error));
   }
   std::vector<Offset<flatbuffers::String>> guarded;
   for (const std::string& path : fields.guarded) {
@@ -338,6 +340,9 @@ StatusFields ReadStatus(const wire::Status& status) {
     driver.last_end = ReadText(sent->last_end());
     driver.next_start_ms = sent->next_start_ms();
     if (sent->statistics() != nullptr) driver.statistics = ReadStatistics(*sent->statistics());
+    driver.statistics_age_ms = sent->statistics_age_ms();
+    driver.shim_silent_ms = sent->shim_silent_ms();
+    driver.shim_error = ReadText(sent->shim_error());
     fields.drivers.push_back(std::move(driver));
   }
   return fields;

@@ -102,6 +102,9 @@ struct DriverStatusFields {
   std::string last_end;
   uint64_t next_start_ms = 0;
   bh_statistics statistics = {};
+  uint64_t statistics_age_ms = 0;
+  uint64_t shim_silent_ms = 0;
+  std::string shim_error;
 };
 
 struct StatusFields {

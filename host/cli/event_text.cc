@@ -43,6 +43,10 @@ std::string Text(const DriverEvent& event) {
       return "no thread is left to watch its exit: a death will be known some ms later";
     case Kind::kLinkFailed:
       return absl::StrCat("the shim refused a request: ", event.text);
+    case Kind::kShimSilent:
+      return absl::StrCat("the shim does not answer since ", event.number, " ms");
+    case Kind::kShimAnswers:
+      return "the shim answers again";
     case Kind::kShimReplaced:
       return absl::StrCat("shim incarnation ", event.number, " took over ", event.adopted_calls,
                           " calls");

@@ -32,6 +32,8 @@ namespace bulkhead {
   X(Log, kInfo)                   /* text: a line of the driver's log; its own level */         \
   X(ExitWatcherMissing, kWarning) /* no thread could be started */                              \
   X(LinkFailed, kError)           /* text: the shim refused a request */                        \
+  X(ShimSilent, kError)           /* number: ms since which a request waits for its answer */   \
+  X(ShimAnswers, kInfo)           /* again */                                                   \
   X(ShimReplaced, kWarning)       /* number: incarnation; adopted_calls */                      \
   X(ShimLost, kError)             /* every host starts again */
 

@@ -1,258 +1,387 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/supervisor/lifecycle.h"
 
+#include <algorithm>
+#include <optional>
+
 #include "ipc/check.h"
 
 namespace bulkhead {
 
+const char* RoleName(Role role) {
+  constexpr const char* kNames[] = {"active", "standby", "canary"};
+  return kNames[static_cast<int>(role)];
+}
+
 const char* StateName(State state) {
-  constexpr const char* kNames[kStateCount] = {"stopped",     "awaiting hello", "awaiting started",
-                                               "serving",     "awaiting drain", "awaiting exit",
-                                               "backing off", "quarantined"};
+  constexpr const char* kNames[] = {
+#define X(name, text) text,
+      BULKHEAD_STATES(X)
+#undef X
+  };
   return kNames[static_cast<int>(state)];
 }
 
 const char* EventKindName(EventKind kind) {
-  constexpr const char* kNames[kEventKindCount] = {
-      "start",  "stop", "release", "content", "hello",        "started", "start failed",
-      "exited", "hung", "hostile", "timer",   "spawn failed", "restart"};
+  constexpr const char* kNames[] = {
+#define X(name, text) text,
+      BULKHEAD_EVENTS(X)
+#undef X
+  };
   return kNames[static_cast<int>(kind)];
 }
 
-Lifecycle::Lifecycle(const LifecycleLimits& limits, uint64_t content, uint32_t last_generation)
+Lifecycle::Lifecycle(const LifecycleLimits& limits, ReleaseId release, uint32_t last_generation)
     : limits_(limits),
-      service_budget_(limits.service),
-      start_budget_(limits.start),
-      generation_(last_generation),
-      running_(content),
-      wanted_(content),
-      good_(content) {}
+      sessions_{Session(Role::kActive, limits, release), Session(Role::kStandby, limits, release),
+                Session(Role::kCanary, limits, release)},
+      newest_generation_(last_generation),
+      wanted_(release),
+      good_(release) {}
 
-bool Lifecycle::HasHost() const {
-  switch (state_) {
+bool Lifecycle::HasHost(Role role) const {
+  switch (At(role).state) {
+    case State::kAwaitingSpawn:
     case State::kAwaitingHello:
     case State::kAwaitingStarted:
+    case State::kAwaitingBegin:
     case State::kServing:
+    case State::kReady:
     case State::kAwaitingDrain:
     case State::kAwaitingExit:
       return true;
     case State::kStopped:
     case State::kBackingOff:
     case State::kQuarantined:
+    case State::kCount:
       return false;
   }
   return false;
 }
 
-void Lifecycle::SetTimer(Actions& actions, uint64_t at_ns) {
-  timer_ns_ = at_ns;
-  actions.push_back({.kind = ActionKind::kSetTimer, .at_ns = at_ns});
+bool Lifecycle::Stopped() const {
+  return std::all_of(sessions_.begin(), sessions_.end(),
+                     [](const Session& session) { return session.state == State::kStopped; });
 }
 
-void Lifecycle::Spawn(Actions& actions, uint64_t now_ns) {
-  BULKHEAD_CHECK(!HasHost());
-  ++generation_;
-  begun_ = false;
-  kill_why_ = BH_END_KILLED;
-  running_ = wanted_;
-  state_ = State::kAwaitingHello;
+ReleaseId Lifecycle::ReleaseFor(const Session& session) const {
+  return session.role == Role::kCanary ? trial_ : wanted_;
+}
+
+void Lifecycle::SetTimer(Session& session, Actions& actions, uint64_t at_ns) {
+  session.timer_ns = at_ns;
+  actions.push_back({.kind = ActionKind::kSetTimer, .role = session.role, .at_ns = at_ns});
+}
+
+void Lifecycle::Spawn(Session& session, Actions& actions) {
+  BULKHEAD_CHECK(!HasHost(session.role));
+  session.generation = ++newest_generation_;
+  session.begun = false;
+  session.kill_why = BH_END_KILLED;
+  session.running = ReleaseFor(session);
+  session.state = State::kAwaitingSpawn;
+  SetTimer(session, actions, 0);
   actions.push_back({.kind = ActionKind::kSpawn,
-                     .generation = generation_,
-                     .reason = reason_,
-                     .content = running_});
-  SetTimer(actions, now_ns + limits_.hello_within_ns);
+                     .role = session.role,
+                     .generation = session.generation,
+                     .reason = session.reason,
+                     .release = session.running});
 }
 
-void Lifecycle::Kill(Actions& actions, bh_end why) {
-  kill_why_ = why;
-  state_ = State::kAwaitingExit;
-  actions.push_back({.kind = ActionKind::kKill, .generation = generation_, .end = why});
-  SetTimer(actions, 0);  // SIGKILL can't be refused: the exit will come
+void Lifecycle::Begin(const Session& session, Actions& actions) {
+  actions.push_back({.kind = ActionKind::kBegin,
+                     .role = session.role,
+                     .generation = session.generation,
+                     .release = session.running});
 }
 
-void Lifecycle::Drain(Actions& actions, uint64_t now_ns) {
-  state_ = State::kAwaitingDrain;
-  actions.push_back({.kind = ActionKind::kDrain, .generation = generation_});
-  SetTimer(actions, now_ns + limits_.drain_within_ns);
+void Lifecycle::Kill(Session& session, Actions& actions, bh_end why) {
+  session.kill_why = why;
+  session.state = State::kAwaitingExit;
+  actions.push_back({.kind = ActionKind::kKill,
+                     .role = session.role,
+                     .generation = session.generation,
+                     .end = why});
+  SetTimer(session, actions, 0);  // SIGKILL can't be refused: the exit will come
+}
+
+void Lifecycle::Drain(Session& session, uint64_t now_ns, Actions& actions) {
+  session.state = State::kAwaitingDrain;
+  actions.push_back(
+      {.kind = ActionKind::kDrain, .role = session.role, .generation = session.generation});
+  SetTimer(session, actions, now_ns + limits_.drain_within_ns);
 }
 
 std::vector<ActionItem> Lifecycle::Step(const Event& event, uint64_t now_ns) {
   Actions actions;
-  const bool about_host = HasHost() && event.generation == generation_;
+  Session& session = At(event.role);
+  const bool about_host = HasHost(event.role) && event.generation == session.generation;
+  const State state = session.state;
   switch (event.kind) {
     case EventKind::kStart:
     case EventKind::kStop:
-    case EventKind::kRelease:
-    case EventKind::kContent:
-      OnWish(event, now_ns, actions);
+      if (event.kind == EventKind::kStop && event.role == Role::kActive) {
+        for (const Role role : {Role::kStandby, Role::kCanary}) {
+          Want(At(role), event, now_ns, actions);
+        }
+      }
+      Want(session, event, now_ns, actions);
+      break;
+    case EventKind::kLift:
+    case EventKind::kUpdate:
+      for (Session& each : sessions_) {
+        each.service.Forgive();
+        each.start.Forgive();
+      }
+      if (event.kind == EventKind::kUpdate) SetWanted(event.release, now_ns, actions);
+      if (wanted_ == failed_) failed_ = 0;
+      Want(At(Role::kActive), event, now_ns, actions);
+      break;
+    case EventKind::kSpawned:
+      if (!about_host || state != State::kAwaitingSpawn) break;
+      session.state = State::kAwaitingHello;
+      SetTimer(session, actions, now_ns + limits_.hello_within_ns);
+      break;
+    case EventKind::kSpawnFailed:
+      if (about_host && state == State::kAwaitingSpawn) {
+        OnExit(session, BH_END_CRASHED, event.chance, now_ns, actions);
+      }
       break;
     case EventKind::kHello:
-      if (!about_host || state_ != State::kAwaitingHello) break;
-      state_ = State::kAwaitingStarted;
+      if (!about_host || state != State::kAwaitingHello) break;
+      session.state = State::kAwaitingStarted;
       actions.push_back({.kind = ActionKind::kAttach,
-                         .generation = generation_,
-                         .reason = reason_,
-                         .content = running_});
-      SetTimer(actions, now_ns + limits_.started_within_ns);
+                         .role = event.role,
+                         .generation = session.generation,
+                         .reason = session.reason,
+                         .release = session.running});
+      SetTimer(session, actions, now_ns + limits_.started_within_ns);
       break;
     case EventKind::kStarted:
-      if (about_host && state_ == State::kAwaitingStarted) OnStarted(now_ns, actions);
+      if (about_host && state == State::kAwaitingStarted) OnStarted(session, now_ns, actions);
       break;
     case EventKind::kStartFailed:
-      if (!about_host || state_ != State::kAwaitingStarted) break;
-      state_ = State::kAwaitingExit;  // by itself, or when the time for it is over
-      SetTimer(actions, now_ns + limits_.drain_within_ns);
+      if (!about_host || state != State::kAwaitingStarted) break;
+      session.state = State::kAwaitingExit;  // by itself, or when the time for it is over
+      SetTimer(session, actions, now_ns + limits_.drain_within_ns);
+      break;
+    case EventKind::kBegun:
+      if (!about_host || state != State::kAwaitingBegin) break;
+      session.state = State::kServing;
+      actions.push_back({.kind = ActionKind::kInForce, .release = session.running});
+      SetTimer(session, actions,
+               now_ns + (OnProbation() ? limits_.probation_ns : limits_.service.forgive_after_ns));
+      break;
+    case EventKind::kBeginFailed:
+      if (about_host && state == State::kAwaitingBegin) {
+        OnBeginFailed(session, event.retry, now_ns, actions);
+      }
       break;
     case EventKind::kHung:
     case EventKind::kHostile:
-      if (!about_host || state_ == State::kAwaitingExit) break;
-      Kill(actions, event.kind == EventKind::kHung ? BH_END_HUNG : BH_END_HOSTILE);
+      if (!about_host || state == State::kAwaitingExit) break;
+      Kill(session, actions, event.kind == EventKind::kHung ? BH_END_HUNG : BH_END_HOSTILE);
       break;
     case EventKind::kExited:
-      if (about_host) OnExit(event.end, event.chance, now_ns, actions);
-      break;
-    case EventKind::kSpawnFailed:
-      if (about_host && state_ == State::kAwaitingHello) {
-        OnExit(BH_END_CRASHED, event.chance, now_ns, actions);
-      }
+      if (about_host) OnExit(session, event.end, event.chance, now_ns, actions);
       break;
     case EventKind::kRestart:
-      if (HasHost() && state_ != State::kAwaitingExit) Kill(actions, BH_END_STOPPED);
+      for (Session& each : sessions_) {
+        if (HasHost(each.role) && each.state != State::kAwaitingExit) {
+          Kill(each, actions, BH_END_STOPPED);
+        }
+      }
       break;
     case EventKind::kTimer:
-      if (timer_ns_ != 0 && now_ns >= timer_ns_) OnTimer(now_ns, actions);
+      if (session.timer_ns != 0 && now_ns >= session.timer_ns) OnTimer(session, now_ns, actions);
+      break;
+    case EventKind::kCount:
       break;
   }
   return actions;
 }
 
-// An operator's word changes what is wanted; where things are decides what follows now.
-void Lifecycle::OnWish(const Event& event, uint64_t now_ns, Actions& actions) {
-  if (event.kind == EventKind::kStart) wants_service_ = true;
-  if (event.kind == EventKind::kStop) wants_service_ = false;
-  if (event.kind == EventKind::kContent) wanted_ = event.content;
-  if (event.kind == EventKind::kContent || event.kind == EventKind::kRelease) {
-    service_budget_.Forgive();
-    start_budget_.Forgive();
-    if (wanted_ == failed_) failed_ = 0;
-  }
-  const bool leave = !wants_service_ || wanted_ != running_;
-  switch (state_) {
+// The next hosts run this release; a standby of another one is replaced now.
+void Lifecycle::SetWanted(ReleaseId release, uint64_t now_ns, Actions& actions) {
+  wanted_ = release;
+  Session& standby = At(Role::kStandby);
+  if (standby.wanted) Want(standby, {.kind = EventKind::kUpdate}, now_ns, actions);
+}
+
+// What is wanted has changed; the state decides what follows now.
+void Lifecycle::Want(Session& session, const Event& event, uint64_t now_ns, Actions& actions) {
+  if (event.kind == EventKind::kStart) session.wanted = true;
+  if (event.kind == EventKind::kStop) session.wanted = false;
+  if (event.kind == EventKind::kStart && session.role == Role::kCanary) trial_ = event.release;
+  const bool leave = !session.wanted || ReleaseFor(session) != session.running;
+  switch (session.state) {
     case State::kStopped:
-      if (!wants_service_) actions.push_back({.kind = ActionKind::kStoppedNow});
-      if (!wants_service_) break;
-      reason_ = BH_START_COLD;
-      Spawn(actions, now_ns);
+      if (!session.wanted) {
+        actions.push_back({.kind = ActionKind::kStoppedNow, .role = session.role});
+        break;
+      }
+      session.reason = BH_START_COLD;
+      Spawn(session, actions);
       break;
+    case State::kAwaitingBegin:  // the shim may have begun it
     case State::kServing:
-      if (leave) Drain(actions, now_ns);
-      if (!leave && event.kind == EventKind::kContent) {
-        actions.push_back({.kind = ActionKind::kInForce, .content = running_});
+    case State::kReady:
+      if (leave) Drain(session, now_ns, actions);
+      if (!leave && event.kind == EventKind::kUpdate && session.state == State::kServing) {
+        actions.push_back({.kind = ActionKind::kInForce, .release = session.running});
       }
       break;
+    case State::kAwaitingSpawn:
     case State::kAwaitingHello:
     case State::kAwaitingStarted:
-      if (leave) Kill(actions, BH_END_STOPPED);
+      if (leave) Kill(session, actions, BH_END_STOPPED);
       break;
     case State::kAwaitingDrain:
     case State::kAwaitingExit:
       break;  // the exit looks at what is wanted then
     case State::kBackingOff:
     case State::kQuarantined:
-      if (!wants_service_) {
-        state_ = State::kStopped;
-        SetTimer(actions, 0);
-        actions.push_back({.kind = ActionKind::kStoppedNow});
+      if (!session.wanted) {
+        session.state = State::kStopped;
+        SetTimer(session, actions, 0);
+        actions.push_back({.kind = ActionKind::kStoppedNow, .role = session.role});
       } else if (event.kind != EventKind::kStart) {
-        if (wanted_ != running_) reason_ = BH_START_UPGRADE;
-        Spawn(actions, now_ns);
+        if (leave) session.reason = BH_START_UPGRADE;
+        Spawn(session, actions);
       }
+      break;
+    case State::kCount:
       break;
   }
 }
 
-void Lifecycle::OnStarted(uint64_t now_ns, Actions& actions) {
-  state_ = State::kServing;
-  begun_ = true;
-  serving_since_ns_ = now_ns;
-  actions.push_back({.kind = ActionKind::kBegin, .generation = generation_, .content = running_});
-  actions.push_back({.kind = ActionKind::kInForce, .content = running_});
-  SetTimer(actions,
-           now_ns + (OnProbation() ? limits_.probation_ns : limits_.service.forgive_after_ns));
+void Lifecycle::OnStarted(Session& session, uint64_t now_ns, Actions& actions) {
+  session.started_ns = now_ns;
+  if (session.role != Role::kActive) {
+    session.state = State::kReady;
+    SetTimer(session, actions, now_ns + limits_.service.forgive_after_ns);
+    return;
+  }
+  session.state = State::kAwaitingBegin;
+  session.begun = true;
+  Begin(session, actions);
+  SetTimer(session, actions, 0);
 }
 
-void Lifecycle::OnTimer(uint64_t now_ns, Actions& actions) {
-  switch (state_) {
+void Lifecycle::OnBeginFailed(Session& session, bool retry, uint64_t now_ns, Actions& actions) {
+  if (retry && now_ns - session.started_ns < limits_.begin_within_ns) {
+    SetTimer(session, actions, now_ns + limits_.begin_again_ns);
+    return;
+  }
+  Kill(session, actions, BH_END_KILLED);
+}
+
+void Lifecycle::OnTimer(Session& session, uint64_t now_ns, Actions& actions) {
+  session.timer_ns = 0;
+  switch (session.state) {
     case State::kAwaitingHello:
     case State::kAwaitingStarted:
     case State::kAwaitingDrain:
     case State::kAwaitingExit:
-      Kill(actions, BH_END_HUNG);
+      Kill(session, actions, BH_END_HUNG);
+      break;
+    case State::kAwaitingBegin:
+      Begin(session, actions);
       break;
     case State::kServing:
-      if (OnProbation()) {
-        good_ = running_;
-        actions.push_back({.kind = ActionKind::kGood, .content = good_});
+    case State::kReady:
+      if (session.role == Role::kActive && OnProbation()) {
+        good_ = session.running;
+        actions.push_back({.kind = ActionKind::kGood, .release = good_});
       }
-      service_budget_.Healthy(serving_since_ns_, now_ns);
-      start_budget_.Healthy(serving_since_ns_, now_ns);
-      SetTimer(actions, now_ns + limits_.service.forgive_after_ns);
+      session.service.Healthy(session.started_ns, now_ns);
+      session.start.Healthy(session.started_ns, now_ns);
+      SetTimer(session, actions, now_ns + limits_.service.forgive_after_ns);
       break;
     case State::kBackingOff:
-      Spawn(actions, now_ns);
+      Spawn(session, actions);
       break;
     case State::kStopped:
+    case State::kAwaitingSpawn:
     case State::kQuarantined:
+    case State::kCount:
       break;
   }
 }
 
-void Lifecycle::OnExit(bh_end end, uint64_t chance, uint64_t now_ns, Actions& actions) {
-  const bool draining = state_ == State::kAwaitingDrain;
-  const bool in_service = begun_;
-  if (end == BH_END_KILLED && state_ == State::kAwaitingExit) end = kill_why_;
-  // Nobody asked it to leave: that is a fall, whatever its exit code says.
-  if (end == BH_END_STOPPED && !draining && kill_why_ != BH_END_STOPPED) {
+void Lifecycle::OnExit(Session& session, bh_end end, uint64_t chance, uint64_t now_ns,
+                       Actions& actions) {
+  const bool draining = session.state == State::kAwaitingDrain;
+  const bool in_service = session.begun;
+  if (end == BH_END_KILLED && session.state == State::kAwaitingExit) end = session.kill_why;
+  // It was not asked to leave: that is a crash, whatever its exit code says.
+  if (end == BH_END_STOPPED && !draining && session.kill_why != BH_END_STOPPED) {
     end = BH_END_CRASHED;
   }
-  if (begun_) {
-    actions.push_back({.kind = ActionKind::kEnd, .generation = generation_, .end = end});
+  if (session.begun) {
+    actions.push_back({.kind = ActionKind::kEnd,
+                       .role = session.role,
+                       .generation = session.generation,
+                       .end = end});
   }
-  begun_ = false;
-  last_end_ = end;
-  state_ = State::kStopped;  // for now: nobody runs
-  if (!wants_service_) {
-    SetTimer(actions, 0);
-    actions.push_back({.kind = ActionKind::kStoppedNow});
+  session.begun = false;
+  session.last_end = end;
+  session.state = State::kStopped;  // no host runs now
+  if (!session.wanted) {
+    SetTimer(session, actions, 0);
+    actions.push_back({.kind = ActionKind::kStoppedNow, .role = session.role});
     return;
   }
+  if (session.role == Role::kActive) {
+    OnActiveExit(session, end, in_service, chance, now_ns, actions);
+  } else if (ReleaseFor(session) != session.running || end == BH_END_STOPPED) {
+    session.reason = BH_START_UPGRADE;  // it ended because that was wanted
+    Spawn(session, actions);
+  } else if (session.role == Role::kCanary) {
+    session.wanted = false;
+    SetTimer(session, actions, 0);
+    actions.push_back({.kind = ActionKind::kTrialFailed,
+                       .role = session.role,
+                       .end = end,
+                       .release = session.running});
+  } else {
+    StartAgain(session, session.start, chance, now_ns, actions);
+  }
+}
+
+void Lifecycle::OnActiveExit(Session& session, bh_end end, bool in_service, uint64_t chance,
+                             uint64_t now_ns, Actions& actions) {
   ++restarts_;
-  if (wanted_ != running_ || end == BH_END_STOPPED) {  // it left because somebody wished so
-    reason_ = BH_START_UPGRADE;
-    Spawn(actions, now_ns);
+  if (wanted_ != session.running || end == BH_END_STOPPED) {  // it ended because it was wanted
+    session.reason = BH_START_UPGRADE;
+    Spawn(session, actions);
     return;
   }
   if (!in_service) ++start_failures_;
   if (OnProbation()) {
-    failed_ = running_;
-    wanted_ = good_;
-    actions.push_back({.kind = ActionKind::kRolledBack, .end = end, .content = failed_});
-    reason_ = BH_START_UPGRADE;
-    Spawn(actions, now_ns);
+    failed_ = session.running;
+    SetWanted(good_, now_ns, actions);
+    actions.push_back({.kind = ActionKind::kRolledBack, .end = end, .release = failed_});
+    session.reason = BH_START_UPGRADE;
+    Spawn(session, actions);
     return;
   }
-  reason_ = BH_START_CRASH_RESTART;
-  const std::optional<uint64_t> at_ns =
-      (in_service ? service_budget_ : start_budget_).Fell(now_ns, chance);
+  StartAgain(session, in_service ? session.service : session.start, chance, now_ns, actions);
+}
+
+void Lifecycle::StartAgain(Session& session, RestartBudget& budget, uint64_t chance,
+                           uint64_t now_ns, Actions& actions) {
+  session.reason = BH_START_CRASH_RESTART;
+  const std::optional<uint64_t> at_ns = budget.Fell(now_ns, chance);
   if (!at_ns) {
-    state_ = State::kQuarantined;
-    SetTimer(actions, 0);
-    actions.push_back({.kind = ActionKind::kQuarantine});
+    session.state = State::kQuarantined;
+    SetTimer(session, actions, 0);
+    actions.push_back({.kind = ActionKind::kQuarantine, .role = session.role});
   } else if (*at_ns <= now_ns) {
-    Spawn(actions, now_ns);
+    Spawn(session, actions);
   } else {
-    state_ = State::kBackingOff;
-    SetTimer(actions, *at_ns);
+    session.state = State::kBackingOff;
+    SetTimer(session, actions, *at_ns);
   }
 }
 

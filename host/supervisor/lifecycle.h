@@ -4,100 +4,138 @@
 // in as an event with the time, what is to be done goes out as actions, and nothing else is
 // touched.
 //
-// States are named for what they wait on; what is wanted (to serve or to stop, and which content)
-// is kept apart from where things are.
+// A driver has a session for each role, each with at most one host:
+//   active    serves the channel
+//   standby   started, serves nothing; runs the release that the active one should run
+//   canary    started, serves nothing; runs a release under trial, once: its first failure ends it
 //
-//                        ┌───────────── may start ──────────────┐
-//                        ▼                                      │
-//   Stopped ─ start ─▶ AwaitingHello ─ hello ─▶ AwaitingStarted │      exited, budget left
-//      ▲                 │      │                │      │       └──────── BackingOff ◀──┐
-//      │                 │      └ late: kill ┐   │      └ started ─▶ Serving            │
-//      │              exited                 ▼   │                    │  │  │           │
-//      │                 └────────────▶ AwaitingExit ◀── kill ────────┘  │  └ exited ───┤
-//      │                                     │    ▲                      │              │
-//      │                                     │    └─ late ─ AwaitingDrain ◀ stop,       │
-//      │                                     │                   │         new content  │
-//      └───────── stop wanted ───────────────┴──── exited ───────┘                      │
-//                                            └──────────────────────────────────────────┤
-//   Quarantined ◀──────────────────────── exited, budget used up ───────────────────────┘
-//      └─ release, new content ─▶ AwaitingHello
+// States are named for what they wait for; what is wanted is kept apart from the state.
 //
-// Content: `wanted` is what the next generation is started with, `good` the newest that stayed
-// healthy for its whole probation (or the first ever). A generation with content that is not good
-// yet is on probation: if it fails to start or falls, the wanted content goes back to the good one
-// at once, and neither budget is charged. Content that failed is never tried again unless it is
-// given again.
+//   Stopped ─ start ─▶ AwaitingSpawn ─ spawned ─▶ AwaitingHello ─ hello ─▶ AwaitingStarted
+//                         ▲                            │ late                │ late   │ started
+//                         │                            ▼                     ▼        │
+//   BackingOff ─ timer ───┤                       AwaitingExit ◀─────────────┘        │
+//   Quarantined ─ lift, ──┤                         │  ▲   ▲                          ▼
+//             new release │          exited         │  │   └─ hung, ── active: AwaitingBegin ─
+//             begun
+//                         ├─────────────────────────┘  │      hostile    │                   │
+//                         │                            │                 ▼                   ▼
+//                         │                            └ late ─ AwaitingDrain ◀─ stop, ── Serving
+//                         └───────────── exited ────────────────────┘     new release
+//                                                              standby, canary: Ready
+//
+// After an exit: Stopped when no host is wanted; AwaitingSpawn at once or by way of BackingOff; the
+// active session of a driver whose budget is used up is Quarantined.
+//
+// The shim is asked through a link that may be slow: AwaitingSpawn and AwaitingBegin wait for its
+// answer without a limit, because a slow shim is not the host's fault.
+//
+// Releases: `wanted` is what the next host is started with, `good` the newest that stayed healthy
+// for its whole probation (or the first ever). A generation with a release that is not good yet is
+// on probation: if it fails to start or crashes, the good release is wanted again at once, and
+// neither budget is charged. A release that failed is never tried again unless it is given again.
 #ifndef BULKHEAD_HOST_SUPERVISOR_LIFECYCLE_H_
 #define BULKHEAD_HOST_SUPERVISOR_LIFECYCLE_H_
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
+#include "host/supervisor/release.h"
 #include "host/supervisor/restart_budget.h"
 #include "ipc/shim_link.h"
 
 namespace bulkhead {
 
+enum class Role : uint8_t { kActive, kStandby, kCanary };
+inline constexpr int kRoleCount = 3;
+inline constexpr std::array<Role, kRoleCount> kRoles = {Role::kActive, Role::kStandby,
+                                                        Role::kCanary};
+const char* RoleName(Role role);
+
+// X(identifier, text)
+#define BULKHEAD_STATES(X)                                                           \
+  X(Stopped, "stopped")                                                              \
+  X(AwaitingSpawn, "awaiting spawn") /* the process waits until the shim knows it */ \
+  X(AwaitingHello, "awaiting hello")                                                 \
+  X(AwaitingStarted, "awaiting started")                                             \
+  X(AwaitingBegin, "awaiting begin") /* the host started; the shim was told */       \
+  X(Serving, "serving")                                                              \
+  X(Ready, "ready") /* a standby or canary that started */                           \
+  X(AwaitingDrain, "awaiting drain")                                                 \
+  X(AwaitingExit, "awaiting exit")                                                   \
+  X(BackingOff, "backing off")                                                       \
+  X(Quarantined, "quarantined")
+
 enum class State : uint8_t {
-  kStopped,
-  kAwaitingHello,
-  kAwaitingStarted,
-  kServing,
-  kAwaitingDrain,
-  kAwaitingExit,
-  kBackingOff,
-  kQuarantined,
+#define X(name, text) k##name,
+  BULKHEAD_STATES(X)
+#undef X
+      kCount,
 };
-inline constexpr int kStateCount = 8;
+inline constexpr int kStateCount = static_cast<int>(State::kCount);
 const char* StateName(State state);
 
+#define BULKHEAD_EVENTS(X)                                                                \
+  X(Start, "start")              /* a host is wanted; of a canary: with `release` */      \
+  X(Stop, "stop")                /* none is; of the active session: of no role */         \
+  X(Lift, "lift")                /* an operator lifts the quarantine */                   \
+  X(Update, "update")            /* put `release` in force */                             \
+  X(Spawned, "spawned")          /* the process runs */                                   \
+  X(SpawnFailed, "spawn failed") /* there is no process */                                \
+  X(Hello, "hello")              /* the host runs */                                      \
+  X(Started, "started")          /* its driver started */                                 \
+  X(StartFailed, "start failed") /* its driver did not; the host will exit */             \
+  X(Begun, "begun")              /* the shim asks the host from now on */                 \
+  X(BeginFailed, "begin failed") /* the shim refused; `retry`: it can't be reached now */ \
+  X(Exited, "exited")            /* the host ended; `end` as bh_end_of_exit() says */     \
+  X(Hung, "hung")                /* it missed a call's deadline or its heartbeat */       \
+  X(Hostile, "hostile")          /* it broke the protocol */                              \
+  X(Timer, "timer")              /* the time that was asked for has come */               \
+  X(Restart, "restart")          /* the channel was made again: every host must attach to that */
+
 enum class EventKind : uint8_t {
-  kStart,        // an operator wants it to serve
-  kStop,         // an operator wants it to stop
-  kRelease,      // an operator lifts the quarantine
-  kContent,      // put `content` in force
-  kHello,        // the host runs
-  kStarted,      // its driver serves
-  kStartFailed,  // its driver does not; the host will exit
-  kExited,       // the host was reaped; `end` as its exit status says
-  kHung,         // it missed a call's deadline or its heartbeat
-  kHostile,      // it broke the protocol
-  kTimer,        // the time that was asked for has come
-  kSpawnFailed,  // there is no process
-  kRestart,      // its channel is gone: it has to attach to another
+#define X(name, text) k##name,
+  BULKHEAD_EVENTS(X)
+#undef X
+      kCount,
 };
-inline constexpr int kEventKindCount = 13;
+inline constexpr int kEventKindCount = static_cast<int>(EventKind::kCount);
 const char* EventKindName(EventKind kind);
 
 struct Event {
   EventKind kind;
-  uint32_t generation = 0;      // of a host: hello, started, start failed, exited, hung, hostile
-  bh_end end = BH_END_CRASHED;  // exited: stopped (exit 0), crashed or killed (SIGKILL)
-  uint64_t content = 0;         // content: its version
+  Role role = Role::kActive;
+  uint32_t generation = 0;      // of events from Spawned to Hostile
+  bh_end end = BH_END_CRASHED;  // exited
+  ReleaseId release = 0;        // update; start of a canary
+  bool retry = false;           // begin failed
   uint64_t chance = 0;          // exited, spawn failed: a random number, for jitter
 };
 
 enum class ActionKind : uint8_t {
-  kSpawn,       // start a host as `generation` with `content`, for `reason`
-  kAttach,      // say Attach to it
-  kBegin,       // tell the shim that `generation` serves
-  kEnd,         // tell the shim that `generation` ended by `end`
-  kDrain,       // tell the shim and the host to finish what is in hand
-  kKill,        // SIGKILL
-  kSetTimer,    // one timer: it replaces the one before; at_ns 0: none
-  kQuarantine,  // tell the shim that nobody will come
-  kInForce,     // `content` serves
-  kRolledBack,  // `content` failed; the good one is wanted again
-  kGood,        // `content` has stayed healthy for its probation
-  kStoppedNow,  // there is no host, and none will come by itself
+  kSpawn,        // start a host as `generation` with `release`, for `reason`
+  kAttach,       // send Attach to it
+  kBegin,        // tell the shim that `generation` serves
+  kEnd,          // tell the shim that `generation` ended by `end`
+  kDrain,        // tell the host, and of an active one the shim, to finish what is in hand
+  kKill,         // SIGKILL
+  kSetTimer,     // one timer for each role: it replaces the one before; at_ns 0: none
+  kQuarantine,   // tell the shim that no host will come
+  kInForce,      // `release` serves
+  kRolledBack,   // `release` failed; the good one is wanted again
+  kGood,         // `release` has stayed healthy for its probation
+  kTrialFailed,  // the canary of `release` ended by `end`
+  kStoppedNow,   // the role has no host, and none will come by itself
 };
 
 struct ActionItem {
   ActionKind kind;
+  Role role = Role::kActive;
   uint32_t generation = 0;
   bh_end end = BH_END_STOPPED;
   bh_start reason = BH_START_COLD;
-  uint64_t content = 0;
+  ReleaseId release = 0;
   uint64_t at_ns = 0;
 };
 
@@ -108,60 +146,89 @@ struct LifecycleLimits {
   uint64_t started_within_ns = 30'000'000'000;
   uint64_t drain_within_ns = 5'000'000'000;
   uint64_t probation_ns = 60'000'000'000;
+  // A shim that can't be reached is asked again so often, for so long.
+  uint64_t begin_again_ns = 100'000'000;
+  uint64_t begin_within_ns = 10'000'000'000;
 };
 
 class Lifecycle {
  public:
-  // `content`: the first content, taken as good; 0 for a driver without content. `last_generation`:
-  // under a supervisor before this one; 0 for none.
-  Lifecycle(const LifecycleLimits& limits, uint64_t content, uint32_t last_generation = 0);
+  // `release`: the first one, taken as good. `last_generation`: under a supervisor before this one;
+  // 0 for none.
+  Lifecycle(const LifecycleLimits& limits, ReleaseId release, uint32_t last_generation = 0);
 
   // The one transition function.
   std::vector<ActionItem> Step(const Event& event, uint64_t now_ns);
 
-  State state() const { return state_; }
-  bool wants_service() const { return wants_service_; }
-  uint32_t generation() const { return generation_; }  // of the newest host; 0 before the first
-  uint64_t running_content() const { return running_; }
-  uint64_t wanted_content() const { return wanted_; }
-  uint64_t good_content() const { return good_; }
-  uint64_t failed_content() const { return failed_; }
-  uint64_t restarts() const { return restarts_; }
+  State state(Role role = Role::kActive) const { return At(role).state; }
+  bool wants_host(Role role = Role::kActive) const { return At(role).wanted; }
+  // Of the role's newest host; 0 before the first. Generations are numbered through all roles.
+  uint32_t generation(Role role = Role::kActive) const { return At(role).generation; }
+  ReleaseId running_release(Role role = Role::kActive) const { return At(role).running; }
+  bh_end last_end(Role role = Role::kActive) const { return At(role).last_end; }
+  bool HasHost(Role role) const;
+  bool Stopped() const;  // every role is
+  ReleaseId wanted_release() const { return wanted_; }
+  ReleaseId good_release() const { return good_; }
+  ReleaseId failed_release() const { return failed_; }
+  uint64_t restarts() const { return restarts_; }  // of the active session, as the next
   uint64_t start_failures() const { return start_failures_; }
-  uint64_t next_start_ns() const { return state_ == State::kBackingOff ? timer_ns_ : 0; }
-  bh_end last_end() const { return last_end_; }
+  uint64_t next_start_ns() const {
+    return At(Role::kActive).state == State::kBackingOff ? At(Role::kActive).timer_ns : 0;
+  }
 
  private:
   using Actions = std::vector<ActionItem>;
-  bool HasHost() const;
-  bool OnProbation() const { return running_ != good_; }
-  void SetTimer(Actions& actions, uint64_t at_ns);
-  void Spawn(Actions& actions, uint64_t now_ns);
-  void Kill(Actions& actions, bh_end why);
-  void Drain(Actions& actions, uint64_t now_ns);
-  void OnWish(const Event& event, uint64_t now_ns, Actions& actions);
-  void OnStarted(uint64_t now_ns, Actions& actions);
-  void OnExit(bh_end end, uint64_t chance, uint64_t now_ns, Actions& actions);
-  void OnTimer(uint64_t now_ns, Actions& actions);
+
+  struct Session {
+    Session(Role role_in, const LifecycleLimits& limits, ReleaseId release)
+        : role(role_in), service(limits.service), start(limits.start), running(release) {}
+    Role role;
+    RestartBudget service;
+    RestartBudget start;
+    State state = State::kStopped;
+    bool wanted = false;
+    uint32_t generation = 0;
+    ReleaseId running;
+    bool begun = false;  // the shim was told to begin this generation
+    bh_end kill_why = BH_END_KILLED;
+    bh_start reason = BH_START_COLD;
+    uint64_t started_ns = 0;  // since when its driver has run
+    uint64_t timer_ns = 0;
+    bh_end last_end = BH_END_STOPPED;
+  };
+
+  Session& At(Role role) { return sessions_[static_cast<size_t>(role)]; }
+  const Session& At(Role role) const { return sessions_[static_cast<size_t>(role)]; }
+  // What the role's next host is started with.
+  ReleaseId ReleaseFor(const Session& session) const;
+  bool OnProbation() const { return At(Role::kActive).running != good_; }
+
+  static void SetTimer(Session& session, Actions& actions, uint64_t at_ns);
+  void Spawn(Session& session, Actions& actions);
+  static void Begin(const Session& session, Actions& actions);
+  static void Kill(Session& session, Actions& actions, bh_end why);
+  void Drain(Session& session, uint64_t now_ns, Actions& actions);
+  void Want(Session& session, const Event& event, uint64_t now_ns, Actions& actions);
+  void SetWanted(ReleaseId release, uint64_t now_ns, Actions& actions);
+  void OnStarted(Session& session, uint64_t now_ns, Actions& actions);
+  void OnBeginFailed(Session& session, bool retry, uint64_t now_ns, Actions& actions);
+  void OnExit(Session& session, bh_end end, uint64_t chance, uint64_t now_ns, Actions& actions);
+  void OnActiveExit(Session& session, bh_end end, bool in_service, uint64_t chance, uint64_t now_ns,
+                    Actions& actions);
+  void StartAgain(Session& session, RestartBudget& budget, uint64_t chance, uint64_t now_ns,
+                  Actions& actions);
+  void OnTimer(Session& session, uint64_t now_ns, Actions& actions);
 
   const LifecycleLimits limits_;
-  RestartBudget service_budget_;
-  RestartBudget start_budget_;
-  State state_ = State::kStopped;
-  bool wants_service_ = false;
-  uint32_t generation_;
-  bool begun_ = false;  // the shim was told of this generation
-  bh_end kill_why_ = BH_END_KILLED;
-  bh_start reason_ = BH_START_COLD;
-  uint64_t serving_since_ns_ = 0;
-  uint64_t timer_ns_ = 0;
-  uint64_t running_;
-  uint64_t wanted_;
-  uint64_t good_;
-  uint64_t failed_ = 0;
+  std::array<Session, kRoleCount> sessions_;
+  uint32_t newest_generation_;
+  ReleaseId wanted_;
+  ReleaseId good_;
+  ReleaseId failed_ = 0;
+  ReleaseId trial_ = 0;  // the canary's
   uint64_t restarts_ = 0;
   uint64_t start_failures_ = 0;
-  bh_end last_end_ = BH_END_STOPPED;
 };
 
 }  // namespace bulkhead

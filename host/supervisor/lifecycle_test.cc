@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <map>
 #include <optional>
@@ -30,81 +31,171 @@ bool Has(const std::vector<ActionItem>& actions, ActionKind kind) {
                      [kind](const ActionItem& action) { return action.kind == kind; });
 }
 
-// Brings a fresh life cycle with content 1 to a state.
-Lifecycle In(State state) {
+// Brings the session of a role of a fresh life cycle with release 1 to a state.
+Lifecycle In(Role role, State state) {
   Lifecycle life(LifecycleLimits(), 1);
-  const auto step = [&life](EventKind kind, bh_end end = BH_END_CRASHED) {
-    life.Step({.kind = kind, .generation = life.generation(), .end = end}, kSecond);
+  const auto step = [&life, role](EventKind kind, bh_end end = BH_END_CRASHED) {
+    life.Step({.kind = kind, .role = role, .generation = life.generation(role), .end = end},
+              kSecond);
+  };
+  const auto start = [&] {
+    for (const EventKind kind :
+         {EventKind::kSpawned, EventKind::kHello, EventKind::kStarted, EventKind::kBegun}) {
+      step(kind);
+    }
   };
   if (state == State::kStopped) return life;
   step(EventKind::kStart);
-  if (state == State::kAwaitingHello) return life;
-  step(EventKind::kHello);
-  if (state == State::kAwaitingStarted) return life;
-  step(EventKind::kStarted);
-  if (state == State::kServing) return life;
+  for (const EventKind kind :
+       {EventKind::kSpawned, EventKind::kHello, EventKind::kStarted, EventKind::kBegun}) {
+    if (life.state(role) == state) return life;
+    step(kind);
+  }
+  if (life.state(role) == state) return life;
   if (state == State::kAwaitingDrain) {
     step(EventKind::kStop);
   } else if (state == State::kAwaitingExit) {
     step(EventKind::kHung);
   } else {
-    const int falls = state == State::kBackingOff ? 2 : 5;
-    for (int i = 0; i < falls; ++i) {
-      if (life.state() == State::kBackingOff) {
-        life.Step({.kind = EventKind::kTimer}, life.next_start_ns());
+    uint64_t now_ns = kSecond;
+    for (int falls = state == State::kBackingOff ? 2 : 5; falls > 0; --falls) {
+      if (life.state(role) == State::kBackingOff) {
+        now_ns += kSecond;
+        life.Step({.kind = EventKind::kTimer, .role = role}, now_ns);
       }
-      if (life.state() == State::kAwaitingHello) step(EventKind::kHello), step(EventKind::kStarted);
+      start();
       step(EventKind::kExited);
     }
   }
   return life;
 }
+Lifecycle In(State state) { return In(Role::kActive, state); }
 
-TEST(Lifecycle, TheTableHasEveryStateAndEvent) {
-  using S = State;
-  using E = EventKind;
-  const S same = static_cast<S>(255);
-  // Rows: states; columns: events in the order of EventKind. What state follows; `same`: nothing
-  // changes.
-  const std::map<S, std::vector<S>> table = {
-      {S::kStopped,
-       {S::kAwaitingHello, same, same, same, same, same, same, same, same, same, same, same, same}},
-      {S::kAwaitingHello,
-       {same, S::kAwaitingExit, same, S::kAwaitingExit, S::kAwaitingStarted, same, same,
-        S::kAwaitingHello, S::kAwaitingExit, S::kAwaitingExit, S::kAwaitingExit, S::kAwaitingHello,
-        S::kAwaitingExit}},
-      {S::kAwaitingStarted,
-       {same, S::kAwaitingExit, same, S::kAwaitingExit, same, S::kServing, S::kAwaitingExit,
-        S::kAwaitingHello, S::kAwaitingExit, S::kAwaitingExit, S::kAwaitingExit, same,
-        S::kAwaitingExit}},
-      {S::kServing,
-       {same, S::kAwaitingDrain, same, S::kAwaitingDrain, same, same, same, S::kAwaitingHello,
-        S::kAwaitingExit, S::kAwaitingExit, same, same, S::kAwaitingExit}},
-      {S::kAwaitingDrain,
-       {same, same, same, same, same, same, same, S::kStopped, S::kAwaitingExit, S::kAwaitingExit,
-        S::kAwaitingExit, same, S::kAwaitingExit}},
-      {S::kAwaitingExit,
-       {same, same, same, same, same, same, same, S::kAwaitingHello, same, same, same, same, same}},
-      {S::kBackingOff,
-       {same, S::kStopped, S::kAwaitingHello, S::kAwaitingHello, same, same, same, same, same, same,
-        S::kAwaitingHello, same, same}},
-      {S::kQuarantined,
-       {same, S::kStopped, S::kAwaitingHello, S::kAwaitingHello, same, same, same, same, same, same,
-        same, same, same}},
-  };
-  ASSERT_EQ(table.size(), size_t{kStateCount});
+// What state follows an event, by rows of states; columns in the order of EventKind.
+using Table = std::map<State, std::vector<State>>;
+constexpr State kSame = State::kCount;  // nothing changes
+
+void CheckTable(Role role, const Table& table) {
   for (const auto& [state, row] : table) {
     ASSERT_EQ(row.size(), size_t{kEventKindCount}) << StateName(state);
     for (int kind = 0; kind < kEventKindCount; ++kind) {
-      Lifecycle life = In(state);
-      ASSERT_EQ(life.state(), state);
-      const auto event = static_cast<E>(kind);
-      life.Step({.kind = event, .generation = life.generation(), .content = 2}, 3600 * kSecond);
-      const S wanted = row[static_cast<size_t>(kind)];
-      EXPECT_EQ(life.state(), wanted == same ? state : wanted)
-          << StateName(state) << ", " << EventKindName(event) << ": " << StateName(life.state());
+      Lifecycle life = In(role, state);
+      ASSERT_EQ(life.state(role), state) << StateName(life.state(role));
+      const auto event = static_cast<EventKind>(kind);
+      life.Step({.kind = event, .role = role, .generation = life.generation(role), .release = 2},
+                3600 * kSecond);
+      const State wanted = row[static_cast<size_t>(kind)];
+      EXPECT_EQ(life.state(role), wanted == kSame ? state : wanted)
+          << RoleName(role) << ", " << StateName(state) << ", " << EventKindName(event) << ": "
+          << StateName(life.state(role));
     }
   }
+}
+
+// Short names for the tables.
+constexpr State ____ = kSame, Stop = State::kStopped, Spwn = State::kAwaitingSpawn,
+                Helo = State::kAwaitingHello, Strt = State::kAwaitingStarted,
+                Begn = State::kAwaitingBegin, Serv = State::kServing, Redy = State::kReady,
+                Dran = State::kAwaitingDrain, Exit = State::kAwaitingExit;
+
+TEST(Lifecycle, TheTableHasEveryStateAndEvent) {
+  // clang-format off
+  const Table table = {
+    //        start stop  lift  updat spawn spFai hello start stFai begun beFai exitd hung  hosti timer resta
+    {Stop,   {Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____}},
+    {Spwn,   {____, Exit, ____, Exit, Helo, Spwn, ____, ____, ____, ____, ____, Spwn, Exit, Exit, ____, Exit}},
+    {Helo,   {____, Exit, ____, Exit, ____, ____, Strt, ____, ____, ____, ____, Spwn, Exit, Exit, Exit, Exit}},
+    {Strt,   {____, Exit, ____, Exit, ____, ____, ____, Begn, Exit, ____, ____, Spwn, Exit, Exit, Exit, Exit}},
+    {Begn,   {____, Dran, ____, Dran, ____, ____, ____, ____, ____, Serv, Exit, Spwn, Exit, Exit, ____, Exit}},
+    {Serv,   {____, Dran, ____, Dran, ____, ____, ____, ____, ____, ____, ____, Spwn, Exit, Exit, ____, Exit}},
+    {Dran,   {____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Stop, Exit, Exit, Exit, Exit}},
+    {Exit,   {____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____, ____, ____, ____}},
+    {State::kBackingOff,
+             {____, Stop, Spwn, Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____}},
+    {State::kQuarantined,
+             {____, Stop, Spwn, Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____}},
+  };
+  // clang-format on
+  ASSERT_EQ(table.size() + 1, size_t{kStateCount}) << "an active host is never Ready";
+  CheckTable(Role::kActive, table);
+}
+
+TEST(Lifecycle, TheTableOfAStandbyHasEveryStateAndEvent) {
+  // clang-format off
+  const Table table = {
+    //        start stop  lift  updat spawn spFai hello start stFai begun beFai exitd hung  hosti timer resta
+    {Stop,   {Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____}},
+    {Spwn,   {____, Exit, ____, Exit, Helo, Spwn, ____, ____, ____, ____, ____, Spwn, Exit, Exit, ____, Exit}},
+    {Helo,   {____, Exit, ____, Exit, ____, ____, Strt, ____, ____, ____, ____, Spwn, Exit, Exit, Exit, Exit}},
+    {Strt,   {____, Exit, ____, Exit, ____, ____, ____, Redy, Exit, ____, ____, Spwn, Exit, Exit, Exit, Exit}},
+    {Redy,   {____, Dran, ____, Dran, ____, ____, ____, ____, ____, ____, ____, Spwn, Exit, Exit, ____, Exit}},
+    {Dran,   {____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Stop, Exit, Exit, Exit, Exit}},
+    {Exit,   {____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____, ____, ____, ____}},
+    {State::kBackingOff,
+             {____, Stop, ____, Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____}},
+    {State::kQuarantined,
+             {____, Stop, ____, Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____}},
+  };
+  // clang-format on
+  ASSERT_EQ(table.size() + 2, size_t{kStateCount}) << "a standby is never begun";
+  CheckTable(Role::kStandby, table);
+}
+
+TEST(Lifecycle, AStandbyStartsAndServesNothing) {
+  Lifecycle life = In(State::kServing);
+  std::vector<ActionItem> all;
+  const auto step = [&](Event event) {
+    event.role = Role::kStandby;
+    event.generation = life.generation(Role::kStandby);
+    for (const ActionItem& action : life.Step(event, kSecond)) all.push_back(action);
+  };
+  for (const EventKind kind :
+       {EventKind::kStart, EventKind::kSpawned, EventKind::kHello, EventKind::kStarted}) {
+    step({.kind = kind});
+  }
+  EXPECT_EQ(life.state(Role::kStandby), State::kReady);
+  EXPECT_EQ(life.generation(Role::kStandby), 2u) << "numbered through all roles";
+  EXPECT_TRUE(Has(all, ActionKind::kAttach));
+  EXPECT_FALSE(Has(all, ActionKind::kBegin));
+  EXPECT_EQ(life.state(), State::kServing);
+  // New content is for both.
+  life.Step({.kind = EventKind::kUpdate, .release = 2}, kSecond);
+  EXPECT_EQ(life.state(), State::kAwaitingDrain);
+  EXPECT_EQ(life.state(Role::kStandby), State::kAwaitingDrain);
+  step({.kind = EventKind::kExited, .end = BH_END_STOPPED});
+  EXPECT_EQ(life.running_release(Role::kStandby), 2u);
+}
+
+TEST(Lifecycle, ACanaryRunsItsReleaseOnce) {
+  Lifecycle life = In(State::kServing);
+  life.Step({.kind = EventKind::kStart, .role = Role::kCanary, .release = 7}, kSecond);
+  EXPECT_EQ(life.running_release(Role::kCanary), 7u);
+  const auto actions = life.Step({.kind = EventKind::kExited,
+                                  .role = Role::kCanary,
+                                  .generation = life.generation(Role::kCanary)},
+                                 kSecond);
+  EXPECT_TRUE(Has(actions, ActionKind::kTrialFailed));
+  EXPECT_EQ(life.state(Role::kCanary), State::kStopped);
+  EXPECT_FALSE(life.wants_host(Role::kCanary));
+  EXPECT_EQ(life.state(), State::kServing);
+  EXPECT_EQ(life.failed_release(), 0u) << "nothing was in force";
+}
+
+// A shim that can't be reached now is not the host's fault.
+TEST(Lifecycle, ABeginThatCanBeTriedAgainIs) {
+  Lifecycle life = In(State::kAwaitingBegin);
+  const LifecycleLimits limits;
+  uint64_t now_ns = kSecond;
+  int tries = 0;
+  while (life.state() == State::kAwaitingBegin && tries < 1000) {
+    life.Step({.kind = EventKind::kBeginFailed, .generation = 1, .retry = true}, now_ns);
+    if (life.state() != State::kAwaitingBegin) break;
+    now_ns += limits.begin_again_ns;
+    EXPECT_TRUE(Has(life.Step({.kind = EventKind::kTimer}, now_ns), ActionKind::kBegin));
+    ++tries;
+  }
+  EXPECT_EQ(life.state(), State::kAwaitingExit);
+  EXPECT_EQ(static_cast<uint64_t>(tries), limits.begin_within_ns / limits.begin_again_ns);
 }
 
 TEST(Lifecycle, EachEventAndStateHasANameOfItsOwn) {
@@ -123,7 +214,8 @@ TEST(Lifecycle, EachEventAndStateHasANameOfItsOwn) {
 
 TEST(Lifecycle, IgnoresHostsThatAreNotTheNewest) {
   for (const EventKind kind : {EventKind::kHello, EventKind::kStarted, EventKind::kExited,
-                               EventKind::kHung, EventKind::kHostile, EventKind::kSpawnFailed}) {
+                               EventKind::kHung, EventKind::kHostile, EventKind::kSpawnFailed,
+                               EventKind::kSpawned, EventKind::kBegun, EventKind::kBeginFailed}) {
     Lifecycle life = In(State::kServing);
     EXPECT_TRUE(life.Step({.kind = kind, .generation = life.generation() + 1}, kSecond).empty());
     EXPECT_EQ(life.state(), State::kServing);
@@ -132,41 +224,46 @@ TEST(Lifecycle, IgnoresHostsThatAreNotTheNewest) {
 
 TEST(Lifecycle, ContentThatFailsToStartIsTakenBackWithoutACharge) {
   Lifecycle life = In(State::kServing);
-  life.Step({.kind = EventKind::kContent, .content = 2}, kSecond);
+  life.Step({.kind = EventKind::kUpdate, .release = 2}, kSecond);
   EXPECT_EQ(life.state(), State::kAwaitingDrain);
   life.Step({.kind = EventKind::kExited, .generation = 1, .end = BH_END_STOPPED}, kSecond);
-  EXPECT_EQ(life.running_content(), 2u);
+  EXPECT_EQ(life.running_release(), 2u);
+  life.Step({.kind = EventKind::kSpawned, .generation = 2}, kSecond);
   life.Step({.kind = EventKind::kHello, .generation = 2}, kSecond);
   const auto actions = life.Step({.kind = EventKind::kExited, .generation = 2}, kSecond);
   EXPECT_TRUE(Has(actions, ActionKind::kRolledBack));
-  EXPECT_EQ(life.state(), State::kAwaitingHello) << "at once";
-  EXPECT_EQ(life.running_content(), 1u);
-  EXPECT_EQ(life.failed_content(), 2u);
-  EXPECT_EQ(life.good_content(), 1u);
+  EXPECT_EQ(life.state(), State::kAwaitingSpawn) << "at once";
+  EXPECT_EQ(life.running_release(), 1u);
+  EXPECT_EQ(life.failed_release(), 2u);
+  EXPECT_EQ(life.good_release(), 1u);
 }
 
 TEST(Lifecycle, ContentIsGoodAfterItsProbation) {
   Lifecycle life = In(State::kServing);
-  life.Step({.kind = EventKind::kContent, .content = 2}, kSecond);
+  life.Step({.kind = EventKind::kUpdate, .release = 2}, kSecond);
   life.Step({.kind = EventKind::kExited, .generation = 1, .end = BH_END_STOPPED}, kSecond);
+  life.Step({.kind = EventKind::kSpawned, .generation = 2}, kSecond);
   life.Step({.kind = EventKind::kHello, .generation = 2}, kSecond);
   life.Step({.kind = EventKind::kStarted, .generation = 2}, kSecond);
-  EXPECT_EQ(life.good_content(), 1u);
+  life.Step({.kind = EventKind::kBegun, .generation = 2}, kSecond);
+  EXPECT_EQ(life.good_release(), 1u);
   EXPECT_TRUE(Has(life.Step({.kind = EventKind::kTimer}, 61 * kSecond), ActionKind::kGood));
-  EXPECT_EQ(life.good_content(), 2u);
+  EXPECT_EQ(life.good_release(), 2u);
 }
 
 TEST(Lifecycle, FiveCrashesInTenSecondsQuarantine) {
   Lifecycle life = In(State::kQuarantined);
-  EXPECT_TRUE(life.wants_service());
+  EXPECT_TRUE(life.wants_host());
   EXPECT_EQ(life.generation(), 5u);
 }
 
 // ---- Random histories
 
-enum class Bug { kNone, kForgetsTimers, kForgetsKills };
+enum class Bug { kNone, kForgetsTimers, kForgetsKills, kForgetsAnswers };
 
-// A world with at most one process, that does what actions say and lets anything happen.
+// A world with at most one process for each role and a shim, that does what actions ask for and
+// lets anything happen, in any order: hosts that crash, hang, lie or do not start; a shim that
+// answers late, refuses, or is lost; an operator with new content, a standby, a canary, a stop.
 class History {
  public:
   History(uint64_t seed, Bug bug) : random_(seed), bug_(bug), life_(LifecycleLimits(), 1) {}
@@ -184,6 +281,18 @@ class History {
   }
 
  private:
+  struct Process {
+    uint32_t generation = 0;
+    ReleaseId release = 0;
+    bool alive = false;
+    bool runs = false;    // the shim knows it
+    bool dying = false;   // SIGKILL was sent
+    bool killed = false;  // and the lifecycle asked for it
+    bool draining = false;
+    uint64_t timer_ns = 0;
+  };
+
+  Process& Of(Role role) { return processes_[static_cast<size_t>(role)]; }
   void Break(const std::string& text) {
     if (!broken_) broken_ = text;
   }
@@ -194,121 +303,207 @@ class History {
   }
 
   void Carry(const ActionItem& action) {
+    Process& process = Of(action.role);
     switch (action.kind) {
       case ActionKind::kSpawn:
-        if (alive_) Break("two hosts live at once");
+        if (process.alive) Break("two hosts of a role live at once");
         if (action.generation <= newest_) Break("a generation number came twice");
-        if (failed_.count(action.content) != 0) Break("content that failed was started again");
+        if (action.role != Role::kCanary && failed_.count(action.release) != 0) {
+          Break("a release that failed was started again");
+        }
         newest_ = action.generation;
-        alive_ = true;
-        dying_ = killed_ = false;
+        process = {.generation = action.generation,
+                   .release = action.release,
+                   .alive = true,
+                   .timer_ns = process.timer_ns};
+        break;
+      case ActionKind::kAttach:
+        if (!process.runs) Break("a host was attached that does not run");
         break;
       case ActionKind::kBegin:
-        if (begun_ != 0) Break("a generation began before the one before it ended");
+        if (action.role != Role::kActive) Break("a standby or canary began");
+        if (begun_ != 0 && begun_ != action.generation) {
+          Break("a generation began before the one before it ended");
+        }
+        if (asked_ != 0) Break("the shim was asked twice");
         begun_ = action.generation;
+        asked_ = action.generation;
         break;
       case ActionKind::kEnd:
         if (begun_ != action.generation) Break("a generation ended that had not begun");
-        begun_ = 0;
+        if (process.alive) Break("a generation ended whose host lives");
+        begun_ = asked_ = serving_ = 0;
         break;
       case ActionKind::kKill:
-        if (bug_ != Bug::kForgetsKills) dying_ = killed_ = true;
+        if (bug_ != Bug::kForgetsKills) process.dying = process.killed = true;
         break;
       case ActionKind::kDrain:
-        draining_ = true;
+        process.draining = true;
         break;
       case ActionKind::kSetTimer:
-        if (bug_ != Bug::kForgetsTimers) timer_ns_ = action.at_ns;
+        if (bug_ != Bug::kForgetsTimers) process.timer_ns = action.at_ns;
+        break;
+      case ActionKind::kInForce:
+        if (serving_ != life_.generation()) Break("a release is in force that does not serve");
         break;
       case ActionKind::kRolledBack:
-        failed_.insert(action.content);
+        failed_.insert(action.release);
         break;
-      case ActionKind::kAttach:
+      case ActionKind::kTrialFailed:
+        if (action.role != Role::kCanary) Break("a trial without a canary failed");
+        break;
       case ActionKind::kQuarantine:
-      case ActionKind::kInForce:
       case ActionKind::kGood:
       case ActionKind::kStoppedNow:
         break;
     }
   }
 
-  void Exit(bh_end end) {
-    alive_ = draining_ = false;
-    Do({.kind = EventKind::kExited, .generation = life_.generation(), .end = end});
+  void Exit(Role role, bh_end end) {
+    Process& process = Of(role);
+    process.alive = process.draining = process.runs = false;
+    Do({.kind = EventKind::kExited, .role = role, .generation = process.generation, .end = end});
   }
 
-  // Timers fire when they are due, before anything else.
-  void Happen() {
-    if (timer_ns_ != 0 && now_ns_ >= timer_ns_) {
-      timer_ns_ = 0;
-      return Do({.kind = EventKind::kTimer});
+  void Answer() {
+    const uint32_t generation = std::exchange(asked_, 0);
+    const bool begins = random_() % 4 != 0;
+    if (bug_ == Bug::kForgetsAnswers) return;
+    if (begins) serving_ = generation;
+    Do({.kind = begins ? EventKind::kBegun : EventKind::kBeginFailed,
+        .generation = generation,
+        .retry = random_() % 2 == 0});
+  }
+
+  void HostDoes(Role role) {
+    Process& process = Of(role);
+    if (!process.alive) return;
+    if (process.dying || random_() % 6 == 0) {
+      constexpr bh_end kEnds[] = {BH_END_STOPPED, BH_END_CRASHED, BH_END_KILLED};
+      Exit(role, process.dying ? BH_END_KILLED : kEnds[random_() % 3]);
+      return;
     }
-    if (dying_ && alive_) return Exit(BH_END_KILLED);
-    const uint32_t generation = life_.generation();
-    switch (random_() % 16) {
+    constexpr EventKind kSays[] = {EventKind::kHello,   EventKind::kStarted,     EventKind::kHello,
+                                   EventKind::kStarted, EventKind::kStartFailed, EventKind::kHung,
+                                   EventKind::kHostile};
+    if (!process.runs) {
+      process.runs = true;
+      Do({.kind = EventKind::kSpawned, .role = role, .generation = process.generation});
+    } else {
+      Do({.kind = kSays[random_() % 7], .role = role, .generation = process.generation});
+    }
+  }
+
+  void OperatorDoes() {
+    switch (random_() % 8) {
       case 0:
-        return Do({.kind = EventKind::kStart});
+        Do({.kind = EventKind::kStop});
+        break;
       case 1:
-        return Do({.kind = EventKind::kStop});
+        Do({.kind = EventKind::kLift});
+        break;
       case 2:
-        return Do({.kind = EventKind::kRelease});
-      case 3:
-        return Do({.kind = EventKind::kContent, .content = ++contents_});
+        Do({.kind = EventKind::kUpdate, .release = ++releases_});
+        break;
+      case 3: {  // one that is there already, even one that failed
+        const ReleaseId release = random_() % releases_ + 1;
+        failed_.erase(release);
+        Do({.kind = EventKind::kUpdate, .release = release});
+        break;
+      }
       case 4:
-        return Do({.kind = EventKind::kRestart});
+        Do({.kind = EventKind::kStart, .role = Role::kStandby});
+        break;
       case 5:
-        if (alive_) Do({.kind = EventKind::kHung, .generation = generation});
-        return;
+        Do({.kind = EventKind::kStop, .role = Role::kStandby});
+        break;
       case 6:
-        if (alive_) Do({.kind = EventKind::kHostile, .generation = generation});
-        return;
-      case 7:
-        if (alive_) Exit(random_() % 2 == 0 ? BH_END_CRASHED : BH_END_KILLED);
-        return;
-      case 8:
-        if (alive_) Do({.kind = EventKind::kStartFailed, .generation = generation});
-        return;
-      case 9:
-        if (alive_ && draining_) Exit(BH_END_STOPPED);
-        return;
-      case 10:  // stale news
-        return Do({.kind = EventKind::kStarted, .generation = generation - 1});
+        Do({.kind = EventKind::kStart, .role = Role::kCanary, .release = ++releases_});
+        break;
       default:
-        if (!alive_) return;
-        return Do({.kind = life_.state() == State::kAwaitingHello ? EventKind::kHello
-                                                                  : EventKind::kStarted,
-                   .generation = generation});
+        Do({.kind = EventKind::kStart});
+        break;
+    }
+  }
+
+  void Happen() {
+    const Role role = kRoles[random_() % 4 % kRoleCount];  // the active one twice as often
+    Process& process = Of(role);
+    const uint64_t what = random_() % 16;
+    if (what == 0) {
+      OperatorDoes();
+    } else if (what == 1 && random_() % 4 == 0) {
+      Do({.kind = EventKind::kRestart});
+    } else if (what == 2) {  // late words of hosts that are gone, and of other roles
+      const auto kind = static_cast<EventKind>(static_cast<int>(EventKind::kSpawned) +
+                                               static_cast<int>(random_() % 10));
+      const auto generation = static_cast<uint32_t>(random_() % (newest_ + 2));
+      if (generation != process.generation) {
+        Do({.kind = kind, .role = role, .generation = generation});
+      }
+    } else if (what < 6) {
+      if (asked_ != 0) Answer();
+    } else if (process.timer_ns != 0 && what < 9) {
+      now_ns_ = std::max(now_ns_, process.timer_ns);
+      process.timer_ns = 0;
+      Do({.kind = EventKind::kTimer, .role = role});
+    } else {
+      HostDoes(role);
     }
   }
 
   void Check() {
-    const State state = life_.state();
-    const bool has_host =
-        state != State::kStopped && state != State::kBackingOff && state != State::kQuarantined;
-    if (has_host != alive_) Break("it believes in a host that is not, or not in one that is");
-    if (life_.wants_service() && state == State::kStopped) Break("it should serve, and is stopped");
-    if (failed_.count(life_.good_content()) != 0) Break("last-known-good is content that failed");
-    const bool waits = state == State::kAwaitingHello || state == State::kAwaitingStarted ||
-                       state == State::kAwaitingDrain || state == State::kBackingOff;
-    if (waits && timer_ns_ == 0) Break("it waits without a timer");
-    if (state == State::kAwaitingExit && !killed_ && timer_ns_ == 0)
-      Break("it waits for the exit of who lives");
-    if (state == State::kServing && begun_ != life_.generation())
-      Break("the shim does not know who serves");
-  }
-
-  void StopReachesStopped() {
-    Do({.kind = EventKind::kStop});
-    for (int i = 0; i < 8 && life_.state() != State::kStopped; ++i) {
-      if (alive_ && (dying_ || draining_)) {
-        Exit(dying_ ? BH_END_KILLED : BH_END_STOPPED);
-      } else if (timer_ns_ != 0) {
-        now_ns_ = std::max(now_ns_, timer_ns_);
-        timer_ns_ = 0;
-        Do({.kind = EventKind::kTimer});
+    for (const Role role : kRoles) {
+      const Process& process = Of(role);
+      const State state = life_.state(role);
+      if (life_.HasHost(role) != process.alive) {
+        Break("it believes in a host that is not, or not in one that is");
+      }
+      if (life_.wants_host(role) && state == State::kStopped)
+        Break("a host is wanted, and none is");
+      const bool waits = state == State::kAwaitingHello || state == State::kAwaitingStarted ||
+                         state == State::kAwaitingDrain || state == State::kBackingOff;
+      if (waits && process.timer_ns == 0) Break("it waits without a timer");
+      if (state == State::kAwaitingExit && !process.killed && process.timer_ns == 0) {
+        Break("it waits for the exit of a host that lives");
+      }
+      if (state == State::kAwaitingBegin && asked_ == 0 && process.timer_ns == 0) {
+        Break("it waits for the shim, which was not asked");
+      }
+      if (state == State::kServing && serving_ != life_.generation(role)) {
+        Break("it serves, and the shim does not know");
+      }
+      if (role != Role::kActive && (state == State::kServing || state == State::kAwaitingBegin)) {
+        Break("a standby or canary serves");
+      }
+      if (role == Role::kActive && state == State::kReady) Break("an active host does not serve");
+      if (role == Role::kStandby && state == State::kReady &&
+          process.release != life_.wanted_release()) {
+        Break("a standby is ready with a release that is not wanted");
       }
     }
-    if (life_.state() != State::kStopped || alive_) Break("a stop does not end in stopped");
+    if (failed_.count(life_.good_release()) != 0) Break("last-known-good is a release that failed");
+  }
+
+  // Even when the shim never answers again.
+  void StopReachesStopped() {
+    Do({.kind = EventKind::kStop});
+    for (int i = 0; i < 8 && !life_.Stopped(); ++i) {
+      for (const Role role : kRoles) {
+        Process& process = Of(role);
+        if (process.alive && (process.dying || process.draining)) {
+          Exit(role, process.dying ? BH_END_KILLED : BH_END_STOPPED);
+        } else if (process.timer_ns != 0) {
+          now_ns_ = std::max(now_ns_, process.timer_ns);
+          process.timer_ns = 0;
+          Do({.kind = EventKind::kTimer, .role = role});
+        }
+      }
+    }
+    if (!life_.Stopped()) Break("a stop does not end in stopped");
+    for (const Role role : kRoles) {
+      if (Of(role).alive) Break("a stop leaves a host");
+    }
     if (begun_ != 0) Break("a generation that began never ended");
   }
 
@@ -316,15 +511,13 @@ class History {
   const Bug bug_;
   Lifecycle life_;
   uint64_t now_ns_ = kSecond;
-  uint64_t timer_ns_ = 0;
+  std::array<Process, kRoleCount> processes_;
   uint32_t newest_ = 0;
-  uint32_t begun_ = 0;
-  uint64_t contents_ = 1;
-  std::set<uint64_t> failed_;
-  bool alive_ = false;
-  bool dying_ = false;
-  bool killed_ = false;
-  bool draining_ = false;
+  uint32_t begun_ = 0;    // the shim was told to begin it
+  uint32_t asked_ = 0;    // and has not answered
+  uint32_t serving_ = 0;  // and has begun it
+  ReleaseId releases_ = 1;
+  std::set<ReleaseId> failed_;
   std::optional<std::string> broken_;
 };
 
@@ -345,7 +538,7 @@ TEST(Lifecycle, RandomHistoriesKeepTheInvariants) {
 
 // A simulation that finds nothing must be one that would have.
 TEST(Lifecycle, RandomHistoriesFindPlantedBugs) {
-  for (const Bug bug : {Bug::kForgetsTimers, Bug::kForgetsKills}) {
+  for (const Bug bug : {Bug::kForgetsTimers, Bug::kForgetsKills, Bug::kForgetsAnswers}) {
     bool found = false;
     for (uint64_t seed = 1; seed <= 100 && !found; ++seed)
       found = History(seed, bug).Run(200).has_value();

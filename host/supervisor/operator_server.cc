@@ -81,7 +81,7 @@ ControlBuffer OperatorServer::Carry(const ControlMessage& request) {
     return answer;
   }
   if (const auto* release = request.as<wire::Release>()) {
-    return Done(supervisor_->Release(TextOf(release->driver())));
+    return Done(supervisor_->LiftQuarantine(TextOf(release->driver())));
   }
   if (request.as<wire::Shutdown>() != nullptr) {
     shut_down_();

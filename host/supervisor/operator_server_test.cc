@@ -126,7 +126,7 @@ TEST_F(OperatorServerTest, StatusIsAnsweredWhileContentStarts) {
   for (const auto& host : starting_) ASSERT_TRUE(host->SayStarted(host->generation).ok());
   WaitForAnswers();
   for (const std::string& text : answers_) EXPECT_THAT(text, IsEmpty());
-  EXPECT_EQ(supervisor_->Status().drivers[0].content_version, 1u);
+  EXPECT_EQ(supervisor_->Status().drivers[0].content_version, 2u) << "the second release";
 }
 
 TEST_F(OperatorServerTest, ContentOfOneDriverIsGivenByOneAtATime) {

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -31,6 +32,7 @@ namespace bulkhead {
 namespace {
 
 constexpr int kControlFd = 3;
+constexpr int kGateFd = 4;  // until the child may run
 
 // Of /proc/PID/task/TID/stat, behind the name; proc(5). PF_EXITING (include/linux/sched.h).
 constexpr size_t kFlagsAt = 6;
@@ -54,22 +56,26 @@ bool LimitMemory(rlim_t bytes) {
 [[noreturn]] void BecomeHost(const char* program, char* const* environment, pid_t parent, int gate,
                              int control, int null, int error_output, rlim_t memory_bytes_max) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  char go = 0;
-  // The gate opens when we are known, and closes without a word when we are not wanted.
-  if (getppid() != parent || read(gate, &go, 1) != 1) _exit(127);
+  if (getppid() != parent) _exit(127);
   for (int number = 1; number < NSIG; ++number) signal(number, SIG_DFL);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
-  // Descriptors below 10 are about to be replaced: keep the two that matter above them.
+  // Descriptors below 10 are about to be replaced: keep the three that matter above them.
   const int high_control = fcntl(control, F_DUPFD, 10);
   const int high_error = fcntl(error_output, F_DUPFD, 10);
-  if (high_control < 0 || high_error < 0 || dup2(null, STDIN_FILENO) < 0 ||
+  const int high_gate = fcntl(gate, F_DUPFD, 10);
+  if (high_control < 0 || high_error < 0 || high_gate < 0 || dup2(null, STDIN_FILENO) < 0 ||
       dup2(null, STDOUT_FILENO) < 0 || dup2(high_error, STDERR_FILENO) < 0 ||
-      dup2(high_control, kControlFd) < 0) {
+      dup2(high_control, kControlFd) < 0 || dup2(high_gate, kGateFd) < 0) {
     _exit(127);
   }
-  close_range(kControlFd + 1, ~0u, 0);
+  // Before it waits: it must not hold other hosts' sockets open meanwhile.
+  close_range(kGateFd + 1, ~0u, 0);
+  char go = 0;
+  // The gate opens when we are known, and closes without a byte when we are not wanted.
+  if (read(kGateFd, &go, 1) != 1) _exit(127);
+  close(kGateFd);
   if (!LimitMemory(memory_bytes_max)) _exit(127);
   const char* const words[] = {program, "--control-fd", "3", nullptr};
   execve(program, const_cast<char* const*>(words), environment);
@@ -99,19 +105,18 @@ absl::StatusOr<ChildProcess> OpenChild(pid_t pid) {
   return child;
 }
 
-absl::StatusOr<ChildProcess> ProcessSpawner::Spawn(
-    UniqueFd control, uint64_t memory_bytes_max,
-    const std::function<absl::Status(pid_t)>& before_exec) {
+absl::StatusOr<ChildProcess> ProcessSpawner::Spawn(UniqueFd control, uint64_t memory_bytes_max) {
   if (access(program_.c_str(), X_OK) != 0) return Failed(program_.c_str());
   int gate[2], errors[2];
-  if (pipe2(gate, O_CLOEXEC) != 0) return Failed("pipe");
+  // A socket, so that a byte for a child that has died raises no signal.
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, gate) != 0) return Failed("socketpair");
   UniqueFd gate_out(gate[0]), gate_in(gate[1]);
   if (pipe2(errors, O_CLOEXEC) != 0) return Failed("pipe");
   UniqueFd errors_out(errors[0]), errors_in(errors[1]);
   const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
   if (!null.valid()) return Failed("/dev/null");
-  // Who runs out of memory falls in one way or another: the host's allocator says why, as the last
-  // thing on its standard error.
+  // A host that runs out of memory crashes in one way or another: its allocator says why, as the
+  // last thing on its standard error.
   std::string explain = "MIMALLOC_SHOW_ERRORS=1";
   std::vector<char*> environment;
   for (char** entry = environ; *entry != nullptr; ++entry) environment.push_back(*entry);
@@ -130,29 +135,41 @@ absl::StatusOr<ChildProcess> ProcessSpawner::Spawn(
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (pid < 0) return Failed("fork");
   absl::StatusOr<ChildProcess> child = OpenChild(pid);
-  absl::Status status = child.ok() ? before_exec(pid) : child.status();
-  const char go = 1;
-  if (status.ok() && write(gate_in.get(), &go, 1) != 1) status = Failed("gate");
-  if (!status.ok()) {
-    gate_in.reset();  // the child leaves without having run anything
+  if (!child.ok()) {
+    gate_in.reset();  // the child ends without having run anything
     kill(pid, SIGKILL);
     waitpid(pid, nullptr, 0);
-    return status;
+    return child.status();
   }
+  child->gate = std::move(gate_in);
   child->error_output = std::move(errors_out);
   fcntl(child->error_output.get(), F_SETFL, O_NONBLOCK);
   return child;
 }
 
-ChildExit ProcessSpawner::Reap(ChildProcess& child) {
+absl::Status ProcessSpawner::LetRun(ChildProcess& child) {
+  const char go = 1;
+  const UniqueFd gate = std::move(child.gate);
+  if (send(gate.get(), &go, 1, MSG_NOSIGNAL | MSG_DONTWAIT) != 1) return Failed("gate");
+  return absl::OkStatus();
+}
+
+ChildExit ProcessSpawner::Exit(const ChildProcess& child) {
   siginfo_t info = {};
   int code;
   do {
-    code = waitid(P_PIDFD, static_cast<id_t>(child.pidfd.get()), &info, WEXITED);
+    code = waitid(P_PIDFD, static_cast<id_t>(child.pidfd.get()), &info, WEXITED | WNOWAIT);
   } while (code != 0 && errno == EINTR);
   if (code != 0) return {.text = absl::StrCat("lost: ", std::strerror(errno))};
   return ExitOf(info.si_code == CLD_EXITED ? W_EXITCODE(info.si_status, 0)
                                            : W_EXITCODE(0, info.si_status));
+}
+
+void ProcessSpawner::Reap(ChildProcess& child) {
+  siginfo_t info = {};
+  while (waitid(P_PIDFD, static_cast<id_t>(child.pidfd.get()), &info, WEXITED) != 0 &&
+         errno == EINTR) {
+  }
 }
 
 // The last field of /proc/PID/stat, in the form of waitpid's status. The kernel sets it before the

@@ -8,7 +8,6 @@
 #include <sys/types.h>
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 
@@ -23,6 +22,7 @@ struct ChildProcess {
   UniqueFd pidfd;         // readable when it has ended
   UniqueFd stat;          // /proc/PID/stat: how it is ending
   UniqueFd error_output;  // what it writes to standard error; non-blocking
+  UniqueFd gate;          // until LetRun: the child waits at the other end
 };
 
 // Of a child that was not reaped yet; without its error output.
@@ -36,15 +36,18 @@ struct ChildExit {
 class Spawner {
  public:
   virtual ~Spawner() = default;
-  // Starts a host whose end of the control socket is `control`. `before_exec` is called with the
-  // process id while the child waits: it has run nothing of its own yet. The child dies with the
-  // thread's process. Its private memory (heap, static data, stacks; not the files that it maps)
-  // never takes more than `memory_bytes_max`: allocations beyond it fail.
-  virtual absl::StatusOr<ChildProcess> Spawn(
-      UniqueFd control, uint64_t memory_bytes_max,
-      const std::function<absl::Status(pid_t)>& before_exec) = 0;
+  // Starts a host whose end of the control socket is `control`. The child waits until LetRun(),
+  // and has run nothing of its own by then. It dies with the thread's process. Its private memory
+  // (heap, static data, stacks; not the files that it maps) never takes more than
+  // `memory_bytes_max`: allocations beyond it fail.
+  virtual absl::StatusOr<ChildProcess> Spawn(UniqueFd control, uint64_t memory_bytes_max) = 0;
+  // Unavailable: it has ended.
+  virtual absl::Status LetRun(ChildProcess& child) = 0;
+  // How the child ended. Its id stays its own until Reap().
+  // REQUIRES: the child's pidfd is readable.
+  virtual ChildExit Exit(const ChildProcess& child) = 0;
   // REQUIRES: the child's pidfd is readable. Afterwards its id may come back.
-  virtual ChildExit Reap(ChildProcess& child) = 0;
+  virtual void Reap(ChildProcess& child) = 0;
   virtual void Kill(const ChildProcess& child) = 0;
   // How a child that is ending will have ended. Nothing while it is not, when it leaves with exit
   // code 0, and where that can't be known before its pidfd is readable.
@@ -62,10 +65,10 @@ class Spawner {
 class ProcessSpawner final : public Spawner {
  public:
   explicit ProcessSpawner(std::string program) : program_(std::move(program)) {}
-  absl::StatusOr<ChildProcess> Spawn(
-      UniqueFd control, uint64_t memory_bytes_max,
-      const std::function<absl::Status(pid_t)>& before_exec) override;
-  ChildExit Reap(ChildProcess& child) override;
+  absl::StatusOr<ChildProcess> Spawn(UniqueFd control, uint64_t memory_bytes_max) override;
+  absl::Status LetRun(ChildProcess& child) override;
+  ChildExit Exit(const ChildProcess& child) override;
+  void Reap(ChildProcess& child) override;
   void Kill(const ChildProcess& child) override;
   std::optional<ChildExit> Ending(const ChildProcess& child) override;
   bool HasLeft(const ChildProcess& child) override;

@@ -87,7 +87,8 @@ TEST(ProcessSpawner, KnowsHowAChildIsEnding) {
     siginfo_t info;
     ASSERT_EQ(waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOWAIT), 0);
     const std::optional<ChildExit> ending = spawner.Ending(*child);
-    const ChildExit exit = spawner.Reap(*child);
+    const ChildExit exit = spawner.Exit(*child);
+    spawner.Reap(*child);
     const bh_end wanted = end == 0                      ? BH_END_STOPPED
                           : end == 3 || end == -SIGSEGV ? BH_END_CRASHED
                                                         : BH_END_KILLED;
@@ -118,7 +119,7 @@ TEST(ProcessSpawner, KnowsWhetherAnyThreadOfAChildIsLeft) {
   siginfo_t info;
   ASSERT_EQ(waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOWAIT), 0);
   EXPECT_TRUE(spawner.HasLeft(*child));
-  (void)spawner.Reap(*child);
+  spawner.Reap(*child);
   EXPECT_FALSE(spawner.HasLeft(*child)) << "its number may be another's";
 }
 

@@ -1,79 +1,69 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What others ask of a supervisor, from whatever thread. The thread's own side stands in
-// supervisor_loop.cc (what it reads) and supervisor_actions.cc (what the lifecycle wants done).
+// The supervisor's loop, and what other threads ask of it.
 #include "host/supervisor/supervisor.h"
 
-#include <sys/eventfd.h>
+#include <poll.h>
 #include <unistd.h>
 
-#include <chrono>
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "host/supervisor/supervisor_driver.h"
 #include "ipc/check.h"
 #include "ipc/monotonic.h"
 
 namespace bulkhead {
+namespace {
+
+using Kind = DriverEventKind;
+
+// Of a link that promises to answer within a second.
+constexpr uint64_t kStatisticsWithinNs = kNanosecondsPerSecond / 2;
+constexpr uint64_t kLinkStopsWithinNs = 2 * kNanosecondsPerSecond;
+
+}  // namespace
 
 Supervisor::Supervisor(Options options)
-    : options_(std::move(options)), wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-  BULKHEAD_CHECK(options_.link != nullptr && options_.spawner != nullptr && wake_.valid());
+    : options_(std::move(options)), link_queue_(options_.link, options_.now_ns) {
+  BULKHEAD_CHECK(options_.link != nullptr && options_.spawner != nullptr);
   BULKHEAD_CHECK(options_.now_ns && options_.chance);
+  surroundings_ = {.spawner = options_.spawner,
+                   .link = &link_queue_,
+                   .inbox = std::make_shared<LoopInbox>(),
+                   .now_ns = options_.now_ns,
+                   .chance = options_.chance,
+                   .on_event = options_.on_event,
+                   .limits = options_.limits,
+                   .heartbeat = {.every_ns = options_.heartbeat_every_ns,
+                                 .missed_ns = options_.heartbeat_missed_ns},
+                   .sandbox = options_.sandbox};
 }
 
 Supervisor::~Supervisor() { Stop(); }
 
 absl::Status Supervisor::AddDriver(const DriverConfig& config) {
   BULKHEAD_CHECK(!thread_.joinable());
-  if (Find(config.manifest.name) != nullptr) {
-    return absl::AlreadyExistsError(
-        absl::StrCat("driver '", config.manifest.name, "' is given twice"));
+  const std::string& name = config.manifest.name;
+  if (IndexOf(name).ok()) {
+    return absl::AlreadyExistsError(absl::StrCat("driver '", name, "' is given twice"));
   }
-  if (const std::string options = OptionsOf(config); options.size() > kControlTextBytesMax) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "driver '", config.manifest.name, "': its options and yours have ", options.size(),
-        " bytes together; a host is told at most ", kControlTextBytesMax));
-  }
-  auto driver = std::make_unique<Driver>(
-      config, absl::StrCat(options_.run_folder, "/content-", config.manifest.name));
-  uint64_t content = 0;
-  if (!config.content_folder.empty()) {
-    absl::StatusOr<uint64_t> version = driver->content.Add(config.content_folder);
-    if (!version.ok()) return version.status();
-    content = *version;
-    driver->content_folders[content] = config.content_folder;
-  } else if (config.manifest.content_required) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "driver '", config.manifest.name, "' needs content: give its folder with --rules"));
-  }
-  if (config.manifest.checkpoint_bytes != 0) {
-    absl::StatusOr<SharedMemory> memory =
-        SharedMemory::Create("bulkhead-checkpoint", config.manifest.checkpoint_bytes);
-    if (!memory.ok()) return memory.status();
-    for (const absl::Status& status : {memory->SealAgainstResize(), memory->SealForGood()}) {
-      if (!status.ok()) return status;
-    }
-    driver->checkpoint = *std::move(memory);
-  }
-  ChannelSpec spec = config.channel;
-  spec.driver = config.manifest.name;
-  absl::StatusOr<ChannelId> channel = options_.link->AddChannel(spec);
-  if (!channel.ok()) return channel.status();
-  driver->channel = *channel;
-  driver->lifecycle = std::make_unique<Lifecycle>(options_.limits, content,
-                                                  options_.link->LastGeneration(*channel));
-  drivers_.push_back(std::move(driver));
+  absl::StatusOr<std::unique_ptr<Driver>> driver = Driver::Create(
+      &surroundings_, config, absl::StrCat(options_.run_folder, "/content-", name), options_.link);
+  if (!driver.ok()) return driver.status();
+  drivers_.push_back(*std::move(driver));
+  published_.drivers.emplace_back();
+  Publish();
   return absl::OkStatus();
 }
 
 absl::Status Supervisor::Start() {
   BULKHEAD_CHECK(!thread_.joinable());
   started_ns_ = options_.now_ns();
+  Publish();
   options_.link->SetObserver(this);
   for (const auto& driver : drivers_) {
-    Post([this, &driver = *driver] { Step(driver, {.kind = EventKind::kStart}); });
+    surroundings_.inbox->Post([&driver = *driver] { driver.Step({.kind = EventKind::kStart}); });
   }
   thread_ = std::thread([this] { Run(); });
   return absl::OkStatus();
@@ -81,169 +71,252 @@ absl::Status Supervisor::Start() {
 
 void Supervisor::Stop() {
   if (!thread_.joinable()) return;
-  Post([this] {
-    stopping_ = true;
-    for (const auto& driver : drivers_) Step(*driver, {.kind = EventKind::kStop});
+  surroundings_.inbox->Post([this] {
+    published_.stopping = true;
+    unpublished_ = true;
+    for (const auto& driver : drivers_) driver->Step({.kind = EventKind::kStop});
   });
   thread_.join();
   options_.link->SetObserver(nullptr);
+  // The last counts; then the ends that were told to the shim last.
+  link_queue_.Refresh(MonotonicAfterNs(kStatisticsWithinNs));
+  (void)link_queue_.Stop(MonotonicAfterNs(kLinkStopsWithinNs));
+  surroundings_.inbox->Close();
+  for (const auto& driver : drivers_) driver->ReapAll();
 }
 
-void Supervisor::Post(std::function<void()> command) {
-  {
-    const std::lock_guard<std::mutex> lock(commands_mutex_);
-    commands_.push_back(std::move(command));
+// ---- The loop
+
+void Supervisor::Run() {
+  for (;;) {
+    surroundings_.inbox->Run();
+    const uint64_t now_ns = options_.now_ns();
+    for (const auto& driver : drivers_) driver->OnTimers(now_ns);
+    Publish();
+    if (published_.stopping && std::all_of(drivers_.begin(), drivers_.end(),
+                                           [](const auto& driver) { return driver->Stopped(); })) {
+      return;
+    }
+    std::vector<pollfd> ready = {{surroundings_.inbox->fd(), POLLIN, 0}};
+    for (const auto& driver : drivers_) driver->AddPollFds(ready);
+    const uint64_t next_ns = NextTimer();
+    timespec left = {};
+    if (next_ns != kForeverNs) {
+      const uint64_t span_ns = next_ns > now_ns ? next_ns - now_ns : 0;
+      left = {static_cast<time_t>(span_ns / kNanosecondsPerSecond),
+              static_cast<long>(span_ns % kNanosecondsPerSecond)};
+    }
+    ppoll(ready.data(), ready.size(), next_ns == kForeverNs ? nullptr : &left, nullptr);
+    for (const auto& driver : drivers_) driver->Look();
   }
-  const uint64_t one = 1;
-  (void)!write(wake_.get(), &one, sizeof(one));
 }
 
-void Supervisor::Report(const Driver& driver, DriverEvent event) {
-  if (!options_.on_event) return;
-  event.driver = driver.config.manifest.name;
-  if (event.generation == 0) event.generation = driver.lifecycle->generation();
-  if (event.pid < 0 && driver.child && event.generation == driver.lifecycle->generation()) {
-    event.pid = driver.child->pid;
+uint64_t Supervisor::NextTimer() const {
+  uint64_t next_ns = kForeverNs;
+  for (const auto& driver : drivers_) next_ns = std::min(next_ns, driver->NextTimer());
+  return next_ns;
+}
+
+void Supervisor::Publish() {
+  for (size_t i = 0; i < drivers_.size(); ++i) {
+    std::shared_ptr<const DriverSnapshot> snapshot = drivers_[i]->TakeSnapshot();
+    if (snapshot == nullptr) continue;
+    published_.drivers[i] = std::move(snapshot);
+    unpublished_ = true;
   }
-  options_.on_event(event);
+  if (std::exchange(unpublished_, false)) {
+    board_.Publish(std::make_shared<const Snapshot>(published_));
+  }
 }
 
-void Supervisor::Report(const Driver& driver, DriverEventKind kind, std::string text) {
-  DriverEvent event = DriverEvent::Of(kind);
-  event.text = std::move(text);
-  Report(driver, std::move(event));
+// ---- What the shim sees: any thread
+
+void Supervisor::OnOverdue(ChannelId channel, uint32_t generation, uint64_t call_id) {
+  surroundings_.inbox->Post([this, channel, generation, call_id] {
+    Driver* driver = FindChannel(channel);
+    if (driver == nullptr) return;
+    DriverEvent report = DriverEvent::Of(Kind::kDeadlineMissed);
+    report.call_id = call_id;
+    driver->OnHostFault(EventKind::kHung, generation, report);
+  });
 }
 
-Supervisor::Driver* Supervisor::Find(const std::string& name) {
+void Supervisor::OnViolation(ChannelId channel, uint32_t generation, uint32_t violation) {
+  surroundings_.inbox->Post([this, channel, generation, violation] {
+    Driver* driver = FindChannel(channel);
+    if (driver == nullptr) return;
+    DriverEvent report = DriverEvent::Of(Kind::kProtocolBroken);
+    report.number = violation;
+    driver->OnHostFault(EventKind::kHostile, generation, report);
+  });
+}
+
+void Supervisor::OnPoison(ChannelId channel, uint32_t generation, uint64_t call_id) {
+  surroundings_.inbox->Post([this, channel, generation, call_id] {
+    Driver* driver = FindChannel(channel);
+    if (driver == nullptr) return;
+    DriverEvent event = DriverEvent::Of(Kind::kCallQuarantined);
+    event.generation = generation;
+    event.call_id = call_id;
+    driver->Report(std::move(event));
+  });
+}
+
+void Supervisor::OnTakeover(uint32_t incarnation, uint32_t adopted_calls) {
+  surroundings_.inbox->Post([this, incarnation, adopted_calls] {
+    published_.shim_incarnation = incarnation;
+    unpublished_ = true;
+    if (!options_.on_event) return;
+    DriverEvent event = DriverEvent::Of(Kind::kShimReplaced);
+    event.number = incarnation;
+    event.adopted_calls = adopted_calls;
+    options_.on_event(event);
+  });
+}
+
+void Supervisor::OnShimLost() {
+  surroundings_.inbox->Post([this] {
+    if (options_.on_event) options_.on_event(DriverEvent::Of(Kind::kShimLost));
+    for (const auto& driver : drivers_) driver->OnShimLost();
+  });
+}
+
+Driver* Supervisor::FindChannel(ChannelId channel) {
   for (const auto& driver : drivers_) {
-    if (driver->config.manifest.name == name) return driver.get();
+    if (driver->channel() == channel) return driver.get();
   }
   return nullptr;
 }
 
-Supervisor::Driver* Supervisor::FindChannel(ChannelId channel) {
-  for (const auto& driver : drivers_) {
-    if (driver->channel == channel) return driver.get();
-  }
-  return nullptr;
-}
+// ---- What others ask: any thread
 
-absl::StatusOr<Supervisor::Driver*> Supervisor::Named(const std::string& name) {
-  if (Driver* driver = Find(name)) return driver;
+absl::StatusOr<size_t> Supervisor::IndexOf(const std::string& name) const {
+  for (size_t i = 0; i < drivers_.size(); ++i) {
+    if (drivers_[i]->name() == name) return i;
+  }
   return absl::NotFoundError(absl::StrCat("no driver '", name, "' runs here"));
 }
 
 absl::Status Supervisor::WaitUntilServing(const std::string& name, uint64_t until_ns) {
-  absl::StatusOr<Driver*> driver = Named(name);
-  if (!driver.ok()) return driver.status();
-  std::unique_lock<std::mutex> lock(mutex_);
+  const absl::StatusOr<size_t> index = IndexOf(name);
+  if (!index.ok()) return index.status();
+  std::shared_ptr<const Snapshot> snapshot = board_.Get();
   for (;;) {
-    const State state = (*driver)->lifecycle->state();
-    if (state == State::kServing) return absl::OkStatus();
-    if (state == State::kQuarantined) {
+    const DriverSnapshot& driver = *snapshot->drivers[*index];
+    if (driver.state == State::kServing) return absl::OkStatus();
+    if (driver.state == State::kQuarantined) {
       return absl::FailedPreconditionError(
-          absl::StrCat("driver '", name, "' does not start: ", (*driver)->quarantine_reason));
+          absl::StrCat("driver '", name, "' does not start: ", driver.quarantine_reason));
     }
-    const uint64_t now_ns = MonotonicNowNs();
-    if (now_ns >= until_ns) {
-      return absl::DeadlineExceededError(
-          absl::StrCat("driver '", name, "' is not there in time: it is ", StateName(state)));
+    std::shared_ptr<const Snapshot> next = board_.WaitForNewer(snapshot, until_ns);
+    if (next == nullptr) {
+      return absl::DeadlineExceededError(absl::StrCat(
+          "driver '", name, "' is not there in time: it is ", StateName(driver.state)));
     }
-    changed_.wait_for(lock, std::chrono::nanoseconds(until_ns - now_ns));
+    snapshot = std::move(next);
   }
 }
 
 absl::StatusOr<uint64_t> Supervisor::SetContent(const std::string& name, const std::string& folder,
                                                 uint64_t until_ns) {
-  absl::StatusOr<Driver*> found = Named(name);
-  if (!found.ok()) return found.status();
-  Driver& driver = **found;
+  const absl::StatusOr<size_t> index = IndexOf(name);
+  if (!index.ok()) return index.status();
   // Of two at a time one would wait for content that the other's has replaced.
-  const std::unique_lock<std::mutex> alone(driver.content_mutex, std::try_to_lock);
-  if (!alone) {
+  Mutex& alone = drivers_[*index]->content_mutex();
+  if (!alone.TryLock()) {
     return absl::AbortedError(
         absl::StrCat("other content of '", name, "' is being put in force; try again later"));
   }
-  absl::StatusOr<uint64_t> version = driver.content.Add(folder);
-  if (!version.ok()) return version;
-  std::unique_lock<std::mutex> lock(mutex_);
-  driver.content_folders[*version] = folder;
-  Post([this, &driver, content = *version] {
-    Step(driver, {.kind = EventKind::kContent, .content = content});
-  });
+  absl::StatusOr<uint64_t> version = PutInForce(*index, folder, until_ns);
+  alone.Unlock();
+  return version;
+}
+
+absl::StatusOr<uint64_t> Supervisor::PutInForce(size_t index, const std::string& folder,
+                                                uint64_t until_ns) {
+  Driver& driver = *drivers_[index];
+  const absl::StatusOr<std::shared_ptr<const Release>> added = driver.AddRelease(folder);
+  if (!added.ok()) return added.status();
+  const ReleaseId release = (*added)->id;
+  surroundings_.inbox->Post(
+      [&driver, release] { driver.Step({.kind = EventKind::kUpdate, .release = release}); });
+  std::shared_ptr<const Snapshot> snapshot = board_.Get();
   for (;;) {
-    if (driver.in_force == *version) return version;
-    if (driver.rolled_back == *version) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("not in force: ", driver.rolled_back_reason, "; content ",
-                       driver.lifecycle->good_content(), " is wanted again"));
+    const DriverSnapshot& seen = *snapshot->drivers[index];
+    if (seen.in_force == release) return (*added)->content_version();
+    if (seen.rolled_back == release) {
+      return absl::FailedPreconditionError(absl::StrCat("not in force: ", seen.rolled_back_reason,
+                                                        "; content ", seen.good_content,
+                                                        " is wanted again"));
     }
-    if (stopping_) return absl::CancelledError("not in force: the service ends");
-    const uint64_t now_ns = MonotonicNowNs();
-    if (now_ns >= until_ns) {
-      return absl::DeadlineExceededError(absl::StrCat("content ", *version,
-                                                      " does not serve yet: '", name, "' is ",
-                                                      StateName(driver.lifecycle->state())));
+    if (snapshot->stopping) return absl::CancelledError("not in force: the service ends");
+    std::shared_ptr<const Snapshot> next = board_.WaitForNewer(snapshot, until_ns);
+    if (next == nullptr) {
+      return absl::DeadlineExceededError(absl::StrCat("content ", (*added)->content_version(),
+                                                      " does not serve yet: '", driver.name(),
+                                                      "' is ", StateName(seen.state)));
     }
-    changed_.wait_for(lock, std::chrono::nanoseconds(until_ns - now_ns));
+    snapshot = std::move(next);
   }
 }
 
-absl::Status Supervisor::Release(const std::string& name) {
-  absl::StatusOr<Driver*> driver = Named(name);
-  if (!driver.ok()) return driver.status();
-  Post([this, driver = *driver] { Step(*driver, {.kind = EventKind::kRelease}); });
+absl::Status Supervisor::LiftQuarantine(const std::string& name) {
+  const absl::StatusOr<size_t> index = IndexOf(name);
+  if (!index.ok()) return index.status();
+  surroundings_.inbox->Post(
+      [&driver = *drivers_[*index]] { driver.Step({.kind = EventKind::kLift}); });
   return absl::OkStatus();
 }
 
 StatusFields Supervisor::Status() {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  link_queue_.Refresh(MonotonicAfterNs(kStatisticsWithinNs));
+  const std::shared_ptr<const Snapshot> snapshot = board_.Get();
+  const uint64_t now_ns = options_.now_ns();
   StatusFields status;
   status.pid = static_cast<uint32_t>(getpid());
   status.attachment = options_.attachment;
-  const uint64_t now_ns = options_.now_ns();
   status.uptime_ms = (now_ns - started_ns_) / kNanosecondsPerMillisecond;
-  status.shim_incarnation = shim_incarnation_;
-  for (const auto& driver : drivers_) {
-    const Lifecycle& lifecycle = *driver->lifecycle;
+  status.shim_incarnation = snapshot->shim_incarnation;
+  for (size_t i = 0; i < snapshot->drivers.size(); ++i) {
+    const DriverSnapshot& driver = *snapshot->drivers[i];
     DriverStatusFields fields;
-    fields.name = driver->config.manifest.name;
-    fields.version = driver->config.manifest.version;
-    fields.state = StateName(lifecycle.state());
-    fields.generation = lifecycle.generation();
-    fields.pid = driver->child ? static_cast<uint32_t>(driver->child->pid) : 0;
-    fields.altitude = driver->config.channel.altitude;
-    fields.content_version = lifecycle.running_content();
-    if (const auto folder = driver->content_folders.find(lifecycle.running_content());
-        folder != driver->content_folders.end()) {
-      fields.content_path = folder->second;
+    fields.name = driver.name;
+    fields.version = driver.version;
+    fields.state = StateName(driver.state);
+    fields.generation = driver.generation;
+    fields.pid = driver.pid > 0 ? static_cast<uint32_t>(driver.pid) : 0;
+    fields.altitude = driver.altitude;
+    if (driver.running != nullptr) {
+      fields.content_version = driver.running->content_version();
+      fields.content_path = driver.running->content_source;
     }
-    fields.last_known_good = lifecycle.good_content();
-    fields.restarts = lifecycle.restarts();
-    fields.start_failures = lifecycle.start_failures();
-    fields.last_end = driver->last_end;
-    if (lifecycle.next_start_ns() > now_ns) {
-      fields.next_start_ms = (lifecycle.next_start_ns() - now_ns) / kNanosecondsPerMillisecond;
+    fields.last_known_good = driver.good_content;
+    fields.restarts = driver.restarts;
+    fields.start_failures = driver.start_failures;
+    fields.last_end = driver.last_end;
+    if (driver.next_start_ns > now_ns) {
+      fields.next_start_ms = (driver.next_start_ns - now_ns) / kNanosecondsPerMillisecond;
     }
-    if (absl::StatusOr<bh_statistics> statistics = options_.link->Statistics(driver->channel);
-        statistics.ok()) {
-      fields.statistics = *statistics;
-    }
+    const LinkQueue::Report report = link_queue_.ReportOf(drivers_[i]->lane());
+    fields.statistics = report.statistics;
+    fields.statistics_age_ms = report.statistics_age_ns / kNanosecondsPerMillisecond;
+    fields.shim_silent_ms = report.silent_ns / kNanosecondsPerMillisecond;
+    fields.shim_error = report.error;
     status.drivers.push_back(std::move(fields));
   }
   return status;
 }
 
-pid_t Supervisor::HostPid(const std::string& name) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  const Driver* driver = Find(name);
-  return driver != nullptr && driver->child ? driver->child->pid : -1;
+pid_t Supervisor::HostPid(const std::string& name) const {
+  const absl::StatusOr<size_t> index = IndexOf(name);
+  const std::shared_ptr<const Snapshot> snapshot = board_.Get();
+  if (!index.ok() || *index >= snapshot->drivers.size()) return -1;
+  return snapshot->drivers[*index]->pid;
 }
 
-std::vector<RecoverySample> Supervisor::Recoveries(const std::string& name) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  const Driver* driver = Find(name);
-  return driver != nullptr ? driver->recoveries : std::vector<RecoverySample>();
+std::vector<RecoverySample> Supervisor::Recoveries(const std::string& name) const {
+  const absl::StatusOr<size_t> index = IndexOf(name);
+  return index.ok() ? drivers_[*index]->recoveries().All() : std::vector<RecoverySample>();
 }
 
 }  // namespace bulkhead

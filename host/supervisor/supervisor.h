@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Supervisor: starts the hosts of its drivers, watches them, starts them again when they fall, puts
-// content in force and takes it back, and tells the shim what serves. What it decides is
-// Lifecycle's; this carries it out.
+// Supervisor: starts the hosts of its drivers, watches them, starts them again when they end, puts
+// content in force and takes it back, and tells the shim what serves. Lifecycle decides; Driver
+// carries it out on the supervisor's loop.
 //
 //   Supervisor supervisor(options);                 // link, spawner, clock and chance come in
 //   supervisor.AddDriver(config);                   // each driver, before Start
@@ -11,60 +11,50 @@
 //   ...
 //   supervisor.Stop();                              // drains, then kills; bounded
 //
+// The loop waits for nothing but its own poll: requests to the shim are carried by a LinkQueue,
+// messages to hosts are sent or given up, and what others ask is answered from a published snapshot
+// (status_snapshot.h).
+//
 // Threads: every function from any thread; AddDriver before Start. All processes are started by the
-// supervisor's own thread, and are killed by the kernel when that ends.
+// loop, and are killed by the kernel when that ends.
 #ifndef BULKHEAD_HOST_SUPERVISOR_SUPERVISOR_H_
 #define BULKHEAD_HOST_SUPERVISOR_SUPERVISOR_H_
 
-#include <condition_variable>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
-#include <mutex>
-#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "host/supervisor/driver.h"
 #include "host/supervisor/driver_event.h"
 #include "host/supervisor/lifecycle.h"
-#include "host/supervisor/manifest.h"
+#include "host/supervisor/link_queue.h"
+#include "host/supervisor/loop_inbox.h"
 #include "host/supervisor/spawner.h"
+#include "host/supervisor/status_snapshot.h"
 #include "ipc/control.h"
 #include "ipc/shim_link.h"
 
 namespace bulkhead {
 
-// One restart, by CLOCK_MONOTONIC.
-struct RecoverySample {
-  uint64_t death_seen_ns = 0;
-  uint64_t serving_ns = 0;
-};
-
-struct DriverConfig {
-  Manifest manifest;
-  std::string content_folder;  // empty: none
-  ChannelSpec channel;         // driver and altitude are taken from the manifest
-  std::string options;         // after the manifest's own, with a blank between
-};
-
 class Supervisor final : private ShimLink::Observer {
  public:
   struct Options {
-    ShimLink* link = nullptr;    // not owned; outlives this
+    ShimLink* link = nullptr;  // not owned; outlives this, and every request that it never answers
     Spawner* spawner = nullptr;  // not owned; outlives this
     std::string run_folder;      // private, exists; content copies are kept below it
     std::string attachment;      // for the status
     LifecycleLimits limits;
-    uint64_t heartbeat_every_ns = 1'000'000'000;  // who rests is not asked: rest_watch.h
+    uint64_t heartbeat_every_ns = 1'000'000'000;  // idle hosts are not pinged: idle_watch.h
     uint64_t heartbeat_missed_ns = 5'000'000'000;
     uint32_t sandbox = UINT32_MAX;  // layers, see host/process/sandbox.h
     std::function<uint64_t()> now_ns;
     std::function<uint64_t()> chance;
-    // Called from the supervisor's thread; must not wait and must not call back. May be empty.
+    // Called from the loop; must not wait and must not call back. May be empty.
     std::function<void(const DriverEvent&)> on_event;
   };
 
@@ -74,7 +64,8 @@ class Supervisor final : private ShimLink::Observer {
   // Copies the content, makes the channel. Errors are for the operator.
   absl::Status AddDriver(const DriverConfig& config);
   absl::Status Start();
-  // Drains every host, kills what does not leave in time, and ends the thread.
+  // Drains every host, kills what does not end in time, and ends the threads. Bounded, whatever
+  // hosts and shim do.
   void Stop();
 
   // FailedPrecondition with the reason when the driver is quarantined; DeadlineExceeded.
@@ -84,17 +75,16 @@ class Supervisor final : private ShimLink::Observer {
   // when the supervisor stops meanwhile.
   absl::StatusOr<uint64_t> SetContent(const std::string& driver, const std::string& folder,
                                       uint64_t until_ns);
-  // Lifts a quarantine.
-  absl::Status Release(const std::string& driver);
+  absl::Status LiftQuarantine(const std::string& driver);
 
+  // Counts are fetched from the shim first. What it does not answer within half a second is as old
+  // as its age says. Takes nothing that the loop or another caller waits for.
   StatusFields Status();
   // Process id of the driver's host; -1 when there is none. For tests and storms that kill it.
-  pid_t HostPid(const std::string& driver);
-  std::vector<RecoverySample> Recoveries(const std::string& driver);
+  pid_t HostPid(const std::string& driver) const;
+  std::vector<RecoverySample> Recoveries(const std::string& driver) const;
 
  private:
-  struct Driver;
-
   // ShimLink::Observer
   void OnOverdue(ChannelId channel, uint32_t generation, uint64_t call_id) override;
   void OnViolation(ChannelId channel, uint32_t generation, uint32_t violation) override;
@@ -102,48 +92,23 @@ class Supervisor final : private ShimLink::Observer {
   void OnTakeover(uint32_t incarnation, uint32_t adopted_calls) override;
   void OnShimLost() override;
 
-  void Post(std::function<void()> command);  // to the thread, with mutex_ held there
   void Run();
-  void RunCommands();
   uint64_t NextTimer() const;
-  void Look(Driver& driver);
-  void ReadControl(Driver& driver);
-  void ReadErrorOutput(Driver& driver);
-  void OnStarted(Driver& driver, const wire::Started& started);
-  void OnEnding(Driver& driver, uint32_t generation);
-  void OnDeath(Driver& driver);
-  void Bury(Driver& driver, const ChildExit& exit);
-  void ReapLeaving();
-  void Heartbeat(Driver& driver, uint64_t now_ns);
-  void Step(Driver& driver, Event event);
-  void Perform(Driver& driver, const ActionItem& action);
-  void ReportEnd(const Driver& driver, const ActionItem& action);
-  void SpawnHost(Driver& driver, const ActionItem& action);
-  absl::Status AttachHost(Driver& driver, const ActionItem& action);
-  // About the present generation, unless the event names another.
-  void Report(const Driver& driver, DriverEvent event);
-  void Report(const Driver& driver, DriverEventKind kind, std::string text = "");
-  Driver* Find(const std::string& name);
+  void Publish();
+  absl::StatusOr<uint64_t> PutInForce(size_t index, const std::string& folder, uint64_t until_ns);
   Driver* FindChannel(ChannelId channel);
-  absl::StatusOr<Driver*> Named(const std::string& name);
+  absl::StatusOr<size_t> IndexOf(const std::string& name) const;
 
   const Options options_;
+  LinkQueue link_queue_;
+  DriverSurroundings surroundings_;
   std::vector<std::unique_ptr<Driver>> drivers_;  // not changed after Start
+  StatusBoard board_;
+  uint64_t started_ns_ = 0;  // not changed after Start
 
-  std::mutex mutex_;  // all that drivers_ points to
-  std::condition_variable changed_;
-  bool stopping_ = false;
-  struct Leaving {
-    ChildProcess child;
-    const Driver* of;
-  };
-  std::vector<Leaving> leaving_;  // known to be dead, and not reaped yet
-  uint32_t shim_incarnation_ = 0;
-  uint64_t started_ns_ = 0;
-
-  std::mutex commands_mutex_;
-  std::deque<std::function<void()>> commands_;
-  UniqueFd wake_;
+  // The loop's.
+  Snapshot published_;
+  bool unpublished_ = false;
   std::thread thread_;
 };
 

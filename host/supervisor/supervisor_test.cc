@@ -152,7 +152,7 @@ TEST_F(SupervisorTest, AHostThatHasSleptSinceItsAnswerIsNotAskedAgain) {
   const auto beat = [&] {
     const uint64_t asked = (*host)->sleeps_asked, until_ns = MonotonicAfterNs(kSoonNs);
     *beats_ns += options_.heartbeat_every_ns;
-    (void)supervisor_->Release("quiet");  // wakes its thread; nothing is quarantined
+    (void)supervisor_->LiftQuarantine("quiet");  // wakes its thread; nothing is quarantined
     while ((*host)->sleeps_asked == asked && MonotonicNowNs() < until_ns) sched_yield();
     return (*host)->sleeps_asked > asked;
   };

@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "ipc/abi/channel.h"
+#include "ipc/abi/end.h"
 #include "ipc/check.h"
 #include "ipc/monotonic.h"
 
@@ -62,8 +63,7 @@ void FakeHostProcess::End(int signal) {
   BULKHEAD_CHECK(write(ended_.get(), &one, sizeof(one)) == sizeof(one));
 }
 
-absl::StatusOr<ChildProcess> FakeSpawner::Spawn(
-    UniqueFd control, uint64_t, const std::function<absl::Status(pid_t)>& before_exec) {
+absl::StatusOr<ChildProcess> FakeSpawner::Spawn(UniqueFd control, uint64_t) {
   auto host = std::make_shared<FakeHostProcess>();
   host->control = ControlSocket(std::move(control));
   host->ended_.reset(eventfd(0, EFD_CLOEXEC));
@@ -75,15 +75,19 @@ absl::StatusOr<ChildProcess> FakeSpawner::Spawn(
   if (pipe2(errors, O_CLOEXEC | O_NONBLOCK) != 0) return absl::ErrnoToStatus(errno, "pipe");
   child.error_output.reset(errors[0]);
   host->error_output_.reset(errors[1]);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  child.pid = ++newest_;
+  living_[child.pid] = std::move(host);
+  return child;
+}
+
+absl::Status FakeSpawner::LetRun(ChildProcess& child) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    child.pid = ++newest_;
-    living_[child.pid] = host;
-    silent_.push_back(std::move(host));
+    silent_.push_back(living_.at(child.pid));
   }
   changed_.notify_all();
-  if (absl::Status status = before_exec(child.pid); !status.ok()) return status;
-  return child;
+  return absl::OkStatus();
 }
 
 std::shared_ptr<FakeHostProcess> FakeSpawner::Find(pid_t pid) {
@@ -91,12 +95,14 @@ std::shared_ptr<FakeHostProcess> FakeSpawner::Find(pid_t pid) {
   return living_.at(pid);
 }
 
-ChildExit FakeSpawner::Reap(ChildProcess& child) {
+ChildExit FakeSpawner::Exit(const ChildProcess& child) {
   const int signal = Find(child.pid)->signal_;
+  return {.end = bh_end_of_exit(signal), .text = absl::StrCat("signal ", signal)};
+}
+
+void FakeSpawner::Reap(ChildProcess& child) {
   const std::lock_guard<std::mutex> lock(mutex_);
   living_.erase(child.pid);
-  return {.end = signal == SIGKILL ? BH_END_KILLED : BH_END_CRASHED,
-          .text = absl::StrCat("signal ", signal)};
 }
 
 void FakeSpawner::Kill(const ChildProcess& child) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// FakeHostProcess, FakeSpawner: the spawner gives the supervisor processes that do not exist, and the
-// test says and hears at the other end of their control sockets whatever it likes. FakeShimLink is
-// a shim that takes everything and calls nobody.
+// FakeHostProcess, FakeSpawner: the spawner gives the supervisor processes that do not exist, and
+// the test says and hears at the other end of their control sockets whatever it likes. FakeShimLink
+// is a shim that takes everything and calls nobody.
 #ifndef BULKHEAD_TESTS_TESTING_FAKE_HOST_PROCESSES_H_
 #define BULKHEAD_TESTS_TESTING_FAKE_HOST_PROCESSES_H_
 
@@ -61,15 +61,16 @@ class FakeHostProcess {
 // Its spawner's functions are called from the supervisor's thread, the others from the test's.
 class FakeSpawner final : public Spawner {
  public:
-  absl::StatusOr<ChildProcess> Spawn(
-      UniqueFd control, uint64_t, const std::function<absl::Status(pid_t)>& before_exec) override;
-  ChildExit Reap(ChildProcess& child) override;
+  absl::StatusOr<ChildProcess> Spawn(UniqueFd control, uint64_t) override;
+  absl::Status LetRun(ChildProcess& child) override;
+  ChildExit Exit(const ChildProcess& child) override;
+  void Reap(ChildProcess& child) override;
   void Kill(const ChildProcess& child) override;
   std::optional<ChildExit> Ending(const ChildProcess& child) override;
   bool HasLeft(const ChildProcess& child) override;
   std::optional<uint64_t> SleepCount(const ChildProcess& child) override;
 
-  // The next that was started and not taken yet, silent so far.
+  // The next that was let run and not taken yet, silent so far.
   absl::StatusOr<std::shared_ptr<FakeHostProcess>> Next(uint64_t until_ns);
   // The next of this driver, with its Attach read; those of others are kept for later.
   absl::StatusOr<std::shared_ptr<FakeHostProcess>> Attached(const std::string& driver,

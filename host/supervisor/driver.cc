@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a driver's hosts send and how they end, as events of the lifecycle. What the lifecycle wants
+// done stands in driver_actions.cc.
+#include "host/supervisor/driver.h"
+
+#include <poll.h>
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "ipc/check.h"
+#include "ipc/monotonic.h"
+
+namespace bulkhead {
+namespace {
+
+using Kind = DriverEventKind;
+
+constexpr int kMessagesAtOnceMax = 256;
+
+bool HasHeartbeat(State state) {
+  return state == State::kAwaitingBegin || state == State::kServing || state == State::kReady;
+}
+
+}  // namespace
+
+std::string Driver::OptionsOf(const DriverConfig& config) {
+  std::string options = config.manifest.options;
+  if (!config.options.empty()) options += (options.empty() ? "" : " ") + config.options;
+  return options;
+}
+
+absl::StatusOr<std::unique_ptr<Driver>> Driver::Create(const DriverSurroundings* surroundings,
+                                                       const DriverConfig& config,
+                                                       const std::string& folder, ShimLink* link) {
+  const Manifest& manifest = config.manifest;
+  if (const std::string options = OptionsOf(config); options.size() > kControlTextBytesMax) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("driver '", manifest.name, "': its options and yours have ", options.size(),
+                     " bytes together; a host is told at most ", kControlTextBytesMax));
+  }
+  if (config.content_folder.empty() && manifest.content_required) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("driver '", manifest.name, "' needs content: give its folder with --rules"));
+  }
+  std::unique_ptr<Driver> driver(new Driver(surroundings, config, folder));
+  absl::StatusOr<std::shared_ptr<const Release>> release =
+      driver->AddRelease(config.content_folder);
+  if (!release.ok()) return release.status();
+  if (manifest.checkpoint_bytes != 0) {
+    absl::StatusOr<SharedMemory> memory =
+        SharedMemory::Create("bulkhead-checkpoint", manifest.checkpoint_bytes);
+    if (!memory.ok()) return memory.status();
+    for (const absl::Status& status : {memory->SealAgainstResize(), memory->SealForGood()}) {
+      if (!status.ok()) return status;
+    }
+    driver->checkpoint_ = *std::move(memory);
+  }
+  ChannelSpec spec = config.channel;
+  spec.driver = manifest.name;
+  absl::StatusOr<ChannelId> channel = link->AddChannel(spec);
+  if (!channel.ok()) return channel.status();
+  driver->channel_ = *channel;
+  driver->lane_ = surroundings->link->AddLane(*channel);
+  driver->lifecycle_ = std::make_unique<Lifecycle>(surroundings->limits, (*release)->id,
+                                                   link->LastGeneration(*channel));
+  return driver;
+}
+
+HostSession* Driver::Find(Role role, uint32_t generation) {
+  HostSession* session = SessionOf(role).get();
+  return session != nullptr && session->generation() == generation ? session : nullptr;
+}
+
+void Driver::Step(Event event) {
+  changed_ = true;
+  const std::vector<ActionItem> actions = lifecycle_->Step(event, around_.now_ns());
+  for (const ActionItem& action : actions) Perform(action);
+}
+
+// ---- Time
+
+void Driver::OnTimers(uint64_t now_ns) {
+  for (const Role role : kRoles) {
+    uint64_t& timer_ns = timers_ns_[static_cast<size_t>(role)];
+    if (timer_ns != 0 && now_ns >= timer_ns) {
+      timer_ns = 0;
+      Step({.kind = EventKind::kTimer, .role = role});
+    }
+    const uint64_t drain_ns = drain_ns_[static_cast<size_t>(role)];
+    if (drain_ns != 0 && now_ns >= drain_ns) SendDrain(role, lifecycle_->generation(role));
+  }
+  Heartbeat(now_ns);
+  if (link_check_ns_ != 0 && now_ns >= link_check_ns_) CheckLink(now_ns);
+}
+
+uint64_t Driver::NextTimer() const {
+  uint64_t next_ns = link_check_ns_ != 0 ? link_check_ns_ : kForeverNs;
+  for (const Role role : kRoles) {
+    const auto index = static_cast<size_t>(role);
+    if (timers_ns_[index] != 0) next_ns = std::min(next_ns, timers_ns_[index]);
+    if (drain_ns_[index] != 0) next_ns = std::min(next_ns, drain_ns_[index]);
+    if (sessions_[index] != nullptr && HasHeartbeat(lifecycle_->state(role))) {
+      next_ns = std::min(next_ns, sessions_[index]->next_heartbeat_ns(around_.heartbeat));
+    }
+  }
+  return next_ns;
+}
+
+void Driver::Heartbeat(uint64_t now_ns) {
+  for (const Role role : kRoles) {
+    HostSession* session = SessionOf(role).get();
+    if (session == nullptr || !HasHeartbeat(lifecycle_->state(role))) continue;
+    if (session->Heartbeat(now_ns, around_.heartbeat)) continue;
+    Report(Kind::kHeartbeatMissed, session);
+    Step({.kind = EventKind::kHung, .role = role, .generation = session->generation()});
+  }
+}
+
+// ---- What hosts send
+
+void Driver::AddPollFds(std::vector<pollfd>& fds) const {
+  for (const auto& session : sessions_) {
+    if (session != nullptr) session->AddPollFds(fds);
+  }
+  for (const Exiting& one : exiting_) {
+    if (!one.including) fds.push_back({one.child.pidfd.get(), POLLIN, 0});
+  }
+}
+
+void Driver::Look() {
+  for (const Role role : kRoles) {
+    HostSession* session = SessionOf(role).get();
+    if (session == nullptr) continue;
+    session->ReadErrorOutput();
+    Read(role);  // what it sent before it died comes first
+    if (session->HasExited()) OnExit(role, session->Exit());
+  }
+  ReapExiting();
+}
+
+// The session is over after an exit only, and no message is one.
+void Driver::Read(Role role) {
+  HostSession& session = *SessionOf(role);
+  for (int i = 0; i < kMessagesAtOnceMax; ++i) {
+    const std::optional<HostMessage> message = session.NextMessage(around_.now_ns());
+    if (!message) return;
+    Handle(session, *message);
+  }
+}
+
+void Driver::Handle(HostSession& session, const HostMessage& message) {
+  Event event = {.role = session.role(), .generation = session.generation()};
+  if (const auto* hello = std::get_if<HostHello>(&message)) {
+    event.kind = EventKind::kHello;
+    if (hello->abi_version != BH_ABI_VERSION) {
+      start_failure_ = absl::StrCat("bulkhead-host has channel ABI ", hello->abi_version,
+                                    ", bulkhead has ", BH_ABI_VERSION, ": mixed versions");
+      event.kind = EventKind::kHostile;
+    }
+    Step(event);
+  } else if (const auto* started = std::get_if<HostStarted>(&message)) {
+    if (started->generation == session.generation()) OnStarted(session, *started);
+  } else if (const auto* failed = std::get_if<HostStartFailed>(&message)) {
+    start_failure_ = releases_.NameSources(failed->reason);
+    event.kind = EventKind::kStartFailed;
+    Step(event);
+  } else if (const auto* line = std::get_if<HostLogLine>(&message)) {
+    DriverEvent report = DriverEvent::Of(Kind::kLog);
+    report.level = line->level;
+    report.generation = session.generation();
+    report.pid = session.pid();
+    report.text = releases_.NameSources(line->text);
+    Report(std::move(report));
+  } else if (const auto* bad = std::get_if<HostBadMessage>(&message)) {
+    Report(Kind::kBadMessage, &session, bad->error);
+    event.kind = EventKind::kHostile;
+    Step(event);
+  }
+}
+
+void Driver::OnStarted(HostSession& session, const HostStarted& started) {
+  const Role role = session.role();
+  const uint32_t generation = session.generation();
+  // A thread that is left of a host before it could still write over its answers.
+  const auto writes = [&](const Exiting& one) { return !around_.spawner->HasLeft(one.child); };
+  if (role == Role::kActive && std::any_of(exiting_.begin(), exiting_.end(), writes)) {
+    start_failure_ = "the host before it hangs in the kernel and can't be ended yet";
+    Step({.kind = EventKind::kStartFailed, .role = role, .generation = generation});
+    return;
+  }
+  const Manifest& manifest = session.release().driver;
+  session.callbacks = started.callbacks & manifest.callbacks;
+  session.descriptors = started.descriptors & session.callbacks;
+  session.notifications = started.notifications & manifest.notifications;
+  session.driver_version = started.driver_version;
+  const bool watched = session.WatchExit([this, inbox = around_.inbox, role, generation] {
+    inbox->Post([this, role, generation] { OnEnding(role, generation); });
+  });
+  if (!watched) Report(Kind::kExitWatcherMissing, &session);
+  session.StartHeartbeat(around_.now_ns());
+  Step({.kind = EventKind::kStarted, .role = role, .generation = generation});
+}
+
+// ---- How hosts end
+
+// No thread serves for this host any more. When the kernel says how it ends, that is its end for
+// its calls, and the next host can start: giving the memory back may take long.
+void Driver::OnEnding(Role role, uint32_t generation) {
+  HostSession* session = Find(role, generation);
+  if (session == nullptr) return;
+  const std::optional<ChildExit> exit = session->Ending();
+  if (!exit) return;  // its pidfd will tell
+  session->ReadErrorOutput();
+  Read(role);       // what it sent before it died comes first
+  session->Kill();  // whatever is left of one that only pretends to end
+  OnExit(role, *exit);
+}
+
+void Driver::OnExit(Role role, const ChildExit& exit) {
+  const std::unique_ptr<HostSession> session = std::move(SessionOf(role));
+  session->ReadErrorOutput();
+  session->StopWatchingExit();
+  if (role == Role::kActive && lifecycle_->state() == State::kServing) {
+    death_seen_ns_ = around_.now_ns();
+  }
+  drain_ns_[static_cast<size_t>(role)] = 0;
+  regions_[static_cast<size_t>(role)] = {};
+  last_end_ = exit.text;
+  if (const std::string line = session->LastErrorLine(); !line.empty()) {
+    absl::StrAppend(&last_end_, "; it last wrote: ", releases_.NameSources(line));
+  }
+  last_pid_ = session->pid();
+  exiting_.push_back({.child = session->TakeChild()});
+  Step({.kind = EventKind::kExited,
+        .role = role,
+        .generation = session->generation(),
+        .end = exit.end,
+        .chance = around_.chance()});
+}
+
+void Driver::ReapExiting() {
+  for (Exiting& one : exiting_) {
+    pollfd exited = {one.child.pidfd.get(), POLLIN, 0};
+    if (one.including || poll(&exited, 1, 0) != 1) continue;
+    one.including = true;
+    const pid_t pid = one.child.pid;
+    Submit([this, inbox = around_.inbox, pid](ShimLink& link, ChannelId&) {
+      (void)link.Include(pid);
+      inbox->Post([this, pid] {
+        const auto found =
+            std::find_if(exiting_.begin(), exiting_.end(),
+                         [pid](const Exiting& exiting) { return exiting.child.pid == pid; });
+        BULKHEAD_CHECK(found != exiting_.end());
+        (void)around_.spawner->Reap(found->child);
+        exiting_.erase(found);
+      });
+    });
+  }
+}
+
+bool Driver::Stopped() const {
+  return lifecycle_->Stopped() && std::all_of(exiting_.begin(), exiting_.end(),
+                                              [](const Exiting& one) { return one.including; });
+}
+
+void Driver::ReapAll() {
+  for (Exiting& one : exiting_) (void)around_.spawner->Reap(one.child);
+  exiting_.clear();
+}
+
+// ---- What the shim sees
+
+void Driver::OnHostFault(EventKind fault, uint32_t generation, const DriverEvent& report) {
+  if (lifecycle_->generation() != generation) return;
+  DriverEvent event = report;
+  event.generation = generation;
+  Report(std::move(event));
+  if (fault == EventKind::kHung && lifecycle_->state() == State::kServing) {
+    death_seen_ns_ = around_.now_ns();
+  }
+  Step({.kind = fault, .generation = generation});
+}
+
+// ---- What others see
+
+void Driver::Report(DriverEvent event) const {
+  if (!around_.on_event) return;
+  event.driver = name();
+  const auto& active = sessions_[static_cast<size_t>(Role::kActive)];
+  if (event.pid < 0 && active != nullptr && active->generation() == event.generation) {
+    event.pid = active->pid();
+  }
+  around_.on_event(event);
+}
+
+void Driver::Report(DriverEventKind kind, const HostSession* session, std::string text) const {
+  DriverEvent event = DriverEvent::Of(kind);
+  if (session != nullptr) {
+    event.generation = session->generation();
+    event.pid = session->pid();
+  }
+  event.text = std::move(text);
+  Report(std::move(event));
+}
+
+std::shared_ptr<const DriverSnapshot> Driver::TakeSnapshot() {
+  if (!std::exchange(changed_, false)) return nullptr;
+  const auto& session = sessions_[static_cast<size_t>(Role::kActive)];
+  auto snapshot = std::make_shared<DriverSnapshot>();
+  snapshot->name = name();
+  snapshot->version = config_.manifest.version;
+  snapshot->state = lifecycle_->state();
+  snapshot->generation = lifecycle_->generation();
+  snapshot->pid = session != nullptr ? session->pid() : -1;
+  snapshot->altitude = config_.channel.altitude;
+  snapshot->running = releases_.Get(lifecycle_->running_release());
+  snapshot->good = lifecycle_->good_release();
+  if (const auto good = releases_.Get(snapshot->good)) {
+    snapshot->good_content = good->content_version();
+  }
+  snapshot->restarts = lifecycle_->restarts();
+  snapshot->start_failures = lifecycle_->start_failures();
+  snapshot->last_end = last_end_;
+  snapshot->next_start_ns = lifecycle_->next_start_ns();
+  snapshot->quarantine_reason = quarantine_reason_;
+  snapshot->in_force = in_force_;
+  snapshot->rolled_back = rolled_back_;
+  snapshot->rolled_back_reason = rolled_back_reason_;
+  return snapshot;
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Driver: one driver of a supervisor: its releases, its channel, its lifecycle, and a HostSession
+// for each role that has a host. It feeds the lifecycle with what it reads, and carries out what
+// the lifecycle decides. What the shim is asked goes through the LinkQueue and comes back as an
+// event.
+//
+// Threads: the supervisor's loop, but for what says otherwise.
+#ifndef BULKHEAD_HOST_SUPERVISOR_DRIVER_H_
+#define BULKHEAD_HOST_SUPERVISOR_DRIVER_H_
+
+#include <poll.h>
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "host/supervisor/driver_event.h"
+#include "host/supervisor/host_session.h"
+#include "host/supervisor/lifecycle.h"
+#include "host/supervisor/link_queue.h"
+#include "host/supervisor/loop_inbox.h"
+#include "host/supervisor/release_store.h"
+#include "host/supervisor/status_snapshot.h"
+#include "ipc/mutex.h"
+#include "ipc/shared_memory.h"
+
+namespace bulkhead {
+
+struct DriverConfig {
+  Manifest manifest;
+  std::string content_folder;  // empty: none
+  ChannelSpec channel;         // driver and altitude are taken from the manifest
+  std::string options;         // after the manifest's own, with a blank between
+};
+
+// What all drivers of a supervisor share.
+struct DriverSurroundings {
+  Spawner* spawner = nullptr;
+  LinkQueue* link = nullptr;
+  std::shared_ptr<LoopInbox> inbox;
+  std::function<uint64_t()> now_ns;
+  std::function<uint64_t()> chance;
+  std::function<void(const DriverEvent&)> on_event;  // may be empty
+  LifecycleLimits limits;
+  HeartbeatLimits heartbeat;
+  uint32_t sandbox = UINT32_MAX;
+};
+
+class Driver {
+ public:
+  // Before the loop runs. Copies the content and makes the channel, on this thread. Errors are for
+  // the operator.
+  static absl::StatusOr<std::unique_ptr<Driver>> Create(const DriverSurroundings* surroundings,
+                                                        const DriverConfig& config,
+                                                        const std::string& folder, ShimLink* link);
+  Driver(const Driver&) = delete;
+  Driver& operator=(const Driver&) = delete;
+
+  // ---- Any thread
+  const std::string& name() const { return config_.manifest.name; }
+  LinkQueue::LaneId lane() const { return lane_; }
+  ReleaseStore& releases() { return releases_; }
+  const RecoveryLog& recoveries() const { return recoveries_; }
+  // Held, by the operator's thread, while it puts content in force.
+  Mutex& content_mutex() ABSL_LOCK_RETURNED(content_mutex_) { return content_mutex_; }
+  absl::StatusOr<std::shared_ptr<const Release>> AddRelease(const std::string& content) {
+    return releases_.Add(config_.manifest, content, OptionsOf(config_));
+  }
+  static std::string OptionsOf(const DriverConfig& config);
+
+  // ---- The loop
+  ChannelId channel() const { return channel_; }
+  void Step(Event event);
+  // The shim says so of the host of `generation`; another's is ignored.
+  void OnHostFault(EventKind fault, uint32_t generation, const DriverEvent& report);
+  void OnShimLost();
+  void Report(DriverEvent event) const;
+
+  void OnTimers(uint64_t now_ns);
+  uint64_t NextTimer() const;
+  void AddPollFds(std::vector<pollfd>& fds) const;
+  // Takes in what has become readable.
+  void Look();
+  // No host is left, but for exited ones whose exclusion the shim has not lifted yet.
+  bool Stopped() const;
+  // After the loop and the link: those, too.
+  void ReapAll();
+  // Null when nothing has changed since the last one.
+  std::shared_ptr<const DriverSnapshot> TakeSnapshot();
+
+ private:
+  // A process whose session is over and that was not reaped yet. Its id stays its own until the
+  // shim has lifted its exclusion: another process with the same id must not lose its own.
+  struct Exiting {
+    ChildProcess child;
+    bool including = false;  // the shim was asked to lift the exclusion
+  };
+
+  Driver(const DriverSurroundings* surroundings, DriverConfig config, const std::string& folder)
+      : around_(*surroundings), config_(std::move(config)), releases_(folder) {}
+
+  std::unique_ptr<HostSession>& SessionOf(Role role) {
+    return sessions_[static_cast<size_t>(role)];
+  }
+  // The session of this generation; null when it is over.
+  HostSession* Find(Role role, uint32_t generation);
+  void Submit(LinkQueue::Request request);
+
+  void Perform(const ActionItem& action);
+  void SpawnHost(const ActionItem& action);
+  void OnPrepared(Role role, uint32_t generation, absl::StatusOr<ChannelDescriptors> regions);
+  void AttachHost(const ActionItem& action);
+  void BeginGeneration(const ActionItem& action);
+  void OnBeginAnswer(Role role, uint32_t generation, const absl::Status& notifications,
+                     const absl::Status& begun, uint64_t at_ns);
+  void DrainHost(const ActionItem& action);
+  void SendDrain(Role role, uint32_t generation);
+  void SubmitState(bool quarantined, bool draining);
+
+  void Read(Role role);
+  void Handle(HostSession& session, const HostMessage& message);
+  void OnStarted(HostSession& session, const HostStarted& started);
+  void OnEnding(Role role, uint32_t generation);
+  void OnExit(Role role, const ChildExit& exit);
+  void ReapExiting();
+  void Heartbeat(uint64_t now_ns);
+  void CheckLink(uint64_t now_ns);
+
+  void Report(DriverEventKind kind, const HostSession* session, std::string text = "") const;
+  void ReportLink(const absl::Status& status) const;
+  void ReportEnd(const ActionItem& action) const;
+
+  const DriverSurroundings& around_;
+  const DriverConfig config_;
+  ReleaseStore releases_;
+  RecoveryLog recoveries_;
+  Mutex content_mutex_;
+  LinkQueue::LaneId lane_ = 0;
+  ChannelId channel_ = 0;
+  SharedMemory checkpoint_;
+  std::unique_ptr<Lifecycle> lifecycle_;
+  std::array<std::unique_ptr<HostSession>, kRoleCount> sessions_;
+  std::array<ChannelDescriptors, kRoleCount> regions_;  // of the host that starts
+  std::array<uint64_t, kRoleCount> timers_ns_ = {};
+  std::array<uint64_t, kRoleCount> drain_ns_ = {};  // when Drain is sent without the shim's answer
+  uint64_t link_check_ns_ = 0;
+  bool link_silent_ = false;   // and was reported
+  uint32_t begin_failed_ = 0;  // the last generation of which that was reported
+  std::vector<Exiting> exiting_;
+
+  std::string start_failure_;  // of the newest host
+  std::string last_end_;
+  pid_t last_pid_ = -1;
+  uint64_t death_seen_ns_ = 0;  // of a generation that served, until the next does
+  std::string quarantine_reason_;
+  ReleaseId in_force_ = 0;
+  ReleaseId rolled_back_ = 0;
+  std::string rolled_back_reason_;
+  bool changed_ = true;  // since the last snapshot
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_HOST_SUPERVISOR_DRIVER_H_

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/supervisor/host_session.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "ipc/monotonic.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr size_t kErrorTailBytesMax = 4096;
+constexpr size_t kLastLineBytesMax = 256;
+
+DriverEvent::Level LevelOf(wire::LogLevel level) {
+  switch (level) {
+    case wire::LogLevel::Error:
+      return DriverEvent::Level::kError;
+    case wire::LogLevel::Warning:
+      return DriverEvent::Level::kWarning;
+    default:
+      return DriverEvent::Level::kInfo;
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<HostSession>> HostSession::Start(
+    Spawner* spawner, Role role, uint32_t generation, std::shared_ptr<const Release> release) {
+  absl::StatusOr<std::pair<ControlSocket, ControlSocket>> sockets = ControlSocket::Pair();
+  if (!sockets.ok()) return sockets.status();
+  std::unique_ptr<HostSession> session(
+      new HostSession(spawner, role, generation, std::move(release)));
+  session->control_ = std::move(sockets->first);
+  absl::StatusOr<ChildProcess> child =
+      spawner->Spawn(sockets->second.Release(), session->release_->driver.MemoryBytesMax());
+  if (!child.ok()) return child.status();
+  session->child_ = *std::move(child);
+  return session;
+}
+
+absl::Status HostSession::Attach(AttachFields fields, const ChannelDescriptors& regions,
+                                 int checkpoint) {
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
+    return absl::ErrnoToStatus(errno, "socketpair");
+  }
+  shim_files_.reset(ends[0]);
+  const UniqueFd host_files(ends[1]);
+  absl::StatusOr<LifeLine> life_line = LifeLine::Create();
+  if (!life_line.ok()) return life_line.status();
+  life_line_.emplace(*std::move(life_line));
+  fields.generation = generation_;
+  // A place for the checkpoint even without one: a message has its number of descriptors.
+  std::vector<int> with = {regions.call_region.get(), regions.reply_region.get(), host_files.get(),
+                           checkpoint >= 0 ? checkpoint : host_files.get(), life_line_->fd().get()};
+  if (regions.notification_region.valid()) with.push_back(regions.notification_region.get());
+  return Send(MakeAttach(fields), with);
+}
+
+std::optional<HostMessage> HostSession::NextMessage(uint64_t now_ns) {
+  while (control_.connected()) {
+    // A host has no descriptors to send, and closing one may take as long as its file system needs.
+    const absl::StatusOr<ControlMessage> message = control_.ReceiveWithoutDescriptors(0);
+    if (absl::IsDeadlineExceeded(message.status())) return std::nullopt;
+    if (!message.ok()) {
+      control_.Close();
+      if (absl::IsUnavailable(message.status())) return std::nullopt;  // its exit will be seen
+      return HostBadMessage{std::string(message.status().message())};
+    }
+    heard_ns_ = now_ns;
+    if (const auto* pong = message->as<wire::Pong>()) {
+      idle_.Answered(pong->number());
+    } else if (const auto* hello = message->as<wire::Hello>()) {
+      return HostHello{hello->abi_version()};
+    } else if (const auto* started = message->as<wire::Started>()) {
+      return HostStarted{
+          .generation = started->generation(),
+          .callbacks = started->callbacks(),
+          .descriptors = started->descriptors(),
+          .notifications = started->notifications(),
+          .driver_version = started->driver_version() ? started->driver_version()->str() : ""};
+    } else if (const auto* failed = message->as<wire::StartFailed>()) {
+      return HostStartFailed{failed->reason()->str()};
+    } else if (const auto* line = message->as<wire::LogLine>()) {
+      return HostLogLine{.level = LevelOf(line->level()), .text = line->text()->str()};
+    }
+  }
+  return std::nullopt;
+}
+
+void HostSession::ReadErrorOutput() {
+  std::array<char, 1024> text;
+  for (int i = 0; i < 16 && child_.error_output.valid(); ++i) {
+    const ssize_t bytes = read(child_.error_output.get(), text.data(), text.size());
+    if (bytes < 0) return;  // nothing there
+    if (bytes == 0) {       // every writer is gone: not to be polled
+      child_.error_output.reset();
+      return;
+    }
+    error_tail_.append(text.data(), static_cast<size_t>(bytes));
+    if (error_tail_.size() > kErrorTailBytesMax) {
+      error_tail_.erase(0, error_tail_.size() - kErrorTailBytesMax);
+    }
+  }
+}
+
+std::string HostSession::LastErrorLine() const {
+  std::string text = error_tail_;
+  absl::StripTrailingAsciiWhitespace(&text);
+  std::string line = text.substr(text.rfind('\n') + 1, kLastLineBytesMax);
+  const auto unprintable = [](char letter) {
+    return !absl::ascii_isprint(static_cast<unsigned char>(letter));
+  };
+  std::replace_if(line.begin(), line.end(), unprintable, '?');
+  return line;
+}
+
+bool HostSession::WatchExit(std::function<void()> on_end) {
+  if (!life_line_) return true;
+  exit_watcher_ = ExitWatcher::Start(*std::move(life_line_), std::move(on_end));
+  life_line_.reset();
+  return exit_watcher_ != nullptr;
+}
+
+bool HostSession::HasExited() const {
+  pollfd exited = {child_.pidfd.get(), POLLIN, 0};
+  return poll(&exited, 1, 0) == 1;
+}
+
+void HostSession::StartHeartbeat(uint64_t now_ns) {
+  heartbeats_ = true;
+  heard_ns_ = pinged_ns_ = now_ns;
+  idle_ = {};
+}
+
+bool HostSession::Heartbeat(uint64_t now_ns, const HeartbeatLimits& limits) {
+  if (!heartbeats_ || now_ns < next_heartbeat_ns(limits)) return true;
+  const std::optional<uint64_t> sleeps = spawner_->SleepCount(child_);
+  if (idle_.Idle(sleeps)) {
+    heard_ns_ = pinged_ns_ = now_ns;
+    return true;
+  }
+  if (now_ns - heard_ns_ > limits.missed_ns) return false;
+  pinged_ns_ = now_ns;
+  idle_.Pinged(now_ns, sleeps);
+  (void)Send(MakePing(now_ns));  // a host that does not read will miss its heartbeat
+  return true;
+}
+
+void HostSession::AddPollFds(std::vector<pollfd>& fds) const {
+  for (const int fd : {child_.pidfd.get(), control_.fd(), child_.error_output.get()}) {
+    if (fd >= 0) fds.push_back({fd, POLLIN, 0});
+  }
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// HostSession: everything about one host process: its control socket, its error output, its exit,
+// its heartbeat and the files that it is given. It decides nothing; Driver does.
+//
+// Nothing here waits: reads and writes that would block are given up.
+//
+// Threads: the supervisor's loop only.
+#ifndef BULKHEAD_HOST_SUPERVISOR_HOST_SESSION_H_
+#define BULKHEAD_HOST_SUPERVISOR_HOST_SESSION_H_
+
+#include <poll.h>
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "host/supervisor/driver_event.h"
+#include "host/supervisor/exit_watcher.h"
+#include "host/supervisor/idle_watch.h"
+#include "host/supervisor/lifecycle.h"
+#include "host/supervisor/release.h"
+#include "host/supervisor/spawner.h"
+#include "ipc/control_socket.h"
+#include "ipc/life_line_unsafe.h"
+#include "ipc/unique_fd.h"
+
+namespace bulkhead {
+
+// What a host sent, checked and copied.
+struct HostHello {
+  uint32_t abi_version;
+};
+struct HostStarted {
+  uint32_t generation;
+  uint64_t callbacks;
+  uint64_t descriptors;
+  uint64_t notifications;
+  std::string driver_version;
+};
+struct HostStartFailed {
+  std::string reason;
+};
+struct HostLogLine {
+  DriverEvent::Level level;
+  std::string text;
+};
+struct HostBadMessage {  // hostile; no more is read from it
+  std::string error;
+};
+using HostMessage =
+    std::variant<HostHello, HostStarted, HostStartFailed, HostLogLine, HostBadMessage>;
+
+struct HeartbeatLimits {
+  uint64_t every_ns = 1'000'000'000;  // idle hosts are not pinged: idle_watch.h
+  uint64_t missed_ns = 5'000'000'000;
+};
+
+class HostSession {
+ public:
+  // Starts a process that waits until LetRun().
+  static absl::StatusOr<std::unique_ptr<HostSession>> Start(Spawner* spawner, Role role,
+                                                            uint32_t generation,
+                                                            std::shared_ptr<const Release> release);
+  HostSession(const HostSession&) = delete;
+  HostSession& operator=(const HostSession&) = delete;
+
+  Role role() const { return role_; }
+  uint32_t generation() const { return generation_; }
+  const Release& release() const { return *release_; }
+  pid_t pid() const { return child_.pid; }
+  Spawner& spawner() { return *spawner_; }
+
+  absl::Status LetRun() { return spawner_->LetRun(child_); }
+  void Kill() { spawner_->Kill(child_); }
+  // Sends Attach with the regions and files of this host's own. `checkpoint` below 0: none.
+  absl::Status Attach(AttachFields fields, const ChannelDescriptors& regions, int checkpoint);
+  absl::Status SendDrain() { return Send(MakeDrain(generation_)); }
+
+  // The next message, if there is one. Pongs are taken in.
+  std::optional<HostMessage> NextMessage(uint64_t now_ns);
+  void ReadErrorOutput();
+  // The last line of the error output, made printable.
+  std::string LastErrorLine() const;
+
+  // From Started on: `on_end` is called from another thread when every thread that serves the
+  // driver has ended. False: there is no thread to watch it.
+  bool WatchExit(std::function<void()> on_end);
+  void StopWatchingExit() { exit_watcher_.reset(); }
+  // How the process is ending, as the kernel says; none while it is not.
+  std::optional<ChildExit> Ending() { return spawner_->Ending(child_); }
+  bool HasExited() const;
+  // REQUIRES: HasExited().
+  ChildExit Exit() { return spawner_->Exit(child_); }
+  // The process, when its session is over.
+  ChildProcess TakeChild() { return std::move(child_); }
+
+  void StartHeartbeat(uint64_t now_ns);
+  uint64_t next_heartbeat_ns(const HeartbeatLimits& limits) const {
+    return heartbeats_ ? pinged_ns_ + limits.every_ns : kForeverNs;
+  }
+  // Pings when it is time. False: the host has missed its heartbeat.
+  bool Heartbeat(uint64_t now_ns, const HeartbeatLimits& limits);
+
+  // The shim's end of the socket for files.
+  absl::StatusOr<UniqueFd> ShimFiles() const { return shim_files_.Duplicate(); }
+
+  // What Started said, restricted to the manifest's.
+  uint64_t callbacks = 0;
+  uint64_t descriptors = 0;
+  uint64_t notifications = 0;
+  std::string driver_version;
+
+  void AddPollFds(std::vector<pollfd>& fds) const;
+
+ private:
+  HostSession(Spawner* spawner, Role role, uint32_t generation,
+              std::shared_ptr<const Release> release)
+      : spawner_(spawner), role_(role), generation_(generation), release_(std::move(release)) {}
+  absl::Status Send(const ControlBuffer& message, absl::Span<const int> with = {}) {
+    return control_.Send(message, with, /*until_ns=*/0);
+  }
+
+  Spawner* const spawner_;
+  const Role role_;
+  const uint32_t generation_;
+  const std::shared_ptr<const Release> release_;
+  ChildProcess child_;
+  ControlSocket control_;
+  UniqueFd shim_files_;
+  std::optional<LifeLine> life_line_;          // until WatchExit
+  std::unique_ptr<ExitWatcher> exit_watcher_;  // from then on
+  std::string error_tail_;
+  bool heartbeats_ = false;
+  uint64_t pinged_ns_ = 0;  // when the last ping was sent, or was not needed
+  uint64_t heard_ns_ = 0;   // when the host last sent anything, or was idle
+  IdleWatch idle_;
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_HOST_SUPERVISOR_HOST_SESSION_H_

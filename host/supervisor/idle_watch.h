@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef BULKHEAD_HOST_SUPERVISOR_IDLE_WATCH_H_
+#define BULKHEAD_HOST_SUPERVISOR_IDLE_WATCH_H_
+
+#include <cstdint>
+#include <optional>
+
+namespace bulkhead {
+
+// IdleWatch: whether a host that answered its last ping has slept ever since. Its first thread
+// slept when the ping came, and has gone to sleep once since: after its answer, to wait for the
+// next message. As long as it has not run again it waits there; another ping would show nothing
+// and wake it.
+//
+// A stop or a freeze makes the thread run or changes its state; then the host is not idle.
+//
+// `sleeps` is Spawner::SleepCount(). Not thread-safe.
+class IdleWatch {
+ public:
+  void Pinged(uint64_t number, std::optional<uint64_t> sleeps) {
+    number_ = number;
+    answered_ = false;
+    idle_at_ = sleeps;
+    if (idle_at_) ++*idle_at_;
+  }
+  void Answered(uint64_t number) { answered_ = answered_ || number == number_; }
+  bool Idle(std::optional<uint64_t> sleeps) const {
+    return answered_ && sleeps.has_value() && sleeps == idle_at_;
+  }
+
+ private:
+  uint64_t number_ = 0;
+  bool answered_ = false;
+  std::optional<uint64_t> idle_at_;
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_HOST_SUPERVISOR_IDLE_WATCH_H_

@@ -131,8 +131,8 @@ void AddRatio(Report& report, const Ratio& ratio,
 absl::Status Guard(const Program& program, GuardedFolder& folder, bool cached) {
   ServiceOptions options;
   options.drivers = {"null"};
-  options.driver_options = cached ? "deny-odd cache" : "deny-odd";
-  options.cache_entries = cached ? 4096 : 0;
+  options.each.options = cached ? "deny-odd cache" : "deny-odd";
+  options.each.cache_entries = cached ? 4096 : 0;
   return folder.Guard(program, options, /*quiet=*/true);
 }
 

@@ -22,7 +22,8 @@ absl::StatusOr<std::unique_ptr<FanotifyResponder>> FanotifyResponder::Start(
   if (fcntl(group->fd(), F_SETFL, 0) != 0) {
     return absl::ErrnoToStatus(errno, "can't make the group's reads wait");
   }
-  if (absl::Status status = group->Mark(directory->get(), *kind, {}, folder); !status.ok()) {
+  if (absl::Status status = group->Mark(directory->get(), *kind, GuardSpec().callbacks, folder);
+      !status.ok()) {
     return status;
   }
   std::unique_ptr<FanotifyResponder> made(new FanotifyResponder(*std::move(group), folder));

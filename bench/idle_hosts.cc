@@ -15,7 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "bench/judge.h"
-#include "host/cli/service.h"
+#include "host/cli/service_options.h"
 #include "ipc/monotonic.h"
 #include "shim/embedded/embedded_shim.h"
 
@@ -97,7 +97,7 @@ absl::Status MeasureIdleHosts(uint64_t span_ns, bool limited, Report& report) {
     if (!shim.ok()) return shim.status();
     one.shim = *std::move(shim);
     absl::StatusOr<std::unique_ptr<Service>> service =
-        Service::Start(program, options, one.shim.get(), "embedded");
+        StartService(program, options, one.shim.get(), "embedded");
     if (!service.ok()) return service.status();
     one.service = *std::move(service);
   }

@@ -274,7 +274,8 @@ absl::Status Bench::Marked() {
                     FAN_OPEN_PERM, AT_FDCWD, file_.c_str()) != 0) {
     return absl::ErrnoToStatus(errno, "can't ignore a file");
   }
-  absl::Status status = group->Mark(folder->get(), MarkKind::kFilesystem, {}, folder_.path());
+  absl::Status status =
+      group->Mark(folder->get(), MarkKind::kFilesystem, GuardSpec().callbacks, folder_.path());
   if (status.ok()) Take(kMarked);
   return status;
 }
@@ -324,9 +325,9 @@ absl::Status Bench::Cached() {
 absl::Status Bench::Serve(bool cached, uint32_t spin_us) {
   ServiceOptions options;
   options.drivers = {"null"};
-  options.driver_options = cached ? "cache" : "";
-  options.cache_entries = cached ? 4096 : 0;
-  options.spin_us = spin_us;
+  options.each.options = cached ? "cache" : "";
+  options.each.cache_entries = cached ? 4096 : 0;
+  options.each.spin_us = spin_us;
   opens_ = 0;
   return folder_.Guard(program_, options, /*quiet=*/true);
 }

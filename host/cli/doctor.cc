@@ -13,11 +13,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "host/attachment/fanotify/fanotify_attachment.h"
-#include "host/attachment/module/module_link.h"
-#include "host/cli/service.h"
+#include "host/attachment/attachment.h"
+#include "host/attachment/embedded/embedded_attachment.h"
+#include "host/cli/service_options.h"
 #include "ipc/channel_memory.h"
-#include "shim/embedded/embedded_shim.h"
 
 namespace bulkhead {
 namespace {
@@ -25,36 +24,45 @@ namespace {
 struct Finding {
   std::string what;
   absl::Status status;
-  std::string mend;  // when it is not ok
+  std::string mend;                      // when it is not ok
+  const AttachmentKind* kind = nullptr;  // of an attachment
 };
 
 // A whole call: channel, host process, sandbox, driver and back.
-absl::Status TryEmbedded(const Program& program) {
-  absl::StatusOr<std::unique_ptr<EmbeddedShim>> shim = EmbeddedShim::Create({});
-  if (!shim.ok()) return shim.status();
+absl::Status TryCall(const Program& program) {
+  absl::StatusOr<std::unique_ptr<EmbeddedAttachment>> attachment = EmbeddedAttachment::Create();
+  if (!attachment.ok()) return attachment.status();
   ServiceOptions options;
   options.drivers = {"null"};
   absl::StatusOr<std::unique_ptr<Service>> service =
-      Service::Start(program, options, shim->get(), "embedded");
+      StartService(program, options, (*attachment)->link(), kEmbeddedAttachment.name);
   if (!service.ok()) return service.status();
-  const Completion completion = (*shim)->Call(FileRequest());
+  const Completion completion = (*attachment)->calls().Call(FileRequest());
   if (completion.outcome == BH_OUTCOME_ANSWERED) return absl::OkStatus();
   return absl::InternalError(absl::StrCat("a call ended ", OutcomeText(completion)));
 }
 
-absl::Status TryModule() { return ModuleLink::Open().status(); }
+// "guard folders, filter by owner": what this kind can do, or what it can't.
+std::string Abilities(const AttachmentKind& kind, bool can) {
+  std::string list;
+  for (const CapabilityText& text : kCapabilities) {
+    if (kind.can(text.capability) != can) continue;
+    absl::StrAppend(&list, list.empty() ? "" : ", ", text.verb);
+  }
+  return list;
+}
 
 std::vector<Finding> Examine(const Program& program) {
   std::vector<Finding> findings;
+  for (const AttachmentKind* kind : program.attachments) {
+    findings.push_back(
+        {absl::StrCat("attachment ", kind->name), kind->probe(), kind->remedy, kind});
+  }
   findings.push_back(
-      {"attachment embedded", TryEmbedded(program),
+      {"a driver's host", TryCall(program),
        "the message says what is missing; drivers are looked for beside the program and in "
-       "BULKHEAD_DRIVERS"});
-  findings.push_back(
-      {"attachment fanotify", FanotifyAttachment::Probe(),
-       "run as root (CAP_SYS_ADMIN), on a kernel with CONFIG_FANOTIFY_ACCESS_PERMISSIONS"});
-  findings.push_back({"attachment module", TryModule(),
-                      "the message says it; fanotify and embedded need no module"});
+       "BULKHEAD_DRIVERS",
+       nullptr});
   return findings;
 }
 
@@ -81,24 +89,36 @@ void Facts(Report& report) {
 int RunDoctor(const Program& program, const std::string& json) {
   Report report("doctor");
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
-  bool any = false;
+  bool attached = false;
+  bool served = false;
   for (const Finding& finding : Examine(program)) {
     const bool works = finding.status.ok();
-    any = any || works;
+    bool& good = finding.kind != nullptr ? attached : served;
+    good = good || works;
     const std::string why(finding.status.message());
     std::printf("%-22s %s\n", finding.what.c_str(), works ? "works" : "does not work");
     if (!works) std::printf("    why:  %s\n    mend: %s\n", why.c_str(), finding.mend.c_str());
-    list.push_back({{"what", finding.what},
-                    {"works", works},
-                    {"why", why},
-                    {"mend", works ? "" : finding.mend}});
+    nlohmann::ordered_json entry = {{"what", finding.what},
+                                    {"works", works},
+                                    {"why", why},
+                                    {"mend", works ? "" : finding.mend}};
+    if (finding.kind != nullptr) {
+      const std::string can = Abilities(*finding.kind, true);
+      const std::string lacks = Abilities(*finding.kind, false);
+      std::printf("    %s\n", finding.kind->summary);
+      if (!can.empty()) std::printf("    can:   %s\n", can.c_str());
+      if (!lacks.empty()) std::printf("    can't: %s\n", lacks.c_str());
+      entry["can"] = can;
+      entry["cannot"] = lacks;
+    }
+    list.push_back(entry);
   }
   report.SetDetail("findings", list);
   Facts(report);
   if (!json.empty()) {
     if (absl::Status status = report.WriteJson(json); !status.ok()) return Complain(status);
   }
-  return any ? kExitOk : kExitFailed;
+  return attached && served ? kExitOk : kExitFailed;
 }
 
 }  // namespace
@@ -106,7 +126,8 @@ int RunDoctor(const Program& program, const std::string& json) {
 void AddDoctor(CLI::App& app, const Program& program, std::function<int()>* run) {
   auto json = std::make_shared<std::string>();
   CLI::App* command = app.add_subcommand(
-      "doctor", "What works on this machine, tried for real; 1: no attachment works");
+      "doctor",
+      "What works on this machine, tried for real; 1: no attachment works, or no host starts");
   command->add_option("--json", *json, "Also write it to this file")
       ->check(ReportPathTrouble)
       ->type_name("FILE");

@@ -43,7 +43,8 @@ Program StartProgram() {
   return {.folder = std::filesystem::read_symlink("/proc/self/exe", error).parent_path().string(),
           .now_ns = MonotonicNowNs,
           .chance = Chance,
-          .interrupted = &interrupted};
+          .interrupted = &interrupted,
+          .attachments = Attachments()};
 }
 
 std::string Program::HostPath() const { return folder + "/bulkhead-host"; }
@@ -99,19 +100,6 @@ std::string ReportPathTrouble(const std::string& path) {
                         "); name another file");
   }
   return "";
-}
-
-absl::StatusOr<TemporaryFolder> TemporaryFolder::Create() {
-  const char* base = std::getenv("TMPDIR");
-  std::string path =
-      absl::StrCat(base != nullptr && *base != '\0' ? base : "/tmp", "/bulkhead-XXXXXX");
-  if (mkdtemp(path.data()) == nullptr) return absl::ErrnoToStatus(errno, path);
-  return TemporaryFolder(path);
-}
-
-TemporaryFolder::~TemporaryFolder() {
-  std::error_code error;
-  if (!path_.empty()) std::filesystem::remove_all(path_, error);
 }
 
 }  // namespace bulkhead

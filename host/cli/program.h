@@ -10,11 +10,12 @@
 #include <functional>
 #include <string>
 #include <string_view>
-#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "host/attachment/registry.h"
 #include "host/report/report.h"
+#include "host/service/temporary_folder.h"
 
 namespace bulkhead {
 
@@ -28,6 +29,7 @@ struct Program {
   std::function<uint64_t()> now_ns;
   std::function<uint64_t()> chance;
   const std::atomic<bool>* interrupted = nullptr;  // Ctrl-C or SIGTERM came
+  AttachmentRows attachments;
   std::string HostPath() const;
 };
 
@@ -47,23 +49,6 @@ std::string ReportPathTrouble(const std::string& path);
 
 // For a terminal: what a file's name or a driver's line holds of control characters becomes '?'.
 std::string Printable(std::string_view text);
-
-// A private folder that is removed with everything in it.
-class TemporaryFolder {
- public:
-  // Below $TMPDIR, or /tmp.
-  static absl::StatusOr<TemporaryFolder> Create();
-  TemporaryFolder(TemporaryFolder&& other) noexcept : path_(std::move(other.path_)) {
-    other.path_.clear();
-  }
-  TemporaryFolder& operator=(TemporaryFolder&&) = delete;
-  ~TemporaryFolder();
-  const std::string& path() const { return path_; }
-
- private:
-  explicit TemporaryFolder(std::string path) : path_(std::move(path)) {}
-  std::string path_;
-};
 
 }  // namespace bulkhead
 

@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
@@ -17,9 +18,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
-#include "host/cli/attachment.h"
+#include "host/attachment/registry.h"
 #include "host/cli/event_text.h"
-#include "host/cli/service.h"
+#include "host/cli/service_options.h"
 #include "host/supervisor/instance.h"
 #include "host/supervisor/operator_server.h"
 #include "ipc/statistics.h"
@@ -31,41 +32,20 @@ namespace {
 struct RunOptions {
   ServiceOptions service;
   std::vector<std::string> guarded;
-  std::vector<std::string> events = {"open", "exec"};
+  GuardSpec guard;  // of every folder
   std::string json;
-  std::string attach = "auto";
-  GuardFilter filter;
-  std::string mark = MarkKindName(MarkKind::kAuto);
+  std::string attachment = "auto";
   bool quiet = false;
   int ready_fd = -1;
 };
 
-absl::StatusOr<GuardedEvents> ParseEvents(const std::vector<std::string>& names) {
-  GuardedEvents events = {.open = false, .exec = false, .access = false};
-  for (const std::string& name : names) {
-    if (name == "open") {
-      events.open = true;
-    } else if (name == "exec") {
-      events.exec = true;
-    } else if (name == "access") {
-      events.access = true;
-    } else {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--events: '", name, "' is not open, exec or access"));
-    }
-  }
-  return events;
-}
-
-constexpr MarkKind kMarkKinds[] = {MarkKind::kAuto, MarkKind::kDirectory, MarkKind::kMount,
-                                   MarkKind::kFilesystem};
-
-MarkKind MarkKindOf(const std::string& name) {
-  for (const MarkKind kind : kMarkKinds) {
-    if (name == MarkKindName(kind)) return kind;
-  }
-  return MarkKind::kAuto;
-}
+struct EventName {
+  const char* name;
+  uint32_t callback;
+};
+constexpr EventName kEventNames[] = {{"open", BH_CALLBACK_FILE_OPEN},
+                                     {"exec", BH_CALLBACK_FILE_EXEC},
+                                     {"access", BH_CALLBACK_FILE_ACCESS}};
 
 // One line on a terminal that is always the last: events go above it.
 class StatusLine {
@@ -105,55 +85,51 @@ class StatusLine {
 };
 
 int RunService(const Program& program, RunOptions options) {
-  const absl::StatusOr<GuardedEvents> events = ParseEvents(options.events);
-  if (!events.ok()) return Complain(events.status());
-  for (std::string& folder : options.guarded) {
-    std::error_code error;
-    const std::filesystem::path whole = std::filesystem::canonical(folder, error);
-    if (error) {
-      return Complain(absl::NotFoundError(absl::StrCat(
-          "can't guard ", folder, ": ", error.message(), "; --guard takes a folder that exists")));
-    }
-    if (!std::filesystem::is_directory(whole, error)) {
-      return Complain(absl::InvalidArgumentError(absl::StrCat(
-          "can't guard ", folder, ": it is not a folder; guard the one that it is in")));
-    }
-    folder = whole.string();
+  ServiceConfig config = ConfigOf(options.service);
+  config.attachment = options.attachment;
+  for (const std::string& folder : options.guarded) {
+    config.guards.push_back(options.guard);
+    config.guards.back().folder = folder;
+    config.guards.back().deadline_ns = options.service.deadline_ns;
+  }
+  if (absl::Status status = CheckConfig(config, "--"); !status.ok()) return Complain(status);
+  for (size_t i = 0; i < config.guards.size(); ++i) {
+    options.guarded[i] = std::filesystem::canonical(options.guarded[i]).string();
+    config.guards[i].folder = options.guarded[i];
   }
   absl::StatusOr<Instance> instance = Instance::Claim(options.guarded);
   if (!instance.ok()) return Complain(instance.status());
 
   StatusLine line(options.quiet);
   options.service.on_event = [&line](const DriverEvent& event) { line.Event(event); };
-  absl::StatusOr<std::unique_ptr<Attachment>> attachment =
-      Attachment::Create({.kind = options.attach,
-                          .deadline_ns = options.service.deadline_ns,
-                          .filter = options.filter,
-                          .log = [&line](const std::string& text) { line.Text(text); }});
-  if (!attachment.ok()) return Complain(attachment.status());
-  Attachment& guard = **attachment;
+  absl::StatusOr<ChosenAttachment> chosen =
+      CreateAttachment(program.attachments, config.attachment, NeedsOf(config, "--"),
+                       {.log = [&line](const std::string& text) { line.Text(text); }});
+  if (!chosen.ok()) return Complain(chosen.status());
+  const AttachmentKind& kind = *chosen->kind;
+  Attachment& attachment = *chosen->attachment;
   absl::StatusOr<std::unique_ptr<Service>> service =
-      Service::Start(program, options.service, guard.link(), guard.name());
+      Service::Start(EnvironmentOf(program, options.service), config, attachment.link(), kind.name);
   if (!service.ok()) return Complain(service.status());
   const auto complete = [&](StatusFields& status) {
-    const Attachment::Counters counters = guard.counters();
+    const Attachment::ShimProcess shim = attachment.shim_process();
     status.guarded = options.guarded;
-    status.shim_pid = counters.shim_pid;
-    status.shim_incarnation = counters.incarnation;
-    status.filtered = counters.filtered;
+    status.shim_pid = shim.pid;
+    status.shim_incarnation = shim.incarnation;
+    status.filtered = CounterNamed(kind, attachment.CounterValues(), "filtered");
   };
   const UniqueFd stop(eventfd(0, EFD_CLOEXEC));
   absl::StatusOr<std::unique_ptr<OperatorServer>> server =
       OperatorServer::Listen(InstanceSocket(getpid()), &(*service)->supervisor(), complete,
                              [&stop] { eventfd_write(stop.get(), 1); });
   if (!server.ok()) return Complain(server.status());
-  const MarkKind mark = MarkKindOf(options.mark);
-  for (const std::string& folder : options.guarded) {
-    if (absl::Status status = guard.Guard(folder, mark, *events); !status.ok())
+  for (const GuardSpec& guard : config.guards) {
+    if (absl::Status status = attachment.Guard(guard).status(); !status.ok()) {
       return Complain(status);
-    line.Text(absl::StrCat("guards ", folder, "; Ctrl-C ends it"));
+    }
+    line.Text(absl::StrCat("guards ", guard.folder, "; Ctrl-C ends it"));
   }
-  if (absl::Status status = guard.Settle(); !status.ok()) return Complain(status);
+  if (absl::Status status = attachment.Settle(); !status.ok()) return Complain(status);
 
   if (options.ready_fd >= 0) {
     (void)!write(options.ready_fd, "\n", 1);
@@ -161,18 +137,18 @@ int RunService(const Program& program, RunOptions options) {
   }
   pollfd stopped = {stop.get(), POLLIN, 0};
   while (!program.interrupted->load() && poll(&stopped, 1, 1000) != 1) {  // a signal ends it early
-    line.Show((*service)->supervisor().Status(), guard.counters().events, 1.0);
+    line.Show((*service)->supervisor().Status(), attachment.CounterValues().front(), 1.0);
   }
   line.End();
-  const Attachment::Counters counters = guard.counters();
-  guard.RemoveGuards();  // from here on nobody waits for us
+  const std::vector<uint64_t> counters = attachment.CounterValues();
+  attachment.RemoveGuards();  // from here on no open waits
   (*service)->Stop();
-  server->reset();  // nobody waits for content any more
-  guard.Stop();
+  server->reset();  // no request for content waits any more
+  attachment.Stop();
   if (options.json.empty()) return kExitOk;
   Report report("run");
-  for (const auto& [name, count] : counters.report) {
-    report.AddInfo(name, static_cast<double>(count), "");
+  for (size_t i = 0; i < kind.counters.size(); ++i) {
+    report.AddInfo(kind.counters[i], static_cast<double>(counters[i]), "");
   }
   const absl::Status written = report.WriteJson(options.json);
   return written.ok() ? kExitOk : Complain(written);
@@ -290,7 +266,9 @@ int Ask(const std::string& path, const ControlBuffer& request, const std::string
   absl::StatusOr<ControlMessage> answer = AskInstance(path, request);
   if (!answer.ok()) return Complain(answer.status());
   const auto* result = answer->as<wire::Done>();
-  if (result == nullptr) return Complain(absl::InternalError("an answer that is none"));
+  if (result == nullptr)
+    return Complain(absl::InternalError(
+        "the instance answered with another message than Done: is it of this release?"));
   if (result->error() != nullptr && result->error()->size() != 0) {
     std::fprintf(stderr, "bulkhead: %s\n", result->error()->c_str());
     return kExitFailed;
@@ -323,19 +301,19 @@ int StopInstance(pid_t pid) {
   return Complain(absl::DeadlineExceededError(absl::StrCat("process ", pid, " is still there")));
 }
 
-// Each of them needs the kernel module; Attachment::Create says so.
+// Each needs a capability of the attachment (NeedsOf).
 void AddFilter(CLI::App& command, GuardFilter& filter) {
   command
       .add_option_function<std::string>(
           "--mode",
           [&filter](const std::string& mode) {
-            filter.modes = mode == "read" ? BH_MODE_READ : BH_MODE_WRITE;
+            filter.mode = mode == "read" ? AccessMode::kRead : AccessMode::kWrite;
           },
           "Ask only about files opened for writing, or only about the others")
       ->check(CLI::IsMember({"read", "write"}))
       ->type_name("MODE");
   command.add_option("--owner", filter.owner, "Ask only about files of this user")
-      ->check(CLI::Range(0u, BH_MODULE_ANY_OWNER - 1))
+      ->check(CLI::Range(0u, UINT32_MAX - 1))
       ->type_name("UID");
   command
       .add_option("--extensions", filter.extensions, "Ask only about names that end so: exe,dll")
@@ -347,6 +325,55 @@ void AddFilter(CLI::App& command, GuardFilter& filter) {
                   "Don't ask about what is in this folder or below; may be repeated")
       ->allow_extra_args(false)
       ->type_name("DIR");
+}
+
+void AddEvents(CLI::App& command, uint64_t& callbacks) {
+  std::vector<std::string> names;
+  for (const EventName& event : kEventNames) names.emplace_back(event.name);
+  command
+      .add_option_function<std::vector<std::string>>(
+          "--events",
+          [&callbacks](const std::vector<std::string>& wanted) {
+            callbacks = 0;
+            for (const EventName& event : kEventNames) {
+              if (std::find(wanted.begin(), wanted.end(), event.name) != wanted.end()) {
+                callbacks |= bh_callback_bit(event.callback);
+              }
+            }
+          },
+          "What to ask about: open,exec,access")
+      ->delimiter(',')
+      ->check(CLI::IsMember(names))
+      ->type_name("LIST");
+}
+
+void AddGuardOptions(CLI::App& command, AttachmentRows rows, RunOptions& options) {
+  std::vector<std::string> names = {"auto"};
+  std::string help = "Where calls come from. auto: the first that this machine has of";
+  for (const AttachmentKind* kind : rows) {
+    if (!kind->can(kGuardsFolders)) continue;
+    names.emplace_back(kind->name);
+    absl::StrAppend(&help, names.size() == 2 ? " " : "; ", kind->name, ": ", kind->summary);
+  }
+  command.add_option("--attachment,--attach", options.attachment, help)
+      ->check(CLI::IsMember(names))
+      ->type_name("NAME");
+  std::vector<std::string> marks;
+  for (const MarkKind kind : kMarkKinds) marks.emplace_back(MarkKindName(kind));
+  command
+      .add_option_function<std::string>(
+          "--mark",
+          [&mark = options.guard.mark](const std::string& name) {
+            for (const MarkKind kind : kMarkKinds) {
+              if (name == MarkKindName(kind)) mark = kind;
+            }
+          },
+          "directory: what is below the folder; mount, filesystem: all that is on its mount "
+          "or file system, outside the folder too; auto: below the folder")
+      ->check(CLI::IsMember(marks))
+      ->type_name("KIND");
+  AddEvents(command, options.guard.callbacks);
+  AddFilter(command, options.guard.filter);
 }
 
 }  // namespace
@@ -362,22 +389,7 @@ void AddRun(CLI::App& app, const Program& program, std::function<int()>* run,
       ->allow_extra_args(false)
       ->required()
       ->type_name("DIR");
-  command->add_option("--attach", options->attach, "Where calls come from; auto: module if loaded")
-      ->check(CLI::IsMember({"auto", "module", "fanotify"}))
-      ->type_name("KIND");
-  std::vector<std::string> marks;
-  for (const MarkKind kind : kMarkKinds) marks.emplace_back(MarkKindName(kind));
-  command
-      ->add_option(
-          "--mark", options->mark,
-          "directory: what is below the folder; mount, filesystem: all that is on its mount "
-          "or file system, outside the folder too; auto: below the folder")
-      ->check(CLI::IsMember(marks))
-      ->type_name("KIND");
-  command->add_option("--events", options->events, "What to ask about: open,exec,access")
-      ->delimiter(',')
-      ->type_name("LIST");
-  AddFilter(*command, options->filter);
+  AddGuardOptions(*command, program.attachments, *options);
   command->add_option("--json", options->json, "Write the counts to this file at the end")
       ->check(ReportPathTrouble)
       ->type_name("FILE");

@@ -9,7 +9,7 @@
 
 #include "CLI/CLI.hpp"
 #include "host/cli/program.h"
-#include "host/cli/service.h"
+#include "host/cli/service_options.h"
 
 namespace bulkhead {
 

@@ -20,9 +20,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
-#include "host/cli/service.h"
+#include "host/attachment/embedded/embedded_attachment.h"
+#include "host/cli/service_options.h"
 #include "ipc/monotonic.h"
-#include "shim/embedded/embedded_shim.h"
 
 namespace bulkhead {
 namespace {
@@ -196,17 +196,17 @@ class Scan {
 };
 
 int RunScan(const Program& program, ScanOptions options) {
-  absl::StatusOr<std::unique_ptr<EmbeddedShim>> shim =
-      EmbeddedShim::Create({.deadline_ns = options.service.deadline_ns});
-  if (!shim.ok()) return Complain(shim.status());
+  absl::StatusOr<std::unique_ptr<EmbeddedAttachment>> attachment =
+      EmbeddedAttachment::Create(options.service.deadline_ns);
+  if (!attachment.ok()) return Complain(attachment.status());
   options.service.on_event = [&options](const DriverEvent& event) {
     if (options.verbose || event.level == DriverEvent::Level::kError) PrintEvent(event);
   };
   absl::StatusOr<std::unique_ptr<Service>> service =
-      Service::Start(program, options.service, shim->get(), "embedded");
+      StartService(program, options.service, (*attachment)->link(), kEmbeddedAttachment.name);
   if (!service.ok()) return Complain(service.status());
   const uint64_t started_ns = program.now_ns();
-  Scan scan(program, **shim, options, (*service)->folder());
+  Scan scan(program, (*attachment)->calls(), options, (*service)->folder());
   scan.Run();
   (*service)->Stop();
   return scan.Conclude(static_cast<double>(program.now_ns() - started_ns) / 1e9);

@@ -27,6 +27,7 @@
 #define BH_CHANNEL_MAGIC 0x3148434448424b42ull /* "BKBHDCH1" read as little-endian bytes */
 #define BH_ABI_VERSION 1u
 
+#define BH_CHANNELS_MAX 8u /* of a shim: drivers that one call can visit */
 #define BH_LANES_MAX 64u
 #define BH_SLOTS_PER_LANE_MAX 64u
 #define BH_WORKERS_MAX 16u

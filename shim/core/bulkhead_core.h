@@ -35,7 +35,6 @@
 extern "C" {
 #endif
 
-#define BH_CHANNELS_MAX 8u /* drivers that one call can visit */
 #define BH_NO_DEADLINE (~0ull)
 #define BH_COARSE_NS 10000000u /* a tick of the slowest kernel */
 

@@ -16,10 +16,9 @@
 
 namespace bulkhead {
 
-EventTable::EventTable(Journal* journal, int group, uint64_t deadline_ns, uint32_t in_flight_max)
+EventTable::EventTable(Journal* journal, const GuardGroups& groups, uint32_t in_flight_max)
     : journal_(journal),
-      group_(group),
-      deadline_ns_(deadline_ns),
+      groups_(groups),
       in_flight_max_(std::min(in_flight_max, kInFlightMax)),
       events_(kJournalRecords) {
   // Low indexes first: a shim that is never busy uses few pages.
@@ -46,30 +45,59 @@ Event* EventTable::Acquire(bool reserve) {
   return &At(index);
 }
 
-void EventTable::MarkTaken(JournalRecord& record) {
+void EventTable::Take(Event& event) {
+  JournalRecord& record = journal_->records[event.index];
   if (record.taken_ns == 0) record.taken_ns = MonotonicNowNs();
   record.state.store(RecordState::kTaken, std::memory_order_release);
+  uint64_t deadline_ns = 0;
+  for (uint32_t group = 0; group < kGuardGroups; ++group) {
+    // An event of an unknown group gets the longest.
+    if (record.group == kUnknownGroup || record.group == group) {
+      deadline_ns = std::max(deadline_ns, journal_->group_deadline_ns[group].load());
+    }
+  }
+  event.deadline_ns = record.taken_ns + deadline_ns;
 }
 
-EventTable::ReadResult EventTable::Read(Event& event) {
+EventTable::ReadResult EventTable::ReadGroup(Event& event, uint32_t group) {
   JournalRecord& record = journal_->records[event.index];
   std::memset(&record.metadata, 0, sizeof(record.metadata));
   record.taken_ns = 0;
+  record.group = group;
   record.state.store(RecordState::kReading, std::memory_order_release);
   // Room for one event, so that the kernel delivers one.
-  const ssize_t bytes = read(group_, &record.metadata, sizeof(record.metadata));
+  const ssize_t bytes = read(groups_[group], &record.metadata, sizeof(record.metadata));
   if (bytes == static_cast<ssize_t>(sizeof(record.metadata))) {
     BULKHEAD_CHECK(record.metadata.vers == FANOTIFY_METADATA_VERSION);
-    if (record.metadata.fd < 0)
-      return ReadResult::kNothing;  // a queue overflow: no process waits
-                                    // for it
-    MarkTaken(record);
-    event.deadline_ns = record.taken_ns + deadline_ns_;
+    if (record.metadata.fd < 0) return ReadResult::kNothing;  // a queue overflow
+    Take(event);
     journal_->counters.events.fetch_add(1, std::memory_order_relaxed);
     return ReadResult::kEvent;
   }
   return bytes < 0 && (errno == EAGAIN || errno == EINTR) ? ReadResult::kNothing
                                                           : ReadResult::kFailed;
+}
+
+// In turn, so that a flood in one group does not keep the others waiting.
+EventTable::ReadResult EventTable::Read(Event& event) {
+  const uint32_t used = std::clamp(journal_->groups_used.load(), 1u, kGuardGroups);
+  for (uint32_t i = 0; i < used; ++i) {
+    const uint32_t group = (next_group_ + i) % used;
+    const ReadResult result = ReadGroup(event, group);
+    if (result == ReadResult::kNothing) continue;
+    next_group_ = group + 1;
+    return result;
+  }
+  return ReadResult::kNothing;
+}
+
+// False when the group has no such event.
+bool EventTable::Respond(uint32_t group, const fanotify_response& response) const {
+  ssize_t written;
+  do {
+    written = write(groups_[group], &response, sizeof(response));
+  } while (written < 0 && errno == EINTR);
+  return written == static_cast<ssize_t>(sizeof(response));
 }
 
 void EventTable::Answer(Event& event, bool allow) {
@@ -78,10 +106,12 @@ void EventTable::Answer(Event& event, bool allow) {
                                       .response = allow ? uint32_t{FAN_ALLOW} : uint32_t{FAN_DENY}};
   // ENOENT: the process that waited was killed, or the event was answered just before the previous
   // worker died.
-  ssize_t written;
-  do {
-    written = write(group_, &response, sizeof(response));
-  } while (written < 0 && errno == EINTR);
+  if (record.group < kGuardGroups) {
+    Respond(record.group, response);
+  } else {
+    for (uint32_t group = 0; group < kGuardGroups && !Respond(group, response); ++group) {
+    }
+  }
   record.state.store(RecordState::kAnswered, std::memory_order_release);
   close(record.metadata.fd);
 
@@ -91,7 +121,8 @@ void EventTable::Answer(Event& event, bool allow) {
   uint64_t longest = counters.answer_ns_max.load(std::memory_order_relaxed);
   while (took_ns > longest && !counters.answer_ns_max.compare_exchange_weak(longest, took_ns)) {
   }
-  if (took_ns > deadline_ns_ + kLateAfterNs) counters.late.fetch_add(1, std::memory_order_relaxed);
+  if (now_ns > event.deadline_ns + kLateAfterNs)
+    counters.late.fetch_add(1, std::memory_order_relaxed);
   record.state.store(RecordState::kFree, std::memory_order_release);
 }
 
@@ -114,10 +145,8 @@ std::vector<Event*> EventTable::Adopt(const std::vector<int>& unknown) {
   std::vector<Event*> adopted;
   std::vector<bool> used(kJournalRecords, false);
   const auto take = [&](uint32_t index) {
-    JournalRecord& record = journal_->records[index];
-    MarkTaken(record);
     Event& event = At(index);
-    event.deadline_ns = record.taken_ns + deadline_ns_;
+    Take(event);
     used[index] = true;
     adopted.push_back(&event);
   };
@@ -140,6 +169,7 @@ std::vector<Event*> EventTable::Adopt(const std::vector<int>& unknown) {
     record.metadata.mask = FAN_OPEN_PERM;
     record.metadata.fd = descriptor;
     record.taken_ns = 0;
+    record.group = kUnknownGroup;
     take(next);
   }
   std::lock_guard<std::mutex> lock(mutex_);

@@ -8,6 +8,7 @@
 #ifndef BULKHEAD_SHIM_FANOTIFY_EVENT_TABLE_H_
 #define BULKHEAD_SHIM_FANOTIFY_EVENT_TABLE_H_
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <limits>
@@ -15,8 +16,8 @@
 #include <mutex>
 #include <vector>
 
+#include "ipc/fanotify/journal.h"
 #include "shim/core/bulkhead_core.h"
-#include "shim/fanotify/journal.h"
 
 namespace bulkhead {
 
@@ -30,12 +31,15 @@ struct Event {
   std::unique_ptr<char[]> path;  // kPathBytesMax, made when the record is first used
 };
 
+// Descriptors of the fanotify groups, all of them.
+using GuardGroups = std::array<int, kGuardGroups>;
+
 class EventTable {
  public:
   enum class ReadResult { kEvent, kNothing, kFailed };
 
   // `in_flight_max`: events that may be parked; at most kInFlightMax.
-  EventTable(Journal* journal, int group, uint64_t deadline_ns, uint32_t in_flight_max);
+  EventTable(Journal* journal, const GuardGroups& groups, uint32_t in_flight_max);
 
   // A free record to read into, or null when as many events as allowed are in flight. In addition
   // each reader owns one (`reserve`: it asks for it once, when it begins).
@@ -64,12 +68,14 @@ class EventTable {
 
  private:
   Event& At(uint32_t index);
-  void MarkTaken(JournalRecord& record);
+  void Take(Event& event);
+  ReadResult ReadGroup(Event& event, uint32_t group);
+  bool Respond(uint32_t group, const fanotify_response& response) const;
 
   Journal* const journal_;
-  const int group_;
-  const uint64_t deadline_ns_;
+  const GuardGroups groups_;
   const uint32_t in_flight_max_;
+  uint32_t next_group_ = 0;  // to be looked at first; the leading reader's
   std::vector<Event> events_;
   std::mutex mutex_;
   std::vector<uint32_t> free_;

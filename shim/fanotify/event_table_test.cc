@@ -25,16 +25,23 @@ class EventTableTest : public testing::Test {
     ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
     kernel_.reset(ends[0]);
     group_.reset(ends[1]);
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
+    second_kernel_.reset(ends[0]);
+    second_group_.reset(ends[1]);
     journal_ = std::make_unique<Journal>();
+    journal_->groups_used.store(1);
+    journal_->group_deadline_ns[0].store(kDeadlineNs);
     table_ = MakeTable();
   }
 
   std::unique_ptr<EventTable> MakeTable(uint32_t in_flight_max = kInFlightMax) {
-    return std::make_unique<EventTable>(journal_.get(), group_.get(), kDeadlineNs, in_flight_max);
+    return std::make_unique<EventTable>(
+        journal_.get(), GuardGroups{group_.get(), second_group_.get(), -1, -1}, in_flight_max);
   }
 
   // An event for a file of its own; returns the descriptor.
-  int Raise(uint64_t mask = FAN_OPEN_PERM) {
+  int Raise(uint64_t mask = FAN_OPEN_PERM) { return Raise(kernel_.get(), mask); }
+  static int Raise(int kernel, uint64_t mask) {
     fanotify_event_metadata event = {};
     event.event_len = sizeof(event);
     event.vers = FANOTIFY_METADATA_VERSION;
@@ -42,14 +49,15 @@ class EventTableTest : public testing::Test {
     event.mask = mask;
     event.fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     event.pid = 1;
-    EXPECT_EQ(write(kernel_.get(), &event, sizeof(event)), static_cast<ssize_t>(sizeof(event)));
+    EXPECT_EQ(write(kernel, &event, sizeof(event)), static_cast<ssize_t>(sizeof(event)));
     return event.fd;
   }
 
   // The next response; fd -1 when there is none.
-  fanotify_response Response() {
+  fanotify_response Response() { return Response(kernel_.get()); }
+  static fanotify_response Response(int kernel) {
     fanotify_response response = {.fd = -1, .response = 0};
-    [[maybe_unused]] const ssize_t bytes = read(kernel_.get(), &response, sizeof(response));
+    [[maybe_unused]] const ssize_t bytes = read(kernel, &response, sizeof(response));
     return response;
   }
 
@@ -57,6 +65,8 @@ class EventTableTest : public testing::Test {
 
   UniqueFd kernel_;
   UniqueFd group_;
+  UniqueFd second_kernel_;
+  UniqueFd second_group_;
   std::unique_ptr<Journal> journal_;
   std::unique_ptr<EventTable> table_;
 };
@@ -115,6 +125,36 @@ TEST_F(EventTableTest, ANewWorkerTakesOverTheEventsOfTheLastOne) {
   EXPECT_EQ(Response().fd, unknown);
   EXPECT_EQ(table_->in_use(), 0u);
   EXPECT_EQ(journal_->counters.adopted.load(), 3u);
+}
+
+TEST_F(EventTableTest, AGroupGivesItsEventsTheirDeadlineAndGetsTheirAnswers) {
+  constexpr uint64_t kSecondDeadlineNs = kDeadlineNs / 10;
+  journal_->group_deadline_ns[1].store(kSecondDeadlineNs);
+  journal_->groups_used.store(2);
+  const int flood[] = {Raise(), Raise()};
+  const int other = Raise(second_kernel_.get(), FAN_OPEN_PERM);
+  Event* events[3];
+  for (Event*& event : events) {
+    event = table_->Acquire(true);
+    ASSERT_EQ(table_->Read(*event), EventTable::ReadResult::kEvent);
+  }
+  EXPECT_EQ(table_->metadata(*events[0]).fd, flood[0]);
+  EXPECT_EQ(table_->metadata(*events[1]).fd, other) << "a flood in one group held up the other";
+  EXPECT_EQ(table_->metadata(*events[2]).fd, flood[1]);
+  table_ = MakeTable();
+  const std::vector<Event*> adopted = table_->Adopt({});
+  ASSERT_EQ(adopted.size(), 3u);
+  for (Event* event : adopted) {
+    const bool second = table_->metadata(*event).fd == other;
+    EXPECT_EQ(event->deadline_ns, journal_->records[event->index].taken_ns +
+                                      (second ? kSecondDeadlineNs : kDeadlineNs));
+    table_->Answer(*event, true);
+  }
+  EXPECT_EQ(Response(second_kernel_.get()).fd, other);
+  EXPECT_EQ(Response(second_kernel_.get()).fd, -1);
+  EXPECT_NE(Response().fd, -1);
+  EXPECT_NE(Response().fd, -1);
+  EXPECT_EQ(Response().fd, -1);
 }
 
 TEST_F(EventTableTest, ARecordThatIsTakenOverIsNotHandedOut) {

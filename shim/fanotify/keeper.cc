@@ -83,7 +83,9 @@ absl::StatusOr<std::unique_ptr<Keeper>> Keeper::Create() {
         "the journal has a wrong magic number: install supervisor and bulkhead-shim-fanotify of "
         "one release");
   }
-  setup.group = kKeeperGroupFd;
+  for (uint32_t group = 0; group < kGuardGroups; ++group) {
+    setup.groups[group] = kKeeperGroupsFd + static_cast<int>(group);
+  }
   setup.control = kKeeperControlFd;
   setup.keeper_pid = getpid();
   setup.keeper_pidfd = keeper->own_pidfd_.get();
@@ -157,7 +159,6 @@ absl::Status Keeper::Configure(const KeeperRequest& request) {
     return absl::ResourceExhaustedError(
         absl::StrCat("only ", descriptors, " descriptors allowed: raise ulimit -n"));
   }
-  setup_.deadline_ns = request.deadline_ns;
   setup_.readers = std::clamp(request.readers, 1u, kReadersMax);
   // The kernel denies an event when the descriptor table is full.
   setup_.in_flight_max = static_cast<uint32_t>(std::min<rlim_t>(

@@ -19,9 +19,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "ipc/fanotify/keeper_protocol.h"
 #include "ipc/shared_memory.h"
 #include "ipc/unique_fd.h"
-#include "shim/fanotify/keeper_protocol.h"
 #include "shim/fanotify/worker.h"
 
 namespace bulkhead {

@@ -79,9 +79,13 @@ bool Reader::TakeLeading() {
       case EventTable::ReadResult::kNothing:
         break;
     }
-    pollfd waited[2] = {{.fd = context_->group, .events = POLLIN, .revents = 0},
-                        {.fd = context_->stop->fd(), .events = POLLIN, .revents = 0}};
-    poll(waited, 2, -1);
+    // All groups: one may come into use meanwhile.
+    pollfd waited[kGuardGroups + 1];
+    for (uint32_t group = 0; group < kGuardGroups; ++group) {
+      waited[group] = {.fd = context_->groups[group], .events = POLLIN, .revents = 0};
+    }
+    waited[kGuardGroups] = {.fd = context_->stop->fd(), .events = POLLIN, .revents = 0};
+    poll(waited, kGuardGroups + 1, -1);
   }
 }
 

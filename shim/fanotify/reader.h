@@ -15,8 +15,8 @@
 #include <functional>
 #include <mutex>
 
+#include "ipc/exclusion_table.h"
 #include "shim/core/bulkhead_core.h"
-#include "shim/embedded/exclusion_table.h"
 #include "shim/fanotify/completer.h"
 #include "shim/fanotify/event_table.h"
 #include "shim/fanotify/stop_signal.h"
@@ -25,7 +25,7 @@ namespace bulkhead {
 
 // Shared by all readers of a worker.
 struct ReaderContext {
-  int group = -1;
+  GuardGroups groups = {};
   Journal* journal = nullptr;
   EventTable* events = nullptr;
   Completer* completer = nullptr;

@@ -137,14 +137,14 @@ void RunWorker(WorkerSetup& setup) {
     BULKHEAD_CHECK(bh_shim_add(&stack, channels.back()->core()) == 0);
   }
 
-  EventTable table(&journal, setup.group, setup.deadline_ns, setup.in_flight_max);
+  EventTable table(&journal, setup.groups, setup.in_flight_max);
   std::mutex lead;
   ReaderContext context;
   Completer completer(&stop, [&context, &table](Event& event) {
     AnswerCall(context, event);
     table.Release(event);
   });
-  context.group = setup.group;
+  context.groups = setup.groups;
   context.journal = &journal;
   context.events = &table;
   context.completer = &completer;

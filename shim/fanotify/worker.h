@@ -24,10 +24,11 @@
 #include <vector>
 
 #include "ipc/channel_memory.h"
+#include "ipc/exclusion_table.h"
+#include "ipc/fanotify/journal.h"
 #include "ipc/shim_link.h"
 #include "shim/embedded/descriptor_route.h"
-#include "shim/embedded/exclusion_table.h"
-#include "shim/fanotify/journal.h"
+#include "shim/fanotify/event_table.h"
 
 namespace bulkhead {
 
@@ -42,9 +43,8 @@ struct KeeperChannel {
 struct WorkerSetup {
   Journal* journal = nullptr;
   const ExclusionTable* exclusions = nullptr;
-  int group = -1;
+  GuardGroups groups = {};
   int control = -1;
-  uint64_t deadline_ns = 0;
   uint32_t readers = 2;
   uint32_t in_flight_max = 0;
   pid_t keeper_pid = 0;

@@ -194,6 +194,39 @@ TEST_F(CliAsRoot, RunSaysWhatItCanNotGuard) {
   EXPECT_TRUE(std::ifstream(files_ + "/clean").good()) << "guarded by nobody";
 }
 
+// An option that the attachment can't serve is refused before anything is started or guarded.
+TEST_F(CliAsRoot, OptionsThatNeedAnotherAttachmentNameIt) {
+  for (const char* option : {"--owner 0", "--mode write", "--extensions exe", "--skip-under /"}) {
+    const std::string name = std::string(option).substr(0, std::string(option).find(' '));
+    const Outcome refused =
+        Run("run --driver null --attachment fanotify " + std::string(option) + " --guard " + files_);
+    EXPECT_EQ(refused.code, 2) << option;
+    EXPECT_THAT(refused.text, AllOf(HasSubstr("bulkhead: " + name + " needs attachment 'module'"),
+                                    HasSubstr("'fanotify' can't "), HasSubstr("bulkhead doctor")));
+  }
+}
+
+TEST_F(CliBadInput, ValuesThatNoServiceCanHaveAreNamed) {
+  const struct {
+    const char* words;
+    const char* said;
+  } kMistakes[] = {
+      {"--cache 1000", "--cache: 1000 is not 0 or a power of two"},
+      {"--driver null", "--driver: 'null' is given twice"},
+      {"--events open,close", "close"},
+      {"--extensions .exe", "--extensions: '.exe' is not the end of a name"},
+      {"--skip-under /no/folder", "can't skip /no/folder"},
+      {"--attachment nothing", "nothing"},
+      {"--deadline 0s", "'0s' is no time"},
+  };
+  for (const auto& mistake : kMistakes) {
+    const Outcome refused =
+        Run("run --driver null " + std::string(mistake.words) + " --guard " + files_);
+    EXPECT_EQ(refused.code, 2) << mistake.words;
+    EXPECT_THAT(refused.text, HasSubstr(mistake.said));
+  }
+}
+
 UniqueFd Connect(const std::string& path) {
   UniqueFd peer(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
   sockaddr_un address = {};

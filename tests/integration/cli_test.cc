@@ -160,7 +160,7 @@ class CliMarks : public CliAsRoot {
 
   // Which infected files a service with this mark on volume_/guarded refuses.
   std::string Refused(const std::string& mark) {
-    const pid_t service = StartService("--driver scanner --quiet --attach fanotify --mark " + mark +
+    const pid_t service = StartService("--driver scanner --quiet --attachment fanotify --mark " + mark +
                                        " --guard " + volume_ + "/guarded");
     if (service <= 0) return "it did not start";
     std::string refused;

@@ -336,7 +336,13 @@ int Supervise(const Options& options, int ready, int stop) {
     descriptors->call_region.reset();
     (void)(*link)->BeginGeneration(*channel, generation, callbacks, callbacks, 1, UniqueFd());
     if (!guarded) {
-      if (!(*link)->Guard(options.folder, BH_GUARD_TREE, callbacks, kDeadlineNs, {}).ok()) return 2;
+      if (!(*link)
+               ->Guard({.folder = options.folder,
+                        .mark = MarkKind::kDirectory,
+                        .callbacks = callbacks,
+                        .deadline_ns = kDeadlineNs})
+               .ok())
+        return 2;
       guarded = true;
       (void)!write(ready, "\n", 1);
     }

@@ -44,7 +44,7 @@ cat /tmp/elsewhere
 ls $guarded >/dev/null
 expect asks_about_guarded_files_only [ "$(count calls)" = "$calls" ]
 expect counts_calls [ "$calls" -ge 3 ]
-expect one_supervisor_at_a_time sh -c "! $bulkhead run --attach module --driver null --guard /run"
+expect one_supervisor_at_a_time sh -c "! $bulkhead run --attachment module --driver null --guard /run"
 expect ends_in_order stop
 calls=
 
@@ -93,9 +93,9 @@ start --driver null --events exec
 expect asks_about_executions_only [ "$(calls_of cat $guarded/script)" = 0 ]
 expect asks_about_executions [ "$(calls_of $guarded/script)" = 1 ]
 stop
-expect fanotify_refuses_filters sh -c "$bulkhead run --attach fanotify --driver null --owner 0 \
-  --guard $guarded 2>&1 | grep -q 'only the kernel module filters'"
-expect refuses_to_skip_nothing sh -c "! $bulkhead run --attach module --driver null --guard $guarded \
+expect fanotify_refuses_filters sh -c "$bulkhead run --attachment fanotify --driver null --owner 0 \
+  --guard $guarded 2>&1 | grep -q 'owner needs attachment .module.'"
+expect refuses_to_skip_nothing sh -c "! $bulkhead run --attachment module --driver null --guard $guarded \
   --skip-under /nowhere"
 start --driver first-byte
 echo clean >/tmp/outside.keep

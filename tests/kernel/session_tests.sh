@@ -65,7 +65,7 @@ start --driver scanner --deadline 60s --on-crashed deny --on-absent deny
 die
 nobody_has_it
 expect denies_by_policy refused $guarded/clean
-expect starting_what_can_not_start fails $bulkhead run --attach module --driver nothing \
+expect starting_what_can_not_start fails $bulkhead run --attachment module --driver nothing \
   --guard $guarded
 expect changes_nothing refused $guarded/clean
 # Without a waiting open: doctor also closes a fanotify group, which waits for them.

@@ -21,7 +21,7 @@
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "host/cli/service.h"
+#include "host/cli/service_options.h"
 #include "host/report/percentiles.h"
 #include "ipc/monotonic.h"
 #include "tests/storm/demo_stage.h"
@@ -109,7 +109,7 @@ class Demo {
     ServiceOptions options;
     options.drivers = {"scanner"};
     options.deadline_ns = kDeadlineNs;
-    options.cache_entries = 0;  // every open asks the driver: this is about the driver
+    options.each.cache_entries = 0;  // every open asks the driver: this is about the driver
     options.limits = UnlimitedRestarts();
     return stage_->Start(program_, options, !options_.verbose);
   }

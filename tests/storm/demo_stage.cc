@@ -6,11 +6,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
-#include "host/attachment/fanotify/fanotify_attachment.h"
+#include "host/attachment/registry.h"
 #include "ipc/monotonic.h"
 #include "shim/embedded/embedded_shim.h"
 #include "tests/storm/storm.h"
@@ -79,7 +80,7 @@ class EmbeddedStage final : public DemoStage {
     if (!shim.ok()) return shim.status();
     shim_ = *std::move(shim);
     absl::StatusOr<std::unique_ptr<Service>> service =
-        Service::Start(program, options, shim_.get(), "embedded");
+        StartService(program, options, shim_.get(), "embedded");
     if (!service.ok()) return service.status();
     service_ = *std::move(service);
     return absl::OkStatus();
@@ -125,7 +126,10 @@ class EmbeddedStage final : public DemoStage {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<DemoStage>> MakeDemoStage() {
-  if (FanotifyAttachment::Probe().ok()) {
+  const AttachmentRows rows = Attachments();
+  if (std::any_of(rows.begin(), rows.end(), [](const AttachmentKind* kind) {
+        return kind->can(kGuardsFolders) && kind->probe().ok();
+      })) {
     absl::StatusOr<std::unique_ptr<GuardedFolder>> folder = GuardedFolder::Create(kStormService);
     if (folder.ok()) return std::make_unique<FanotifyStage>(*std::move(folder));
   }

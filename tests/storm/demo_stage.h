@@ -11,7 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "host/cli/program.h"
-#include "host/cli/service.h"
+#include "host/cli/service_options.h"
 
 namespace bulkhead {
 

@@ -45,9 +45,9 @@ int StormMain(const StormProgram& storm, int argc, char** argv) {
 ServiceOptions StormService(uint64_t deadline_ns) {
   ServiceOptions options;
   options.drivers = {"null"};
-  options.driver_options = "deny-odd";
+  options.each.options = "deny-odd";
   options.deadline_ns = deadline_ns;
-  options.cache_entries = 0;
+  options.each.cache_entries = 0;
   options.limits = UnlimitedRestarts();
   return options;
 }

@@ -12,7 +12,7 @@
 
 #include "CLI/CLI.hpp"
 #include "host/cli/program.h"
-#include "host/cli/service.h"
+#include "host/cli/service_options.h"
 #include "host/report/report.h"
 #include "tests/storm/killer.h"
 

@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "host/cli/service.h"
+#include "host/cli/service_options.h"
 #include "ipc/monotonic.h"
 #include "shim/embedded/embedded_shim.h"
 #include "tests/storm/storm.h"
@@ -53,7 +53,7 @@ int StormEmbedded(const Program& program, const StormOptions& options) {
       EmbeddedShim::Create({.deadline_ns = kDeadlineNs});
   if (!shim.ok()) return Complain(shim.status());
   absl::StatusOr<std::unique_ptr<Service>> service =
-      Service::Start(program, StormService(kDeadlineNs), shim->get(), "embedded");
+      StartService(program, StormService(kDeadlineNs), shim->get(), "embedded");
   if (!service.ok()) return Complain(service.status());
 
   Ledger ledger(calls);

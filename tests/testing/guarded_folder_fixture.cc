@@ -33,24 +33,25 @@ std::vector<std::string> Words(const Program& program, const ServiceOptions& opt
                                const std::string& service) {
   std::vector<std::string> words = {program.folder + "/" + service,
                                     "run",
-                                    "--attach",
+                                    "--attachment",
                                     attach,
                                     "--guard",
                                     folder,
                                     "--deadline",
                                     absl::StrCat(options.deadline_ns / 1'000'000, "ms"),
                                     "--cache",
-                                    absl::StrCat(options.cache_entries),
+                                    absl::StrCat(options.each.cache_entries),
                                     "--spin",
-                                    absl::StrCat(options.spin_us),
+                                    absl::StrCat(options.each.spin_us),
                                     "--json",
                                     json,
                                     "--ready-fd",
                                     absl::StrCat(ready_fd)};
   for (const std::string& driver : options.drivers) words.insert(words.end(), {"--driver", driver});
-  if (!options.rules.empty()) words.insert(words.end(), {"--rules", options.rules});
-  if (!options.driver_options.empty()) {
-    words.insert(words.end(), {"--driver-options", options.driver_options});
+  if (!options.each.content_folder.empty())
+    words.insert(words.end(), {"--rules", options.each.content_folder});
+  if (!options.each.options.empty()) {
+    words.insert(words.end(), {"--driver-options", options.each.options});
   }
   if (quiet) words.push_back("--quiet");
   return words;

@@ -15,7 +15,7 @@
 
 #include "absl/status/statusor.h"
 #include "host/cli/program.h"
-#include "host/cli/service.h"
+#include "host/cli/service_options.h"
 #include "ipc/control.h"
 
 namespace bulkhead {

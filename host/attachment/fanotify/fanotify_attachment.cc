@@ -10,12 +10,13 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <new>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "ipc/fanotify/journal.h"
 #include "ipc/monotonic.h"
-#include "shim/fanotify/journal.h"
 
 namespace bulkhead {
 namespace {
@@ -27,12 +28,27 @@ constexpr int kOrphanMs = 1000;
 constexpr size_t kExclusionsBytes = 4096;
 static_assert(sizeof(ExclusionTable) <= kExclusionsBytes);
 
+constexpr const char* kCounters[] = {
+    "events", "allowed",  "denied",   "late",        "adopted",
+    "full",   "replayed", "excluded", "read_errors", "shim_incarnations"};
+
 std::string ProgramBeside(const std::string& name) {
   char path[4096];
   const ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - 1);
   if (length <= 0) return name;
   const std::string self(path, static_cast<size_t>(length));
   return absl::StrCat(self.substr(0, self.rfind('/') + 1), name);
+}
+
+constexpr const char* kShimProgram = "bulkhead-shim-fanotify";
+
+absl::Status ProbeWithProgram() {
+  if (absl::Status status = FanotifyAttachment::Probe(); !status.ok()) return status;
+  const std::string program = ProgramBeside(kShimProgram);
+  if (access(program.c_str(), X_OK) == 0) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat("can't execute the fanotify shim ", program,
+                                                    ": ", std::strerror(errno),
+                                                    ": install it beside this program"));
 }
 
 void Respond(int group, int event, bool allow) {
@@ -44,13 +60,29 @@ void Respond(int group, int event, bool allow) {
 
 }  // namespace
 
+constinit const AttachmentKind kFanotifyAttachment = {
+    .name = "fanotify",
+    .summary = "the permission events that each kernel has, for root",
+    .remedy = "run as root (CAP_SYS_ADMIN), on a kernel with CONFIG_FANOTIFY_ACCESS_PERMISSIONS",
+    .capabilities = kGuardsFolders,
+    .counters = kCounters,
+    .probe = ProbeWithProgram,
+    .create = [](const AttachmentOptions& options) -> absl::StatusOr<std::unique_ptr<Attachment>> {
+      if (absl::Status status = ProbeWithProgram(); !status.ok()) return status;
+      FanotifyAttachment::Options wanted;
+      wanted.log = options.log;
+      return FanotifyAttachment::Create(wanted);
+    },
+};
+
 absl::Status FanotifyAttachment::Probe() {
   absl::StatusOr<FanotifyGroup> group = FanotifyGroup::Create();
   if (!group.ok()) return group.status();
   // A mark on a file that no other process can open.
   UniqueFd file(memfd_create("bulkhead-probe", MFD_CLOEXEC));
   if (!file.valid()) return absl::ErrnoToStatus(errno, "memfd_create");
-  return group->Mark(file.get(), MarkKind::kDirectory, {}, "the probe's own file");
+  return group->Mark(file.get(), MarkKind::kDirectory, GuardSpec().callbacks,
+                     "the probe's own file");
 }
 
 absl::StatusOr<std::unique_ptr<FanotifyAttachment>> FanotifyAttachment::Create(
@@ -58,19 +90,18 @@ absl::StatusOr<std::unique_ptr<FanotifyAttachment>> FanotifyAttachment::Create(
   std::unique_ptr<FanotifyAttachment> made(new FanotifyAttachment(options));
   FanotifyAttachment& attachment = *made;
   if (attachment.options_.shim_program.empty()) {
-    attachment.options_.shim_program = ProgramBeside("bulkhead-shim-fanotify");
-  }
-  if (attachment.options_.deadline_ns == 0) {
-    return absl::InvalidArgumentError("the deadline must be greater than 0");
+    attachment.options_.shim_program = ProgramBeside(kShimProgram);
   }
   const long cpus = sysconf(_SC_NPROCESSORS_ONLN);
   if (attachment.options_.readers == 0) {
     attachment.options_.readers = static_cast<uint32_t>(std::clamp(cpus, 2L, 8L));
   }
 
-  absl::StatusOr<FanotifyGroup> group = FanotifyGroup::Create();
-  if (!group.ok()) return group.status();
-  attachment.group_ = std::make_unique<FanotifyGroup>(*std::move(group));
+  for (uint32_t i = 0; i < kGuardGroups; ++i) {
+    absl::StatusOr<FanotifyGroup> group = FanotifyGroup::Create();
+    if (!group.ok()) return group.status();
+    attachment.groups_.push_back(*std::move(group));
+  }
 
   absl::StatusOr<SharedMemory> journal = SharedMemory::Create("bulkhead-journal", kJournalBytes);
   if (!journal.ok()) return journal.status();
@@ -93,8 +124,7 @@ absl::StatusOr<std::unique_ptr<FanotifyAttachment>> FanotifyAttachment::Create(
   if (!attachment.wake_.valid()) return absl::ErrnoToStatus(errno, "eventfd");
   attachment.link_ = std::make_unique<RemoteShimLink>(
       table,
-      RemoteShimLink::Limits{.deadline_ns = attachment.options_.deadline_ns,
-                             .readers = attachment.options_.readers,
+      RemoteShimLink::Limits{.readers = attachment.options_.readers,
                              .in_flight_max = attachment.options_.in_flight_max},
       [&attachment] {
         attachment.lost_.store(true);
@@ -117,12 +147,11 @@ void FanotifyAttachment::Log(const std::string& text) const {
 }
 
 absl::Status FanotifyAttachment::StartKeeper() {
-  absl::StatusOr<KeeperProcess> keeper =
-      KeeperProcess::Start(options_.shim_program,
-                           {.group = group_->fd(),
-                            .journal = journal_memory_.fd().get(),
-                            .exclusions = exclusions_memory_.fd().get()},
-                           [this](pid_t pid) { return link_->Exclude(pid); });
+  KeeperProcess::Descriptors given = {.journal = journal_memory_.fd().get(),
+                                      .exclusions = exclusions_memory_.fd().get()};
+  for (uint32_t i = 0; i < kGuardGroups; ++i) given.groups[i] = groups_[i].fd();
+  absl::StatusOr<KeeperProcess> keeper = KeeperProcess::Start(
+      options_.shim_program, given, [this](pid_t pid) { return link_->Exclude(pid); });
   if (!keeper.ok()) return keeper.status();
   keeper_ = *std::move(keeper);
   keeper_pid_.store(keeper_.pid());
@@ -186,8 +215,11 @@ void FanotifyAttachment::Recover() {
 void FanotifyAttachment::AnswerByPolicy() {
   for (JournalRecord& record : journal()->records) {
     if (IsUnanswered(record)) {
-      Respond(group_->fd(), record.metadata.fd,
-              link_->AllowsUnanswered(CallbackOf(record.metadata)));
+      for (uint32_t group = 0; group < kGuardGroups; ++group) {
+        if (record.group != group && record.group != kUnknownGroup) continue;
+        Respond(groups_[group].fd(), record.metadata.fd,
+                link_->AllowsUnanswered(CallbackOf(record.metadata)));
+      }
       journal()->counters.replayed.fetch_add(1);
     }
     record.state.store(RecordState::kFree);
@@ -196,39 +228,60 @@ void FanotifyAttachment::AnswerByPolicy() {
 
 void FanotifyAttachment::GiveUp(const absl::Status& why) {
   RemoveGuards();
-  fanotify_event_metadata event;
-  while (read(group_->fd(), &event, sizeof(event)) == sizeof(event)) {
-    if (event.fd < 0) continue;
-    Respond(group_->fd(), event.fd, link_->AllowsUnanswered(CallbackOf(event)));
-    close(event.fd);
-    journal()->counters.replayed.fetch_add(1);
+  for (const FanotifyGroup& group : groups_) {
+    fanotify_event_metadata event;
+    while (read(group.fd(), &event, sizeof(event)) == sizeof(event)) {
+      if (event.fd < 0) continue;
+      Respond(group.fd(), event.fd, link_->AllowsUnanswered(CallbackOf(event)));
+      close(event.fd);
+      journal()->counters.replayed.fetch_add(1);
+    }
   }
   Log(absl::StrCat("files are NOT guarded any more: the fanotify shim cannot be started: ",
                    why.ToString()));
   link_->NotifyShimLost();
 }
 
-absl::StatusOr<MarkKind> FanotifyAttachment::Guard(const std::string& path, MarkKind kind,
-                                                   const GuardedEvents& events) {
-  absl::StatusOr<UniqueFd> directory = OpenGuardedDirectory(path);
+absl::StatusOr<FanotifyGroup*> FanotifyAttachment::GroupFor(const GuardSpec& guard) {
+  const std::lock_guard<std::mutex> lock(guards_mutex_);
+  Journal& shared = *journal();
+  const uint32_t used = shared.groups_used.load();
+  for (uint32_t group = 0; group < used; ++group) {
+    if (shared.group_deadline_ns[group].load() == guard.deadline_ns) return &groups_[group];
+  }
+  if (used == kGuardGroups) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "can't guard ", guard.folder, " with a deadline of ", guard.deadline_ns / 1'000'000,
+        " ms: the guards have ", kGuardGroups, " other deadlines already; use one of those"));
+  }
+  shared.group_deadline_ns[used].store(guard.deadline_ns);
+  shared.groups_used.store(used + 1);
+  return &groups_[used];
+}
+
+absl::StatusOr<MarkKind> FanotifyAttachment::Guard(const GuardSpec& guard) {
+  absl::StatusOr<UniqueFd> directory = OpenGuardedDirectory(guard.folder);
   if (!directory.ok()) return directory.status();
+  MarkKind kind = guard.mark;
   if (kind == MarkKind::kAuto) {
-    absl::StatusOr<MarkKind> chosen = ChooseMarkKind(directory->get(), path);
+    absl::StatusOr<MarkKind> chosen = ChooseMarkKind(directory->get(), guard.folder);
     if (!chosen.ok()) return chosen.status();
     kind = *chosen;
   }
+  absl::StatusOr<FanotifyGroup*> group = GroupFor(guard);
+  if (!group.ok()) return group.status();
   // From here on processes may wait for the shim, so it must run.
   absl::Status status = link_->EnsureRunning();
   if (!status.ok()) return status;
   if (kind != MarkKind::kDirectory) {
-    status = group_->Mark(directory->get(), kind, events, path);
+    status = (*group)->Mark(directory->get(), kind, guard.callbacks, guard.folder);
     if (!status.ok()) return status;
     return kind;
   }
   absl::StatusOr<std::unique_ptr<TreeMarks>> tree =
-      TreeMarks::Create(group_.get(), events, [this](const std::string& text) { Log(text); });
+      TreeMarks::Create(*group, guard.callbacks, [this](const std::string& text) { Log(text); });
   if (!tree.ok()) return tree.status();
-  status = (*tree)->AddTree(path);
+  status = (*tree)->AddTree(guard.folder);
   if (!status.ok()) return status;
   std::lock_guard<std::mutex> lock(guards_mutex_);
   trees_.push_back(*std::move(tree));
@@ -240,7 +293,7 @@ void FanotifyAttachment::RemoveGuards() {
     std::lock_guard<std::mutex> lock(guards_mutex_);
     trees_.clear();  // first, or its thread would set marks again
   }
-  group_->RemoveMarks();
+  for (FanotifyGroup& group : groups_) group.RemoveMarks();
 }
 
 uint64_t FanotifyAttachment::guarded_directories() const {
@@ -251,7 +304,7 @@ uint64_t FanotifyAttachment::guarded_directories() const {
 }
 
 void FanotifyAttachment::Stop() {
-  if (group_ == nullptr || stopping_.exchange(true)) return;
+  if (groups_.empty() || stopping_.exchange(true)) return;
   RemoveGuards();
   if (wake_.valid()) eventfd_write(wake_.get(), 1);
   if (watcher_.joinable()) watcher_.join();
@@ -279,6 +332,17 @@ FanotifyAttachment::Counters FanotifyAttachment::counters() const {
   counters.read_errors = from.read_errors.load();
   counters.incarnation = journal()->incarnation.load();
   return counters;
+}
+
+// In the order of kCounters.
+std::vector<uint64_t> FanotifyAttachment::CounterValues() {
+  const Counters now = counters();
+  return {now.events, now.allowed,  now.denied,   now.late,        now.adopted,
+          now.full,   now.replayed, now.excluded, now.read_errors, now.incarnation};
+}
+
+Attachment::ShimProcess FanotifyAttachment::shim_process() {
+  return {static_cast<uint32_t>(worker_pid()), journal()->incarnation.load()};
 }
 
 }  // namespace bulkhead

@@ -5,16 +5,16 @@
 //   absl::StatusOr<std::unique_ptr<FanotifyAttachment>> attachment =
 //   FanotifyAttachment::Create({});
 //   ... give (*attachment)->link() to the supervisor, which adds channels and starts hosts ...
-//   (*attachment)->Guard("/srv/incoming", MarkKind::kAuto, {});   // once hosts serve; before that,
-//                                                                 // opens wait as policy says
+//   (*attachment)->Guard({.folder = "/srv/incoming"});   // once hosts serve; before that, opens
+//                                                        // wait as policy says
 //
-// It owns the fanotify group and its marks, the journal and the exclusion table, and starts the
-// shim: a keeper, which starts workers. The keeper replaces a worker that dies (the observer gets
-// OnTakeover). When the whole shim has died, the attachment answers the events in the journal by
-// policy, starts the next keeper, makes the same channels there and calls the observer's
-// OnShimLost: hosts from before must be ended and started again. If no keeper can be started any
-// more, the marks are removed and waiting events are answered by policy: the machine continues
-// without the guard.
+// It owns the fanotify groups (one for each deadline that guards have) and their marks, the journal
+// and the exclusion table, and starts the shim: a keeper, which starts workers. The keeper replaces
+// a worker that dies (the observer gets OnTakeover). When the whole shim has died, the attachment
+// answers the events in the journal by policy, starts the next keeper, makes the same channels
+// there and calls the observer's OnShimLost: hosts from before must be ended and started again. If
+// no keeper can be started any more, the marks are removed and waiting events are answered by
+// policy: the machine continues without the guard.
 //
 // This process, the keeper and its workers are excluded; hosts are excluded by the code that starts
 // them (ShimLink::Exclude).
@@ -36,6 +36,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "host/attachment/attachment.h"
 #include "host/attachment/fanotify/fanotify_group.h"
 #include "host/attachment/fanotify/keeper_process.h"
 #include "host/attachment/fanotify/remote_shim_link.h"
@@ -47,13 +48,14 @@ namespace bulkhead {
 
 struct Journal;
 
-class FanotifyAttachment {
+extern const AttachmentKind kFanotifyAttachment;
+
+class FanotifyAttachment final : public Attachment {
  public:
   struct Options {
-    std::string shim_program;              // empty: bulkhead-shim-fanotify beside this program
-    uint64_t deadline_ns = 5'000'000'000;  // of each call, from when the shim took the event
-    uint32_t readers = 0;                  // 0: one for each CPU online, 2 .. 8
-    uint32_t in_flight_max = 4096;         // events beyond it are answered by the policy for "full"
+    std::string shim_program;       // empty: bulkhead-shim-fanotify beside this program
+    uint32_t readers = 0;           // 0: one for each CPU online, 2 .. 8
+    uint32_t in_flight_max = 4096;  // events beyond it are answered by the policy for "full"
     // Called with lines for the operator (a shim that was started again …). Any thread.
     std::function<void(const std::string&)> log;
   };
@@ -78,22 +80,23 @@ class FanotifyAttachment {
   static absl::Status Probe();
 
   static absl::StatusOr<std::unique_ptr<FanotifyAttachment>> Create(const Options& options);
-  ~FanotifyAttachment();  // Stop()
+  ~FanotifyAttachment() override;  // Stop()
 
-  ShimLink* link() { return link_.get(); }
+  ShimLink* link() override { return link_.get(); }
 
-  // Guards a directory from now on; returns the kind that kAuto resolved to. Errors name the
-  // directory and the cause.
-  absl::StatusOr<MarkKind> Guard(const std::string& directory, MarkKind kind,
-                                 const GuardedEvents& events);
-  // Removes all guards; the shim continues to run.
-  void RemoveGuards();
+  // ResourceExhausted: the guards have more deadlines than there are groups. Where guards of
+  // different deadlines overlap, each is asked about an access.
+  absl::StatusOr<MarkKind> Guard(const GuardSpec& guard) override;
+  // The shim continues to run.
+  void RemoveGuards() override;
 
   // Removes the guards and ends the shim; waiting events are answered by policy. Leaves nothing
   // behind.
-  void Stop();
+  void Stop() override;
 
   Counters counters() const;
+  std::vector<uint64_t> CounterValues() override;
+  ShimProcess shim_process() override;
   pid_t keeper_pid() const { return keeper_pid_.load(); }
   pid_t worker_pid() const { return link_->worker_pid(); }  // 0: none yet
   uint64_t guarded_directories() const;                     // by marks of kind directory
@@ -105,12 +108,13 @@ class FanotifyAttachment {
   void Watch();
   void Recover();
   void AnswerByPolicy();
+  absl::StatusOr<FanotifyGroup*> GroupFor(const GuardSpec& guard);
   void GiveUp(const absl::Status& why);
   void Log(const std::string& text) const;
   Journal* journal() const;
 
   Options options_;
-  std::unique_ptr<FanotifyGroup> group_;
+  std::vector<FanotifyGroup> groups_;  // kGuardGroups of them
   SharedMemory journal_memory_;
   SharedMemory exclusions_memory_;
   std::unique_ptr<RemoteShimLink> link_;
@@ -120,7 +124,7 @@ class FanotifyAttachment {
   std::atomic<bool> lost_{false};
   std::atomic<bool> stopping_{false};
 
-  mutable std::mutex guards_mutex_;
+  mutable std::mutex guards_mutex_;  // of the groups' deadlines too
   std::vector<std::unique_ptr<TreeMarks>> trees_;
   std::thread watcher_;
 };

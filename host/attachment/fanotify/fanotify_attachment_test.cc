@@ -159,7 +159,7 @@ class FanotifyAttachmentTest : public testing::Test {
              const std::string& shim_program = ShimProgram()) {
     FanotifyAttachment::Options options;
     options.shim_program = shim_program;
-    options.deadline_ns = deadline_ns;
+    deadline_ns_ = deadline_ns;
     options.in_flight_max = in_flight_max;
     options.log = [this](const std::string& text) {
       std::lock_guard<std::mutex> lock(log_mutex_);
@@ -202,8 +202,9 @@ class FanotifyAttachmentTest : public testing::Test {
   }
 
   void Guard(const std::string& directory, MarkKind kind = MarkKind::kAuto,
-             const GuardedEvents& events = {}) {
-    const absl::StatusOr<MarkKind> guarded = attachment_->Guard(directory, kind, events);
+             uint64_t callbacks = GuardSpec().callbacks) {
+    const absl::StatusOr<MarkKind> guarded = attachment_->Guard(
+        {.folder = directory, .mark = kind, .callbacks = callbacks, .deadline_ns = deadline_ns_});
     ASSERT_TRUE(guarded.ok()) << guarded.status();
   }
 
@@ -213,6 +214,7 @@ class FanotifyAttachmentTest : public testing::Test {
   FakeObserver observer_;
   std::mutex log_mutex_;
   std::vector<std::string> log_;
+  uint64_t deadline_ns_ = 0;  // of Guard()
   std::unique_ptr<FanotifyAttachment> attachment_;
   std::vector<std::unique_ptr<FakeHost>> hosts_;
   std::optional<Watchdog> watchdog_;
@@ -269,8 +271,7 @@ TEST_F(FanotifyAttachmentTest, AReadCanBeRefusedToo) {
   const std::string infected = volume_->File("access/infected", "infected");
   Start();
   StartHost(Add(), 1, DenyInfected);
-  Guard(volume_->path() + "/access", MarkKind::kAuto,
-        {.open = false, .exec = false, .access = true});
+  Guard(volume_->path() + "/access", MarkKind::kAuto, bh_callback_bit(BH_CALLBACK_FILE_ACCESS));
   // Opened under the guard: newer kernels decide at the open whether reads are watched.
   UniqueFd file(open(infected.c_str(), O_RDONLY | O_CLOEXEC));
   ASSERT_TRUE(file.valid());
@@ -283,8 +284,7 @@ TEST_F(FanotifyAttachmentTest, AWholeFileSystemIsGuardedByOneMark) {
   const std::string deep = volume_->File("whole/deep/down/infected", "infected");
   Start();
   StartHost(Add(), 1, DenyInfected);
-  const absl::StatusOr<MarkKind> kind =
-      attachment_->Guard(volume_->path(), MarkKind::kAuto, {.open = true});
+  const absl::StatusOr<MarkKind> kind = attachment_->Guard({.folder = volume_->path()});
   ASSERT_TRUE(kind.ok()) << kind.status();
   EXPECT_EQ(*kind, MarkKind::kFilesystem);
   EXPECT_EQ(TryOpen(deep), EPERM);
@@ -299,8 +299,7 @@ TEST_F(FanotifyAttachmentTest, ATreeIsGuardedWithTheDirectoriesThatCome) {
   const std::string outside = volume_->File("beside/infected", "infected");
   Start();
   StartHost(Add(), 1, DenyInfected);
-  const absl::StatusOr<MarkKind> kind =
-      attachment_->Guard(volume_->path() + "/tree", MarkKind::kAuto, {});
+  const absl::StatusOr<MarkKind> kind = attachment_->Guard({.folder = volume_->path() + "/tree"});
   ASSERT_TRUE(kind.ok()) << kind.status();
   EXPECT_EQ(*kind, MarkKind::kDirectory);
   EXPECT_EQ(attachment_->guarded_directories(), 2u);
@@ -435,6 +434,50 @@ TEST_F(FanotifyAttachmentTest, WithoutAHostThePolicyAnswersByTheDeadline) {
   absl::StatusOr<bh_statistics> statistics = attachment_->link()->Statistics(channel);
   ASSERT_TRUE(statistics.ok()) << statistics.status();
   EXPECT_EQ(statistics->by_policy[BH_REASON_ABSENT], 2u);
+}
+
+TEST_F(FanotifyAttachmentTest, EachGuardHasItsDeadlineThroughATakeoverToo) {
+  const std::string hasty = volume_->File("hasty/file", "x");
+  const std::string patient = volume_->File("patient/file", "x");
+  bh_policy policy = DefaultPolicy();
+  policy.rule[BH_CLASS_FILE][BH_REASON_ABSENT] = {BH_ACTION_HOLD, BH_ACTION_DENY};
+  Start(/*deadline_ns=*/50 * kSecond);
+  const ChannelId channel = Add("test", 1000, policy);
+  Guard(volume_->path() + "/patient");
+  deadline_ns_ = 50'000'000;
+  Guard(volume_->path() + "/hasty");
+  std::atomic<int> opened{-1};
+  std::thread opener([&] { opened.store(TryOpen(patient)); });
+  EXPECT_EQ(TryOpen(hasty), EPERM);
+  // The next worker finds the open of `patient` in the journal, with the group that it came from.
+  while (attachment_->counters().events < 2) std::this_thread::yield();
+  ASSERT_EQ(kill(attachment_->worker_pid(), SIGKILL), 0);
+  observer_.WaitFor(FakeObserver::News::kTakeover, 1);
+  const uint64_t before_ns = MonotonicNowNs();
+  EXPECT_EQ(TryOpen(hasty), EPERM);
+  EXPECT_GE(MonotonicNowNs() - before_ns, 50'000'000u);
+  EXPECT_EQ(opened.load(), -1) << "it had the other guard's deadline";
+  StartHost(channel, 1, [](const FakeHostCall&) { return TestAnswer::kAllow; });
+  opener.join();
+  EXPECT_EQ(opened.load(), 0);
+}
+
+TEST_F(FanotifyAttachmentTest, ADeadlineTooManyIsRefusedByName) {
+  Start();
+  Add();
+  for (uint64_t i = 0; i < 4; ++i) {
+    const std::string folder =
+        std::filesystem::path(volume_->File("many" + std::to_string(i) + "/file", "x"))
+            .parent_path();
+    ASSERT_TRUE(attachment_->Guard({.folder = folder, .deadline_ns = (i + 1) * kSecond}).ok());
+    ASSERT_TRUE(attachment_->Guard({.folder = folder, .deadline_ns = (i + 1) * kSecond}).ok());
+  }
+  const absl::Status refused =
+      attachment_->Guard({.folder = volume_->path() + "/many0", .deadline_ns = 5 * kSecond})
+          .status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(refused.message()), testing::HasSubstr("/many0"));
+  EXPECT_THAT(std::string(refused.message()), testing::HasSubstr("5000 ms"));
 }
 
 TEST_F(FanotifyAttachmentTest, AHungHostHoldsThousandsUntilTheDeadlineAndNoLonger) {
@@ -628,7 +671,7 @@ TEST_F(FanotifyAttachmentTest, AKilledSupervisorLeavesNothingBehind) {
     absl::StatusOr<std::unique_ptr<FanotifyAttachment>> attachment =
         FanotifyAttachment::Create(options);
     if (!attachment.ok()) _exit(1);
-    if (!(*attachment)->Guard(volume_->path() + "/orphans", MarkKind::kAuto, {}).ok()) _exit(2);
+    if (!(*attachment)->Guard({.folder = volume_->path() + "/orphans"}).ok()) _exit(2);
     const pid_t pids[2] = {(*attachment)->keeper_pid(), (*attachment)->worker_pid()};
     if (write(tell.get(), pids, sizeof(pids)) != sizeof(pids)) _exit(3);
     for (;;) pause();
@@ -668,13 +711,12 @@ TEST_F(FanotifyAttachmentTest, StoppingAnswersWaitingProcessesAndLeavesNothing) 
 TEST_F(FanotifyAttachmentTest, WhatCanNotBeGuardedIsAnErrorThatSaysWhy) {
   const std::string file = volume_->File("errors/file", "x");
   Start();
-  EXPECT_EQ(attachment_->Guard(file, MarkKind::kAuto, {}).status().code(),
+  EXPECT_EQ(attachment_->Guard({.folder = file}).status().code(),
             absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(attachment_->Guard(volume_->path() + "/none", MarkKind::kAuto, {}).status().code(),
+  EXPECT_EQ(attachment_->Guard({.folder = volume_->path() + "/none"}).status().code(),
             absl::StatusCode::kNotFound);
-  EXPECT_EQ(
-      attachment_->Guard(volume_->path(), MarkKind::kAuto, {false, false, false}).status().code(),
-      absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(attachment_->Guard({.folder = volume_->path(), .callbacks = 0}).status().code(),
+            absl::StatusCode::kInvalidArgument);
   ChannelSpec spec;
   spec.driver = "bad";
   EXPECT_EQ(attachment_->link()->AddChannel(spec).status().code(),

@@ -15,11 +15,11 @@
 namespace bulkhead {
 namespace {
 
-uint64_t MaskOf(const GuardedEvents& events) {
+uint64_t MaskOf(uint64_t callbacks) {
   uint64_t mask = 0;
-  if (events.open) mask |= FAN_OPEN_PERM;
-  if (events.exec) mask |= FAN_OPEN_EXEC_PERM;
-  if (events.access) mask |= FAN_ACCESS_PERM;
+  if ((callbacks & bh_callback_bit(BH_CALLBACK_FILE_OPEN)) != 0) mask |= FAN_OPEN_PERM;
+  if ((callbacks & bh_callback_bit(BH_CALLBACK_FILE_EXEC)) != 0) mask |= FAN_OPEN_EXEC_PERM;
+  if ((callbacks & bh_callback_bit(BH_CALLBACK_FILE_ACCESS)) != 0) mask |= FAN_ACCESS_PERM;
   return mask;
 }
 
@@ -39,20 +39,6 @@ std::string RootOfMount(uint64_t mount_id) {
 }
 
 }  // namespace
-
-const char* MarkKindName(MarkKind kind) {
-  switch (kind) {
-    case MarkKind::kAuto:
-      return "auto";
-    case MarkKind::kMount:
-      return "mount";
-    case MarkKind::kFilesystem:
-      return "filesystem";
-    case MarkKind::kDirectory:
-      return "directory";
-  }
-  return "unknown";
-}
 
 absl::StatusOr<FanotifyGroup> FanotifyGroup::Create() {
   UniqueFd group(fanotify_init(
@@ -78,9 +64,9 @@ absl::StatusOr<FanotifyGroup> FanotifyGroup::Create() {
   }
 }
 
-absl::Status FanotifyGroup::Mark(int directory, MarkKind kind, const GuardedEvents& events,
+absl::Status FanotifyGroup::Mark(int directory, MarkKind kind, uint64_t callbacks,
                                  const std::string& name) {
-  uint64_t mask = MaskOf(events);
+  uint64_t mask = MaskOf(callbacks);
   if (mask == 0)
     return absl::InvalidArgumentError(
         "nothing to guard: choose at least one of open, exec, access");

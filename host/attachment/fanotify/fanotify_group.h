@@ -11,24 +11,10 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "host/attachment/guard_spec.h"
 #include "ipc/unique_fd.h"
 
 namespace bulkhead {
-
-// The object that is marked for a directory; see docs/decisions/fanotify-marks.md.
-enum class MarkKind {
-  kAuto,        // kFilesystem when the directory is a whole file system's root, else kDirectory
-  kMount,       // everything on the mount that the directory is on, through this mount
-  kFilesystem,  // everything on the file system that the directory is on
-  kDirectory,   // the files in the directory and in every directory below it
-};
-const char* MarkKindName(MarkKind kind);
-
-struct GuardedEvents {
-  bool open = true;
-  bool exec = true;
-  bool access = false;
-};
 
 class FanotifyGroup {
  public:
@@ -39,8 +25,8 @@ class FanotifyGroup {
   int fd() const { return group_.get(); }
 
   // Marks the object that `kind` gives for `directory` (an open directory). Not kAuto.
-  absl::Status Mark(int directory, MarkKind kind, const GuardedEvents& events,
-                    const std::string& name);
+  // `callbacks` as in GuardSpec.
+  absl::Status Mark(int directory, MarkKind kind, uint64_t callbacks, const std::string& name);
   // Removes every mark. Later opens cause no events.
   void RemoveMarks();
 

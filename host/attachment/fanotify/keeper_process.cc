@@ -16,11 +16,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "ipc/monotonic.h"
-#include "shim/fanotify/keeper_protocol.h"
 
 namespace bulkhead {
 namespace {
 
+constexpr size_t kGiven = kKeeperDescriptorsEnd - kKeeperSocketFd;
 constexpr int kErrorFd = kKeeperDescriptorsEnd;  // closed by exec; carries errno when that fails
 
 absl::StatusOr<std::pair<UniqueFd, UniqueFd>> Pipe() {
@@ -30,18 +30,18 @@ absl::StatusOr<std::pair<UniqueFd, UniqueFd>> Pipe() {
 }
 
 // Between fork and exec of a process that may have threads: system calls only.
-[[noreturn]] void RunChild(const char* program, const int (&sources)[5], int null, int gate,
+[[noreturn]] void RunChild(const char* program, const int (&sources)[kGiven], int null, int gate,
                            int error) {
   char open_gate;
   if (read(gate, &open_gate, 1) != 1) _exit(127);  // the parent died, or gave the start up
   setsid();
-  int high[6];
-  for (int i = 0; i < 5; ++i) high[i] = fcntl(sources[i], F_DUPFD, 64);
-  high[5] = fcntl(error, F_DUPFD, 64);
+  int high[kGiven];
+  for (size_t i = 0; i < kGiven; ++i) high[i] = fcntl(sources[i], F_DUPFD, 64);
+  const int high_error = fcntl(error, F_DUPFD, 64);
   dup2(null, STDIN_FILENO);
   dup2(null, STDOUT_FILENO);
-  for (int i = 0; i < 5; ++i) dup2(high[i], kKeeperSocketFd + i);
-  dup3(high[5], kErrorFd, O_CLOEXEC);
+  for (size_t i = 0; i < kGiven; ++i) dup2(high[i], kKeeperSocketFd + static_cast<int>(i));
+  dup3(high_error, kErrorFd, O_CLOEXEC);
   syscall(SYS_close_range, kErrorFd + 1, ~0U, 0);
   char* const arguments[] = {const_cast<char*>(program), nullptr};
   execv(program, arguments);
@@ -70,8 +70,11 @@ absl::StatusOr<KeeperProcess> KeeperProcess::Start(
   absl::StatusOr<std::pair<UniqueFd, UniqueFd>> error = Pipe();
   if (!error.ok()) return error.status();
 
-  const int sources[5] = {theirs.get(), control->second.fd(), descriptors.group,
-                          descriptors.journal, descriptors.exclusions};
+  // In the order of KeeperDescriptor.
+  int sources[kGiven] = {theirs.get(), control->second.fd(), descriptors.journal,
+                         descriptors.exclusions};
+  std::copy(descriptors.groups.begin(), descriptors.groups.end(),
+            sources + (kKeeperGroupsFd - kKeeperSocketFd));
   const pid_t pid = fork();
   if (pid < 0) return absl::ErrnoToStatus(errno, "cannot start the fanotify shim");
   if (pid == 0) {

@@ -6,6 +6,7 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -13,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "ipc/control_socket.h"
+#include "ipc/fanotify/keeper_protocol.h"
 #include "ipc/unique_fd.h"
 
 namespace bulkhead {
@@ -20,9 +22,9 @@ namespace bulkhead {
 class KeeperProcess {
  public:
   struct Descriptors {
-    int group = -1;
     int journal = -1;
     int exclusions = -1;
+    std::array<int, kGuardGroups> groups = {};
   };
 
   KeeperProcess() = default;  // none

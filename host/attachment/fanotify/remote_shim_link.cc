@@ -11,10 +11,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "ipc/abi/events.h"
 #include "ipc/control.h"
+#include "ipc/fanotify/journal.h"
 #include "ipc/monotonic.h"
-#include "shim/embedded/user_channel.h"
-#include "shim/fanotify/journal.h"
 
 namespace bulkhead {
 namespace {
@@ -41,7 +41,6 @@ absl::Status RemoteShimLink::Connect(ControlSocket control, UniqueFd keeper) {
   keeper_ = std::move(keeper);
   KeeperRequest configure = {};
   configure.order = KeeperOrder::kConfigure;
-  configure.deadline_ns = limits_.deadline_ns;
   configure.readers = limits_.readers;
   configure.in_flight_max = limits_.in_flight_max;
   absl::Status status = OrderKeeper(configure).status();

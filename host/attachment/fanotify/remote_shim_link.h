@@ -28,17 +28,16 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "ipc/control_socket.h"
+#include "ipc/exclusion_table.h"
+#include "ipc/fanotify/keeper_protocol.h"
 #include "ipc/shim_link.h"
 #include "ipc/unique_fd.h"
-#include "shim/embedded/exclusion_table.h"
-#include "shim/fanotify/keeper_protocol.h"
 
 namespace bulkhead {
 
 class RemoteShimLink final : public ShimLink {
  public:
   struct Limits {
-    uint64_t deadline_ns = 0;
     uint32_t readers = 2;
     uint32_t in_flight_max = 0;
   };

@@ -24,9 +24,8 @@ constexpr uint32_t kWatchMask = IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_ONL
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<TreeMarks>> TreeMarks::Create(
-    FanotifyGroup* group, const GuardedEvents& events,
-    std::function<void(const std::string&)> log) {
-  std::unique_ptr<TreeMarks> marks(new TreeMarks(group, events, std::move(log)));
+    FanotifyGroup* group, uint64_t callbacks, std::function<void(const std::string&)> log) {
+  std::unique_ptr<TreeMarks> marks(new TreeMarks(group, callbacks, std::move(log)));
   marks->inotify_.reset(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   if (!marks->inotify_.valid()) {
     return absl::ErrnoToStatus(
@@ -38,9 +37,9 @@ absl::StatusOr<std::unique_ptr<TreeMarks>> TreeMarks::Create(
   return marks;
 }
 
-TreeMarks::TreeMarks(FanotifyGroup* group, const GuardedEvents& events,
+TreeMarks::TreeMarks(FanotifyGroup* group, uint64_t callbacks,
                      std::function<void(const std::string&)> log)
-    : group_(group), events_(events), log_(std::move(log)) {}
+    : group_(group), callbacks_(callbacks), log_(std::move(log)) {}
 
 TreeMarks::~TreeMarks() {
   if (!thread_.joinable()) return;
@@ -85,7 +84,7 @@ absl::Status TreeMarks::Walk(const std::string& path, uint64_t device, bool is_r
   }
   const bool is_new = watched_.count(watch) == 0;
   watched_[watch] = {path, device};
-  absl::Status status = group_->Mark(directory.get(), MarkKind::kDirectory, events_, path);
+  absl::Status status = group_->Mark(directory.get(), MarkKind::kDirectory, callbacks_, path);
   if (!status.ok()) return status;
   if (is_new) directories_.fetch_add(1);
 

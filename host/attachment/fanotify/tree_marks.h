@@ -37,8 +37,7 @@ class TreeMarks {
   // directory that could not be marked, or with their number when there are many: their files are
   // not guarded.
   static absl::StatusOr<std::unique_ptr<TreeMarks>> Create(
-      FanotifyGroup* group, const GuardedEvents& events,
-      std::function<void(const std::string&)> log);
+      FanotifyGroup* group, uint64_t callbacks, std::function<void(const std::string&)> log);
   ~TreeMarks();
 
   // Marks the tree and watches it from now on. Does not cross into other file systems. Directories
@@ -49,8 +48,7 @@ class TreeMarks {
   uint64_t directories() const { return directories_.load(); }  // marked so far
 
  private:
-  TreeMarks(FanotifyGroup* group, const GuardedEvents& events,
-            std::function<void(const std::string&)> log);
+  TreeMarks(FanotifyGroup* group, uint64_t callbacks, std::function<void(const std::string&)> log);
 
   absl::Status Walk(const std::string& path, uint64_t device, bool is_root);
   void Watch();
@@ -58,7 +56,7 @@ class TreeMarks {
   void Unguarded(const absl::Status& status);
 
   FanotifyGroup* const group_;
-  const GuardedEvents events_;
+  const uint64_t callbacks_;
   UniqueFd inotify_;
   UniqueFd stop_;
 

@@ -16,9 +16,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "host/attachment/module/module_transport.h"
+#include "ipc/abi/events.h"
 #include "ipc/check.h"
 #include "ipc/monotonic.h"
-#include "shim/core/bulkhead_core.h"
 
 namespace bulkhead {
 namespace {
@@ -26,6 +26,19 @@ namespace {
 constexpr const char* kDevice = "/dev/bulkhead";
 // They get SIGKILL when their supervisor dies.
 constexpr uint64_t kHostsEndWithinNs = kNanosecondsPerSecond;
+
+bh_module_guard_kind GuardKindOf(MarkKind kind) {
+  switch (kind) {
+    case MarkKind::kMount:
+      return BH_GUARD_MOUNT;
+    case MarkKind::kFilesystem:
+      return BH_GUARD_FILESYSTEM;
+    case MarkKind::kAuto:
+    case MarkKind::kDirectory:
+      break;
+  }
+  return BH_GUARD_TREE;
+}
 
 // `skipped` keeps the folders open until the kernel was told.
 absl::StatusOr<bh_module_filter> FillFilter(const GuardFilter& filter,
@@ -39,7 +52,16 @@ absl::StatusOr<bh_module_filter> FillFilter(const GuardFilter& filter,
     return absl::InvalidArgumentError(
         absl::StrCat("the kernel module takes ", BH_MODULE_EXTENSIONS, " extensions at most"));
   }
-  to.modes = filter.modes;
+  switch (filter.mode) {
+    case AccessMode::kAny:
+      break;
+    case AccessMode::kRead:
+      to.modes = BH_MODE_READ;
+      break;
+    case AccessMode::kWrite:
+      to.modes = BH_MODE_WRITE;
+      break;
+  }
   to.owner = filter.owner.value_or(BH_MODULE_ANY_OWNER);
   for (const std::string& folder : filter.skip_under) {
     UniqueFd fd(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -156,20 +178,20 @@ void ModuleLink::SetObserver(Observer* observer) {
   observer_ = observer;
 }
 
-absl::Status ModuleLink::Guard(const std::string& directory, bh_module_guard_kind kind,
-                               uint64_t callbacks, uint64_t deadline_ns,
-                               const GuardFilter& filter) {
-  const UniqueFd place(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!place.valid()) return absl::ErrnoToStatus(errno, absl::StrCat("can't guard ", directory));
+absl::Status ModuleLink::Guard(const GuardSpec& guard) {
+  const UniqueFd place(open(guard.folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!place.valid()) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("can't guard ", guard.folder));
+  }
   std::vector<UniqueFd> skipped;
-  const absl::StatusOr<bh_module_filter> filled = FillFilter(filter, &skipped);
+  const absl::StatusOr<bh_module_filter> filled = FillFilter(guard.filter, &skipped);
   if (!filled.ok()) return filled.status();
-  bh_module_guard guard = {.fd = place.get(),
-                           .kind = static_cast<uint32_t>(kind),
-                           .deadline_ns = deadline_ns,
-                           .callbacks = callbacks,
-                           .filter = *filled};
-  return Say(BH_CONTROL_GUARD, &guard, directory.c_str());
+  bh_module_guard wanted = {.fd = place.get(),
+                            .kind = static_cast<uint32_t>(GuardKindOf(guard.mark)),
+                            .deadline_ns = guard.deadline_ns,
+                            .callbacks = guard.callbacks,
+                            .filter = *filled};
+  return Say(BH_CONTROL_GUARD, &wanted, guard.folder.c_str());
 }
 
 absl::StatusOr<ChannelId> ModuleLink::AddChannel(const ChannelSpec& spec) {

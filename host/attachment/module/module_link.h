@@ -21,22 +21,12 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "host/attachment/guard_spec.h"
 #include "ipc/abi/module.h"
 #include "ipc/shim_link.h"
 #include "ipc/unique_fd.h"
 
 namespace bulkhead {
-
-// Which accesses to what is guarded are calls; see struct bh_module_filter. Empty: all of them.
-struct GuardFilter {
-  uint32_t modes = 0;  // BH_MODE_*
-  std::optional<uint32_t> owner;
-  std::vector<std::string> skip_under;
-  std::vector<std::string> extensions;  // without a dot
-  bool empty() const {
-    return modes == 0 && !owner.has_value() && skip_under.empty() && extensions.empty();
-  }
-};
 
 class ModuleLink final : public ShimLink {
  public:
@@ -45,10 +35,8 @@ class ModuleLink final : public ShimLink {
   static absl::StatusOr<std::unique_ptr<ModuleLink>> Open(uint64_t wait_ns = 0);
   ~ModuleLink() override;  // removes no guards
 
-  // Accesses to regular files in and below this directory are calls from now on. `callbacks`:
-  // bits of bh_callback_bit(). `deadline_ns` is a span, of all guards.
-  absl::Status Guard(const std::string& directory, bh_module_guard_kind kind, uint64_t callbacks,
-                     uint64_t deadline_ns, const GuardFilter& filter);
+  // Accesses to regular files in and below the folder are calls from now on. Not kAuto.
+  absl::Status Guard(const GuardSpec& guard);
 
   // Takes all guards away. Whoever waits is still answered.
   absl::Status RemoveGuards() { return Say(BH_CONTROL_UNGUARD, nullptr, "the guards' end"); }

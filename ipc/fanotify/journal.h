@@ -29,8 +29,8 @@
 //
 // The event's descriptor is in a descriptor table that keeper and workers share, so it survives the
 // worker, and its number can't be used again while it is open.
-#ifndef BULKHEAD_SHIM_FANOTIFY_JOURNAL_H_
-#define BULKHEAD_SHIM_FANOTIFY_JOURNAL_H_
+#ifndef BULKHEAD_IPC_FANOTIFY_JOURNAL_H_
+#define BULKHEAD_IPC_FANOTIFY_JOURNAL_H_
 
 #include <sys/fanotify.h>
 
@@ -38,7 +38,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "shim/core/bulkhead_core.h"
+#include "ipc/abi/channel.h"
+#include "ipc/abi/policy.h"
 
 namespace bulkhead {
 
@@ -48,7 +49,8 @@ struct JournalRecord {
   fanotify_event_metadata metadata;  // by the kernel, through read(2)
   uint64_t taken_ns;                 // by the reader; CLOCK_MONOTONIC
   std::atomic<RecordState> state;    // by the thread that moves the record, last
-  uint32_t reserved[7];
+  uint32_t group;  // by the reader, before it reads: the event's, below kGuardGroups
+  uint32_t reserved[6];
 };
 static_assert(sizeof(fanotify_event_metadata) == FAN_EVENT_METADATA_LEN);
 static_assert(sizeof(JournalRecord) == 64);
@@ -90,6 +92,11 @@ struct JournalCounters {
   std::atomic<uint64_t> read_errors;    // events that the kernel could not deliver (and denied)
 };
 
+// Guards of one deadline share a fanotify group: the group that an event came from gives its
+// deadline.
+inline constexpr uint32_t kGuardGroups = 4;
+inline constexpr uint32_t kUnknownGroup = UINT32_MAX;  // of an event that the journal did not know
+
 inline constexpr uint64_t kLateAfterNs = 100'000'000;
 inline constexpr uint32_t kJournalMagic = 0x4a464842;  // "BHFJ"
 inline constexpr uint32_t kReadersMax = 8;
@@ -102,7 +109,8 @@ struct Journal {
   uint32_t magic;                     // by the supervisor
   std::atomic<uint32_t> incarnation;  // by the keeper: of the newest worker
   std::atomic<uint32_t> ready;        // by the worker: incarnation that has begun to serve
-  uint32_t reserved;
+  std::atomic<uint32_t> groups_used;  // by the supervisor: the first so many
+  std::atomic<uint64_t> group_deadline_ns[kGuardGroups];  // by the supervisor, before a group's use
   JournalCounters counters;
   ChannelStatePair channels[BH_CHANNELS_MAX];
   alignas(64) JournalRecord records[kJournalRecords];
@@ -140,4 +148,4 @@ ChannelState LoadChannelState(const ChannelStatePair& pair);
 
 }  // namespace bulkhead
 
-#endif  // BULKHEAD_SHIM_FANOTIFY_JOURNAL_H_
+#endif  // BULKHEAD_IPC_FANOTIFY_JOURNAL_H_

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "shim/fanotify/journal.h"
+#include "ipc/fanotify/journal.h"
 
 #include <gtest/gtest.h>
 

@@ -5,31 +5,33 @@
 // the socket is the order to stop.
 //
 //   supervisor                               keeper
-//   kConfigure (deadline, readers)     ->    kDone
+//   kConfigure (readers, in flight)    ->    kDone
 //   kAddChannel (spec)                 ->    kDone with two descriptors: call region, reply region
 //   kRun                               ->    kDone: a worker runs from now on
 //
 // A channel can be added while a worker runs: the keeper ends that worker and starts the next,
 // which takes everything over, as after a crash.
-#ifndef BULKHEAD_SHIM_FANOTIFY_KEEPER_PROTOCOL_H_
-#define BULKHEAD_SHIM_FANOTIFY_KEEPER_PROTOCOL_H_
+#ifndef BULKHEAD_IPC_FANOTIFY_KEEPER_PROTOCOL_H_
+#define BULKHEAD_IPC_FANOTIFY_KEEPER_PROTOCOL_H_
 
 #include <cstdint>
 
-#include "shim/core/bulkhead_core.h"
+#include "ipc/abi/channel.h"
+#include "ipc/abi/policy.h"
+#include "ipc/fanotify/journal.h"
 
 namespace bulkhead {
 
-inline constexpr uint32_t kKeeperVersion = 1;
+inline constexpr uint32_t kKeeperVersion = 2;
 
 // Descriptors that a keeper inherits.
 enum KeeperDescriptor : int {
   kKeeperSocketFd = 3,
   kKeeperControlFd = 4,  // control messages of the workers
-  kKeeperGroupFd = 5,
-  kKeeperJournalFd = 6,
-  kKeeperExclusionsFd = 7,
-  kKeeperDescriptorsEnd = 8,
+  kKeeperJournalFd = 5,
+  kKeeperExclusionsFd = 6,
+  kKeeperGroupsFd = 7,  // kGuardGroups of them
+  kKeeperDescriptorsEnd = kKeeperGroupsFd + static_cast<int>(kGuardGroups),
 };
 
 enum class KeeperOrder : uint32_t { kConfigure = 1, kAddChannel = 2, kRun = 3 };
@@ -38,7 +40,6 @@ struct KeeperRequest {
   uint32_t version;
   KeeperOrder order;
   // kConfigure
-  uint64_t deadline_ns;
   uint32_t readers;
   uint32_t in_flight_max;
   // kAddChannel
@@ -59,4 +60,4 @@ struct KeeperReply {
 
 }  // namespace bulkhead
 
-#endif  // BULKHEAD_SHIM_FANOTIFY_KEEPER_PROTOCOL_H_
+#endif  // BULKHEAD_IPC_FANOTIFY_KEEPER_PROTOCOL_H_

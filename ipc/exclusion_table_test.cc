@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "shim/embedded/exclusion_table.h"
+#include "ipc/exclusion_table.h"
 
 #include <gtest/gtest.h>
 

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "host/cli/service.h"
+#include "host/service/service.h"
 
 #include <gtest/gtest.h>
 #include <sys/prctl.h>
 
-#include <atomic>
 #include <cstdlib>
 #include <memory>
 #include <string>
@@ -18,18 +17,16 @@ namespace {
 TEST(Service, OpensItsMemoryToNoOtherProcess) {
   const char* build = std::getenv("BULKHEAD_BUILD");
   ASSERT_NE(build, nullptr);
-  std::atomic<bool> interrupted{false};
-  Program program;
-  program.folder = std::string(build) + "/bin";
-  program.now_ns = MonotonicNowNs;
-  program.chance = [] { return uint64_t{0}; };
-  program.interrupted = &interrupted;
-  ServiceOptions options;
-  options.drivers = {std::string(build) + "/drivers/null"};
-  auto shim = EmbeddedShim::Create({.deadline_ns = options.deadline_ns});
+  ServiceConfig config;
+  config.drivers = {{.driver = std::string(build) + "/drivers/null"}};
+  auto shim = EmbeddedShim::Create({});
   ASSERT_TRUE(shim.ok()) << shim.status();
   ASSERT_EQ(prctl(PR_GET_DUMPABLE), 1) << "of a program that was just started";
-  const auto service = Service::Start(program, options, shim->get(), "embedded");
+  const auto service = Service::Start({.host_program = std::string(build) + "/bin/bulkhead-host",
+                                       .now_ns = MonotonicNowNs,
+                                       .chance = [] { return uint64_t{0}; },
+                                       .on_event = {}},
+                                      config, shim->get(), "embedded");
   ASSERT_TRUE(service.ok()) << service.status();
   EXPECT_EQ(prctl(PR_GET_DUMPABLE), 0);
 }

@@ -9,8 +9,8 @@
 // SUBTLE: entries are read and written relaxed. A process is added before it runs an instruction of
 // its own and removed after it was reaped, so a slightly old state is never wrong about a living
 // process.
-#ifndef BULKHEAD_SHIM_EMBEDDED_EXCLUSION_TABLE_H_
-#define BULKHEAD_SHIM_EMBEDDED_EXCLUSION_TABLE_H_
+#ifndef BULKHEAD_IPC_EXCLUSION_TABLE_H_
+#define BULKHEAD_IPC_EXCLUSION_TABLE_H_
 
 #include <sys/types.h>
 
@@ -52,4 +52,4 @@ static_assert(std::atomic<int32_t>::is_always_lock_free);
 
 }  // namespace bulkhead
 
-#endif  // BULKHEAD_SHIM_EMBEDDED_EXCLUSION_TABLE_H_
+#endif  // BULKHEAD_IPC_EXCLUSION_TABLE_H_

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/attachment/guard_spec.h"
+
+#include <filesystem>
+#include <string_view>
+#include <system_error>
+
+#include "absl/strings/str_cat.h"
+
+namespace bulkhead {
+namespace {
+
+namespace fs = std::filesystem;
+
+absl::Status CheckFolder(const std::string& folder, const char* verb, const std::string& field) {
+  std::error_code error;
+  const fs::file_status status = fs::status(folder, error);
+  if (fs::is_directory(status)) return absl::OkStatus();
+  const std::string cant = absl::StrCat("can't ", verb, " ", folder, ": ");
+  if (error || !fs::exists(status)) {
+    if (!error) error = std::make_error_code(std::errc::no_such_file_or_directory);
+    return absl::NotFoundError(
+        absl::StrCat(cant, error.message(), "; ", field, " takes a folder that exists"));
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat(cant, "it is not a folder; ", verb, " the one that it is in"));
+}
+
+}  // namespace
+
+const char* MarkKindName(MarkKind kind) {
+  switch (kind) {
+    case MarkKind::kAuto:
+      return "auto";
+    case MarkKind::kMount:
+      return "mount";
+    case MarkKind::kFilesystem:
+      return "filesystem";
+    case MarkKind::kDirectory:
+      return "directory";
+  }
+  return "unknown";
+}
+
+absl::Status CheckGuard(const GuardSpec& guard, const std::string& prefix) {
+  const uint64_t known = bh_callback_bit(BH_CALLBACK_FILE_OPEN) |
+                         bh_callback_bit(BH_CALLBACK_FILE_EXEC) |
+                         bh_callback_bit(BH_CALLBACK_FILE_ACCESS);
+  if (absl::Status status = CheckFolder(guard.folder, "guard", absl::StrCat(prefix, "guard"));
+      !status.ok()) {
+    return status;
+  }
+  if (guard.callbacks == 0 || (guard.callbacks & ~known) != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(prefix, "events: name at least one of open, exec, access"));
+  }
+  if (guard.deadline_ns == 0 || guard.deadline_ns > GuardSpec::kDeadlineNsMax) {
+    return absl::InvalidArgumentError(absl::StrCat(prefix, "deadline: ", guard.deadline_ns,
+                                                   " ns is not between 1 ns and an hour"));
+  }
+  for (const std::string& folder : guard.filter.skip_under) {
+    if (absl::Status status = CheckFolder(folder, "skip", absl::StrCat(prefix, "skip-under"));
+        !status.ok()) {
+      return status;
+    }
+  }
+  for (const std::string& extension : guard.filter.extensions) {
+    if (extension.empty() || extension.front() == '.' ||
+        extension.find_first_of(std::string_view("/\0", 2)) != std::string::npos) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          prefix, "extensions: '", extension, "' is not the end of a name; write exe, not .exe"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace bulkhead

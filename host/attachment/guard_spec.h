@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// GuardSpec: one guard as an operator asks for it: a folder, and which accesses there become calls.
+// What of it an attachment can do is in its row (attachment.h); what of it is wrong in itself,
+// CheckGuard says.
+#ifndef BULKHEAD_HOST_ATTACHMENT_GUARD_SPEC_H_
+#define BULKHEAD_HOST_ATTACHMENT_GUARD_SPEC_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "ipc/abi/callbacks.h"
+
+namespace bulkhead {
+
+// What is guarded for a folder; see docs/decisions/fanotify-marks.md.
+enum class MarkKind {
+  kAuto,        // the attachment chooses
+  kMount,       // everything on the mount that the folder is on, through this mount
+  kFilesystem,  // everything on the file system that the folder is on
+  kDirectory,   // the files in the folder and in every folder below it
+};
+inline constexpr MarkKind kMarkKinds[] = {MarkKind::kAuto, MarkKind::kDirectory, MarkKind::kMount,
+                                          MarkKind::kFilesystem};
+const char* MarkKindName(MarkKind kind);
+
+enum class AccessMode { kAny, kRead, kWrite };  // kRead: not opened for writing
+
+// Which accesses to a guarded folder are calls; the others go on unasked. All conditions must hold.
+struct GuardFilter {
+  AccessMode mode = AccessMode::kAny;
+  std::optional<uint32_t> owner;        // of the file
+  std::vector<std::string> skip_under;  // folders
+  std::vector<std::string> extensions;  // without a dot; empty: any name
+};
+
+struct GuardSpec {
+  static constexpr uint64_t kDefaultDeadlineNs = 5'000'000'000;
+  static constexpr uint64_t kDeadlineNsMax = 3'600'000'000'000;
+
+  std::string folder;
+  MarkKind mark = MarkKind::kAuto;
+  uint64_t callbacks =  // bits of bh_callback_bit(); file_open, file_exec, file_access
+      bh_callback_bit(BH_CALLBACK_FILE_OPEN) | bh_callback_bit(BH_CALLBACK_FILE_EXEC);
+  GuardFilter filter;
+  uint64_t deadline_ns = kDefaultDeadlineNs;  // of each call, from when the shim took it
+};
+
+// InvalidArgument or NotFound names the field, after `prefix`, and the value. Resolves no links.
+absl::Status CheckGuard(const GuardSpec& guard, const std::string& prefix = "");
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_HOST_ATTACHMENT_GUARD_SPEC_H_

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/cli/command_line.h"
+
+#include <functional>
+
+#include "CLI/CLI.hpp"
+#include "host/cli/doctor.h"
+#include "host/cli/eject.h"
+#include "host/cli/program.h"
+#include "host/cli/run.h"
+#include "host/cli/scan.h"
+
+namespace bulkhead {
+
+int RunCommandLine(int argc, char** argv, AttachmentRows attachments) {
+  Program program = StartProgram();
+  program.attachments = attachments;
+  CLI::App app("Runs third-party drivers in user-mode processes that may crash");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", "bulkhead 0.1.0");
+  std::function<int()> run;
+  AddRun(app, program, &run);
+  AddScan(app, program, &run);
+  AddDoctor(app, program, &run);
+  AddEject(app, program, &run);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& wrong) {
+    const int code = app.exit(wrong);
+    return code == 0 ? 0 : kExitTrouble;
+  }
+  return run();
+}
+
+}  // namespace bulkhead

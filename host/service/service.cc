@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/service/service.h"
+
+#include <sys/prctl.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "ipc/check.h"
+#include "ipc/monotonic.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr uint64_t kServesWithinNs = 30 * kNanosecondsPerSecond;
+
+absl::StatusOr<DriverConfig> Configure(const ServiceDriver& driver) {
+  absl::StatusOr<Manifest> manifest = FindDriver(driver.driver, DriverSearchFolders());
+  if (!manifest.ok()) return manifest.status();
+  DriverConfig config;
+  config.manifest = *manifest;
+  const bool has_content = manifest->content_required || !manifest->content_default.empty();
+  if (has_content) {
+    config.content_folder = driver.content_folder;
+    if (driver.content_folder.empty() && !manifest->content_default.empty()) {
+      config.content_folder = manifest->folder + "/" + manifest->content_default;
+    }
+  }
+  const uint32_t cpus = std::max(1u, std::thread::hardware_concurrency());
+  config.channel.altitude = manifest->altitude;
+  config.channel.paths = manifest->paths;
+  config.channel.geometry = {.lanes = std::min(cpus, BH_LANES_MAX),
+                             .slots_per_lane = 32,
+                             .call_chunks = 32 * std::min(cpus, BH_LANES_MAX),
+                             .reply_chunks = 0};
+  // A ring is memory: 1 MiB.
+  config.channel.notify_entries = manifest->notifications != 0 ? 2048 : 0;
+  config.channel.policy = driver.policy;
+  config.channel.cache_entries = driver.cache_entries;
+  config.channel.spin_ns = driver.spin_us * 1000;
+  config.options = driver.options;
+  return config;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Service>> Service::Start(const Environment& environment,
+                                                        const ServiceConfig& config, ShimLink* link,
+                                                        const std::string& attachment) {
+  // Hosts run as the same user: one that got past its filter must not open our /proc/PID/mem.
+  BULKHEAD_CHECK(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0);
+  absl::StatusOr<TemporaryFolder> folder = TemporaryFolder::Create();
+  if (!folder.ok()) return folder.status();
+  std::unique_ptr<Service> service(new Service(*std::move(folder)));
+  service->spawner_ = std::make_unique<ProcessSpawner>(environment.host_program);
+  Supervisor::Options wanted;
+  wanted.link = link;
+  wanted.spawner = service->spawner_.get();
+  wanted.run_folder = service->folder_.path();
+  wanted.attachment = attachment;
+  wanted.limits = config.limits;
+  wanted.now_ns = environment.now_ns;
+  wanted.chance = environment.chance;
+  wanted.on_event = environment.on_event;
+  service->supervisor_ = std::make_unique<Supervisor>(std::move(wanted));
+  for (const ServiceDriver& driver : config.drivers) {
+    absl::StatusOr<DriverConfig> configured = Configure(driver);
+    if (!configured.ok()) return configured.status();
+    if (absl::Status status = service->supervisor_->AddDriver(*configured); !status.ok()) {
+      return status;
+    }
+    service->names_.push_back(configured->manifest.name);
+  }
+  if (absl::Status status = service->supervisor_->Start(); !status.ok()) return status;
+  for (const std::string& name : service->names_) {
+    absl::Status status =
+        service->supervisor_->WaitUntilServing(name, environment.now_ns() + kServesWithinNs);
+    if (!status.ok()) return status;
+  }
+  return service;
+}
+
+}  // namespace bulkhead

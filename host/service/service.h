@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Service: some drivers, their supervisor, and a shim, put together as a configuration says.
+#ifndef BULKHEAD_HOST_SERVICE_SERVICE_H_
+#define BULKHEAD_HOST_SERVICE_SERVICE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "host/service/service_config.h"
+#include "host/service/temporary_folder.h"
+#include "host/supervisor/driver_event.h"
+#include "host/supervisor/spawner.h"
+#include "host/supervisor/supervisor.h"
+#include "ipc/shim_link.h"
+
+namespace bulkhead {
+
+class Service {
+ public:
+  struct Environment {
+    std::string host_program;  // bulkhead-host
+    std::function<uint64_t()> now_ns;
+    std::function<uint64_t()> chance;
+    std::function<void(const DriverEvent&)> on_event;  // may be empty
+  };
+
+  // Finds the drivers, makes channels, starts hosts; waits until each serves. `link` outlives it.
+  // `attachment`: the link's, for the status. REQUIRES: CheckConfig(config).ok().
+  static absl::StatusOr<std::unique_ptr<Service>> Start(const Environment& environment,
+                                                        const ServiceConfig& config, ShimLink* link,
+                                                        const std::string& attachment);
+  Supervisor& supervisor() { return *supervisor_; }
+  const std::vector<std::string>& drivers() const { return names_; }
+  // Where it keeps what it made for its hosts.
+  const std::string& folder() const { return folder_.path(); }
+  // Ends every host. Also done by the destructor.
+  void Stop() { supervisor_->Stop(); }
+
+ private:
+  explicit Service(TemporaryFolder folder) : folder_(std::move(folder)) {}
+
+  TemporaryFolder folder_;
+  std::unique_ptr<ProcessSpawner> spawner_;
+  std::unique_ptr<Supervisor> supervisor_;
+  std::vector<std::string> names_;
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_HOST_SERVICE_SERVICE_H_

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// ServiceConfig: what a service is to do, as plain data: drivers, guards, attachment, limits. The
+// command line and tests fill it; it holds nothing that has to be opened, started or closed.
+// CheckConfig finds what is wrong with it before anything is started.
+#ifndef BULKHEAD_HOST_SERVICE_SERVICE_CONFIG_H_
+#define BULKHEAD_HOST_SERVICE_SERVICE_CONFIG_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "host/attachment/attachment.h"
+#include "host/attachment/guard_spec.h"
+#include "host/supervisor/lifecycle.h"
+#include "ipc/abi/policy.h"
+#include "ipc/shim_link.h"
+
+namespace bulkhead {
+
+struct ServiceDriver {
+  static constexpr uint32_t kSpinUsMax = 10'000;
+  static constexpr uint32_t kCacheEntriesMax = 1u << 20;
+
+  std::string driver;          // a name, or a folder
+  std::string content_folder;  // empty: the manifest's default
+  std::string options;         // after those of the manifest
+  bh_policy policy = DefaultPolicy();
+  uint32_t cache_entries =
+      0;                  // verdicts to remember, a power of two; 0: the driver is always asked
+  uint32_t spin_us = 20;  // the longest that callers and workers spin before they sleep
+};
+
+struct ServiceConfig {
+  std::vector<ServiceDriver> drivers;  // one at least; each only once
+  std::string attachment = "auto";     // a row's name, or auto
+  std::vector<GuardSpec> guards;       // may be empty where the application makes the calls
+  LifecycleLimits limits;
+};
+
+// What the guards ask of the attachment.
+std::vector<Need> NeedsOf(const ServiceConfig& config, const std::string& prefix = "");
+
+// The first mistake: a message that names the field, after `prefix`, and the value, and says what
+// is expected.
+absl::Status CheckConfig(const ServiceConfig& config, const std::string& prefix = "");
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_HOST_SERVICE_SERVICE_CONFIG_H_

@@ -140,14 +140,14 @@ Outcome Cli::RunAs(uid_t user, const std::string& words, const std::string& prog
 
 uid_t Cli::Ordinary() const { return geteuid() == 0 ? kNobody : geteuid(); }
 
-pid_t Cli::StartService(const std::string& words) {
+pid_t Cli::StartService(const std::string& words, const std::string& program) {
   int ready[2];
   if (pipe2(ready, O_CLOEXEC) != 0) return -1;
   const UniqueFd out(ready[0]);
   UniqueFd in(ready[1]);
   fcntl(in.get(), F_SETFD, 0);
   service_ =
-      Spawn(geteuid(), "bulkhead", "run " + words + " --ready-fd " + std::to_string(in.get()), -1);
+      Spawn(geteuid(), program, "run " + words + " --ready-fd " + std::to_string(in.get()), -1);
   in.reset();
   char line;
   if (read(out.get(), &line, 1) == 1) return service_;

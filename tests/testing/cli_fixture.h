@@ -37,7 +37,7 @@ class Cli : public ::testing::Test {
 
   // `bulkhead run words`; returns its process when its folders are guarded, -1 when it did not
   // start. StopService ends it in order and returns its exit code.
-  pid_t StartService(const std::string& words);
+  pid_t StartService(const std::string& words, const std::string& program = "bulkhead");
   int StopService();
 
   void Infect();  // files_/infected

@@ -4,7 +4,7 @@ lint_help() {
   cat <<'TEXT'
 Usage: ./dev lint [FILE...]
 
-Checks licence lines, that deliberate races say why, plain words (cmake/dev/words.tsv) and shell syntax, then
+Checks licence lines, which folder includes which (docs/architecture.md), that deliberate races say why, plain words (cmake/dev/words.tsv) and shell syntax, then
 runs clang-tidy 14 (warnings are errors) over the given files, or all sources of this tree that the preset release
 compiles.
 TEXT
@@ -17,6 +17,7 @@ lint_main() {
   source cmake/dev/words.sh
   local failed=0 script
   check_licences || failed=1
+  python3 cmake/dev/arrows.py . || failed=1
   check_races || failed=1
   check_words || failed=1
   for script in dev .ci/run cmake/dev/*.sh; do

@@ -54,7 +54,14 @@ struct HostPort::State {
     // By slot: a ticket that is not this worker's to take (taken, or of another generation). Keeps
     // scans away from `claims`, which other workers write.
     std::vector<uint64_t> seen;
-    std::atomic<uint64_t> calls{0}, sleeps{0}, bells{0}, malformed{0};
+    std::atomic<uint64_t> sleeps{0}, malformed{0};
+  };
+  // What is replied to in one slot. Touched by the thread that has the slot's call, which need not
+  // be a worker; ordered by the slot's tickets, so that no count is lost without an atomic add.
+  struct alignas(BH_CACHE_LINE) Replies {
+    // What the reply slot's payload_bytes holds: its line is written only when that changes.
+    std::atomic<uint64_t> payload_bytes{0};
+    std::atomic<uint64_t> calls{0}, bells{0};
   };
 
   State(HostView mapped, const bh_geometry& shape, std::unique_ptr<HostTransport> way,
@@ -66,7 +73,7 @@ struct HostPort::State {
         reply_pool_bytes(uint64_t{shape.reply_chunks} * BH_POOL_CHUNK_BYTES),
         options(wanted),
         claims(slots),
-        reply_payload_bytes(slots),
+        replies(slots),
         transport(std::move(way)),
         workers(wanted.workers) {
     const uint32_t spin_ns = MachineHasOneCpu() ? 0 : options.spin_ns;
@@ -85,12 +92,8 @@ struct HostPort::State {
       }
       worker.recent.fill(worker.order[0]);
     }
-    // What a dead generation left: nobody sleeps and nobody has anything in hand. The shim has read
-    // the worker lines when it ended that generation.
-    for (uint32_t w = 0; w < BH_WORKERS_MAX; ++w) {
-      bh_store_relaxed(view.SleepWord(w), 0u);
-      view.StoreIdle(w, 0);
-    }
+    // What a dead generation left: nobody sleeps. What it had begun stays: no ticket comes twice.
+    for (uint32_t w = 0; w < BH_WORKERS_MAX; ++w) bh_store_relaxed(view.SleepWord(w), 0u);
     for (uint32_t slot = 0; slot < slots; ++slot) view.StoreReplyPayloadBytes(slot, 0);
   }
 
@@ -129,9 +132,7 @@ struct HostPort::State {
   std::atomic<bool> stop{false};
   // By slot: the last ticket that a worker claimed.
   std::vector<std::atomic<uint64_t>> claims;
-  // By slot: what the reply slot's payload_bytes holds, so that its line is written only when that
-  // changes. Touched by whoever has the slot's call; ordered by the slot's tickets.
-  std::vector<std::atomic<uint64_t>> reply_payload_bytes;
+  std::vector<Replies> replies;  // by slot
   const std::unique_ptr<HostTransport> transport;
   std::vector<Worker> workers;
 };
@@ -341,7 +342,6 @@ std::optional<TakenCall> HostPort::Take(uint32_t worker, uint64_t until_ns) {
   State::Worker& mine = state.workers[worker];
   std::optional<TakenCall> taken(std::in_place);
   TakenCall& call = *taken;
-  call.worker = worker;
   for (;;) {
     if (state.stopping() || (!state.Poll(mine, &call.slot, &call.ticket) &&
                              !state.Scan(mine, &call.slot, &call.ticket) &&
@@ -350,7 +350,6 @@ std::optional<TakenCall> HostPort::Take(uint32_t worker, uint64_t until_ns) {
       taken.reset();
       return taken;
     }
-    state.view.StoreTaken(worker, call.slot, call.ticket);
     if (mine.recent[0] != call.slot) {
       auto found = std::find(mine.recent.begin(), mine.recent.end() - 1, call.slot);
       std::rotate(mine.recent.begin(), found, found + 1);
@@ -378,7 +377,7 @@ std::optional<TakenCall> HostPort::Take(uint32_t worker, uint64_t until_ns) {
 }
 
 void HostPort::BeginDriver(const TakenCall& call) {
-  state_->view.StorePhase(call.worker, BH_PHASE_IN_DRIVER);
+  state_->view.StoreBegun(call.slot, call.ticket);
 }
 
 absl::StatusOr<CallDetails> HostPort::Details(const TakenCall& call) const {
@@ -415,17 +414,18 @@ void HostPort::Reply(TakenCall& call, uint32_t status, absl::Span<const uint8_t>
                      uint64_t reply_payload_bytes) {
   BULKHEAD_CHECK(reply.size() <= BH_INLINE_BYTES);
   State& state = *state_;
-  State::Worker& mine = state.workers[call.worker];
+  State::Replies& replies = state.replies[call.slot];
   // A file that nobody wanted is fetched all the same: left in the socket it would take the room of
   // files to come.
   if (call.descriptor_waits) (void)ReceiveDescriptor(call);
 
-  state.view.StorePhase(call.worker, BH_PHASE_REPLYING);
-  std::atomic<uint64_t>& stored = state.reply_payload_bytes[call.slot];
-  if (stored.load(std::memory_order_relaxed) != reply_payload_bytes) {
-    stored.store(reply_payload_bytes, std::memory_order_relaxed);
+  if (replies.payload_bytes.load(std::memory_order_relaxed) != reply_payload_bytes) {
+    replies.payload_bytes.store(reply_payload_bytes, std::memory_order_relaxed);
     state.view.StoreReplyPayloadBytes(call.slot, reply_payload_bytes);
   }
+  // SUBTLE: counted before the ticket is stored. Behind it the slot may have its next call, and
+  // another thread that counts. Nothing else depends on the counts: relaxed.
+  replies.calls.store(replies.calls.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   state.view.StoreReply(call.slot, call.ticket, status, reply.data(), reply.size());
   // The caller announces, fences, and looks for the ticket; we store it, fence, and look for the
   // announcement. One of the two sees the other.
@@ -434,11 +434,8 @@ void HostPort::Reply(TakenCall& call, uint32_t status, absl::Span<const uint8_t>
     uint32_t* bell = state.view.Bell(call.slot);
     bh_add_fetch(bell, 1u);
     state.transport->WakeCaller(call.slot, bell);
-    mine.bells.fetch_add(1, std::memory_order_relaxed);
+    replies.bells.fetch_add(1, std::memory_order_relaxed);
   }
-  const uint64_t calls = mine.calls.load(std::memory_order_relaxed) + 1;
-  mine.calls.store(calls, std::memory_order_relaxed);
-  state.view.StoreIdle(call.worker, calls);
 }
 
 absl::StatusOr<std::unique_ptr<NotificationReader>> HostPort::OpenNotifications(UniqueFd region) {
@@ -457,10 +454,12 @@ const bh_geometry& HostPort::geometry() const { return state_->geometry; }
 HostPort::Counters HostPort::counters() const {
   Counters sum;
   for (const State::Worker& worker : state_->workers) {
-    sum.calls += worker.calls.load(std::memory_order_relaxed);
     sum.sleeps += worker.sleeps.load(std::memory_order_relaxed);
-    sum.bells += worker.bells.load(std::memory_order_relaxed);
     sum.malformed += worker.malformed.load(std::memory_order_relaxed);
+  }
+  for (const State::Replies& slot : state_->replies) {
+    sum.calls += slot.calls.load(std::memory_order_relaxed);
+    sum.bells += slot.bells.load(std::memory_order_relaxed);
   }
   sum.stray_descriptors = state_->transport->stray_files();
   return sum;

@@ -8,10 +8,12 @@
 //   details    the second line of a call: deadline, id, payload. Read only when asked for
 //   reply      fills the reply line, stores the ticket, wakes the caller if it sleeps
 //
-// Threads: worker w's functions (Take, BeginDriver, Details, ReceiveDescriptor, Reply) are called
-// by one thread at a time for each w; different workers run in parallel. StopTaking and the
-// counters may be called from any thread. Nothing here is held while a driver runs: a worker thread
-// that never comes back from its driver leaves its one call unanswered and disturbs nobody else.
+// Threads: Take is called by one thread at a time for each worker; different workers run in
+// parallel. What was taken belongs to no worker: any thread may go on with it (BeginDriver,
+// Details, ReceiveDescriptor, Reply), one at a time for each call, and reply in any order, at any
+// time, while its worker takes the next one. StopTaking and the counters may be called from any
+// thread. Nothing here is held while a driver runs: a worker thread that never comes back from its
+// driver leaves its calls unanswered and disturbs no other.
 //
 // Cost of a small call while both sides are awake: one line of the shim's read (arguments with
 // their ticket), one line written (reply with its ticket), no allocation, no system call.
@@ -43,7 +45,6 @@ namespace bulkhead {
 struct TakenCall {
   uint64_t ticket = BH_TICKET_NONE;
   uint32_t slot = 0;
-  uint32_t worker = 0;
   uint16_t callback = 0;    // enum bh_callback; may be one that this host does not know: decline it
   uint16_t args_bytes = 0;  // at most BH_INLINE_BYTES
   uint16_t flags = 0;       // enum bh_call_flags
@@ -99,7 +100,8 @@ class HostPort {
   bool Bind(uint32_t worker);
 
   // The next call for this worker, or none when until_ns has passed or StopTaking was called.
-  // Spins, then sleeps. Every call taken is replied to, by this worker, before it takes the next.
+  // Spins, then sleeps. Every call taken is replied to, once, by any thread; how many are taken and
+  // not replied to is bounded by the slots.
   std::optional<TakenCall> Take(uint32_t worker, uint64_t until_ns);
 
   // To be called right before the driver sees the call: from here on the call counts as begun.
@@ -114,7 +116,6 @@ class HostPort {
 
   // Ends the call: `status` is enum bh_reply_status, `reply` at most BH_INLINE_BYTES,
   // `reply_payload_bytes` how much of reply_room was filled. Drops a file that was not received.
-  // The worker is idle afterwards.
   void Reply(TakenCall& call, uint32_t status, absl::Span<const uint8_t> reply,
              uint64_t reply_payload_bytes = 0);
   void Decline(TakenCall& call) { Reply(call, BH_REPLY_DECLINED, {}); }

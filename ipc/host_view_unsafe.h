@@ -142,21 +142,11 @@ class HostView {
     return &reinterpret_cast<bh_host_line*>(reply_.data())->sleeping[worker];
   }
 
-  // The ticket last, with release: a reader that sees the ticket sees the slot and the phase too.
-  void StoreTaken(uint32_t worker, uint32_t slot, uint64_t ticket) {
-    bh_worker_line* line = worker_line(worker);
-    bh_store_relaxed(&line->slot, slot);
-    bh_store_relaxed(&line->phase, static_cast<uint32_t>(BH_PHASE_TAKEN));
-    bh_store_release(&line->ticket, ticket);
-  }
-  void StorePhase(uint32_t worker, bh_phase phase) {
-    bh_store_release(&worker_line(worker)->phase, static_cast<uint32_t>(phase));
-  }
-  void StoreIdle(uint32_t worker, uint64_t calls) {
-    bh_worker_line* line = worker_line(worker);
-    bh_store_release(&line->ticket, static_cast<uint64_t>(BH_TICKET_NONE));
-    bh_store_relaxed(&line->phase, static_cast<uint32_t>(BH_PHASE_IDLE));
-    bh_store_relaxed(&line->calls, calls);
+  // SUBTLE: nothing orders this before what the driver does then. It need not: the shim asks for the
+  // truth when the process is dead, and a store that came first in the program has then happened,
+  // whatever the driver died of.
+  void StoreBegun(uint32_t slot, uint64_t ticket) {
+    bh_store_relaxed(&reply_slot(slot)->begun, ticket);
   }
 
  private:
@@ -165,9 +155,6 @@ class HostView {
   }
   bh_reply_slot* reply_slot(uint32_t slot) const {
     return reinterpret_cast<bh_reply_slot*>(reply_slots_) + slot;
-  }
-  bh_worker_line* worker_line(uint32_t worker) const {
-    return reinterpret_cast<bh_worker_line*>(reply_.data() + bh_worker_line_offset(worker));
   }
 
   SharedMemory call_;

@@ -5,7 +5,8 @@
  *   call region   written by the shim only; the host maps it read-only and can never do otherwise
  *     header | call slot [lanes * slots_per_lane] | call pool
  *   reply region  written by the host (and by the shim where a field says so)
- *     host lines | worker line [BH_WORKERS_MAX] | reply slot [lanes * slots_per_lane] | reply pool
+ *     host line | words of the notification reader | reply slot [lanes * slots_per_lane] | reply
+ *     pool
  *   notification region   see notification.h
  *
  * A call is a slot: call slot i and reply slot i belong together. The shim fills the call slot and
@@ -25,7 +26,7 @@
 #include "ipc/abi/types.h"
 
 #define BH_CHANNEL_MAGIC 0x3148434448424b42ull /* "BKBHDCH1" read as little-endian bytes */
-#define BH_ABI_VERSION 1u
+#define BH_ABI_VERSION 2u
 
 #define BH_CHANNELS_MAX 8u /* of a shim: drivers that one call can visit */
 #define BH_LANES_MAX 64u
@@ -115,6 +116,10 @@ enum bh_reply_status {
 	BH_REPLY_DECLINED = 2, /* the driver has no answer: the policy for "absent" applies */
 };
 
+/*
+ * Four lines, in two pairs. Line 0 is all that a small answer costs. Line 2 changes with each call
+ * too, but no shim polls it: it stays in the cache of the host's CPU.
+ */
 struct bh_reply_slot {
 	/* line 0: host writes, shim reads */
 	uint64_t ticket;      /* the call's ticket, stored last, with release */
@@ -127,32 +132,23 @@ struct bh_reply_slot {
 	uint32_t reserved1;
 	uint64_t payload_bytes; /* host writes, before the ticket: bytes put at reply_offset */
 	uint64_t reserved2[6];
+	/* line 2 */
+	/*
+	 * Host writes, before the driver sees the call: the call's ticket. A call is in the
+	 * driver's hands while this is its ticket and `ticket` is not. The shim reads it when a
+	 * caller goes to sleep, when a call is overdue and when the host has died: which calls it
+	 * had begun.
+	 */
+	uint64_t begun;
+	uint64_t reserved3[7];
+	/* line 3: keeps neighbours apart */
+	uint64_t reserved4[8];
 };
-BH_ASSERT_SIZE(struct bh_reply_slot, 2 * BH_CACHE_LINE);
+BH_ASSERT_SIZE(struct bh_reply_slot, 4 * BH_CACHE_LINE);
 BH_ASSERT_OFFSET(struct bh_reply_slot, reply, 16);
 BH_ASSERT_OFFSET(struct bh_reply_slot, bell, 64);
+BH_ASSERT_OFFSET(struct bh_reply_slot, begun, 128);
 BH_ASSERT_TRIVIAL(struct bh_reply_slot);
-
-enum bh_phase {
-	BH_PHASE_IDLE = 0,
-	BH_PHASE_TAKEN = 1,     /* copied, not yet given to the driver */
-	BH_PHASE_IN_DRIVER = 2, /* the driver has begun it */
-	BH_PHASE_REPLYING = 3,
-};
-
-/*
- * One line for each worker thread of the host: progress, and the record of what a dead host had
- * begun. Nobody polls it, so it stays in its writer's cache.
- */
-struct bh_worker_line {
-	uint64_t ticket; /* host writes: the call in hand, BH_TICKET_NONE when idle */
-	uint32_t slot;   /* host writes, before the ticket: which slot */
-	uint32_t phase;  /* host writes: enum bh_phase */
-	uint64_t calls;  /* host writes: calls answered in this generation */
-	uint64_t reserved[5];
-};
-BH_ASSERT_SIZE(struct bh_worker_line, BH_CACHE_LINE);
-BH_ASSERT_TRIVIAL(struct bh_worker_line);
 
 /* What a worker says that sleeps or is about to. */
 enum bh_sleep {
@@ -213,11 +209,6 @@ static inline size_t bh_call_pool_offset(const struct bh_geometry *g)
 static inline size_t bh_call_region_bytes(const struct bh_geometry *g)
 {
 	return bh_call_pool_offset(g) + (size_t)g->call_chunks * BH_POOL_CHUNK_BYTES;
-}
-
-static inline size_t bh_worker_line_offset(uint32_t worker)
-{
-	return BH_CACHE_LINE + (size_t)worker * sizeof(struct bh_worker_line);
 }
 
 static inline size_t bh_reply_slot_offset(uint32_t slot)

@@ -6,7 +6,7 @@
  *
  *   notification region   written by the shim only; the host maps it read-only
  *     header page | entry [entries]
- *   reply region, in the room behind the worker lines
+ *   reply region, between the host line and the reply slots
  *     reader line | sleep line | told line
  *
  * Two counts. A position counts the entries that were put into the ring; entry p lies in place
@@ -195,9 +195,8 @@ BH_ASSERT_OFFSET(struct bh_notification_reader, told, 256);
 BH_ASSERT_TRIVIAL(struct bh_notification_reader);
 
 #define BH_NOTIFICATION_READER_OFFSET 2048u
-BH_STATIC_ASSERT(BH_CACHE_LINE + BH_WORKERS_MAX * sizeof(struct bh_worker_line) <=
-			 BH_NOTIFICATION_READER_OFFSET,
-		 "the worker lines reach into the reader's");
+BH_STATIC_ASSERT(sizeof(struct bh_host_line) <= BH_NOTIFICATION_READER_OFFSET,
+		 "the host line reaches into the reader's");
 BH_STATIC_ASSERT(BH_NOTIFICATION_READER_OFFSET + sizeof(struct bh_notification_reader) <= 4096,
 		 "the reader's lines reach into the reply slots");
 

@@ -50,6 +50,11 @@ void bh_channel_adopt(struct bh_channel *channel, uint32_t takeover)
 		channel->slots[slot].count = (uint32_t)ticket + (takeover << 16);
 		if (bh_ticket_generation(ticket) > channel->highest)
 			channel->highest = bh_ticket_generation(ticket);
+		/*
+		 * Begun or not: its caller is gone with the dead shim, so that nobody asks for the
+		 * issue's fate. It counts as in the driver's hands (bh_host_is_busy) until the host
+		 * has answered it.
+		 */
 		if (ticket != BH_TICKET_NONE &&
 		    bh_load_acquire(&bh_reply_slot_at(channel, slot)->ticket) != ticket)
 			leave_abandoned(channel, slot, ticket);

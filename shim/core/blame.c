@@ -3,47 +3,36 @@
  * Which calls a dead host had begun, and what that means for each. The record is the host's own:
  * a host that lies there can only harm its own driver's calls.
  *
- * SUBTLE: so can one that is detached but not dead yet, and still writes. Where a ticket and a slot
- * were not in a line at once, its worker has gone on, so that the call was answered; what else is
- * taken for begun then is what such a host could have written anyway.
+ * A slot's issue was begun if `begun` is its ticket and the reply's ticket is not. Both words are
+ * of the slot, and a ticket never repeats there, so that what an earlier issue or generation left
+ * in them is taken for nothing. Issues are independent of each other: a host may have begun any
+ * number of them, in any order.
+ *
+ * SUBTLE: the host stores `begun`, lets the driver have the call, and stores the reply's ticket.
+ * When it is dead, all that it stored has arrived, and the order of our two loads makes no
+ * difference. One that is detached but not dead may still write: an answer that comes between the
+ * loads and the end of the generation is found by its caller, which looks for it before it looks at
+ * the fate; what else is taken for begun then, such a host could have written anyway. What a dead
+ * host wrote for generations after its own is gone: forget_planted_words().
  */
 #include "shim/core/internal.h"
 
-/* What a worker had in hand. A ticket is unique within its slot, so it takes both to name an issue.
- */
-struct in_hand {
-	uint64_t ticket;
-	uint32_t slot;
-};
-
-static int begun(const struct in_hand *hands, uint32_t slot, uint64_t ticket)
+int bh_begun(struct bh_channel *channel, uint32_t slot, uint64_t ticket)
 {
-	uint32_t worker;
+	const struct bh_reply_slot *reply = bh_reply_slot_at(channel, slot);
 
-	for (worker = 0; worker < BH_WORKERS_MAX; worker++)
-		if (hands[worker].ticket == ticket && hands[worker].slot == slot)
-			return 1;
-	return 0;
+	return bh_load_acquire(&reply->begun) == ticket &&
+	       bh_load_acquire(&reply->ticket) != ticket;
 }
 
 void bh_blame(struct bh_channel *channel, uint32_t generation, uint32_t end)
 {
-	const struct bh_worker_line *line;
-	struct in_hand hands[BH_WORKERS_MAX];
 	uint64_t ticket;
-	uint32_t worker, slot;
+	uint32_t slot;
 
-	for (worker = 0; worker < BH_WORKERS_MAX; worker++) {
-		line = (const void *)(channel->reply_region + bh_worker_line_offset(worker));
-		hands[worker].ticket = bh_load_acquire(&line->ticket);
-		hands[worker].slot = bh_load_relaxed(&line->slot);
-	}
 	for (slot = 0; slot < channel->slot_count; slot++) {
 		ticket = bh_load(&channel->slots[slot].ticket);
-		/* An answer that was stored needs no blame: its caller will find it. */
-		if (bh_ticket_generation(ticket) == generation &&
-		    bh_load_acquire(&bh_reply_slot_at(channel, slot)->ticket) != ticket &&
-		    begun(hands, slot, ticket))
+		if (bh_ticket_generation(ticket) == generation && bh_begun(channel, slot, ticket))
 			bh_store_relaxed(&channel->slots[slot].fate, end | BH_FATE_BEGUN);
 	}
 }

@@ -13,8 +13,6 @@ class BlameTest : public CoreTest
 	void Crash(uint32_t end = BH_END_CRASHED)
 	{
 		ASSERT_EQ(bh_channel_end_generation(channel.c, generation, end), 0);
-		for (uint32_t worker = 0; worker < BH_WORKERS_MAX; worker++)
-			channel.Idle(worker);
 	}
 	void Begin()
 	{
@@ -41,7 +39,7 @@ TEST_F(BlameTest, TwoCrashesMakePoisonAndTheDriverGoesOn)
 	Begin();
 	Start(&poison);
 	Start(&innocent);
-	channel.Begin(0, poison.slot);
+	channel.Begin(poison.slot);
 	Crash();
 	EXPECT_EQ(Step(&poison), 0);
 	EXPECT_EQ(Step(&innocent), 0);
@@ -50,7 +48,7 @@ TEST_F(BlameTest, TwoCrashesMakePoisonAndTheDriverGoesOn)
 	Begin();
 	Step(&poison);
 	Step(&innocent);
-	channel.Begin(1, poison.slot);
+	channel.Begin(poison.slot);
 	Crash(BH_END_HUNG);
 	ASSERT_EQ(Step(&poison), 1);
 	ExpectPolicy(poison, BH_REASON_POISON, BH_VERDICT_DENY);
@@ -70,8 +68,8 @@ TEST_F(BlameTest, SuspectsGoOneAtATimeBesideTheOthers)
 	Begin();
 	Start(&bystander);
 	Start(&guilty);
-	channel.Begin(0, bystander.slot);
-	channel.Begin(1, guilty.slot);
+	channel.Begin(bystander.slot);
+	channel.Begin(guilty.slot);
 	Crash();
 	Step(&bystander);
 	Step(&guilty);
@@ -93,7 +91,7 @@ TEST_F(BlameTest, SuspectsGoOneAtATimeBesideTheOthers)
 	bh_call_awake(&guilty);
 	Step(&guilty);
 	ASSERT_TRUE(InHost(guilty));
-	channel.Begin(0, guilty.slot);
+	channel.Begin(guilty.slot);
 	Crash();
 	ASSERT_EQ(Step(&guilty), 1);
 	ExpectPolicy(guilty, BH_REASON_POISON, BH_VERDICT_DENY);
@@ -107,8 +105,8 @@ TEST_F(BlameTest, ASuspectThatWaitsStillEndsByItsDeadline)
 	Begin();
 	Start(&first);
 	Start(&second);
-	channel.Begin(0, first.slot);
-	channel.Begin(1, second.slot);
+	channel.Begin(first.slot);
+	channel.Begin(second.slot);
 	Crash();
 	Step(&first);
 	Step(&second);
@@ -128,8 +126,8 @@ TEST_F(BlameTest, ASuspectThatEndedInTheHostStillHoldsTheSeat)
 	Begin();
 	Start(&overdue);
 	Start(&next);
-	channel.Begin(0, overdue.slot);
-	channel.Begin(1, next.slot);
+	channel.Begin(overdue.slot);
+	channel.Begin(next.slot);
 	Crash();
 	Step(&overdue);
 	Step(&next);
@@ -157,7 +155,7 @@ TEST_F(BlameTest, KillsFromOutsideHaveALargerBudget)
 		Begin();
 		ASSERT_EQ(Step(&call), 0);
 		ASSERT_TRUE(InHost(call)) << "a killed host makes no suspect";
-		channel.Begin(0, call.slot);
+		channel.Begin(call.slot);
 		Crash(BH_END_KILLED);
 		ASSERT_EQ(Step(&call), kill == 16) << kill;
 	}
@@ -173,7 +171,7 @@ TEST_F(BlameTest, OrderlyStopsAndUnbegunCallsAreNotCharged)
 		Begin();
 		ASSERT_EQ(Step(&call), 0);
 		if (i % 2)
-			channel.Begin(0, call.slot);
+			channel.Begin(call.slot);
 		Crash(i % 2 ? BH_END_STOPPED : BH_END_CRASHED);
 		ASSERT_EQ(Step(&call), 0);
 	}
@@ -186,14 +184,70 @@ TEST_F(BlameTest, AHostCanOnlyAccuseItsOwnCalls)
 	Begin();
 	bh_call call = NewCall();
 	Start(&call);
-	for (uint32_t worker = 0; worker < BH_WORKERS_MAX; worker++) {
-		channel.Worker(worker)->slot = 0xffffffff;
-		channel.Worker(worker)->phase = 0xffffffff;
-		bh_store_release(&channel.Worker(worker)->ticket, call.ticket + 1 + worker);
-	}
+	for (uint32_t slot = 0; slot < bh_slot_count(&channel.config.geometry); slot++)
+		channel.Reply(slot)->begun = slot == call.slot ? call.ticket + 1 : call.ticket;
 	ASSERT_EQ(bh_channel_end_generation(channel.c, generation, BH_END_CRASHED), 0);
 	ASSERT_EQ(Step(&call), 0);
 	EXPECT_EQ(call.crashes, 0u);
+}
+
+// One thread may have begun all of them: what was answered since, in whichever order, is not
+// charged, and what waits is.
+TEST_F(BlameTest, AnyNumberOfCallsMayBeInHandAndEndInAnyOrder)
+{
+	Begin();
+	bh_call calls[4];
+	for (bh_call &call : calls) {
+		call = NewCall();
+		call.reissue = BH_REISSUE_IF_UNBEGUN;
+		Start(&call);
+	}
+	for (const bh_call *begun : {&calls[3], &calls[0], &calls[2]})
+		channel.Begin(begun->slot);
+	Finish(&calls[2]);
+	channel.Answer(calls[0].slot, BH_VERDICT_DENY); // nobody has looked yet
+	Crash();
+	ASSERT_EQ(Step(&calls[0]), 1);
+	EXPECT_EQ(calls[0].outcome, BH_OUTCOME_ANSWERED);
+	EXPECT_EQ(calls[0].crashes, 0u);
+	ASSERT_EQ(Step(&calls[3]), 1);
+	EXPECT_EQ(calls[3].outcome, BH_OUTCOME_UNKNOWN);
+	EXPECT_EQ(calls[3].crashes, 1u);
+	Begin();
+	ASSERT_EQ(Step(&calls[1]), 0);
+	EXPECT_TRUE(InHost(calls[1]));
+	EXPECT_EQ(calls[1].crashes, 0u);
+}
+
+// Tickets can be foretold.
+TEST_F(BlameTest, ADeadHostCannotAccuseTheCallsOfItsSuccessor)
+{
+	Begin();
+	for (uint32_t slot = 0; slot < bh_slot_count(&channel.config.geometry); slot++)
+		channel.Reply(slot)->begun = bh_ticket_make(generation + 1, 1);
+	Crash();
+	Begin();
+	bh_call call = NewCall();
+	Start(&call);
+	ASSERT_EQ(call.ticket, bh_ticket_make(generation, 1));
+	Crash();
+	ASSERT_EQ(Step(&call), 0);
+	EXPECT_EQ(call.crashes, 0u);
+}
+
+// A slot's next issue is not begun because the one before it was.
+TEST_F(BlameTest, WhatAnEarlierIssueLeftBehindIsNotBelieved)
+{
+	Begin();
+	bh_call first = NewCall(), next = NewCall();
+	Start(&first);
+	channel.Begin(first.slot);
+	Finish(&first);
+	Start(&next);
+	ASSERT_EQ(next.slot, first.slot);
+	Crash();
+	ASSERT_EQ(Step(&next), 0);
+	EXPECT_EQ(next.crashes, 0u);
 }
 
 } // namespace

@@ -326,8 +326,7 @@ static BH_COLD void violated(struct bh_call *call, uint32_t violation, uint64_t 
 	bh_channel_event(channel, BH_EVENT_VIOLATION, violation, call);
 	bh_channel_detach(channel, bh_ticket_generation(call->ticket));
 	abandon(call, 1);
-	/* No need to ask the worker lines: it is this call that the host had and answered wrongly.
-	 */
+	/* No need to look whether it was begun: the host had it, and answered wrongly. */
 	charge(call, BH_END_HOSTILE | BH_FATE_BEGUN, now_ns);
 }
 
@@ -394,14 +393,15 @@ static BH_COLD void lose_host(struct bh_call *call, uint64_t now_ns)
 }
 
 /*
- * A host whose workers are all at other calls has not hung: this one has waited for its turn too
- * long. A host that lies about that loses nothing for its callers but what it could deny them by
- * answering, and must still answer its supervisor.
+ * A call that was begun is overdue in the driver's hands. One that was not, while the driver has
+ * others in hand, has waited for its turn too long; while it has none, the host does not take calls
+ * any more. A host that lies about that loses nothing for its callers but what it could deny them
+ * by answering, and must still answer its supervisor.
  */
 static BH_COLD void overdue(struct bh_call *call, uint64_t now_ns)
 {
 	struct bh_channel *channel = call->channel;
-	int busy = !bh_in_hand(channel, call) && bh_host_is_busy(channel);
+	int busy = !bh_begun(channel, call->slot, call->ticket) && bh_host_is_busy(channel);
 
 	if (!busy) {
 		bh_count(channel, call->lane, BH_COUNT_OVERDUE);

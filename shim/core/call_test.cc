@@ -115,7 +115,7 @@ TEST_F(CallTest, WhatAWorkerHasAnsweredDoesNotKeepItBusy)
 	bh_channel_begin_generation(channel.c, 1);
 	bh_call first = NewCall();
 	Start(&first);
-	channel.Begin(0, first.slot); // and its line keeps that, as a real host's does
+	channel.Begin(first.slot); // and its slot keeps that, as a real host's does
 	channel.Answer(first.slot, BH_VERDICT_ALLOW);
 	ASSERT_EQ(Step(&first), 1);
 
@@ -134,7 +134,7 @@ TEST_F(CallTest, ACallThatOnlyWaitedForItsTurnIsNotHeldAgainstTheHost)
 	slow.deadline_ns += 1'000'000'000;
 	Start(&slow);
 	Start(&queued);
-	channel.Begin(0, slow.slot);
+	channel.Begin(slow.slot);
 	platform.now_ns = queued.deadline_ns;
 	ASSERT_EQ(Step(&queued), 1);
 	ExpectPolicy(queued, BH_REASON_FULL, BH_VERDICT_ALLOW);
@@ -144,6 +144,28 @@ TEST_F(CallTest, ACallThatOnlyWaitedForItsTurnIsNotHeldAgainstTheHost)
 	ASSERT_EQ(Step(&slow), 1);
 	ExpectPolicy(slow, BH_REASON_HUNG, BH_VERDICT_ALLOW);
 	EXPECT_EQ(platform.Count(BH_EVENT_OVERDUE), 1u);
+}
+
+// A call that was given up is still in the driver's hands until it is answered.
+TEST_F(CallTest, AnAbandonedCallKeepsTheHostBusyUntilItsAnswer)
+{
+	bh_channel_begin_generation(channel.c, 1);
+	bh_call slow = NewCall(), queued = NewCall(), last = NewCall();
+	queued.deadline_ns += 1000;
+	last.deadline_ns += 2000;
+	Start(&slow);
+	Start(&queued);
+	Start(&last);
+	channel.Begin(slow.slot);
+	platform.now_ns = slow.deadline_ns;
+	ASSERT_EQ(Step(&slow), 1);
+	platform.now_ns = queued.deadline_ns;
+	ASSERT_EQ(Step(&queued), 1);
+	ExpectPolicy(queued, BH_REASON_FULL, BH_VERDICT_ALLOW);
+	channel.Answer(slow.slot, BH_VERDICT_ALLOW);
+	platform.now_ns = last.deadline_ns;
+	ASSERT_EQ(Step(&last), 1);
+	ExpectPolicy(last, BH_REASON_HUNG, BH_VERDICT_ALLOW);
 }
 
 TEST_F(CallTest, AnswerInTheLineCountsEvenAtTheDeadline)
@@ -306,7 +328,7 @@ TEST_F(CallTest, AnswerOfADeadHostStaysValid)
 	bh_channel_begin_generation(channel.c, 1);
 	bh_call call = NewCall();
 	Start(&call);
-	channel.Begin(0, 0);
+	channel.Begin(call.slot);
 	channel.Answer(0, BH_VERDICT_DENY);
 	bh_channel_end_generation(channel.c, 1, BH_END_CRASHED);
 	ASSERT_EQ(Step(&call), 1);
@@ -343,7 +365,7 @@ TEST_F(CallTest, WhatMustNotRunTwiceIsReissuedOnlyWhenNotBegun)
 	begun.reissue = unbegun.reissue = BH_REISSUE_IF_UNBEGUN;
 	Start(&begun);
 	Start(&unbegun);
-	channel.Begin(0, begun.slot);
+	channel.Begin(begun.slot);
 	bh_channel_end_generation(channel.c, 1, BH_END_STOPPED);
 	bh_channel_begin_generation(channel.c, 2);
 	ASSERT_EQ(Step(&begun), 1);

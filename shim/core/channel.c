@@ -215,9 +215,10 @@ int bh_channel_end_generation(struct bh_channel *channel, uint32_t generation, u
 
 /*
  * Tickets can be foretold. What a dead host answered to calls of generations after its own must not
- * be taken for their answers. Its own answers are older, and stay.
+ * be taken for their answers, nor what it stored in `begun` for calls that their host had. Its own
+ * answers are older, and stay.
  */
-static void forget_planted_answers(struct bh_channel *channel, uint32_t generation)
+static void forget_planted_words(struct bh_channel *channel, uint32_t generation)
 {
 	struct bh_reply_slot *reply;
 	uint32_t slot;
@@ -226,6 +227,8 @@ static void forget_planted_answers(struct bh_channel *channel, uint32_t generati
 		reply = bh_reply_slot_at(channel, slot);
 		if (bh_ticket_generation(bh_load_relaxed(&reply->ticket)) >= generation)
 			bh_store_release(&reply->ticket, BH_TICKET_NONE);
+		if (bh_ticket_generation(bh_load_relaxed(&reply->begun)) >= generation)
+			bh_store_relaxed(&reply->begun, BH_TICKET_NONE);
 	}
 }
 
@@ -245,7 +248,7 @@ int bh_channel_begin_generation(struct bh_channel *channel, uint32_t generation)
 	/* Whatever an adopted channel's slots wait for of other generations will not come. */
 	bh_exchange(&channel->ended, generation - 1);
 	if (generation > channel->highest)
-		forget_planted_answers(channel, generation);
+		forget_planted_words(channel, generation);
 	channel->highest = generation;
 	channel->living = generation;
 	channel->adopted = 0;

@@ -330,15 +330,16 @@ enum bh_way {
 void bh_wake_for(struct bh_call *call);
 /* It was answered, and `way` is not BH_WAY_NONE. */
 void bh_wake_learn(struct bh_call *call);
-/* What the host's workers say that they are at. The host's word. */
-int bh_in_hand(struct bh_channel *channel, const struct bh_call *call);
-int bh_host_is_busy(struct bh_channel *channel); /* with some call */
-/* A worker beside the home worker, unless some worker has the call in hand. */
+/* Whether the driver has any call in hand, one that was given up included. The host's word. */
+int bh_host_is_busy(struct bh_channel *channel);
+/* A worker beside the home worker, unless the driver has the call in hand. */
 void bh_wake_another(struct bh_channel *channel, const struct bh_call *call);
 /* Makes the sleeping callers of this generation look again. */
 void bh_ring_bells(struct bh_channel *channel, uint32_t generation);
 
 /* blame.c */
+/* Whether the driver has this issue in hand: begun and not answered. The host's word. */
+int bh_begun(struct bh_channel *channel, uint32_t slot, uint64_t ticket);
 /* Writes the fate of each unanswered issue of this generation. */
 void bh_blame(struct bh_channel *channel, uint32_t generation, uint32_t end);
 enum bh_charge {

@@ -97,7 +97,7 @@ TEST_F(CoreLoan, GoesToTheNextGeneration)
 	bh_call call = Lent();
 	const void *loan = call.payload;
 	ASSERT_FALSE(Start(&call));
-	channel.Begin(0, call.slot);
+	channel.Begin(call.slot);
 	ASSERT_EQ(bh_channel_end_generation(channel.c, 1, BH_END_CRASHED), 0);
 	ASSERT_FALSE(Step(&call));
 	EXPECT_FALSE(RoomIsBack());
@@ -131,7 +131,7 @@ TEST_F(CoreLoan, StaysWithAHostThatMissedTheDeadline)
 {
 	bh_call call = Lent();
 	ASSERT_FALSE(Start(&call));
-	channel.Begin(0, call.slot);
+	channel.Begin(call.slot);
 	platform.now_ns = call.deadline_ns;
 	ASSERT_TRUE(Step(&call));
 	EXPECT_FALSE(RoomIsBack());

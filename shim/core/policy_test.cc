@@ -47,7 +47,7 @@ class PolicyTable : public CoreTest
 		if (reason != BH_REASON_CRASHED && reason != BH_REASON_POISON)
 			return ended;
 		if (reason == BH_REASON_POISON)
-			target->Begin(0, call->slot);
+			target->Begin(call->slot);
 		bh_channel_end_generation(target->c, 1, BH_END_CRASHED);
 		return Step(call);
 	}

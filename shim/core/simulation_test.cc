@@ -87,10 +87,10 @@ class History
 		bh_reply_slot *reply = channel.Reply(slot);
 		switch (Pick(12)) {
 		case 0:
-			channel.Begin(worker, slot);
+			channel.Begin(slot);
 			break;
-		case 1:
-			channel.Idle(worker);
+		case 1: // or what it has begun before, or will begin
+			bh_store_relaxed(&reply->begun, channel.Call(slot)->ticket + Pick(3) - 1);
 			break;
 		case 2: // bytes at random over everything it may write, but the pool
 			if (Pick(4))

@@ -117,7 +117,7 @@ class Host
 			return 0;
 		return claims[slot].compare_exchange_strong(seen, ticket) ? ticket : 0;
 	}
-	bool Serve(uint32_t worker)
+	bool Serve()
 	{
 		bool served = false;
 		for (uint32_t slot = 0; slot < bh_slot_count(&channel->config.geometry); slot++) {
@@ -127,8 +127,7 @@ class Host
 			served = true;
 			bh_file_args args;
 			std::memcpy(&args, channel->Call(slot)->args, sizeof(args));
-			bh_store_relaxed(&channel->Worker(worker)->slot, slot);
-			bh_store_release(&channel->Worker(worker)->ticket, ticket);
+			bh_store_relaxed(&channel->Reply(slot)->begun, ticket);
 			if (stop)
 				return true;
 			channel->AnswerTicket(slot, ticket,
@@ -139,7 +138,6 @@ class Host
 				bh_add_fetch(&channel->Reply(slot)->bell, 1u);
 				platform->Wake();
 			}
-			bh_store_release(&channel->Worker(worker)->ticket, BH_TICKET_NONE);
 		}
 		return served;
 	}
@@ -147,11 +145,11 @@ class Host
 	{
 		uint32_t *word = &channel->Host()->sleeping[worker];
 		while (!stop) {
-			if (Serve(worker))
+			if (Serve())
 				continue;
 			bh_exchange(word, 1u);
 			bh_fence();
-			if (!stop && !Serve(worker))
+			if (!stop && !Serve())
 				platform->Wait(word, 1, NowNs() + 1'000'000'000);
 			bh_store_release(word, 0u);
 		}
@@ -225,8 +223,6 @@ TEST(CoreThreads, CallsEndOnceAndRightThroughDyingHosts)
 			std::this_thread::yield();
 		host.Kill();
 		ASSERT_EQ(bh_channel_end_generation(channel.c, generation, BH_END_KILLED), 0);
-		for (uint32_t worker = 0; worker < kWorkers; worker++)
-			channel.Idle(worker);
 	}
 	for (std::thread &thread : threads)
 		thread.join();

@@ -126,7 +126,7 @@ TEST_F(WaitTest, PublishingWakesTheHomeWorkerAndSleepingAnother)
 	EXPECT_TRUE(platform.Woke(&channel.Host()->sleeping[0]));
 	EXPECT_FALSE(platform.Woke(&channel.Host()->sleeping[1]));
 	EXPECT_EQ(channel.Host()->sleeping[0], 0u); // stored before the wake
-	channel.Begin(0, first.slot);
+	channel.Begin(first.slot);
 	// The home worker is busy: the second call waits for it until its caller gives up spinning.
 	Start(&second);
 	EXPECT_EQ(platform.wakes.size(), 3u); // two at the begin of the generation
@@ -143,7 +143,7 @@ TEST_F(WaitTest, ACallInAWorkersHandWakesNobodyElse)
 {
 	bh_call call = NewCall();
 	Start(&call);
-	channel.Begin(0, call.slot);
+	channel.Begin(call.slot);
 	channel.Host()->sleeping[3] = 1;
 	bh_call_will_sleep(&call, &wait);
 	EXPECT_FALSE(platform.Woke(&channel.Host()->sleeping[3]));

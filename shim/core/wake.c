@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 /*
- * Waking the other side. The host line and the worker lines are the host's word: a wrong one makes
- * us wake nobody, which its supervisor sees as a missed deadline, or somebody in vain.
+ * Waking the other side. The host line and the slots' `begun` are the host's word: a wrong one
+ * makes us wake nobody, which its supervisor sees as a missed deadline, or somebody in vain.
  *
- * SUBTLE: those lines change while we read them, and a slot and a ticket read from one need not
- * have been there together. They only choose whom to wake, or what an overdue call is put down to.
- * `workers_known` is a guess that callers overwrite for each other: too low, and a look at all
- * words follows; too high, and a worker is tried that is not there.
+ * SUBTLE: those words change while we read them. They only choose whom to wake, or what an overdue
+ * call is put down to: a call that a worker has taken but not yet begun wakes a second worker,
+ * which finds nothing; a host that begins another call right after bh_host_is_busy() has looked was
+ * not busy when this call's deadline came. `workers_known` is a guess that callers overwrite for
+ * each other: too low, and a look at all words follows; too high, and a worker is tried that is not
+ * there.
  */
 #include "shim/core/internal.h"
 
@@ -198,48 +200,22 @@ void bh_wake_for(struct bh_call *call)
 		wake_worker(channel, home);
 }
 
-static const struct bh_worker_line *worker_line(struct bh_channel *channel, uint32_t worker)
+/* The issue in this slot that a host has, whether its call still waits for it or not. */
+static uint64_t outstanding(const struct bh_slot *s)
 {
-	return (const void *)(channel->reply_region + bh_worker_line_offset(worker));
-}
+	uint64_t ticket = bh_load_relaxed(&s->ticket);
 
-int bh_in_hand(struct bh_channel *channel, const struct bh_call *call)
-{
-	const struct bh_worker_line *line;
-	uint32_t worker;
-
-	for (worker = 0; worker < BH_WORKERS_MAX; worker++) {
-		line = worker_line(channel, worker);
-		if (bh_load_relaxed(&line->ticket) == call->ticket &&
-		    bh_load_relaxed(&line->slot) == call->slot)
-			return 1;
-	}
-	return 0;
-}
-
-/* A line keeps the ticket that was taken last; the slots know whether it still waits for an answer.
- */
-static int outstanding(struct bh_channel *channel, uint32_t slot, uint64_t ticket)
-{
-	const struct bh_slot *s;
-
-	if (slot >= channel->slot_count || ticket == BH_TICKET_NONE)
-		return 0;
-	s = &channel->slots[slot];
-	return (bh_load_relaxed(&s->ticket) == ticket ||
-		bh_load_relaxed(&s->abandoned) == ticket) &&
-	       bh_load_relaxed(&bh_reply_slot_at(channel, slot)->ticket) != ticket;
+	return ticket != BH_TICKET_NONE ? ticket : bh_load_relaxed(&s->abandoned);
 }
 
 int bh_host_is_busy(struct bh_channel *channel)
 {
-	const struct bh_worker_line *line;
-	uint32_t worker;
+	uint64_t ticket;
+	uint32_t slot;
 
-	for (worker = 0; worker < BH_WORKERS_MAX; worker++) {
-		line = worker_line(channel, worker);
-		if (outstanding(channel, bh_load_relaxed(&line->slot),
-				bh_load_relaxed(&line->ticket)))
+	for (slot = 0; slot < channel->slot_count; slot++) {
+		ticket = outstanding(&channel->slots[slot]);
+		if (ticket != BH_TICKET_NONE && bh_begun(channel, slot, ticket))
 			return 1;
 	}
 	return 0;
@@ -249,7 +225,7 @@ void bh_wake_another(struct bh_channel *channel, const struct bh_call *call)
 {
 	uint32_t i, worker, known;
 
-	if (bh_in_hand(channel, call))
+	if (bh_begun(channel, call->slot, call->ticket))
 		return;
 	known = look_who_sleeps(channel);
 	if (!known)

@@ -46,10 +46,9 @@ class WakeTest : public CoreTest
 	void Play(uint64_t here_ns, uint64_t elsewhere_ns)
 	{
 		platform.on_wake = [this](uint32_t *word) {
-			if (word == &channel.Host()->sleeping[0])
-				channel.Begin(0, 0);
-			if (word == &channel.Host()->sleeping[1])
-				channel.Begin(1, 0);
+			if (word == &channel.Host()->sleeping[0] ||
+			    word == &channel.Host()->sleeping[1])
+				channel.Begin(0);
 		};
 		platform.on_wait = [this, here_ns, elsewhere_ns](uint32_t *word, uint32_t,
 								 uint64_t) {
@@ -117,7 +116,7 @@ TEST_F(WakeTest, AWorkerThatHasTheCallIsNotReplaced)
 {
 	platform.on_wait = [&](uint32_t *word, uint32_t, uint64_t until_ns) {
 		if (platform.waits == 1) {
-			channel.Begin(0, 0);
+			channel.Begin(0);
 			platform.now_ns = until_ns; // its driver thinks
 			return 0;
 		}

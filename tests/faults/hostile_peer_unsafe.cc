@@ -185,8 +185,8 @@ class Peer {
     }
   }
 
-  // Writes to all of the region: the sleep words, the worker lines, the words of the reader of
-  // notifications, the reply slots with their bells, the pool.
+  // Writes to all of the region: the sleep words, the words of the reader of notifications, the reply
+  // slots with their bells and with what was begun, the pool.
   void Mutate() {
     const uint64_t random = random_();
     const auto slot = static_cast<uint32_t>(random >> 32) % bh_slot_count(&geometry_);
@@ -204,7 +204,8 @@ class Peer {
         StoreWord(random_(), Ticket(slot));
         break;
       case 3:
-        Claim(WorkerLine(random_()), slot);
+        // What was begun and what was not: now, before, or in calls to come.
+        bh_store_release(&Slot(slot)->begun, Ticket(slot) + random % 128 / 32 - 1);
         break;
       case 4:  // a little less or more than before
         bh_store_relaxed(&Reader()->read, bh_load_relaxed(&Reader()->read) + random % 512 - 256);
@@ -215,10 +216,6 @@ class Peer {
       default:
         StoreWord(random_(), random_());
     }
-  }
-  void Claim(bh_worker_line* line, uint32_t slot) const {
-    bh_store_relaxed(&line->slot, slot);
-    bh_store_release(&line->ticket, Ticket(slot));
   }
   uint64_t Ticket(uint32_t slot) const {
     return bh_load_relaxed(
@@ -231,10 +228,6 @@ class Peer {
   void StoreWord(uint64_t where, uint64_t value) {
     const size_t words = bh_reply_region_bytes(&geometry_) / sizeof(uint64_t);
     bh_store_relaxed(&reinterpret_cast<uint64_t*>(reply_)[where % words], value);
-  }
-  bh_worker_line* WorkerLine(uint64_t worker) {
-    const auto number = static_cast<uint32_t>(worker % BH_WORKERS_MAX);
-    return reinterpret_cast<bh_worker_line*>(reply_ + bh_worker_line_offset(number));
   }
   bh_notification_reader* Reader() {
     return reinterpret_cast<bh_notification_reader*>(reply_ + BH_NOTIFICATION_READER_OFFSET);

@@ -56,8 +56,7 @@ void RequireInside(const bh_channel_header& header, const bh_geometry& geometry)
   // Nothing overlaps: everything before the slots ends before them, each slot ends before the next
   // one, the last one before the pool.
   Require(sizeof(bh_channel_header) <= bh_call_slot_offset(0));
-  Require(sizeof(bh_host_line) <= bh_worker_line_offset(0));
-  Require(bh_worker_line_offset(BH_WORKERS_MAX) <= bh_reply_slot_offset(0));
+  Require(sizeof(bh_host_line) <= bh_reply_slot_offset(0));
   for (uint32_t slot = 0; slot < slots; ++slot) {
     const bool last = slot + 1 == slots;
     Require(bh_call_slot_offset(slot) % BH_CACHE_LINE == 0);

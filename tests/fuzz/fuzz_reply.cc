@@ -128,8 +128,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
     std::memcpy(replies + offset, data + used, count);
     used += count;
   };
-  scribble(bh_reply_slot_offset(0), sizeof(bh_reply_slot));
-  scribble(0, sizeof(bh_host_line) + BH_WORKERS_MAX * sizeof(bh_worker_line));
+  scribble(bh_reply_slot_offset(0), 2 * BH_CACHE_LINE);
+  scribble(0, sizeof(bh_host_line));
+  scribble(bh_reply_slot_offset(0) + 2 * BH_CACHE_LINE, sizeof(bh_reply_slot) - 2 * BH_CACHE_LINE);
   auto* reply = reinterpret_cast<bh_reply_slot*>(replies + bh_reply_slot_offset(0));
   if ((first & kRightTicket) != 0) reply->ticket = ticket;
   const bool answers = reply->ticket == ticket;

@@ -14,6 +14,9 @@
  *   a slot has one owner
  *   when no process can make a step, no caller waits for a host or for room that is there
  *
+ * With PENDING a worker may keep a call that it has begun and take the next one; any thread of the
+ * host completes it then, at any time, in any order (HostPort::Reply, PendingCalls).
+ *
  * How a caller sleeps while it waits for an answer is in waiting.pml: here it polls all the time.
  * Each sequentially consistent operation of the code is one step here.
  */
@@ -46,10 +49,9 @@
 #define ROOM
 #endif
 
-/* Shared memory: the call slots, and the reply slots and worker lines, which the host writes. */
+/* Shared memory: the call slots, and the reply slots, which the host writes. */
 byte ticket[SLOTS], args[SLOTS];
-byte reply[SLOTS], reply_value[SLOTS];
-byte line_slot[WORKERS], line_ticket[WORKERS];
+byte reply[SLOTS], reply_value[SLOTS], slot_begun[SLOTS];
 
 /* Private to the shim. */
 bool free[SLOTS] = true;
@@ -68,6 +70,10 @@ bool changed[CALLERS];
 byte claims[SLOTS];
 byte step[WORKERS], at_slot[WORKERS], claimed[WORKERS], found[WORKERS], call[WORKERS];
 byte alive = 1; /* generation of the running host; 0: none */
+#ifdef PENDING
+/* The call that was kept in each slot, by its ticket: a slot has one call in the host at a time. */
+byte kept[SLOTS], kept_call[SLOTS];
+#endif
 
 /* Only for the checks. */
 byte owner[SLOTS] = NO_OWNER;
@@ -159,9 +165,12 @@ inline acquire() {
 
 /* A count never repeats in its slot. A count that no variable of the model holds any more is equal
  * to one that was never used: it is used again, so that the model stays finite and small. */
-#define HELD(w, s, t) \
-	(at_slot[w] == s && (found[w] == t || claimed[w] == t) || \
-	 line_slot[w] == s && line_ticket[w] == t)
+#define HELD(w, s, t) (at_slot[w] == s && (found[w] == t || claimed[w] == t))
+#ifdef PENDING
+#define KEPT(s, t) (kept[s] == t)
+#else
+#define KEPT(s, t) false
+#endif
 #if WORKERS > 1
 #define IN_SOME_HAND(s, t) (HELD(0, s, t) || HELD(1, s, t))
 #else
@@ -169,7 +178,7 @@ inline acquire() {
 #endif
 #define NAMED(s, t) \
 	(ticket[s] == t || claims[s] == t || reply[s] == t || slot_ticket[s] == t || \
-	 abandoned[s] == t || IN_SOME_HAND(s, t))
+	 abandoned[s] == t || slot_begun[s] == t || KEPT(s, t) || IN_SOME_HAND(s, t))
 
 /* ---- A call ---- */
 
@@ -379,6 +388,11 @@ over:	atomic { mine = 0; slot = 0; generation = 0; polls = false; WATCH(0) }
 		begun_twice = begun_twice || begun[call[w]] > 1 \
 	:: else \
 	fi
+/* No other call gets the slot while this one is in the host. */
+#define REPLY(s, issue, value) \
+	changed_in_hand = changed_in_hand || ticket[s] != issue || args[s] != value; \
+	reply_value[s] = value; \
+	reply[s] = issue
 #define REST(w) step[w] = 0; at_slot[w] = 0; claimed[w] = 0; found[w] = 0; call[w] = 0
 
 /* A worker of the living generation. Its state is in `step`: a death resets it at once. */
@@ -422,48 +436,102 @@ end:
 			:: else -> step[w] = 2
 			fi
 		}
-	:: atomic { /* the claim; StoreTaken: a claim without it is lost with the host */
+	:: atomic { /* the claim */
 			alive && step[w] == 2 ->
 			if
 			:: claims[at_slot[w]] != claimed[w] -> REST(w)
 			:: else ->
 				claims[at_slot[w]] = found[w];
 				claimed[w] = 0;
-				line_slot[w] = at_slot[w];
-				line_ticket[w] = found[w];
 				step[w] = 3
 			fi
 		}
-	:: atomic { /* CopyCall, BeginDriver */
+#ifdef BEGUN_STORED_LAST
+	:: atomic { alive && step[w] == 3 -> BEGIN(w); step[w] = 5 }
+	:: atomic { alive && step[w] == 5 -> slot_begun[at_slot[w]] = found[w]; step[w] = 4 }
+#else
+	:: atomic { /* BeginDriver; the driver */
 			alive && step[w] == 3 ->
-			BEGIN(w);
-			step[w] = 4
+			slot_begun[at_slot[w]] = found[w];
+			step[w] = 5
 		}
-	:: atomic { /* Reply, StoreIdle: callers check for a stored answer before they read the line */
+	:: atomic { alive && step[w] == 5 -> BEGIN(w); step[w] = 4 }
+#endif
+	:: atomic { /* Reply */
 			alive && step[w] == 4 ->
-			/* No other call gets the slot while it is in hand. */
-			changed_in_hand = changed_in_hand || ticket[at_slot[w]] != found[w] ||
-				args[at_slot[w]] != call[w];
-			reply_value[at_slot[w]] = call[w];
-			reply[at_slot[w]] = found[w];
-			line_slot[w] = 0;
-			line_ticket[w] = 0;
+			REPLY(at_slot[w], found[w], call[w]);
 			REST(w)
 		}
+#ifdef PENDING
+	:: atomic { /* the driver's answer is "later" */
+			alive && step[w] == 4 ->
+			kept[at_slot[w]] = found[w];
+			kept_call[at_slot[w]] = call[w];
+#ifdef BEGUN_BY_WORKER
+			slot_begun[at_slot[w]] = 0;
+#endif
+			REST(w)
+		}
+#endif
 	od
 }
 
-#define IN_HAND(w, s, issue) (line_ticket[w] == issue && line_slot[w] == s)
-#if WORKERS > 1
-#define BEGUN(s, issue) (IN_HAND(0, s, issue) || IN_HAND(1, s, issue))
+#ifdef PENDING
+#ifdef COMPLETED_AGAIN
+#define TAKE_OUT(s)
 #else
-#define BEGUN(s, issue) IN_HAND(0, s, issue)
+#define TAKE_OUT(s) kept[s] = 0; kept_call[s] = 0
+#endif
+/* PendingCalls::Take and Reply. All of the driver's threads are one: an entry is taken out once. */
+active proctype Completer() {
+	byte s, issue, value;
+
+end:
+	do
+	:: atomic {
+			alive && (kept[0]
+#if SLOTS > 1
+			|| kept[1]
+#endif
+#if SLOTS > 2
+			|| kept[2]
+#endif
+			) ->
+			if
+			:: kept[0] -> s = 0
+#if SLOTS > 1
+			:: kept[1] -> s = 1
+#endif
+#if SLOTS > 2
+			:: kept[2] -> s = 2
+#endif
+			fi;
+			issue = kept[s];
+			value = kept_call[s];
+			TAKE_OUT(s);
+			REPLY(s, issue, value);
+			s = 0;
+			issue = 0;
+			value = 0
+		}
+	od
+}
+#if SLOTS > 2
+#define FORGET_KEPT kept[0] = 0; kept[1] = 0; kept[2] = 0; \
+	kept_call[0] = 0; kept_call[1] = 0; kept_call[2] = 0
+#elif SLOTS > 1
+#define FORGET_KEPT kept[0] = 0; kept[1] = 0; kept_call[0] = 0; kept_call[1] = 0
+#else
+#define FORGET_KEPT kept[0] = 0; kept_call[0] = 0
+#endif
+#else
+#define FORGET_KEPT skip
 #endif
 
-/* bh_blame, for one slot. The host is dead: the words that it wrote stay. */
+/* bh_begun, bh_blame, for one slot. The host is dead: the words that it wrote stay. */
 #define TO_BLAME(s) \
 	(GENERATION(slot_ticket[s]) == generation && reply[s] != slot_ticket[s] && \
-	 BEGUN(s, slot_ticket[s]))
+	 slot_begun[s] == slot_ticket[s])
 inline blame(s) {
 	if
 	:: atomic { TO_BLAME(s) -> skip }
@@ -482,6 +550,14 @@ inline blame_all() {
 }
 
 #if SLOTS > 2
+#define FORGET_BEGUN slot_begun[0] = 0; slot_begun[1] = 0; slot_begun[2] = 0
+#elif SLOTS > 1
+#define FORGET_BEGUN slot_begun[0] = 0; slot_begun[1] = 0
+#else
+#define FORGET_BEGUN slot_begun[0] = 0
+#endif
+
+#if SLOTS > 2
 #define FORGET_CLAIMS claims[0] = 0; claims[1] = 0; claims[2] = 0
 #elif SLOTS > 1
 #define FORGET_CLAIMS claims[0] = 0; claims[1] = 0
@@ -497,6 +573,7 @@ active proctype Supervisor() {
 	:: atomic { /* the host dies, with its private state */
 			alive = 0;
 			FORGET_CLAIMS;
+			FORGET_KEPT;
 #if WORKERS > 1
 			REST(1);
 #endif
@@ -508,14 +585,9 @@ active proctype Supervisor() {
 		atomic { ended = generation }
 #endif
 		blame_all();
-		atomic { /* No process reads the lines of a generation that has ended. */
+		atomic { /* No process reads what an ended generation had begun. */
 			ended = generation;
-#if WORKERS > 1
-			line_slot[1] = 0;
-			line_ticket[1] = 0;
-#endif
-			line_slot[0] = 0;
-			line_ticket[0] = 0
+			FORGET_BEGUN
 		}
 		reclaim_all();
 		if

@@ -188,7 +188,7 @@ proctype Caller(byte me) {
 			IF_ENDED(over) /* answered meanwhile, or lost with its host */
 
 #ifndef NO_WAKE_ANOTHER
-			/* nudge, once before the first sleep. bh_in_hand may see old worker lines. */
+			/* nudge, once before the first sleep. bh_begun may see an old word. */
 			if
 			:: atomic { claims[me] == ticket && !nudged -> nudged = true }
 			:: atomic {

@@ -134,16 +134,12 @@ class FakeChannel {
   bh_reply_slot* Reply(uint32_t slot) {
     return At<bh_reply_slot>(reply_region, bh_reply_slot_offset(slot));
   }
-  bh_worker_line* Worker(uint32_t worker) {
-    return At<bh_worker_line>(reply_region, bh_worker_line_offset(worker));
-  }
   bh_host_line* Host() { return At<bh_host_line>(reply_region, 0); }
 
-  void Begin(uint32_t worker, uint32_t slot) {
-    bh_store_relaxed(&Worker(worker)->slot, slot);
-    bh_store_release(&Worker(worker)->ticket, Call(slot)->ticket);
+  // The driver has the slot's call from here on.
+  void Begin(uint32_t slot) {
+    bh_store_release(&Reply(slot)->begun, bh_load_acquire(&Call(slot)->ticket));
   }
-  void Idle(uint32_t worker) { bh_store_release(&Worker(worker)->ticket, BH_TICKET_NONE); }
   void Answer(uint32_t slot, uint32_t verdict, uint32_t cacheability = BH_CACHE_NOT) {
     AnswerTicket(slot, bh_load_acquire(&Call(slot)->ticket), verdict, cacheability);
   }

@@ -50,10 +50,6 @@ class FakeShim {
     return reinterpret_cast<bh_reply_slot*>(static_cast<char*>(memory_.reply_region()) +
                                             bh_reply_slot_offset(slot));
   }
-  bh_worker_line* worker(uint32_t worker) {
-    return reinterpret_cast<bh_worker_line*>(static_cast<char*>(memory_.reply_region()) +
-                                             bh_worker_line_offset(worker));
-  }
   uint32_t* sleep_word(uint32_t worker) {
     return &static_cast<bh_host_line*>(memory_.reply_region())->sleeping[worker];
   }

@@ -64,7 +64,7 @@ void ServeCalls(HostPort& port, const BenchHostOptions& options) {
 uint32_t CallWith48Bytes(EmbeddedShim& shim) {
   bh_call call;
   PrepareCall(call, MonotonicCoarseNs());
-  std::memset(call.args, 0, sizeof(call.args));
+  std::memset(call.args, 0, BH_INLINE_BYTES);
   shim.Call(&call);
   return call.outcome;
 }

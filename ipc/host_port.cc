@@ -363,7 +363,7 @@ std::optional<TakenCall> HostPort::Take(uint32_t worker, uint64_t until_ns) {
     call.args_bytes = line.args_bytes;
     call.flags = line.flags;
     call.descriptor_waits = (line.flags & BH_CALL_HAS_DESCRIPTOR) != 0;
-    if (line.args_bytes > BH_INLINE_BYTES) {
+    if (line.args_bytes > BH_ARGS_BYTES_MAX) {
       mine.malformed.fetch_add(1, std::memory_order_relaxed);
       Decline(call);
       continue;
@@ -371,6 +371,9 @@ std::optional<TakenCall> HostPort::Take(uint32_t worker, uint64_t until_ns) {
     state.view.CopyArguments(call.slot, call.args);
     if (line.args_bytes < BH_INLINE_BYTES) {
       std::memset(call.args + line.args_bytes, 0, BH_INLINE_BYTES - line.args_bytes);
+    } else if (line.args_bytes > BH_INLINE_BYTES) {
+      state.view.CopyMoreArguments(call.slot, call.args + BH_INLINE_BYTES);
+      std::memset(call.args + line.args_bytes, 0, BH_ARGS_BYTES_MAX - line.args_bytes);
     }
     return taken;
   }

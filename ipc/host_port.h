@@ -40,16 +40,21 @@
 
 namespace bulkhead {
 
-// A private copy of a call's first line. Plain bytes: it may be dropped without a reply only when
+// A private copy of a call's arguments. Plain bytes: it may be dropped without a reply only when
 // the process is about to end.
 struct TakenCall {
+  // Not defaulted: that would set `args` to zero for each call.
+  TakenCall() {}  // NOLINT(modernize-use-equals-default)
+
   uint64_t ticket = BH_TICKET_NONE;
   uint32_t slot = 0;
   uint16_t callback = 0;    // enum bh_callback; may be one that this host does not know: decline it
-  uint16_t args_bytes = 0;  // at most BH_INLINE_BYTES
+  uint16_t args_bytes = 0;  // at most BH_ARGS_BYTES_MAX
   uint16_t flags = 0;       // enum bh_call_flags
   bool descriptor_waits = false;                  // has a file that nobody has received yet
-  alignas(8) uint8_t args[BH_INLINE_BYTES] = {};  // bytes past args_bytes are zero
+  // From args_bytes to the end of the first line (BH_INLINE_BYTES) they are zero; those of the second
+  // line have a value only when args_bytes reaches there, and are zero from there on.
+  alignas(8) uint8_t args[BH_ARGS_BYTES_MAX];
 };
 
 // A private copy of a call's second line. The views stay valid until the reply.

@@ -270,9 +270,27 @@ TEST_F(HostPortTest, DetailsRefuseOffsetsOutsideTheChannel) {
   }
 }
 
-TEST_F(HostPortTest, ACallThatDoesNotFitItsLineIsDeclined) {
+TEST_F(HostPortTest, ArgumentsBeyondTheFirstLineAreCopiedOnce) {
   Open({kGeneration, 1, 0});
-  const std::vector<uint8_t> args(BH_INLINE_BYTES + 1);
+  for (size_t bytes = BH_INLINE_BYTES - 1; bytes <= BH_ARGS_BYTES_MAX; ++bytes) {
+    std::vector<uint8_t> args(bytes);
+    for (size_t i = 0; i < bytes; ++i) args[i] = static_cast<uint8_t>(i + 1);
+    std::memset(shim_->call(0)->more_args, 0xee, BH_MORE_ARGS_BYTES);
+    shim_->Post(0, args);
+    auto call = port_->Take(0, Soon());
+    ASSERT_TRUE(call.has_value()) << bytes;
+    std::memset(shim_->call(0)->more_args, 0xff, BH_MORE_ARGS_BYTES);
+    EXPECT_EQ(call->args_bytes, bytes);
+    EXPECT_EQ(std::memcmp(call->args, args.data(), bytes), 0);
+    const size_t end = bytes > BH_INLINE_BYTES ? BH_ARGS_BYTES_MAX : BH_INLINE_BYTES;
+    for (size_t i = bytes; i < end; ++i) EXPECT_EQ(call->args[i], 0) << bytes;
+    port_->Decline(*call);
+  }
+}
+
+TEST_F(HostPortTest, ACallThatDoesNotFitItsLinesIsDeclined) {
+  Open({kGeneration, 1, 0});
+  const std::vector<uint8_t> args(BH_ARGS_BYTES_MAX + 1);
   const uint64_t ticket = shim_->Post(0, args);
   EXPECT_FALSE(port_->Take(0, 0).has_value());
   EXPECT_TRUE(shim_->Answered(0, ticket));

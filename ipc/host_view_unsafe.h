@@ -69,11 +69,11 @@ class HostView {
   // BH_INLINE_BYTES of them, straight to their final place: a second copy with wider loads would
   // stall on the word-sized stores of the first (failed store forwarding).
   void CopyArguments(uint32_t slot, uint8_t* arguments) const {
-    const auto* words = reinterpret_cast<const uint64_t*>(call_slot(slot)->args);
-    for (size_t i = 0; i < BH_INLINE_BYTES / 8; ++i) {
-      const uint64_t word = bh_load_relaxed(&words[i]);
-      std::memcpy(arguments + i * 8, &word, 8);
-    }
+    CopyWords<BH_INLINE_BYTES>(call_slot(slot)->args, arguments);
+  }
+  // BH_MORE_ARGS_BYTES, from line 3.
+  void CopyMoreArguments(uint32_t slot, uint8_t* arguments) const {
+    CopyWords<BH_MORE_ARGS_BYTES>(call_slot(slot)->more_args, arguments);
   }
 
   // Loads line 1 and the first line of the payload at the same time: two reads in sequence would
@@ -150,6 +150,14 @@ class HostView {
   }
 
  private:
+  template <size_t bytes>
+  static void CopyWords(const uint8_t* shared, uint8_t* copy) {
+    const auto* words = reinterpret_cast<const uint64_t*>(shared);
+    for (size_t i = 0; i < bytes / 8; ++i) {
+      const uint64_t word = bh_load_relaxed(&words[i]);
+      std::memcpy(copy + i * 8, &word, 8);
+    }
+  }
   const bh_call_slot* call_slot(uint32_t slot) const {
     return reinterpret_cast<const bh_call_slot*>(call_slots_) + slot;
   }

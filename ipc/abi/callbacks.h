@@ -55,6 +55,9 @@ static inline uint64_t bh_callback_bit(uint32_t callback)
 
 /* Bytes of arguments, and of reply, that travel in the line that also carries the ticket. */
 #define BH_INLINE_BYTES 48
+/* Bytes of arguments that do not fit there travel in a line of their own (bh_call_slot.more_args). */
+#define BH_MORE_ARGS_BYTES 64
+#define BH_ARGS_BYTES_MAX (BH_INLINE_BYTES + BH_MORE_ARGS_BYTES)
 
 /*
  * Arguments of file_open, file_exec and file_access. Written by the shim, read by the host.
@@ -89,9 +92,22 @@ enum bh_cacheability {
 /* Reply to a deciding call. Written by the host, validated by the shim. */
 struct bh_verdict_reply {
 	uint32_t verdict;      /* enum bh_verdict */
-	uint32_t cacheability; /* enum bh_cacheability */
+	uint16_t cacheability; /* enum bh_cacheability */
+	uint16_t error;        /* of a denial: the errno that the caller gets; 0: EPERM */
 };
 BH_ASSERT_SIZE(struct bh_verdict_reply, 8);
 BH_ASSERT_TRIVIAL(struct bh_verdict_reply);
+
+#define BH_ERROR_MAX 133u /* EHWPOISON, the last that programs know */
+
+/*
+ * Whether a kernel may hand this errno of a denial on to its caller; 0 is the default. ECHILD and
+ * ESTALE are none: the kernel takes them for a reason to look the name up and ask once more. Nor are
+ * those above BH_ERROR_MAX, which mean things inside the kernel.
+ */
+static inline int bh_error_valid(uint32_t error)
+{
+	return error <= BH_ERROR_MAX && error != 10 /* ECHILD */ && error != 116 /* ESTALE */;
+}
 
 #endif /* BULKHEAD_IPC_ABI_CALLBACKS_H_ */

@@ -76,15 +76,16 @@ enum bh_call_flags {
 };
 
 /*
- * Four lines. Line 0 is all that a small call costs. Line 1 is read when somebody asks for it.
+ * Four lines. Line 0 is all that a small call costs. Line 1 is read when the host asks for it.
  * Line 2 changes only when the caller goes to sleep, so that the host's look at it after every
- * reply finds it in its own cache. Line 3 keeps neighbours apart.
+ * reply finds it in its own cache. Line 3 is written and read only when there are more than
+ * BH_INLINE_BYTES of arguments.
  */
 struct bh_call_slot {
 	/* line 0: shim writes, host reads */
 	uint64_t ticket;     /* stored last, with release */
 	uint16_t callback;   /* enum bh_callback */
-	uint16_t args_bytes; /* 0 .. BH_INLINE_BYTES */
+	uint16_t args_bytes; /* 0 .. BH_ARGS_BYTES_MAX */
 	uint16_t flags;      /* enum bh_call_flags */
 	uint16_t ahead;      /* with a payload: its first chunk, to be fetched ahead of line 1 */
 	uint8_t args[BH_INLINE_BYTES];
@@ -102,13 +103,14 @@ struct bh_call_slot {
 	uint32_t caller_sleeps; /* not 0: after the reply, add 1 to the reply slot's bell and wake
 				   it */
 	uint32_t reserved3[15];
-	/* line 3 */
-	uint32_t reserved4[16];
+	/* line 3: shim writes, host reads */
+	uint8_t more_args[BH_MORE_ARGS_BYTES]; /* what args has no room for */
 };
 BH_ASSERT_SIZE(struct bh_call_slot, 4 * BH_CACHE_LINE);
 BH_ASSERT_OFFSET(struct bh_call_slot, args, 16);
 BH_ASSERT_OFFSET(struct bh_call_slot, call_id, 64);
 BH_ASSERT_OFFSET(struct bh_call_slot, caller_sleeps, 128);
+BH_ASSERT_OFFSET(struct bh_call_slot, more_args, 192);
 BH_ASSERT_TRIVIAL(struct bh_call_slot);
 
 enum bh_reply_status {

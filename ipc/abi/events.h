@@ -22,7 +22,8 @@
 	X(3, VERDICT, verdict, "a verdict that is neither allow nor deny") \
 	X(4, CACHEABILITY, cacheability, "a cacheability that does not exist") \
 	X(5, PAYLOAD_BYTES, payload_bytes, "more payload than the room that was lent") \
-	X(6, BELL, bell, "the caller was woken again and again without an answer")
+	X(6, BELL, bell, "the caller was woken again and again without an answer") \
+	X(7, ERROR, error, "an errno that no caller may get, or one beside a verdict that allows")
 
 #define BH_FOR_EACH_START(X) \
 	X(1, COLD, cold, "the first generation") \

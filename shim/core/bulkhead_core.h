@@ -216,7 +216,7 @@ struct bh_call {
 	/* input */
 	uint32_t callback;
 	uint32_t args_bytes;
-	uint8_t args[BH_INLINE_BYTES];
+	uint8_t args[BH_ARGS_BYTES_MAX];
 	const void *payload; /* private memory, a loan, or NULL */
 	size_t payload_bytes;
 	size_t reply_capacity; /* room for an answer beyond the line; 0 for deciding calls */
@@ -230,6 +230,7 @@ struct bh_call {
 	uint32_t outcome; /* enum bh_outcome */
 	uint32_t reason;  /* enum bh_reason, when by policy */
 	uint32_t verdict; /* enum bh_verdict, for deciding calls always one of them */
+	uint32_t error;   /* of a denial: the errno that its driver wants for it; 0: EPERM */
 	uint32_t reply_bytes;
 	uint8_t reply[BH_INLINE_BYTES];
 	size_t reply_payload_bytes;

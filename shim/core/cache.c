@@ -9,13 +9,15 @@
 #include "shim/core/internal.h"
 
 #define WAYS 4u
+#define ANSWER_BITS 24
+#define ANSWER_MASK ((1ull << ANSWER_BITS) - 1)
 
 struct entry {
 	uint64_t device;
 	uint64_t inode;
 	uint64_t change;
 	uint64_t version;
-	uint64_t tag; /* callback << 8 | enum bh_verdict; 0: empty */
+	uint64_t tag; /* callback << 24 | errno << 8 | enum bh_verdict; 0: empty */
 };
 
 struct bh_cache_set {
@@ -53,14 +55,14 @@ static int key_of(const struct bh_call *call, struct entry *key)
 	key->device = args.device;
 	key->inode = args.inode;
 	key->change = args.change;
-	key->tag = (uint64_t)call->callback << 8;
+	key->tag = (uint64_t)call->callback << ANSWER_BITS;
 	return 0;
 }
 
 /* By object and callback, not by change: a file that changes replaces its own entry. */
 static struct bh_cache_set *set_of(const struct bh_cache *cache, const struct entry *key)
 {
-	uint64_t hash = (key->inode ^ (key->tag << 32) ^ (key->device * 0xff51afd7ed558ccdull)) *
+	uint64_t hash = (key->inode ^ (key->tag << 16) ^ (key->device * 0xff51afd7ed558ccdull)) *
 			0x9e3779b97f4a7c15ull;
 
 	return &cache->sets[(uint32_t)(hash >> 32) & cache->set_mask];
@@ -72,17 +74,17 @@ static struct bh_cache_set *set_of(const struct bh_cache *cache, const struct en
  */
 static int same_object(const struct entry *entry, const struct entry *key)
 {
-	return (bh_load_relaxed(&entry->tag) & ~0xffull) == key->tag &&
+	return (bh_load_relaxed(&entry->tag) & ~ANSWER_MASK) == key->tag &&
 	       bh_load_relaxed(&entry->inode) == key->inode &&
 	       bh_load_relaxed(&entry->device) == key->device;
 }
 
 uint32_t bh_cache_find(const struct bh_cache *cache, const struct bh_call *call, uint64_t version,
-		       int any_version)
+		       int any_version, uint32_t *error)
 {
 	const struct bh_cache_set *set;
 	struct entry key;
-	uint32_t way, sequence, verdict = 0;
+	uint32_t way, sequence, answer = 0;
 
 	if (!cache->sets || key_of(call, &key))
 		return 0;
@@ -95,17 +97,20 @@ uint32_t bh_cache_find(const struct bh_cache *cache, const struct bh_call *call,
 
 		if (same_object(entry, &key) && bh_load_relaxed(&entry->change) == key.change &&
 		    (any_version || bh_load_relaxed(&entry->version) == version)) {
-			verdict = (uint32_t)bh_load_relaxed(&entry->tag) & 0xff;
+			answer = (uint32_t)(bh_load_relaxed(&entry->tag) & ANSWER_MASK);
 			break;
 		}
 	}
 	/* The loads above come before this one: the words read belong to one entry. */
 	bh_fence_acquire();
-	return bh_load_relaxed(&set->sequence) == sequence ? verdict : 0;
+	if (bh_load_relaxed(&set->sequence) != sequence)
+		return 0;
+	*error = answer >> 8;
+	return answer & 0xff;
 }
 
 void bh_cache_store(struct bh_cache *cache, const struct bh_call *call, uint64_t version,
-		    uint32_t verdict)
+		    struct bh_verdict_reply verdict)
 {
 	struct bh_cache_set *set;
 	struct entry key, *entry = NULL;
@@ -131,6 +136,6 @@ void bh_cache_store(struct bh_cache *cache, const struct bh_call *call, uint64_t
 	bh_store_relaxed(&entry->inode, key.inode);
 	bh_store_relaxed(&entry->change, key.change);
 	bh_store_relaxed(&entry->version, version);
-	bh_store_relaxed(&entry->tag, key.tag | verdict);
+	bh_store_relaxed(&entry->tag, key.tag | (uint64_t)verdict.error << 8 | verdict.verdict);
 	bh_store_release(&set->sequence, sequence + 2);
 }

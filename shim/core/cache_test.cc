@@ -87,6 +87,28 @@ TEST_F(CacheTest, IsAskedBeforeThereIsAPayload)
 	EXPECT_EQ(channel.Statistics().cached, 1u);
 }
 
+TEST_F(CacheTest, ADenialIsKeptWithItsErrno)
+{
+	bh_call call = NewCall(1);
+	Start(&call);
+	channel.Answer(call.slot, BH_VERDICT_DENY, BH_CACHE_OBJECT, 13);
+	ASSERT_EQ(Step(&call), 1);
+	bh_call known = NewCall(1);
+	ASSERT_EQ(Start(&known), 1);
+	EXPECT_EQ(known.outcome, BH_OUTCOME_CACHED);
+	EXPECT_EQ(known.verdict, BH_VERDICT_DENY);
+	EXPECT_EQ(known.error, 13u);
+
+	// By policy, too, when that is to use what is known.
+	bh_channel_end_generation(channel.c, 1, BH_END_CRASHED);
+	bh_channel_set_content_version(channel.c, 99);
+	SetPolicy(BH_REASON_CRASHED, BH_ACTION_CACHED, BH_ACTION_ALLOW);
+	bh_call unserved = NewCall(1);
+	ASSERT_EQ(Start(&unserved), 1);
+	ExpectPolicy(unserved, BH_REASON_CRASHED, BH_VERDICT_DENY);
+	EXPECT_EQ(unserved.error, 13u);
+}
+
 TEST_F(CacheTest, ObjectCallbackChangeAndVersionAreTheKey)
 {
 	Ask(NewCall(1), BH_VERDICT_DENY, BH_CACHE_OBJECT);

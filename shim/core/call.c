@@ -44,6 +44,7 @@ void bh_call_start(struct bh_shim *shim, struct bh_call *call)
 	call->outcome = BH_OUTCOME_PENDING;
 	call->reason = 0;
 	call->verdict = BH_VERDICT_ALLOW;
+	call->error = 0;
 	call->reply_bytes = 0;
 	call->reply_payload_bytes = 0;
 	call->issues = 0;
@@ -53,8 +54,8 @@ void bh_call_start(struct bh_shim *shim, struct bh_call *call)
 	call->suspect = 0;
 	call->waits_here = 0;
 	call->ticket = BH_TICKET_NONE;
-	if (call->args_bytes > BH_INLINE_BYTES)
-		call->args_bytes = BH_INLINE_BYTES;
+	if (call->args_bytes > BH_ARGS_BYTES_MAX)
+		call->args_bytes = BH_ARGS_BYTES_MAX;
 }
 
 /* ---- Leaving a channel ---- */
@@ -109,13 +110,15 @@ static void end_by_verdict(struct bh_call *call, uint32_t outcome, uint32_t verd
  * for. */
 static int end_by_policy(struct bh_call *call, uint32_t reason, int final, uint64_t now_ns)
 {
-	uint32_t verdict = bh_policy_decide(call->channel, call, reason, final);
+	uint32_t error = 0;
+	uint32_t verdict = bh_policy_decide(call->channel, call, reason, final, &error);
 
 	count_visit(call);
 	if (!verdict)
 		return 0;
 	bh_count(call->channel, call->lane, BH_COUNT_BY_POLICY + reason);
 	call->reason = reason;
+	call->error = error;
 	end_by_verdict(call, BH_OUTCOME_POLICY, verdict, now_ns);
 	return 1;
 }
@@ -134,7 +137,7 @@ static void start_visit(struct bh_call *call, uint64_t now_ns)
 	struct bh_shim *shim = call->shim;
 	uint64_t bit = bh_callback_bit(call->callback);
 	struct bh_channel *channel;
-	uint32_t verdict;
+	uint32_t verdict, error = 0;
 
 	while (call->position < shim->channel_count &&
 	       !(bh_load_relaxed(&shim->channels[call->position]->callbacks) & bit))
@@ -158,8 +161,9 @@ static void start_visit(struct bh_call *call, uint64_t now_ns)
 	if (!channel->cache.sets)
 		return;
 	verdict = bh_cache_find(&channel->cache, call, bh_load_relaxed(&channel->content_version),
-				0);
+				0, &error);
 	if (verdict) {
+		call->error = error;
 		bh_count(channel, call->lane, BH_COUNT_CACHED);
 		end_by_verdict(call, BH_OUTCOME_CACHED, verdict, now_ns);
 	}
@@ -375,11 +379,13 @@ static void take_answer(struct bh_call *call, uint64_t now_ns)
 	if (call->way != BH_WAY_NONE)
 		bh_wake_learn(call);
 	bh_count_owned(&s->answered);
-	if (verdict.verdict == BH_VERDICT_DENY)
+	if (verdict.verdict == BH_VERDICT_DENY) {
+		call->error = verdict.error;
 		bh_count_owned(&s->denied);
+	}
 	release(call);
 	if (bh_unlikely(verdict.cacheability == BH_CACHE_OBJECT))
-		bh_cache_store(&channel->cache, call, call->content_version, verdict.verdict);
+		bh_cache_store(&channel->cache, call, call->content_version, verdict);
 	end_visit(call, BH_OUTCOME_ANSWERED, verdict.verdict, now_ns);
 }
 

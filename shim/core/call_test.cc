@@ -406,15 +406,60 @@ TEST_F(CallTest, DrainingHostKeepsItsCallsAndGetsNoOthers)
 	EXPECT_EQ(after.issues, 1u);
 }
 
+TEST_F(CallTest, ADenialMayCarryAnErrno)
+{
+	bh_channel_begin_generation(channel.c, 1);
+	for (const uint32_t error : {0u, 13u, 28u}) {
+		bh_call call = NewCall();
+		Start(&call);
+		channel.Answer(call.slot, BH_VERDICT_DENY, BH_CACHE_NOT, error);
+		ASSERT_EQ(Step(&call), 1);
+		EXPECT_EQ(call.verdict, BH_VERDICT_DENY);
+		EXPECT_EQ(call.error, error);
+	}
+	// By policy: the default.
+	bh_call call = NewCall();
+	SetPolicy(BH_REASON_ABSENT, BH_ACTION_DENY, BH_ACTION_DENY);
+	Start(&call);
+	channel.Decline(call.slot);
+	ASSERT_EQ(Step(&call), 1);
+	ExpectPolicy(call, BH_REASON_ABSENT, BH_VERDICT_DENY);
+	EXPECT_EQ(call.error, 0u);
+}
+
+TEST_F(CallTest, ArgumentsThatFitNoLineGoInALineOfTheirOwn)
+{
+	bh_channel_begin_generation(channel.c, 1);
+	for (const uint32_t bytes : {BH_INLINE_BYTES, BH_INLINE_BYTES + 1, BH_ARGS_BYTES_MAX}) {
+		bh_call call = NewCall();
+		call.args_bytes = bytes;
+		for (uint32_t i = 0; i < BH_ARGS_BYTES_MAX; i++)
+			call.args[i] = static_cast<uint8_t>(i + bytes);
+		std::memset(channel.Call(0)->more_args, 0xee, BH_MORE_ARGS_BYTES);
+		Start(&call);
+		const bh_call_slot *slot = channel.Call(call.slot);
+		EXPECT_EQ(slot->args_bytes, bytes);
+		EXPECT_EQ(std::memcmp(slot->args, call.args, BH_INLINE_BYTES), 0);
+		if (bytes > BH_INLINE_BYTES)
+			EXPECT_EQ(std::memcmp(slot->more_args, call.args + BH_INLINE_BYTES,
+					      BH_MORE_ARGS_BYTES),
+				  0);
+		else
+			EXPECT_EQ(slot->more_args[0], 0xee); // a small call does not touch it
+		channel.Answer(call.slot, BH_VERDICT_ALLOW);
+		ASSERT_EQ(Step(&call), 1);
+	}
+}
+
 TEST_F(CallTest, AViolationEndsTheHostsServiceAndNotTheCall)
 {
 	struct Garbage {
 		uint32_t violation;
 		std::function<void(bh_reply_slot *)> spoil;
 	};
-	const auto verdict = [](uint32_t value, uint32_t cacheability) {
+	const auto verdict = [](uint32_t value, uint16_t cacheability, uint16_t error = 0) {
 		return [=](bh_reply_slot *reply) {
-			const bh_verdict_reply bytes = {value, cacheability};
+			const bh_verdict_reply bytes = {value, cacheability, error};
 			std::memcpy(reply->reply, &bytes, sizeof(bytes));
 		};
 	};
@@ -423,6 +468,7 @@ TEST_F(CallTest, AViolationEndsTheHostsServiceAndNotTheCall)
 		{BH_VIOLATION_REPLY_BYTES, [](bh_reply_slot *reply) { reply->reply_bytes = 7; }},
 		{BH_VIOLATION_VERDICT, verdict(0, BH_CACHE_NOT)},
 		{BH_VIOLATION_CACHEABILITY, verdict(BH_VERDICT_ALLOW, 2)},
+		{BH_VIOLATION_ERROR, verdict(BH_VERDICT_DENY, BH_CACHE_NOT, 512)},
 		{BH_VIOLATION_PAYLOAD_BYTES,
 		 [](bh_reply_slot *reply) { reply->payload_bytes = 101; }},
 	};

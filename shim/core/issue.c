@@ -106,6 +106,8 @@ static void fill(struct bh_call *call, const struct bh_slot *s, struct bh_call_s
 	shared->args_bytes = (uint16_t)call->args_bytes;
 	shared->flags = (uint16_t)flags;
 	bh_copy_words(shared->args, call->args, BH_INLINE_BYTES);
+	if (bh_unlikely(call->args_bytes > BH_INLINE_BYTES))
+		bh_copy_words(shared->more_args, call->args + BH_INLINE_BYTES, BH_MORE_ARGS_BYTES);
 }
 
 /*

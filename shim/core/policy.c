@@ -20,7 +20,7 @@ uint32_t bh_policy_fallback(struct bh_channel *channel, uint32_t callback, uint3
 }
 
 uint32_t bh_policy_decide(struct bh_channel *channel, const struct bh_call *call, uint32_t reason,
-			  int final)
+			  int final, uint32_t *error)
 {
 	uint32_t rule = rule_of(channel, call->callback, reason);
 	uint32_t action = rule & 0xff;
@@ -29,7 +29,7 @@ uint32_t bh_policy_decide(struct bh_channel *channel, const struct bh_call *call
 	if (action == BH_ACTION_HOLD && !final)
 		return 0;
 	if (action == BH_ACTION_CACHED) {
-		verdict = bh_cache_find(&channel->cache, call, 0, 1);
+		verdict = bh_cache_find(&channel->cache, call, 0, 1, error);
 		if (verdict)
 			return verdict;
 	}

@@ -41,6 +41,8 @@ static uint32_t validate_verdict(const struct bh_reply_copy *copy)
 		return BH_VIOLATION_VERDICT;
 	if (verdict.cacheability != BH_CACHE_NOT && verdict.cacheability != BH_CACHE_OBJECT)
 		return BH_VIOLATION_CACHEABILITY;
+	if (verdict.error && (verdict.verdict != BH_VERDICT_DENY || !bh_error_valid(verdict.error)))
+		return BH_VIOLATION_ERROR;
 	return BH_VIOLATION_NONE;
 }
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+#include <cerrno>
 #include "shim/core/reply.h"
 
 #include <cstring>
@@ -10,9 +11,10 @@ namespace bulkhead
 namespace
 {
 
-bh_reply_copy Reply(uint32_t verdict, uint32_t cacheability)
+bh_reply_copy Reply(uint32_t verdict, uint32_t cacheability, uint32_t error = 0)
 {
-	const bh_verdict_reply bytes = {verdict, cacheability};
+	const bh_verdict_reply bytes = {verdict, static_cast<uint16_t>(cacheability),
+					static_cast<uint16_t>(error)};
 	bh_reply_copy copy{};
 	copy.status = BH_REPLY_DONE;
 	copy.reply_bytes = sizeof(bytes);
@@ -46,6 +48,24 @@ TEST(Reply, EveryFieldIsJudged)
 		EXPECT_EQ(bh_reply_validate(&copy, &facts) == BH_VIOLATION_NONE,
 			  bytes == sizeof(bh_verdict_reply))
 			<< bytes;
+	}
+}
+
+// An errno goes with a denial alone, and only one that a caller may see: the kernel takes ECHILD and
+// ESTALE for a reason to ask again.
+TEST(Reply, OnlyADenialHasAnErrnoAndOnlyOneThatACallerMaySee)
+{
+	const bh_reply_facts facts = {BH_CALLBACK_FILE_OPEN, 0};
+	for (uint32_t error = 0; error < 65536; error++) {
+		bh_reply_copy copy = Reply(BH_VERDICT_DENY, BH_CACHE_NOT, error);
+		const bool legal = error <= EHWPOISON && error != ECHILD && error != ESTALE;
+		EXPECT_EQ(bh_reply_validate(&copy, &facts),
+			  legal ? uint32_t{BH_VIOLATION_NONE} : uint32_t{BH_VIOLATION_ERROR})
+			<< error;
+		copy = Reply(BH_VERDICT_ALLOW, BH_CACHE_NOT, error);
+		EXPECT_EQ(bh_reply_validate(&copy, &facts),
+			  error == 0 ? uint32_t{BH_VIOLATION_NONE} : uint32_t{BH_VIOLATION_ERROR})
+			<< error;
 	}
 }
 

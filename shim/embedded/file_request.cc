@@ -69,7 +69,7 @@ void FillCall(const FileRequest& request, uint64_t deadline_ns, bh_call& call) {
   args.inode = request.inode;
   args.change = request.change;
   args.size = request.size;
-  static_assert(sizeof(args) == sizeof(call.args));
+  static_assert(sizeof(args) <= sizeof(call.args));
   std::memcpy(call.args, &args, sizeof(args));
   call.args_bytes = sizeof(args);
   call.callback = request.callback;
@@ -86,6 +86,7 @@ void FillCall(const FileRequest& request, uint64_t deadline_ns, bh_call& call) {
 Completion CompletionOf(const bh_call& call) {
   Completion completion;
   completion.verdict = call.verdict;
+  completion.error = call.error != 0 ? static_cast<int>(call.error) : EPERM;
   completion.outcome = call.outcome;
   completion.reason = call.reason;
   completion.issues = call.issues;

@@ -5,6 +5,7 @@
 #ifndef BULKHEAD_SHIM_EMBEDDED_FILE_REQUEST_H_
 #define BULKHEAD_SHIM_EMBEDDED_FILE_REQUEST_H_
 
+#include <cerrno>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -44,6 +45,7 @@ absl::StatusOr<UniqueFd> OpenAndDescribe(FileRequest& request);
 
 struct Completion {
   uint32_t verdict = BH_VERDICT_DENY;       // enum bh_verdict
+  int error = EPERM;                        // of a denial: what the caller is to see as errno
   uint32_t outcome = BH_OUTCOME_CANCELLED;  // enum bh_outcome
   uint32_t reason = BH_REASON_ABSENT;       // enum bh_reason, when outcome is BH_OUTCOME_POLICY
   uint32_t issues = 0;                      // number of hosts that it was given to

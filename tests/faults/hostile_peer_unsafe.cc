@@ -124,7 +124,7 @@ class Peer {
     bh_store_relaxed(&shared->reply_bytes, bytes);
     auto* words = reinterpret_cast<uint32_t*>(shared->reply);
     bh_store_relaxed(&words[0], reply.verdict);
-    bh_store_relaxed(&words[1], reply.cacheability);
+    bh_store_relaxed(&words[1], reply.cacheability | static_cast<uint32_t>(reply.error) << 16);
     bh_store_release(&shared->ticket, ticket);
     Ring(slot);
   }
@@ -167,6 +167,10 @@ class Peer {
     if (!call) return;
     constexpr uint16_t kBytes = sizeof(bh_verdict_reply);
     switch (random_() % 64) {
+      case 4:
+        Store(call->slot, call->ticket, BH_REPLY_DONE, kBytes,
+              {BH_VERDICT_DENY, BH_CACHE_NOT, 512});
+        break;
       case 0:
         Store(call->slot, call->ticket, static_cast<uint32_t>(random_()) | 4, kBytes,
               {BH_VERDICT_ALLOW, BH_CACHE_NOT});
@@ -198,7 +202,9 @@ class Peer {
         Store(slot, Ticket(slot), NearlyAlways(BH_REPLY_DONE),
               static_cast<uint16_t>(NearlyAlways(sizeof(bh_verdict_reply))),
               {NearlyAlways(random & 16 ? BH_VERDICT_ALLOW : BH_VERDICT_DENY),
-               NearlyAlways(random & 32 ? BH_CACHE_NOT : BH_CACHE_OBJECT)});
+               static_cast<uint16_t>(
+                   NearlyAlways(random & 32 ? BH_CACHE_NOT : BH_CACHE_OBJECT)),
+               static_cast<uint16_t>(NearlyAlways(0))});
         break;
       case 2:
         StoreWord(random_(), Ticket(slot));

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <cerrno>
 #include <cstring>
 
 #include "ipc/abi/channel.h"
@@ -74,7 +75,9 @@ bool Legal(const bh_reply_slot& slot, uint32_t klass, uint64_t capacity) {
   std::memcpy(&verdict, slot.reply, sizeof(verdict));
   return slot.reply_bytes == sizeof(verdict) &&
          (verdict.verdict == BH_VERDICT_ALLOW || verdict.verdict == BH_VERDICT_DENY) &&
-         (verdict.cacheability == BH_CACHE_NOT || verdict.cacheability == BH_CACHE_OBJECT);
+         (verdict.cacheability == BH_CACHE_NOT || verdict.cacheability == BH_CACHE_OBJECT) &&
+         (verdict.error == 0 || (verdict.verdict == BH_VERDICT_DENY && verdict.error <= 133 &&
+                                 verdict.error != ECHILD && verdict.error != ESTALE));
 }
 
 void Judge(const bh_reply_slot& slot, uint32_t klass, uint64_t capacity) {

@@ -140,11 +140,14 @@ class FakeChannel {
   void Begin(uint32_t slot) {
     bh_store_release(&Reply(slot)->begun, bh_load_acquire(&Call(slot)->ticket));
   }
-  void Answer(uint32_t slot, uint32_t verdict, uint32_t cacheability = BH_CACHE_NOT) {
-    AnswerTicket(slot, bh_load_acquire(&Call(slot)->ticket), verdict, cacheability);
+  void Answer(uint32_t slot, uint32_t verdict, uint32_t cacheability = BH_CACHE_NOT,
+              uint32_t error = 0) {
+    AnswerTicket(slot, bh_load_acquire(&Call(slot)->ticket), verdict, cacheability, error);
   }
-  void AnswerTicket(uint32_t slot, uint64_t ticket, uint32_t verdict, uint32_t cacheability) {
-    const bh_verdict_reply reply = {verdict, cacheability};
+  void AnswerTicket(uint32_t slot, uint64_t ticket, uint32_t verdict, uint32_t cacheability,
+                    uint32_t error = 0) {
+    const bh_verdict_reply reply = {verdict, static_cast<uint16_t>(cacheability),
+                                    static_cast<uint16_t>(error)};
     Reply(slot)->status = BH_REPLY_DONE;
     Reply(slot)->reply_bytes = sizeof(reply);
     std::memcpy(Reply(slot)->reply, &reply, sizeof(reply));

@@ -81,7 +81,10 @@ class FakeShim {
     bh_store_relaxed(&shared->callback, callback);
     bh_store_relaxed(&shared->args_bytes, static_cast<uint16_t>(args.size()));
     bh_store_relaxed(&shared->flags, flags);
-    std::memcpy(shared->args, args.data(), std::min(args.size(), sizeof(shared->args)));
+    const size_t first = std::min(args.size(), sizeof(shared->args));
+    std::memcpy(shared->args, args.data(), first);
+    std::memcpy(shared->more_args, args.data() + first,
+                std::min(args.size() - first, sizeof(shared->more_args)));
     bh_store_release(&shared->ticket, ticket);
     bh_fence();
     for (uint32_t w = 0; w < BH_WORKERS_MAX; ++w) {

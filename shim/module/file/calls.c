@@ -39,7 +39,7 @@ static void fill_args(struct bh_file_args *args, const struct file *file)
 	args->open_flags = file->f_flags & VALID_OPEN_FLAGS;
 }
 
-/* 0, or -EPERM: the answer of the stack of drivers. */
+/* 0, or the negative errno of a denial: the answer of the stack of drivers. */
 static int ask(const struct file *file, u32 callback, u64 within_ns)
 {
 	struct bh_mcall mcall = {.path = &file->f_path};
@@ -56,7 +56,7 @@ static int ask(const struct file *file, u32 callback, u64 within_ns)
 	if (!wanted)
 		goto leave;
 	fill_args(&args, file);
-	BUILD_BUG_ON(sizeof(args) != sizeof(call->args));
+	BUILD_BUG_ON(sizeof(args) > sizeof(call->args));
 	memcpy(call->args, &args, sizeof(args));
 	call->args_bytes = sizeof(args);
 	call->callback = callback;
@@ -81,7 +81,9 @@ static int ask(const struct file *file, u32 callback, u64 within_ns)
 		kmem_cache_free(paths, buffer);
 leave:
 	bh_stack_leave(index);
-	return wanted && call->verdict == BH_VERDICT_DENY ? -EPERM : 0;
+	if (!wanted || call->verdict != BH_VERDICT_DENY)
+		return 0;
+	return call->error ? -(int)call->error : -EPERM;
 }
 
 static int handle_event(struct fsnotify_group *from, u32 mask, const void *data, int data_type,

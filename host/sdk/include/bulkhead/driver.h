@@ -132,7 +132,12 @@ struct bulkhead_answer {
   uint32_t size;         /* set by the host to what it reads; the driver leaves it */
   uint32_t verdict;      /* enum bulkhead_verdict; 0 is an error: logged once, and declines */
   uint32_t cacheability; /* enum bulkhead_cacheability */
-  uint32_t reserved;
+  /*
+   * With BULKHEAD_DENY: the errno that the caller gets; 0: EPERM. One of <errno.h>, but neither
+   * ECHILD nor ESTALE, which make the kernel ask again: with one that it may not be, or beside
+   * another verdict, the answer breaks the protocol. fanotify can't hand one on: EPERM there.
+   */
+  uint32_t error;
 };
 
 /* What the host does for the driver. Every function may be called from any driver thread. */

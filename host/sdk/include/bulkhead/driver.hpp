@@ -52,15 +52,25 @@ class Verdict {
     cached.cacheability_ = BULKHEAD_CACHE_OBJECT;
     return cached;
   }
+  // A denial that its caller sees as this errno (see bulkhead_answer).
+  constexpr Verdict with_error(int error) const {
+    Verdict changed = *this;
+    changed.error_ = static_cast<uint32_t>(error);
+    return changed;
+  }
   constexpr bulkhead_verdict verdict() const { return verdict_; }
+  constexpr uint32_t error() const { return error_; }
   constexpr bulkhead_cacheability cacheability() const { return cacheability_; }
 
  private:
   bulkhead_verdict verdict_;
   bulkhead_cacheability cacheability_ = BULKHEAD_CACHE_NOT;
+  uint32_t error_ = 0;
 };
 constexpr Verdict allow() { return Verdict(BULKHEAD_ALLOW); }
 constexpr Verdict deny() { return Verdict(BULKHEAD_DENY); }
+// The caller gets this errno where the attachment can hand it on, else EPERM.
+constexpr Verdict deny(int error) { return deny().with_error(error); }
 // No opinion can be formed: the operator's policy for "absent" answers.
 constexpr Verdict decline() { return Verdict(BULKHEAD_DECLINE); }
 
@@ -232,6 +242,7 @@ void call(void* state, const bulkhead_call* call, const bulkhead_file* file,
     const Verdict verdict =
         (instance->driver.get()->*callback)(FileEvent(instance->host, call, file));
     answer->cacheability = static_cast<uint32_t>(verdict.cacheability());
+    answer->error = verdict.error();
     answer->verdict = static_cast<uint32_t>(verdict.verdict());
   } catch (const std::exception& trouble) {
     // No allocation: a std::bad_alloc may be what is told of here, and nothing may leave this

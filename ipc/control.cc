@@ -116,7 +116,7 @@ ControlBuffer MakeAttach(const AttachFields& fields) {
                              builder, fields.generation, static_cast<uint8_t>(fields.reason),
                              &geometry, fields.workers, name, path, content, fields.content_version,
                              options, fields.callbacks, fields.checkpoint_bytes, fields.spin_ns,
-                             fields.sandbox, fields.notifications));
+                             fields.sandbox, fields.notifications, fields.pending_calls_max));
 }
 
 absl::StatusOr<AttachFields> ReadAttach(const wire::Attach& attach) {
@@ -151,6 +151,7 @@ absl::StatusOr<AttachFields> ReadAttach(const wire::Attach& attach) {
   fields.spin_ns = attach.spin_ns();
   fields.sandbox = attach.sandbox();
   fields.notifications = attach.notifications();
+  fields.pending_calls_max = attach.pending_calls_max();
   return fields;
 }
 

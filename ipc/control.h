@@ -51,6 +51,7 @@ struct AttachFields {
   uint32_t spin_ns = 0;
   uint32_t sandbox = 0;
   uint64_t notifications = 0;
+  uint32_t pending_calls_max = 0;
 };
 
 ControlBuffer MakeHello(uint32_t abi_version, uint32_t driver_abi, uint32_t pid);

@@ -50,6 +50,7 @@ AttachFields SomeAttach() {
   fields.notifications = 9;
   fields.checkpoint_bytes = 4096;
   fields.spin_ns = 20'000;
+  fields.pending_calls_max = 1000;
   fields.sandbox = 1;
   return fields;
 }
@@ -71,6 +72,7 @@ TEST(Control, AttachSurvivesTheTrip) {
   EXPECT_EQ(read->notifications, 9u);
   EXPECT_EQ(read->checkpoint_bytes, 4096u);
   EXPECT_EQ(read->spin_ns, 20'000u);
+  EXPECT_EQ(read->pending_calls_max, 1000u);
   EXPECT_EQ(read->sandbox, 1u);
 }
 

@@ -142,9 +142,9 @@ class HostView {
     return &reinterpret_cast<bh_host_line*>(reply_.data())->sleeping[worker];
   }
 
-  // SUBTLE: nothing orders this before what the driver does then. It need not: the shim asks for the
-  // truth when the process is dead, and a store that came first in the program has then happened,
-  // whatever the driver died of.
+  // SUBTLE: nothing orders this before what the driver does then. It need not: the shim asks for
+  // the truth when the process is dead, and a store that came first in the program has then
+  // happened, whatever the driver died of.
   void StoreBegun(uint32_t slot, uint64_t ticket) {
     bh_store_relaxed(&reply_slot(slot)->begun, ticket);
   }

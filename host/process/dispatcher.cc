@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/process/dispatcher.h"
 
-#include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdio>
@@ -13,20 +12,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "ipc/monotonic.h"
-
-// The call in a worker's hand, as the driver's functions get it back.
-struct bulkhead_call {
-  uint64_t deadline_ns = 0;
-  void* mapped = nullptr;
-  size_t mapped_bytes = 0;
-
-  bulkhead_call() = default;
-  bulkhead_call(const bulkhead_call&) = delete;
-  bulkhead_call& operator=(const bulkhead_call&) = delete;
-  ~bulkhead_call() {
-    if (mapped != nullptr) munmap(mapped, mapped_bytes);
-  }
-};
 
 namespace bulkhead {
 namespace {
@@ -47,9 +32,6 @@ static_assert(uint32_t{BULKHEAD_TEXT2_CUT} == uint32_t{BH_NOTIFICATION_TEXT2_CUT
 
 constexpr int kNotificationNice = 10;
 constexpr size_t kNotificationBatch = 64;
-
-// An empty file can't be mapped; it gets an address all the same.
-constexpr char kEmpty = 0;
 
 using FileCallback = void (*)(void*, const bulkhead_call*, const bulkhead_file*, bulkhead_answer*);
 
@@ -128,6 +110,7 @@ Dispatcher::Dispatcher(const bulkhead_driver_description& driver, LogQueue* log,
   host_.log = &Log;
   host_.time_left_ns = &TimeLeft;
   host_.map_file = &MapFile;
+  host_.complete = &Complete;
   host_.checkpoint = checkpoint_memory.data();
   host_.checkpoint_bytes = checkpoint_memory.size();
   host_.checkpoint_save = &Save;
@@ -138,28 +121,39 @@ void Dispatcher::Log(void* context, uint32_t level, const char* text, size_t len
   static_cast<Dispatcher*>(context)->log_->Post(level, {text, length});
 }
 
-uint64_t Dispatcher::TimeLeft(void*, const bulkhead_call* call) {
+uint64_t Dispatcher::TimeLeft(void* context, const bulkhead_call* call) {
+  const uint64_t deadline_ns = static_cast<Dispatcher*>(context)->calls_in_hand_->Deadline(call);
   const uint64_t now_ns = MonotonicNowNs();
-  return call->deadline_ns > now_ns ? call->deadline_ns - now_ns : 0;
+  return deadline_ns > now_ns ? deadline_ns - now_ns : 0;
 }
 
-const void* Dispatcher::MapFile(void*, const bulkhead_call* call, const bulkhead_file* file,
+const void* Dispatcher::MapFile(void* context, const bulkhead_call* call, const bulkhead_file*,
                                 size_t* length) {
-  // The driver sees a const call; the mapping is the host's note on it.
-  auto* noted = const_cast<bulkhead_call*>(call);
-  if (noted->mapped != nullptr) {
-    *length = noted->mapped_bytes;
-    return noted->mapped;
+  return static_cast<Dispatcher*>(context)->calls_in_hand_->Map(call, length);
+}
+
+int Dispatcher::Complete(void* context, const bulkhead_call* call, const bulkhead_answer* answer) {
+  auto* self = static_cast<Dispatcher*>(context);
+  const auto send = [self](TakenCall& taken, const bulkhead_answer& its_answer) {
+    self->Send(taken, its_answer);
+  };
+  switch (self->calls_in_hand_->Complete(call, *answer, send)) {
+    case CallTable::Completion::kSent:
+      return 0;
+    case CallTable::Completion::kNotKept:
+      self->Report(kNotPending, 0);
+      errno = ESTALE;
+      return -1;
+    case CallTable::Completion::kNoneIsKept:
+      self->Report(kMayKeepNone, 0);
+      errno = ENOTSUP;
+      return -1;
+    case CallTable::Completion::kNotAnAnswer:
+      self->Report(kNoAnswer, 0);
+      errno = EINVAL;
+      return -1;
   }
-  struct stat status = {};
-  if (fstat(file->descriptor, &status) != 0) return nullptr;
-  *length = static_cast<size_t>(status.st_size);
-  if (*length == 0) return &kEmpty;
-  void* mapped = mmap(nullptr, *length, PROT_READ, MAP_PRIVATE, file->descriptor, 0);
-  if (mapped == MAP_FAILED) return nullptr;
-  noted->mapped = mapped;
-  noted->mapped_bytes = *length;
-  return mapped;
+  return -1;
 }
 
 int Dispatcher::Save(void* context, const void* record, size_t bytes) {
@@ -177,6 +171,9 @@ long Dispatcher::Load(void* context, void* record, size_t capacity) {
 }
 
 absl::Status Dispatcher::StartDriver(const AttachFields& attach) {
+  // More can't be in flight than there are slots.
+  calls_in_hand_ = std::make_unique<CallTable>(
+      attach.workers, std::min(attach.pending_calls_max, bh_slot_count(&attach.geometry)));
   const bulkhead_start start = {.size = sizeof(bulkhead_start),
                                 .reason = static_cast<uint32_t>(attach.reason),
                                 .generation = attach.generation,
@@ -227,16 +224,18 @@ void Dispatcher::Finish() {
   if (notifications_) notifications_->Stop();
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();
+  if (calls_in_hand_) calls_in_hand_->WaitUntilNoneIsKept();
   if (started_ && driver_.stop != nullptr) driver_.stop(state_);
   started_ = false;
 }
 
 void Dispatcher::Work(uint32_t worker) {
   (void)port_->Bind(worker);
-  while (std::optional<TakenCall> call = port_->Take(worker, kForeverNs)) Answer(*call);
+  CallTable::Entry* entry = calls_in_hand_->OfWorker(worker);
+  while (std::optional<TakenCall> call = port_->Take(worker, kForeverNs)) Answer(*call, &entry);
 }
 
-void Dispatcher::Answer(TakenCall& taken) {
+void Dispatcher::Answer(TakenCall& taken, CallTable::Entry** mine) {
   const FileCallback callback = CallbackOf(driver_, taken.callback);
   const absl::StatusOr<CallDetails> details = port_->Details(taken);
   if (callback == nullptr || taken.args_bytes != sizeof(bh_file_args) || !details.ok()) {
@@ -245,40 +244,66 @@ void Dispatcher::Answer(TakenCall& taken) {
   }
   bh_file_args args;
   std::memcpy(&args, taken.args, sizeof(args));
-  UniqueFd descriptor;
+  CallTable::Entry& entry = **mine;
   if ((driver_.descriptors & bh_callback_bit(taken.callback)) != 0) {
     absl::StatusOr<UniqueFd> received = port_->ReceiveDescriptor(taken);
-    if (received.ok()) descriptor = *std::move(received);
+    if (received.ok()) entry.descriptor = *std::move(received);
   }
-  const bulkhead_file file = {.size = sizeof(file),
-                              .descriptor = descriptor.get(),
-                              .device = args.device,
-                              .inode = args.inode,
-                              .change = args.change,
-                              .length = args.size,
-                              .pid = args.pid,
-                              .uid = args.uid,
-                              .gid = args.gid,
-                              .open_flags = args.open_flags,
-                              .path = details->payload_text().data(),
-                              .path_length = details->payload_text().size(),
-                              .call_id = details->call_id,
-                              .attempt = details->attempt,
-                              .reserved = 0};
-  bulkhead_answer answer = {.size = sizeof(answer), .verdict = 0, .cacheability = 0, .reserved = 0};
-  {
-    bulkhead_call call;
-    call.deadline_ns = details->deadline_ns;
-    port_->BeginDriver(taken);
-    callback(state_, &call, &file, &answer);
+  entry.file = {.size = sizeof(entry.file),
+                .descriptor = entry.descriptor.get(),
+                .device = args.device,
+                .inode = args.inode,
+                .change = args.change,
+                .length = args.size,
+                .pid = args.pid,
+                .uid = args.uid,
+                .gid = args.gid,
+                .open_flags = args.open_flags,
+                .path = details->payload_text().data(),
+                .path_length = details->payload_text().size(),
+                .call_id = details->call_id,
+                .attempt = details->attempt,
+                .reserved = 0};
+  bulkhead_answer answer = {.size = sizeof(answer), .verdict = 0, .cacheability = 0, .error = 0};
+  const bulkhead_call* call = calls_in_hand_->Open(entry, details->deadline_ns);
+  port_->BeginDriver(taken);
+  callback(state_, call, &entry.file, &answer);
+  bool recorded = false;
+  if (answer.verdict == BULKHEAD_PENDING && calls_in_hand_->kept_max() != 0) {
+    entry.taken = taken;
+    if (calls_in_hand_->Keep(mine)) return;
+    answer = entry.answer;
+    recorded = true;
   }
-  if (answer.verdict == BULKHEAD_DECLINE || answer.verdict == 0) {
-    port_->Decline(taken);
-    if (answer.verdict == 0) ReportEmptyAnswer(taken.callback);
-    return;
+  Send(taken, answer);
+  if (!calls_in_hand_->Close(entry) && !recorded) Report(kAnsweredTwice, taken.callback);
+}
+
+// From any thread: by a worker, or where the driver completes a pending call.
+void Dispatcher::Send(TakenCall& taken, const bulkhead_answer& answer) {
+  switch (answer.verdict) {
+    case 0:
+      port_->Decline(taken);
+      Report(kEmptyAnswer, taken.callback);
+      return;
+    case BULKHEAD_PENDING:
+      port_->Decline(taken);
+      Report(kMayKeepNone, taken.callback);
+      return;
+    case BULKHEAD_DECLINE:
+      port_->Decline(taken);
+      return;
+    default:
+      break;
   }
-  // What a driver answers is its own word: the shim judges it, like everything from here.
-  const bh_verdict_reply reply = {.verdict = answer.verdict, .cacheability = answer.cacheability};
+  // The driver's answer is its own word: the shim judges it, as it does all that comes from a host.
+  // What its field has no room for stays wrong there.
+  const auto narrow = [](uint32_t value) {
+    return static_cast<uint16_t>(std::min<uint32_t>(value, UINT16_MAX));
+  };
+  const bh_verdict_reply reply = {.verdict = answer.verdict,
+                                  .cacheability = narrow(answer.cacheability),
+                                  .error = narrow(answer.error)};
   port_->Reply(taken, BH_REPLY_DONE, {reinterpret_cast<const uint8_t*>(&reply), sizeof(reply)});
 }
 
@@ -297,14 +322,40 @@ void Dispatcher::Tell() {
   }
 }
 
-// SUBTLE: once, by the exchange alone: it orders nothing. Whoever forgets an answer forgets it at
-// every call.
-void Dispatcher::ReportEmptyAnswer(uint32_t callback) {
-  if (empty_answer_reported_.exchange(true, std::memory_order_relaxed)) return;
-  char text[128];
-  const int length = std::snprintf(
-      text, sizeof(text), "the driver answered nothing to %s: the policy for absent applies",
-      NameOf(callback));
+// SUBTLE: once, by the exchange alone: it orders nothing.
+void Dispatcher::Report(Mistake mistake, uint32_t callback) {
+  if (reported_[mistake].exchange(true, std::memory_order_relaxed)) return;
+  char text[192];
+  int length = 0;
+  switch (mistake) {
+    case kEmptyAnswer:
+      length = std::snprintf(text, sizeof(text),
+                             "the driver answered nothing to %s: the policy for absent applies",
+                             NameOf(callback));
+      break;
+    case kMayKeepNone:
+      length = std::snprintf(text, sizeof(text),
+                             "the driver answers later, but its manifest has no pending_calls_max: "
+                             "the policy for absent applies");
+      break;
+    case kAnsweredTwice:
+      length = std::snprintf(text, sizeof(text),
+                             "the driver completed a call and answered it in its callback, too "
+                             "(%s): the callback's answer was sent",
+                             NameOf(callback));
+      break;
+    case kNotPending:
+      length =
+          std::snprintf(text, sizeof(text),
+                        "the driver completed a call that is not pending: it had ended before");
+      break;
+    case kNoAnswer:
+      length = std::snprintf(text, sizeof(text),
+                             "the driver completed a call without a verdict: it stays pending");
+      break;
+    case kMistakes:
+      break;
+  }
   log_->Post(BULKHEAD_LOG_WARNING, {text, static_cast<size_t>(length)});
 }
 

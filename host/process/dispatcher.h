@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "host/process/call_table.h"
 #include "host/process/checkpoint.h"
 #include "host/process/log_queue.h"
 #include "ipc/control.h"
@@ -41,7 +42,7 @@ class Dispatcher {
   // Every thread that does holds a line of `life_line` by the time this returns.
   absl::Status Serve(std::unique_ptr<HostPort> port, uint32_t workers, LifeLine* life_line,
                      std::unique_ptr<NotificationReader> notifications = nullptr);
-  // Waits for the calls in hand, then calls the driver's stop().
+  // Waits for the calls in hand and the pending ones, then calls the driver's stop().
   void Finish();
 
   uint64_t calls() const { return port_ ? port_->counters().calls : 0; }
@@ -49,9 +50,12 @@ class Dispatcher {
  private:
   void Run(uint32_t line, LifeLine* life_line, std::function<void()> serve);
   void Work(uint32_t worker);
-  void Answer(TakenCall& call);
+  void Answer(TakenCall& call, CallTable::Entry** entry);
+  void Send(TakenCall& call, const bulkhead_answer& answer);
   void Tell();
-  void ReportEmptyAnswer(uint32_t callback);
+  // A driver that makes a mistake makes it at every call: the host says so once for each.
+  enum Mistake { kEmptyAnswer, kMayKeepNone, kAnsweredTwice, kNotPending, kNoAnswer, kMistakes };
+  void Report(Mistake mistake, uint32_t callback);
 
   const bulkhead_driver_description& driver_;
   LogQueue* const log_;
@@ -59,7 +63,8 @@ class Dispatcher {
   bulkhead_host host_ = {};
   void* state_ = nullptr;
   bool started_ = false;
-  std::atomic<bool> empty_answer_reported_ = false;
+  std::atomic<bool> reported_[kMistakes] = {};
+  std::unique_ptr<CallTable> calls_in_hand_;
   std::unique_ptr<HostPort> port_;
   std::unique_ptr<NotificationReader> notifications_;  // null: none; before the port
   std::vector<std::thread> threads_;
@@ -73,6 +78,7 @@ class Dispatcher {
   static uint64_t TimeLeft(void* context, const bulkhead_call* call);
   static const void* MapFile(void* context, const bulkhead_call* call, const bulkhead_file* file,
                              size_t* length);
+  static int Complete(void* context, const bulkhead_call* call, const bulkhead_answer* answer);
   static int Save(void* context, const void* record, size_t bytes);
   static long Load(void* context, void* record, size_t capacity);
 };

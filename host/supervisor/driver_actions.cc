@@ -164,6 +164,7 @@ void Driver::AttachHost(const ActionItem& action) {
   fields.reason = action.reason;
   fields.geometry = config_.channel.geometry;
   fields.workers = release.driver.workers;
+  fields.pending_calls_max = release.driver.pending_calls_max;
   fields.driver_name = release.driver.name;
   fields.driver_path = release.driver.LibraryPath();
   fields.content_path = release.content_folder;

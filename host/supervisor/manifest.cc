@@ -201,6 +201,8 @@ absl::StatusOr<Manifest> ParseManifest(std::string_view text) {
   reader.Number("altitude", 0, 1'000'000, &manifest.altitude, false);
   reader.Flag("paths", &manifest.paths);
   reader.Number("workers", 1, BH_WORKERS_MAX, &manifest.workers, false);
+  reader.Number("pending_calls_max", 0, BH_LANES_MAX * BH_SLOTS_PER_LANE_MAX,
+                &manifest.pending_calls_max, false);
   reader.Number("checkpoint_bytes", 0, 1 << 20, &manifest.checkpoint_bytes, false);
   reader.Number("memory_mib_max", 64, 1 << 20, &manifest.memory_mib_max, false);
   reader.Text("options", &manifest.options, false);

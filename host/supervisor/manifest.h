@@ -25,6 +25,7 @@ struct Manifest {
   uint32_t altitude = 1000;
   bool paths = true;  // false: it does not look at the names of files
   uint32_t workers = 2;
+  uint32_t pending_calls_max = 0;  // calls that it may answer after their callback has returned
   uint32_t checkpoint_bytes = 4096;
   uint32_t memory_mib_max = 1024;
   bool content_required = false;

@@ -78,7 +78,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"callbacks", "[\"file_opened\"]", "file_open"}, BadCase{"workers", "0", "from 1"},
         BadCase{"notifications", "[\"file_opened\"]", "file_created"},
         BadCase{"notifications", "true", "list of names"}, BadCase{"workers", "17", "to 16"},
-        BadCase{"workers", "-1", "whole number"},
+        BadCase{"workers", "-1", "whole number"}, BadCase{"pending_calls_max", "4097", "to 4096"},
         BadCase{"checkpoint_bytes", "1e99", "whole number"},
         BadCase{"memory_mib_max", "63", "from 64"}, BadCase{"options", "[]", "must be a text"},
         BadCase{"content", "true", "object"}, BadCase{"calbacks", "[]", "is no field"}));

@@ -294,7 +294,8 @@ static inline void bh_loan_to_call(const struct bh_call *call, struct bh_slot *s
 }
 
 /* policy.c */
-/* enum bh_verdict, with a denial's errno in *error, or 0: hold. `final`: there is nothing to hold for. */
+/* enum bh_verdict, with a denial's errno in *error, or 0: hold. `final`: there is nothing to hold
+ * for. */
 uint32_t bh_policy_decide(struct bh_channel *channel, const struct bh_call *call, uint32_t reason,
 			  int final, uint32_t *error);
 /* The verdict when there is neither an answer nor anything to wait for. */
@@ -303,7 +304,8 @@ uint32_t bh_policy_fallback(struct bh_channel *channel, uint32_t callback, uint3
 /* cache.c */
 size_t bh_cache_bytes(uint32_t entries);
 void bh_cache_init(struct bh_cache *cache, void *memory, uint32_t entries);
-/* enum bh_verdict, with a denial's errno in *error, or 0: not known. `any_version`: verdicts of other content will do. */
+/* enum bh_verdict, with a denial's errno in *error, or 0: not known. `any_version`: verdicts of
+ * other content will do. */
 uint32_t bh_cache_find(const struct bh_cache *cache, const struct bh_call *call, uint64_t version,
 		       int any_version, uint32_t *error);
 void bh_cache_store(struct bh_cache *cache, const struct bh_call *call, uint64_t version,

@@ -51,8 +51,8 @@ TEST(Reply, EveryFieldIsJudged)
 	}
 }
 
-// An errno goes with a denial alone, and only one that a caller may see: the kernel takes ECHILD and
-// ESTALE for a reason to ask again.
+// An errno goes with a denial alone, and only one that a caller may see: the kernel takes ECHILD
+// and ESTALE for a reason to ask again.
 TEST(Reply, OnlyADenialHasAnErrnoAndOnlyOneThatACallerMaySee)
 {
 	const bh_reply_facts facts = {BH_CALLBACK_FILE_OPEN, 0};

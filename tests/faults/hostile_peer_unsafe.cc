@@ -189,8 +189,8 @@ class Peer {
     }
   }
 
-  // Writes to all of the region: the sleep words, the words of the reader of notifications, the reply
-  // slots with their bells and with what was begun, the pool.
+  // Writes to all of the region: the sleep words, the words of the reader of notifications, the
+  // reply slots with their bells and with what was begun, the pool.
   void Mutate() {
     const uint64_t random = random_();
     const auto slot = static_cast<uint32_t>(random >> 32) % bh_slot_count(&geometry_);
@@ -202,8 +202,7 @@ class Peer {
         Store(slot, Ticket(slot), NearlyAlways(BH_REPLY_DONE),
               static_cast<uint16_t>(NearlyAlways(sizeof(bh_verdict_reply))),
               {NearlyAlways(random & 16 ? BH_VERDICT_ALLOW : BH_VERDICT_DENY),
-               static_cast<uint16_t>(
-                   NearlyAlways(random & 32 ? BH_CACHE_NOT : BH_CACHE_OBJECT)),
+               static_cast<uint16_t>(NearlyAlways(random & 32 ? BH_CACHE_NOT : BH_CACHE_OBJECT)),
                static_cast<uint16_t>(NearlyAlways(0))});
         break;
       case 2:

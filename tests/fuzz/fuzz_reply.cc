@@ -4,10 +4,10 @@
 // by its deadline with a legal verdict, and only a valid answer counts. Answers of another class,
 // which no driver can register for yet, are checked by the validator alone.
 #include <array>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <cerrno>
 #include <cstring>
 
 #include "ipc/abi/channel.h"

@@ -16,6 +16,7 @@
 #ifndef BULKHEAD_DRIVER_H_
 #define BULKHEAD_DRIVER_H_
 
+#include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -36,6 +37,7 @@ enum bulkhead_verdict {
   BULKHEAD_ALLOW = 1,
   BULKHEAD_DENY = 2,
   BULKHEAD_DECLINE = 3, /* no opinion can be formed: the operator's policy for "absent" answers */
+  BULKHEAD_PENDING = 4, /* later, by bulkhead_host.complete */
 };
 
 enum bulkhead_cacheability {
@@ -106,10 +108,11 @@ struct bulkhead_notification {
   size_t text2_length;
 };
 
-/* Opaque to the driver: the call in hand. Valid until the callback returns. */
+/* Opaque to the driver: the call in hand. Valid until the callback returns; where it returns
+ * BULKHEAD_PENDING, until the call is completed. */
 struct bulkhead_call;
 
-/* The file that a callback is about. Valid until the callback returns. */
+/* The file that a callback is about. Valid as long as its call. */
 struct bulkhead_file {
   uint32_t size;      /* sizeof(struct bulkhead_file) of the host */
   int32_t descriptor; /* read-only, the host closes it; -1 when the driver did not ask for it */
@@ -151,10 +154,11 @@ struct bulkhead_host {
   /* Nanoseconds until the call's deadline; 0 when it has passed. */
   uint64_t (*time_left_ns)(void* context, const struct bulkhead_call* call);
   /*
-   * The file's bytes, mapped read-only from the page cache; unmapped when the callback returns.
-   * NULL with errno set (EBADF: the driver did not ask for descriptors). An empty file gives a
-   * valid pointer and *length 0. Another process may truncate the file meanwhile: touching pages
-   * past its new end raises SIGBUS, which ends this generation and not the machine.
+   * The file's bytes, mapped read-only from the page cache; unmapped when the call has ended.
+   * NULL with errno set (EBADF: the driver did not ask for descriptors; EINVAL: no such call). An
+   * empty file gives a valid pointer and *length 0. Another process may truncate the file
+   * meanwhile: touching pages past its new end raises SIGBUS, which ends this generation and not
+   * the machine.
    */
   const void* (*map_file)(void* context, const struct bulkhead_call* call,
                           const struct bulkhead_file* file, size_t* length);
@@ -171,7 +175,30 @@ struct bulkhead_host {
   /* Copies the last whole record; its length, 0 when there is none, -1 when `capacity` is too
    * small. */
   long (*checkpoint_load)(void* context, void* record, size_t capacity);
+
+  /* From here on a host may be older: its struct ends before. */
+  /*
+   * Ends a call whose callback has returned BULKHEAD_PENDING, or is about to: from any thread, in
+   * any order, once. Until then the call's file, its descriptor, path and mapping stay as they were
+   * in the callback; the call keeps its deadline. 0, or -1 with errno: ESTALE (it is not pending:
+   * completed before, or answered by its callback), EINVAL (no answer: the call stays pending),
+   * ENOTSUP (the manifest's pending_calls_max is 0). Any handle that was ever handed out may be
+   * given; one of a call that has ended reaches nothing.
+   */
+  int (*complete)(void* context, const struct bulkhead_call* call,
+                  const struct bulkhead_answer* answer);
 };
+
+/* Ends a pending call; see bulkhead_host.complete. */
+static inline int bulkhead_complete(const struct bulkhead_host* host,
+                                    const struct bulkhead_call* call,
+                                    const struct bulkhead_answer* answer) {
+  if (host->size < offsetof(struct bulkhead_host, complete) + sizeof(host->complete)) {
+    errno = ENOTSUP; /* an older host */
+    return -1;
+  }
+  return host->complete(host->context, call, answer);
+}
 
 struct bulkhead_start {
   uint32_t size;
@@ -199,7 +226,7 @@ struct bulkhead_driver_description {
    */
   int (*start)(const struct bulkhead_host* host, const struct bulkhead_start* start, void** state,
                char* error, size_t error_bytes);
-  /* No call is in hand any more. May be NULL. */
+  /* No call is in hand or pending any more. May be NULL. */
   void (*stop)(void* state);
 
   /* Called from several threads at once. */

@@ -31,6 +31,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace bulkhead {
@@ -73,6 +74,8 @@ constexpr Verdict deny() { return Verdict(BULKHEAD_DENY); }
 constexpr Verdict deny(int error) { return deny().with_error(error); }
 // No opinion can be formed: the operator's policy for "absent" answers.
 constexpr Verdict decline() { return Verdict(BULKHEAD_DECLINE); }
+// The answer comes later, by a PendingCall.
+constexpr Verdict pending() { return Verdict(BULKHEAD_PENDING); }
 
 // What the host does for the driver. Valid from start() to stop(), from any thread.
 class Host {
@@ -114,7 +117,8 @@ struct StartInfo {
   std::string options;  // from the manifest
 };
 
-// The file that a callback is about. Valid until the callback returns.
+// The file that a callback is about. Valid until the callback returns, or, with a PendingCall,
+// until that is completed.
 class FileEvent {
  public:
   FileEvent(const bulkhead_host* host, const bulkhead_call* call, const bulkhead_file* file)
@@ -147,12 +151,63 @@ class FileEvent {
   }
 
  private:
+  friend class PendingCall;
   static std::optional<uint32_t> known(uint32_t id) {
     return id == UINT32_MAX ? std::nullopt : std::optional<uint32_t>(id);
   }
   const bulkhead_host* host_;
   const bulkhead_call* call_;
   const bulkhead_file* file_;
+};
+
+// A call that is answered later, from any thread:
+//
+//   bulkhead::Verdict file_open(const bulkhead::FileEvent& file) override {
+//     queue_.push(bulkhead::PendingCall(file));
+//     return bulkhead::pending();
+//   }
+//   ... and in a thread of the driver's:
+//   bulkhead::PendingCall call = queue_.pop();
+//   call.complete(judge(call.file()));
+//
+// One that ends without an answer declines. The manifest's pending_calls_max bounds how many a
+// driver may keep: beyond it, a worker waits until one is completed.
+class PendingCall {
+ public:
+  PendingCall() = default;
+  explicit PendingCall(const FileEvent& file) : file_(file) {}
+  PendingCall(PendingCall&& other) noexcept : file_(std::exchange(other.file_, std::nullopt)) {}
+  PendingCall& operator=(PendingCall&& other) noexcept {
+    if (this != &other) {
+      if (file_) complete(decline());
+      file_ = std::exchange(other.file_, std::nullopt);
+    }
+    return *this;
+  }
+  ~PendingCall() {
+    if (file_) complete(decline());
+  }
+
+  explicit operator bool() const { return file_.has_value(); }
+  // REQUIRES: it is not empty.
+  const FileEvent& file() const { return *file_; }
+  // Ends the call; the object is empty afterwards. False, with errno as bulkhead_host.complete
+  // says, when it was not pending.
+  bool complete(Verdict verdict) {
+    if (!file_) {
+      errno = ESTALE;
+      return false;
+    }
+    const FileEvent file = *std::exchange(file_, std::nullopt);
+    const bulkhead_answer answer = {.size = sizeof(answer),
+                                    .verdict = static_cast<uint32_t>(verdict.verdict()),
+                                    .cacheability = static_cast<uint32_t>(verdict.cacheability()),
+                                    .error = verdict.error()};
+    return bulkhead_complete(file.host_, file.call_, &answer) == 0;
+  }
+
+ private:
+  std::optional<FileEvent> file_;
 };
 
 // Something that happened. Valid until the callback returns.

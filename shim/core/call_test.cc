@@ -430,7 +430,8 @@ TEST_F(CallTest, ADenialMayCarryAnErrno)
 TEST_F(CallTest, ArgumentsThatFitNoLineGoInALineOfTheirOwn)
 {
 	bh_channel_begin_generation(channel.c, 1);
-	for (const uint32_t bytes : {BH_INLINE_BYTES, BH_INLINE_BYTES + 1, BH_ARGS_BYTES_MAX}) {
+	for (const int more : {0, 1, BH_MORE_ARGS_BYTES}) {
+		const auto bytes = static_cast<uint32_t>(BH_INLINE_BYTES + more);
 		bh_call call = NewCall();
 		call.args_bytes = bytes;
 		for (uint32_t i = 0; i < BH_ARGS_BYTES_MAX; i++)
@@ -440,12 +441,13 @@ TEST_F(CallTest, ArgumentsThatFitNoLineGoInALineOfTheirOwn)
 		const bh_call_slot *slot = channel.Call(call.slot);
 		EXPECT_EQ(slot->args_bytes, bytes);
 		EXPECT_EQ(std::memcmp(slot->args, call.args, BH_INLINE_BYTES), 0);
-		if (bytes > BH_INLINE_BYTES)
+		if (bytes > BH_INLINE_BYTES) {
 			EXPECT_EQ(std::memcmp(slot->more_args, call.args + BH_INLINE_BYTES,
 					      BH_MORE_ARGS_BYTES),
 				  0);
-		else
+		} else {
 			EXPECT_EQ(slot->more_args[0], 0xee); // a small call does not touch it
+		}
 		channel.Answer(call.slot, BH_VERDICT_ALLOW);
 		ASSERT_EQ(Step(&call), 1);
 	}

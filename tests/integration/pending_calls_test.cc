@@ -151,7 +151,7 @@ class PendingCallsTest : public ::testing::Test {
       ASSERT_TRUE(asked.ended) << asked.path;
       ASSERT_EQ(asked.completion.outcome, uint32_t{BH_OUTCOME_ANSWERED}) << asked.path;
       ASSERT_EQ(asked.completion.allowed(), asked.inode % 2 == 0) << asked.path;
-      if (!asked.completion.allowed()) ASSERT_EQ(asked.completion.error, EACCES);
+      ASSERT_EQ(asked.completion.error, asked.completion.allowed() ? EPERM : EACCES);
     }
   }
 
@@ -168,7 +168,9 @@ class PendingCallsTest : public ::testing::Test {
 
 TEST_F(PendingCallsTest, AThousandInFlightThroughKillsAndADrain) {
   // All of them at one host, which answers its heartbeat.
-  auto run = Serve(kCalls, "hold=" + std::to_string(kCalls));
+  constexpr size_t kQuota = kCalls / 5;
+  const std::string quota = " quota=" + std::to_string(kQuota);
+  auto run = Serve(kCalls, "hold=" + std::to_string(kCalls) + quota);
   ASSERT_TRUE(run);
   AskMany(kCalls - 1);
   ASSERT_NO_FATAL_FAILURE(AwaitPending(kCalls - 1));
@@ -181,11 +183,13 @@ TEST_F(PendingCallsTest, AThousandInFlightThroughKillsAndADrain) {
   EXPECT_EQ(Poll(), 0u);
   AskMany(1);  // the last one lets them go
 
-  // Killed again and again in the midst of it.
-  for (size_t goal = kCalls / 5; goal < kCalls; goal += kCalls / 5) {
-    PollUntil(goal);
+  // Killed again and again, with the rest in hand.
+  for (size_t ended = kQuota; ended < kCalls; ended += kQuota) {
+    PollUntil(ended);
+    ASSERT_EQ(Poll(), ended);
+    ASSERT_NO_FATAL_FAILURE(AwaitPending(kCalls - ended));
     End(*run, BH_END_KILLED);
-    run = Serve(kCalls, "");
+    run = Serve(kCalls, "hold=" + std::to_string(kCalls - ended) + quota);
     ASSERT_TRUE(run);
   }
   PollUntil(kCalls);
@@ -194,12 +198,17 @@ TEST_F(PendingCallsTest, AThousandInFlightThroughKillsAndADrain) {
   uint64_t reissued = 0;
   for (const Asked& asked : asked_) reissued += asked.completion.issues - 1;
   EXPECT_EQ(statistics->reissued, reissued);
+  EXPECT_EQ(reissued, 4 * kCalls / 5 + 3 * kCalls / 5 + 2 * kCalls / 5 + kCalls / 5);
   EXPECT_EQ(statistics->in_flight, 0u);
   EXPECT_EQ(statistics->violations + statistics->late + statistics->poisoned, 0u);
   EXPECT_EQ(statistics->calls, statistics->answered);
 
   // Drained while it has many: the host finishes them, then its driver stops.
+  End(*run, BH_END_STOPPED);
+  run = Serve(kCalls, "hold=" + std::to_string(kCalls / 2));
+  ASSERT_TRUE(run);
   AskMany(kCalls / 2);
+  PollUntil(kCalls + 1);
   ASSERT_TRUE(shim_->SetState(channel_, false, true).ok());
   ASSERT_TRUE(run->control().Send(MakeDrain(generation_)).ok());
   EXPECT_TRUE(absl::IsUnavailable(run->Receive().status()));

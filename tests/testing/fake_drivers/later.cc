@@ -4,7 +4,8 @@
 // inodes are allowed, odd ones denied with EACCES, if the call is still as it was in its callback
 // when it is completed: its path is "/p/" and the inode, and file_exec gets a file of that content.
 //
-// Options: "hold=N" completes none before N are pending. Some paths mean something else:
+// Options: "hold=N" completes none before N are pending, "quota=N" completes N and keeps the rest
+// for ever; both are "hold=N quota=M". Some paths mean something else:
 //   /count N  answered at once: allowed if N calls are pending
 //   /never    kept for ever
 //   /both     completed in the callback with an allowance, and denied by the callback
@@ -35,7 +36,8 @@ constexpr int kThreads = 3;
 class Later : public bulkhead::Driver {
   void start(const bulkhead::StartInfo& info) override {
     host_ = info.host.c();
-    if (info.options.starts_with("hold=")) hold_ = std::stoul(info.options.substr(5));
+    hold_ = Option(info.options, "hold=", 0);
+    quota_ = Option(info.options, "quota=", SIZE_MAX);
     for (int i = 0; i < kThreads; ++i) {
       threads_.emplace_back([this, i] { Complete(std::mt19937(static_cast<unsigned>(i))); });
     }
@@ -78,15 +80,22 @@ class Later : public bulkhead::Driver {
   }
   bulkhead::Verdict file_exec(const bulkhead::FileEvent& file) override { return file_open(file); }
 
+  static size_t Option(const std::string& options, const std::string& name, size_t otherwise) {
+    const size_t at = options.find(name);
+    return at == std::string::npos ? otherwise : std::stoul(options.substr(at + name.size()));
+  }
+
   void Complete(std::mt19937 random) {
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
-      changed_.wait(lock, [this] { return stop_ || (hold_ == 0 && !calls_.empty()); });
+      changed_.wait(lock,
+                    [this] { return stop_ || (hold_ == 0 && quota_ > 0 && !calls_.empty()); });
       if (calls_.empty() && stop_) return;
       std::swap(calls_[random() % calls_.size()], calls_.back());
       bulkhead::PendingCall call = std::move(calls_.back());
       calls_.pop_back();
       --pending_;
+      --quota_;
       lock.unlock();
       if (call.file().path() == "/crash") std::abort();
       call.file().path() == "/twice" ? Twice(std::move(call)) : Once(std::move(call));
@@ -120,7 +129,7 @@ class Later : public bulkhead::Driver {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<bulkhead::PendingCall> calls_, never_;
-  size_t pending_ = 0, most_ = 0, hold_ = 0;
+  size_t pending_ = 0, most_ = 0, hold_ = 0, quota_ = SIZE_MAX;
   bool stop_ = false;
   std::vector<std::thread> threads_;
 };

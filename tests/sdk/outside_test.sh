@@ -18,7 +18,7 @@ mkdir -p "$work/by-pkg-config" "$work/files"
 PKG_CONFIG_PATH=$(dirname "$(find "$work/prefix" -name bulkhead.pc)")
 export PKG_CONFIG_PATH
 # shellcheck disable=SC2046 # flags are words
-c++ -std=c++20 -shared -fPIC $(pkg-config --define-variable=prefix="$work/prefix" --cflags bulkhead) \
+c++ -std=c++20 -shared -fPIC $(pkg-config --cflags bulkhead) \
   "$source/no_scripts.cc" -o "$work/by-pkg-config/no-scripts.so"
 cp "$source/manifest.json" "$work/by-pkg-config/"
 

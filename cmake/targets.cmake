@@ -65,12 +65,13 @@ function(bulkhead_driver name)
 endfunction()
 
 # bulkhead_test(NAME SOURCES file... [LIBS lib...] [LABELS label...] [TIMEOUT seconds]
-#               [DEPENDS target...] [ENVIRONMENT NAME=value...] [SERIAL])
+#               [DEPENDS target...] [ENVIRONMENT NAME=value...] [COST seconds] [SERIAL])
 # A GoogleTest program, each of its tests registered with ctest. LABELS: unit (the default),
 # integration. DEPENDS names programs that the test starts. SERIAL: no other test runs meanwhile (for
-# tests that use all CPUs or a resource of the whole machine).
+# tests that use all CPUs or a resource of the whole machine). COST: about how long one takes, where that is
+# seconds; ctest starts the longest first, so that no CPU idles at the end.
 function(bulkhead_test name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "SERIAL" "TIMEOUT"
+  cmake_parse_arguments(PARSE_ARGV 1 arg "SERIAL" "TIMEOUT;COST"
                         "SOURCES;LIBS;LABELS;DEPENDS;ENVIRONMENT")
   bulkhead_reject_unparsed(${name})
   if(NOT BUILD_TESTING OR BULKHEAD_FUZZ)
@@ -96,6 +97,9 @@ function(bulkhead_test name)
   set(properties "LABELS [==[${arg_LABELS}]==] TIMEOUT ${arg_TIMEOUT}")
   if(arg_ENVIRONMENT)
     string(APPEND properties " ENVIRONMENT [==[${arg_ENVIRONMENT}]==]")
+  endif()
+  if(arg_COST)
+    string(APPEND properties " COST ${arg_COST}")
   endif()
   if(arg_SERIAL)
     string(APPEND properties " RUN_SERIAL ON")

@@ -25,7 +25,7 @@ void PauseUntil(uint64_t at_ns) {
 void Killer::Run(uint64_t kills_max, const std::atomic<bool>& done) {
   while (!done.load() && kills_.load() < kills_max) {
     PauseUntil(MonotonicNowNs() + every_ns_);
-    if (dead_ns_.load() != 0) continue;  // nobody has answered since the last one
+    if (dead_ns_.load() != 0) continue;  // no call was answered since the last kill
     const pid_t pid = victim_();
     if (pid <= 0) continue;
     const UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
@@ -44,7 +44,7 @@ void Killer::Completed(uint64_t started_ns, uint64_t ended_ns) {
   if (dead_ns == 0 || started_ns < dead_ns) return;
   const uint64_t killed_ns =
       killed_ns_.load();  // of this death, if the exchange finds it still there
-  if (!dead_ns_.compare_exchange_strong(dead_ns, 0)) return;  // somebody was first
+  if (!dead_ns_.compare_exchange_strong(dead_ns, 0)) return;  // another thread recorded it
   const std::lock_guard<std::mutex> lock(mutex_);
   recoveries_ms_.push_back(static_cast<double>(ended_ns - killed_ns) / 1e6);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Killer: ends a process with SIGKILL again and again, and measures how long it takes until the
-// first call that began after the death was answered: by its successor, then, and nobody else.
+// first call that began after the death was answered, which only its successor can do.
 //
 // Threads: Run() on one thread; Completed() from any.
 #ifndef BULKHEAD_TESTS_STORM_KILLER_H_

@@ -61,9 +61,9 @@ int StormEmbedded(const Program& program, const StormOptions& options) {
   std::atomic<bool> killed_enough{false};
   Killer killer([&] { return (*service)->supervisor().HostPid("null"); },
                 every_ms * kNanosecondsPerMillisecond);
-  // The calls last as long as the kills: who is early goes on with numbers beyond the ledger.
-  // SUBTLE: `next` only has to give each number once. What is counted is read behind the callers'
-  // end, which orders it; a flag that is seen late costs one more call.
+  // The calls last as long as the kills: a caller that is early continues with numbers beyond the
+  // ledger. SUBTLE: `next` only has to give each number once. What is counted is read behind the
+  // callers' end, which orders it; a flag that is seen late costs one more call.
   std::atomic<uint64_t> beyond{0};
   const auto call_all = [&] {
     while (!program.interrupted->load(std::memory_order_relaxed)) {

@@ -19,7 +19,7 @@ namespace {
 
 constexpr uint64_t kLateSlackNs = 100 * kNanosecondsPerMillisecond;
 constexpr size_t kFiles = 64;
-// Nothing that a kernel can execute: whoever is allowed to gets ENOEXEC, and no process is spent.
+// Nothing that a kernel can execute: an allowed execution fails with ENOEXEC and starts no process.
 constexpr std::string_view kContent = "no program\n";
 
 }  // namespace
@@ -50,7 +50,7 @@ void StormFiles::Judge(const File& file, const std::function<int(const File&)>& 
   const uint64_t ended_ns = MonotonicNowNs();
   const bool guarded = before % 2 == 0 && unguarded.load() == before;
   killer.Completed(started_ns, ended_ns);
-  // SUBTLE: who reads the count meanwhile only waits for it to grow.
+  // SUBTLE: a reader of the count meanwhile only waits for it to grow.
   tally.calls.fetch_add(1, std::memory_order_relaxed);
   if (error != 0 && error != EPERM) tally.errors.fetch_add(1);
   if ((error == EPERM) != file.denied) {

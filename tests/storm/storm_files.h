@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Files with a known verdict, for the storms on real ones: the driver "null deny-odd" denies those
-// with an odd inode number. And what those saw who opened them.
+// with an odd inode number. And a tally of what their opens returned.
 //
 // Threads: Open() and Execute() from any.
 #ifndef BULKHEAD_TESTS_STORM_STORM_FILES_H_

@@ -20,7 +20,8 @@
 namespace bulkhead {
 namespace {
 
-// Longer than a supervisor takes to start, in an emulated machine too: who waits, is answered.
+// Longer than a supervisor takes to start, in an emulated machine too: a call that waits for it is
+// answered.
 constexpr uint64_t kDeadlineNs = 30 * kNanosecondsPerSecond;
 constexpr uint64_t kUnloadsWithinNs = 10 * kNanosecondsPerSecond;
 constexpr uint64_t kExecuteEach = 5;            // one execution in so many calls
@@ -53,8 +54,8 @@ class ModuleStorm {
   }
 
   absl::Status Reload(uint64_t reloads) {
-    Killer nobody([] { return -1; }, 0);
-    return Part(nobody, /*to_the_end=*/true, [&](const std::atomic<bool>&) {
+    Killer no_kills([] { return -1; }, 0);
+    return Part(no_kills, /*to_the_end=*/true, [&](const std::atomic<bool>&) {
       for (uint64_t i = 0; i < reloads && !program_.interrupted->load(); ++i) {
         if (absl::Status status = ReloadOnce(); !status.ok()) return status;
         const uint64_t calls = tally_.calls.load() + kCallsBetweenReloads;

@@ -30,9 +30,9 @@ class Cli : public ::testing::Test {
   Outcome RunProgram(const std::string& program, const std::string& words) {
     return RunAs(geteuid(), words, program);
   }
-  // Who has no privileges: nobody when this is root, else this user itself.
+  // A user without privileges: user 65534 when this is root, else this user itself.
   uid_t Ordinary() const;
-  // False when that user can't reach the program, where the tree stands in somebody's home.
+  // False when that user can't reach the program, where the tree stands in another user's home.
   bool OrdinaryCanRun() { return RunAs(Ordinary(), "--version").code == 0; }
 
   // `bulkhead run words`; returns its process when its folders are guarded, -1 when it did not

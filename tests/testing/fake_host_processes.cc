@@ -58,7 +58,7 @@ void FakeHostProcess::Die() { End(SIGSEGV); }
 
 void FakeHostProcess::End(int signal) {
   int none = 0;
-  if (!signal_.compare_exchange_strong(none, signal)) return;  // nobody dies twice
+  if (!signal_.compare_exchange_strong(none, signal)) return;  // it ends once
   const uint64_t one = 1;
   BULKHEAD_CHECK(write(ended_.get(), &one, sizeof(one)) == sizeof(one));
 }

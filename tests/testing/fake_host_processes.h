@@ -2,7 +2,7 @@
 //
 // FakeHostProcess, FakeSpawner: the spawner gives the supervisor processes that do not exist, and
 // the test says and hears at the other end of their control sockets whatever it likes. FakeShimLink
-// is a shim that takes everything and calls nobody.
+// is a shim that accepts every request and makes no call.
 #ifndef BULKHEAD_TESTS_TESTING_FAKE_HOST_PROCESSES_H_
 #define BULKHEAD_TESTS_TESTING_FAKE_HOST_PROCESSES_H_
 
@@ -43,7 +43,7 @@ class FakeHostProcess {
 
   std::optional<LifeLine> life_line;  // as Attach brought it
   std::atomic<bool> is_ending = false;
-  std::atomic<uint64_t> ending_asked = 0;  // how often somebody wanted to know that
+  std::atomic<uint64_t> ending_asked = 0;  // how often that was asked
   std::atomic<bool> hangs = false;         // in the kernel: no signal ends it
 
   // As its spawner tells; below 0: nothing.

@@ -83,7 +83,7 @@ void Scribble() {
 // The SDK can't build such an answer; this builds its bytes.
 bulkhead::Verdict Forged(uint32_t verdict, uint32_t cacheability) {
   bulkhead::Verdict answer = bulkhead::allow();
-  const uint32_t bytes[2] = {verdict, cacheability};
+  const uint32_t bytes[3] = {verdict, cacheability, 0};  // the last: no errno
   static_assert(sizeof(bytes) == sizeof(answer));
   std::memcpy(static_cast<void*>(&answer), bytes, sizeof(answer));
   return answer;

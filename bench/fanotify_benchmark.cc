@@ -6,8 +6,7 @@
 //   - bulkhead: `bulkhead run` with the driver null, which is asked each time
 //   - cached: the same, and the driver's verdicts are remembered
 // Each on a file system of its own, all in every round, in an order that turns. Ratios are formed
-// round by round; their median counts. Google Benchmark is for bench-core: it keeps no samples for
-// a tail, and its interleaving knows no rounds.
+// round by round; their median counts.
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>

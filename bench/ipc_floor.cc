@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "bench/bounded_wait.h"
 #include "bench/peer.h"
 #include "bench/peers/comparison.h"
 #include "host/report/percentiles.h"
@@ -59,7 +60,6 @@ class Bench {
   double Measure(const Case& unit, Mode mode) {
     return unit.gap_ns == 0 ? Together(mode, unit.peer_cpu, unit.trips) : Apart(unit, mode);
   }
-  bool failed() const { return failed_; }
 
  private:
   void Enter(Mode mode, int peer_cpu, uint64_t work_ns, int trips) {
@@ -96,7 +96,8 @@ class Bench {
         case Mode::kFutexOne: {
           const uint32_t value = page.futex_call + 1;
           FutexPost(&page.futex_call, value);
-          while (bh_load_acquire(&page.futex_reply) != value) bh_cpu_relax();
+          SpinUntil("the futex peer's answer",
+                    [&] { return bh_load_acquire(&page.futex_reply) == value; });
           break;
         }
         case Mode::kFutexBoth: {
@@ -109,7 +110,7 @@ class Bench {
         case Mode::kCallHostAsleep:
         case Mode::kCallBothAsleep:
         case Mode::kCallCold:
-          failed_ = !peer_.Call(mode, payload) || failed_;
+          if (!peer_.Call(mode, payload)) WaitFailed("the host's answer to a call");
           break;
         case Mode::kIdle:
           break;
@@ -117,7 +118,6 @@ class Bench {
     }
   }
   Peer& peer_;
-  bool failed_ = false;
 };
 
 struct Series {
@@ -157,7 +157,7 @@ class NoConsole : public benchmark::BenchmarkReporter {
   void ReportRuns(const std::vector<Run>&) override {}
 };
 
-void AddTo(Report& report, const Measured& measured, bool failed, bool limited) {
+void AddTo(Report& report, const Measured& measured, bool limited) {
   for (const Case& unit : kCases) {
     for (const char* distance : {kOneCore, kDistances[0], kDistances[1]}) {
       const std::string name = absl::StrCat(unit.name, "_", distance);
@@ -178,7 +178,6 @@ void AddTo(Report& report, const Measured& measured, bool failed, bool limited) 
       report.AddInfo(absl::StrCat(name, "_units"), static_cast<double>(ratio.count), "");
     }
   }
-  report.AddFigure("calls_failed", failed ? 1 : 0, "", 0, Report::Relation::kAtMost);
   report.AddInfo("units_dropped", static_cast<double>(measured.dropped), "");
 }
 
@@ -203,7 +202,7 @@ absl::Status MeasureFloors(int units, bool limited, Report& report) {
   benchmark::RunSpecifiedBenchmarks(&console);
   benchmark::ClearRegisteredBenchmarks();  // they refer to what ends here
   PinToNone();
-  AddTo(report, measured, bench.failed(), limited);
+  AddTo(report, measured, limited);
   return absl::OkStatus();
 }
 

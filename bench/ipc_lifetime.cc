@@ -18,6 +18,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "bench/bench_host.h"
+#include "bench/bounded_wait.h"
 #include "bench/judge.h"
 #include "bench/peer.h"
 #include "bench/peers/shared_object.h"
@@ -198,7 +199,8 @@ absl::Status Die(BenchChannel& channel, pthread_mutex_t& mutex, Death& death) {
         break;
     }
     pollfd dead = {child->pidfd.get(), POLLIN, 0};
-    while (poll(&dead, 1, -1) != 1) {
+    if (poll(&dead, 1, static_cast<int>(kWaitBoundNs / kNanosecondsPerMillisecond)) != 1) {
+      WaitFailed("the host's end");
     }
     return true;
   };

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "bench/bounded_wait.h"
 #include "bench/peer.h"
 #include "bench/peers/comparison.h"
 #include "bench/peers/shared_object.h"
@@ -116,7 +117,8 @@ class Caller {
   const std::vector<double>& Run(Way way, size_t trips) {
     const uint64_t next = (((desk_->turn >> 8) + 1) << 8) | way;
     bh_store_release(&desk_->turn, next);
-    while (bh_load_acquire(&desk_->at_turn) != next) sched_yield();
+    YieldUntil("the host's change of turn",
+               [&] { return bh_load_acquire(&desk_->at_turn) == next; });
     for (size_t i = 0; i < trips / 8 + 1; ++i) Trip(way);
     ticks_.clear();
     ticks_.reserve(trips);
@@ -155,7 +157,8 @@ class Caller {
     const uint64_t sequence = desk.call.sequence + 1;
     desk.call.question = question;
     bh_store_release(&desk.call.sequence, sequence);
-    while (bh_load_acquire(&desk.reply.sequence) != sequence) bh_cpu_relax();
+    SpinUntil("the raw line's answer",
+              [&] { return bh_load_acquire(&desk.reply.sequence) == sequence; });
     const Question reply = desk.reply.question;
     if (reply.number != question.number || reply.sum != question.sum) ++wrong_;
   }

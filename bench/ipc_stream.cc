@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "bench/bounded_wait.h"
 #include "bench/peer.h"
 #include "bench/peers/comparison.h"
 #include "bench/peers/shared_object.h"
@@ -282,7 +283,8 @@ class TwoEnds {
       if (i == kProbeWarmUpTrips) started_ns = MonotonicNowNs();
       const uint64_t sequence = desk_->call.sequence + 1;
       bh_store_release(&desk_->call.sequence, sequence);
-      while (bh_load_acquire(&desk_->reply.sequence) != sequence) bh_cpu_relax();
+      SpinUntil("the raw line's answer",
+                [&] { return bh_load_acquire(&desk_->reply.sequence) == sequence; });
     }
     const uint64_t ended_ns = MonotonicNowNs();
     bh_store_release(&desk_->sent, desk_->turn);
@@ -310,7 +312,8 @@ class TwoEnds {
   void Enter(uint64_t which) {
     const uint64_t next = (((desk_->turn >> 8) + 1) << 8) | which;
     bh_store_release(&desk_->turn, next);
-    while (bh_load_acquire(&desk_->at_turn) != next) sched_yield();
+    YieldUntil("the reader's change of turn",
+               [&] { return bh_load_acquire(&desk_->at_turn) == next; });
   }
 
   // Each is delivered or counted as lost; no other number will do.
@@ -321,7 +324,8 @@ class TwoEnds {
     const uint64_t lost_before = stream.Lost();
     stream.Write(count);
     bh_store_release(&desk_->sent, desk_->turn);
-    while (bh_load_acquire(&desk_->done) != desk_->turn) bh_cpu_relax();
+    SpinUntil("the reader's end of a turn",
+              [&] { return bh_load_acquire(&desk_->done) == desk_->turn; });
     const uint64_t gone = stream.Lost() - lost_before;
     if (desk_->delivered - delivered_before + gone != count) ++wrong_;
     if (lanes[lane].name == kFlood) {

@@ -53,6 +53,7 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
+#include "bench/bounded_wait.h"
 #include "bench/fanotify_responder.h"
 #include "host/report/percentiles.h"
 #include "host/report/report.h"
@@ -361,7 +362,7 @@ void Bench::Wake() {
   Take(kWakeApart, [&] {
     bh_store_release(&asked, asked + 1);
     FutexWake(&asked, FutexScope::kPrivate, 1);
-    while (bh_load_acquire(&answered) != asked) bh_cpu_relax();
+    SpinUntil("the sleeper's answer", [&] { return bh_load_acquire(&answered) == asked; });
   });
   sleeper.join();
 }

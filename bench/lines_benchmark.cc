@@ -22,6 +22,7 @@
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "bench/bounded_wait.h"
 #include "bench/peer.h"
 #include "bench/peers/comparison.h"
 #include "host/report/percentiles.h"
@@ -82,12 +83,18 @@ class Side {
   void Await(size_t at, size_t index_at, uint64_t sequence) const {
     const Line& line = At<Line>(at);
     const uint64_t& word = way.second_line ? At<uint64_t>(index_at) : line.sequence;
-    while (bh_load_acquire(&word) != sequence) {
+    // SpinUntil() without its pause, which is one of the choices here.
+    uint64_t until_ns = 0;
+    for (uint32_t turns = 1; bh_load_acquire(&word) != sequence; ++turns) {
       for (size_t slot = 1; slot < way.slots_polled; ++slot) {
         if (bh_load_acquire(&At<Line>(kOthersAt + slot * sizeof(bh_call_slot)).sequence) != 0)
           std::abort();
       }
       if (way.pause) bh_cpu_relax();
+      if ((turns & 0xfffffff) != 0) continue;
+      const uint64_t now_ns = MonotonicNowNs();
+      if (until_ns == 0) until_ns = now_ns + kWaitBoundNs;
+      if (now_ns > until_ns) WaitFailed("the other thread's line");
     }
     uint64_t wrong = 0;
     for (size_t i = 0; i < kWords; ++i) {

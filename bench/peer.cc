@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "bench/bounded_wait.h"
 #include "bench/prepare_call.h"
 #include "ipc/futex.h"
 #include "ipc/host_port.h"
@@ -69,15 +70,24 @@ void Work(const Page& page) {
   while (MonotonicNowNs() < until_ns) bh_cpu_relax();
 }
 
-void AnswerFutex(Page& page, uint32_t& last) {
-  const uint32_t seen = bh_load_acquire(&page.futex_call);
-  if (seen == last) {
-    FutexWait(&page.futex_call, last, FutexScope::kShared, kForeverNs);
-    return;
+// A mode in which the peer sleeps ends with a request of its own, which Rouse() makes after the
+// mode has changed. The peer looks at the mode only when it has taken a request: so that request is
+// taken in the mode that it ends, whether the peer was awake or not.
+void AnswerFutex(Page& page, uint64_t mode, uint32_t& last) {
+  for (;;) {
+    const uint32_t seen = bh_load_acquire(&page.futex_call);
+    if (seen == last) {
+      FutexWait(&page.futex_call, last, FutexScope::kShared, kForeverNs);
+      continue;
+    }
+    last = seen;
+    if (bh_load_acquire(&page.mode) != mode) {
+      bh_store_release(&page.futex_reply, seen);
+      return;
+    }
+    Work(page);
+    FutexPost(&page.futex_reply, seen);
   }
-  last = seen;
-  Work(page);
-  FutexPost(&page.futex_reply, seen);
 }
 
 void Allow(HostPort& port, TakenCall& call) {
@@ -86,10 +96,11 @@ void Allow(HostPort& port, TakenCall& call) {
 }
 
 void AnswerCalls(const Page& page, uint64_t mode, HostPort& port) {
-  while (bh_load_relaxed(&page.mode) == mode) {
+  for (bool ended = false; !ended;) {
     std::optional<TakenCall> call = port.Take(0, kForeverNs);
+    ended = bh_load_acquire(&page.mode) != mode;
     port.BeginDriver(*call);
-    Work(page);
+    if (!ended) Work(page);
     Allow(port, *call);
   }
 }
@@ -121,7 +132,7 @@ void PinToNone() {
 }
 
 void FutexWaitFor(uint32_t* word, uint32_t old) {
-  while (bh_load_acquire(word) == old) FutexWait(word, old, FutexScope::kShared, kForeverNs);
+  SleepUntilChanged("the peer's answer", word, old);
 }
 
 void FutexPost(uint32_t* word, uint32_t value) {
@@ -190,7 +201,7 @@ absl::StatusOr<std::unique_ptr<Peer>> Peer::Start() {
           break;
         case Mode::kFutexOne:
         case Mode::kFutexBoth:
-          AnswerFutex(page, futex);
+          AnswerFutex(page, now, futex);
           break;
         case Mode::kCall:
         case Mode::kCallHostAsleep:
@@ -230,10 +241,9 @@ void Peer::Enter(Mode mode, int cpu, uint64_t work_ns) {
   bh_store_relaxed(&page_->work_ns, work_ns);
   bh_store_release(&page_->mode, next);
   Rouse(before);
-  while (bh_load_acquire(&page_->at_mode) != next) sched_yield();
+  YieldUntil("the peer's change of mode", [&] { return bh_load_acquire(&page_->at_mode) == next; });
 }
 
-// It looks at the mode between two answers, and sleeps without an end before each, as hosts do.
 void Peer::Rouse(Mode mode) {
   switch (mode) {
     case Mode::kFutexOne:
@@ -244,7 +254,7 @@ void Peer::Rouse(Mode mode) {
     case Mode::kCallHostAsleep:
     case Mode::kCallBothAsleep: {
       const uint8_t nothing[BH_INLINE_BYTES] = {};
-      (void)Call(mode, nothing);
+      if (!Call(mode, nothing)) WaitFailed("the peer's answer to the call that ends its mode");
       break;
     }
     case Mode::kCallCold:

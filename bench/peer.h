@@ -14,6 +14,7 @@
 #include <memory>
 
 #include "absl/status/statusor.h"
+#include "bench/bounded_wait.h"
 #include "ipc/abi/atomics.h"
 #include "shim/embedded/embedded_shim.h"
 
@@ -55,7 +56,7 @@ class Peer {
   ~Peer();
 
   // Switches the peer to a mode on a CPU and waits until it is there. When it sleeps, it works for
-  // `work_ns` before it answers.
+  // `work_ns` before it answers. REQUIRES: every request of the mode before has been answered.
   void Enter(Mode mode, int cpu, uint64_t work_ns);
   Page& page() { return *page_; }
   // One round trip of the raw line.
@@ -63,7 +64,8 @@ class Peer {
     const uint64_t sequence = page_->call.sequence + 1;
     std::memcpy(page_->call.payload, payload, sizeof(payload));
     bh_store_release(&page_->call.sequence, sequence);
-    while (bh_load_acquire(&page_->reply.sequence) != sequence) bh_cpu_relax();
+    SpinUntil("the raw line's answer",
+              [&] { return bh_load_acquire(&page_->reply.sequence) == sequence; });
     std::memcpy(payload, page_->reply.payload, sizeof(payload));
   }
   // Takes its CPU away from the peer, and gives it back: where there are two, one must not spin.
@@ -83,7 +85,7 @@ class Peer {
 
 void PinTo(int cpu);
 void PinToNone();
-// Sleeps until the word is no longer `old`.
+// Sleeps until the word is no longer `old`, within bounded_wait.h's bound.
 void FutexWaitFor(uint32_t* word, uint32_t old);
 // Stores `value` and wakes who sleeps there.
 void FutexPost(uint32_t* word, uint32_t value);

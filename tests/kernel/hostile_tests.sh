@@ -4,8 +4,8 @@
 . /guest/lib
 . $BULKHEAD_TESTS/module_lib.sh
 
-pids() { $bulkhead status | sed -n 's/.* pid \([0-9]*\), content.*/\1/p'; }
-all_serve() { [ "$($bulkhead status | grep -c ': serving, ')" = 2 ]; }
+pids() { status | sed -n 's/.* pid \([0-9]*\), content.*/\1/p'; }
+all_serve() { [ "$(status | grep -c ': serving, ')" = 2 ]; }
 hosts_die_and_come_back() {
   local hosts
   hosts=$(pids)

@@ -26,9 +26,30 @@ start() {
 stop() { kill -INT $supervisor && wait $supervisor; }
 # The supervisor is dead when it returns.
 die() { kill -KILL $supervisor; wait $supervisor; }
+# status: what `bulkhead status` says of the instance, which may be too busy to answer the first request.
+# Fails when no instance has answered within 20 s.
+status() {
+  local said until=$(($(now) + 20))
+  while :; do
+    said=$($bulkhead status 2>&1) && case $said in *' serving, '* | *'generation '*) break ;; esac
+    [ "$(now)" -lt $until ] || { echo "bulkhead status: $said" >&2; return 1; }
+  done
+  echo "$said"
+}
+# status_says EXPRESSION [DEFAULT]: what the sed expression finds in status. When it finds nothing and
+# there is no DEFAULT, and when there is no status, it prints a word that is no number and never twice
+# the same: no comparison takes an empty answer for a count.
+status_says() {
+  local said found
+  said=$(status) || { echo "no_status_at_$(cut -d ' ' -f 1 /proc/uptime)"; return; }
+  found=$(echo "$said" | sed -n "$1")
+  [ -n "$found" ] || found=$2
+  [ -n "$found" ] || { echo "bulkhead status lacks $1: $said" >&2; found=not_in_status_at_$(cut -d ' ' -f 1 /proc/uptime); }
+  echo "$found"
+}
 # count FIELD: of the one driver, from `bulkhead status`.
-count() { $bulkhead status | sed -n "s/.* \([0-9]*\) $1.*/\1/p"; }
-host() { $bulkhead status | sed -n 's/.* pid \([0-9]*\), content.*/\1/p'; }
+count() { status_says "s/.* \([0-9]*\) $1.*/\1/p"; }
+host() { status_says 's/.* pid \([0-9]*\), content.*/\1/p'; }
 
 # make_infected PATH: the EICAR test string, assembled here so that no file of the tree contains it.
 make_infected() {

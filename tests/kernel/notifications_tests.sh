@@ -47,6 +47,7 @@ $flood forks "$FORKS" >/tmp/forks
 read -r end _ </proc/uptime
 snapshot; fourth=$(field notified)
 read -r forks </tmp/forks
+expect every_snapshot_has_the_count [ -n "$first" -a -n "$second" -a -n "$third" -a -n "$fourth" ]
 # Each process is created and exits; the flood itself also executes.
 happened=$((fourth - third - (third - second)))
 expect the_guest_is_quiet [ $((second - first)) = $((third - second)) ]

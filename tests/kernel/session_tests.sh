@@ -19,7 +19,7 @@ waits() { grep -q bh_word_wait /proc/$waiter/stack 2>/dev/null; }
 allowed() { wait $waiter; }
 denied() { ! wait $waiter; }
 fails() { ! "$@" 2>/dev/null; }
-generation() { $bulkhead status | sed -n 's/.*generation \([0-9]*\),.*/\1/p'; }
+generation() { status_says 's/.*generation \([0-9]*\),.*/\1/p'; }
 nobody_has_it() {
   local until=$(($(now) + 20))
   while [ "$(cat /sys/module/bulkhead/refcnt)" != 0 ]; do [ "$(now)" -lt $until ] || return 1; done

@@ -12,7 +12,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <future>
 #include <limits>
@@ -351,6 +353,136 @@ TEST_F(SupervisorTest, TheReportOfAnEndNamesTheGenerationThatEnded) {
   EXPECT_EQ(ends[0].generation, 1u);
   EXPECT_EQ(ends[0].pid, pid);
   EXPECT_EQ(ends[0].end, BH_END_CRASHED);
+}
+
+// ---- A shim that is slow, or never answers
+
+class DeafShimTest : public SupervisorTest {
+ protected:
+  // Answers Started; the driver serves.
+  std::shared_ptr<FakeHostProcess> Serving(const std::string& driver) {
+    auto host = hosts_.Attached(driver, MonotonicAfterNs(kSoonNs));
+    EXPECT_TRUE(host.ok()) << host.status();
+    if (!host.ok()) return nullptr;
+    EXPECT_TRUE((*host)->SayStarted((*host)->generation).ok());
+    EXPECT_TRUE(Serves(driver, MonotonicAfterNs(kSoonNs)).ok());
+    return *std::move(host);
+  }
+  static bool IsPinged(FakeHostProcess& host) {
+    for (;;) {
+      const auto message = host.control.Receive(MonotonicAfterNs(kSoonNs));
+      if (!message.ok()) return false;
+      if (message->as<wire::Ping>() != nullptr) return true;
+    }
+  }
+};
+
+TEST_F(DeafShimTest, ARequestOfOneDriverDelaysNoOther) {
+  options_.heartbeat_every_ns = kNanosecondsPerMillisecond;
+  options_.heartbeat_missed_ns = std::numeric_limits<uint64_t>::max();
+  options_.limits.service = {.falls_max = 100, .first_delay_ns = 0};
+  Start({"deaf", "other"});
+  auto deaf = Serving("deaf");
+  auto other = Serving("other");
+  ASSERT_TRUE(deaf != nullptr && other != nullptr);
+  shim_.Hold(0);
+  deaf->Die();
+  ASSERT_TRUE(shim_.WaitUntilHeld(MonotonicAfterNs(kSoonNs)));
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_TRUE(IsPinged(*other));
+    other->Die();
+    other = Serving("other");
+    ASSERT_NE(other, nullptr);
+  }
+  StatusFields status = supervisor_->Status();
+  EXPECT_GT(status.drivers[0].shim_silent_ms, 0u);
+  EXPECT_EQ(status.drivers[0].state, "awaiting spawn");
+  EXPECT_EQ(status.drivers[1].shim_silent_ms, 0u);
+  EXPECT_EQ(status.drivers[1].state, "serving");
+  shim_.LetGo();
+  EXPECT_NE(Serving("deaf"), nullptr);
+  EXPECT_EQ(supervisor_->Status().drivers[0].shim_silent_ms, 0u);
+}
+
+// Nothing of the link answers: hosts are still pinged, found hung, killed and reaped, and a stop
+// ends.
+TEST_F(DeafShimTest, HeartbeatsKillsAndStopGoOn) {
+  options_.heartbeat_every_ns = kNanosecondsPerMillisecond;
+  options_.heartbeat_missed_ns = std::numeric_limits<uint64_t>::max();
+  std::promise<uint32_t> ended;
+  std::atomic<bool> set = false;
+  options_.on_event = [&](const DriverEvent& event) {
+    if (event.kind == DriverEventKind::kEnded && event.driver == "mortal" && !set.exchange(true)) {
+      ended.set_value(event.generation);
+    }
+  };
+  Start({"mortal", "other"});
+  auto mortal = Serving("mortal");
+  auto other = Serving("other");
+  ASSERT_TRUE(mortal != nullptr && other != nullptr);
+  shim_.HoldAll();
+  // An invalid message is hostile: the host is killed, and its exit seen.
+  ASSERT_EQ(send(mortal->control.fd(), "nonsense", 8, MSG_NOSIGNAL), 8);
+  auto end = ended.get_future();
+  ASSERT_EQ(end.wait_for(std::chrono::nanoseconds(kSoonNs)), std::future_status::ready);
+  EXPECT_EQ(end.get(), 1u);
+  ASSERT_TRUE(shim_.WaitUntilHeld(MonotonicAfterNs(kSoonNs)));
+  EXPECT_TRUE(IsPinged(*other));
+  const StatusFields status = supervisor_->Status();
+  EXPECT_GT(status.drivers[0].shim_silent_ms, 0u);
+  EXPECT_GT(status.drivers[1].shim_silent_ms, 0u) << "its statistics were asked for";
+  supervisor_->Stop();  // bounded: the shim has still not answered
+}
+
+TEST_F(DeafShimTest, ASilentShimIsReportedAndItsAnswerToo) {
+  const auto ahead_ns = std::make_shared<std::atomic<uint64_t>>(0);
+  options_.now_ns = [ahead_ns] { return MonotonicNowNs() + ahead_ns->load(); };
+  options_.heartbeat_missed_ns = std::numeric_limits<uint64_t>::max();
+  std::atomic<int> silent = 0, answers = 0;
+  options_.on_event = [&](const DriverEvent& event) {
+    if (event.driver != "deaf") return;
+    if (event.kind == DriverEventKind::kShimSilent) ++silent;
+    if (event.kind == DriverEventKind::kShimAnswers) ++answers;
+  };
+  Start({"deaf"});
+  auto host = Serving("deaf");
+  ASSERT_NE(host, nullptr);
+  shim_.Hold(0);
+  host->Die();
+  ASSERT_TRUE(shim_.WaitUntilHeld(MonotonicAfterNs(kSoonNs)));
+  const auto await = [&](const std::atomic<int>& count) {
+    const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
+    while (count == 0 && MonotonicNowNs() < until_ns) {
+      *ahead_ns += kNanosecondsPerSecond;
+      (void)supervisor_->LiftQuarantine("deaf");  // wakes the loop; nothing is quarantined
+      sched_yield();
+    }
+    return count.load();
+  };
+  EXPECT_EQ(await(silent), 1);
+  EXPECT_EQ(answers, 0);
+  shim_.LetGo();
+  EXPECT_EQ(await(answers), 1);
+  EXPECT_EQ(silent, 1);
+}
+
+TEST_F(DeafShimTest, ADriverServesOnlyWhenTheShimHasBegunIt) {
+  std::vector<DriverEventKind> kinds;
+  options_.on_event = [&](const DriverEvent& event) { kinds.push_back(event.kind); };
+  options_.limits.begin_again_ns = 1;
+  shim_.absent_begins = 3;
+  Start({"late"});
+  auto host = Serving("late");
+  ASSERT_NE(host, nullptr);
+  EXPECT_EQ(shim_.absent_begins, 0);
+  host->Die();
+  host = Serving("late");
+  ASSERT_NE(host, nullptr);
+  EXPECT_EQ(host->generation, 2u) << "a shim that is not there is not the host's fault";
+  supervisor_->Stop();
+  EXPECT_EQ(std::count(kinds.begin(), kinds.end(), DriverEventKind::kServing), 2);
+  EXPECT_EQ(std::count(kinds.begin(), kinds.end(), DriverEventKind::kBeginFailed), 1);
+  EXPECT_EQ(supervisor_->Recoveries("late").size(), 1u);
 }
 
 }  // namespace

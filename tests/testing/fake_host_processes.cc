@@ -158,8 +158,70 @@ absl::StatusOr<std::shared_ptr<FakeHostProcess>> FakeSpawner::Attached(const std
   }
 }
 
-absl::StatusOr<ChannelDescriptors> FakeShimLink::Descriptors(ChannelId) {
+FakeShimLink::~FakeShimLink() {
+  LetGo();
+  std::unique_lock<std::mutex> lock(mutex_);
+  changed_.wait(lock, [this] { return waiting_ == 0; });
+}
+
+void FakeShimLink::Hold(ChannelId channel) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  held_.insert(channel);
+}
+
+void FakeShimLink::HoldAll() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  all_held_ = true;
+}
+
+void FakeShimLink::LetGo() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    held_.clear();
+    all_held_ = false;
+  }
+  changed_.notify_all();
+}
+
+bool FakeShimLink::WaitUntilHeld(uint64_t until_ns) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (waiting_ == 0) {
+    const uint64_t now_ns = MonotonicNowNs();
+    if (now_ns >= until_ns) return false;
+    changed_.wait_for(lock, std::chrono::nanoseconds(until_ns - now_ns));
+  }
+  return true;
+}
+
+absl::Status FakeShimLink::Pass(std::optional<ChannelId> channel) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  ++waiting_;
+  const auto held = [&] {
+    return all_held_ || (channel.has_value() && held_.count(*channel) != 0);
+  };
+  if (held()) changed_.notify_all();
+  changed_.wait(lock, [&] { return !held(); });
+  --waiting_;
+  changed_.notify_all();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ChannelDescriptors> FakeShimLink::Descriptors(ChannelId channel) {
+  (void)Pass(channel);
   return ChannelDescriptors{.call_region = Null(), .reply_region = Null()};
+}
+
+absl::Status FakeShimLink::BeginGeneration(ChannelId channel, uint32_t, uint64_t, uint64_t,
+                                           uint64_t, UniqueFd) {
+  (void)Pass(channel);
+  if (absent_begins.load() == 0) return absl::OkStatus();
+  absent_begins.fetch_sub(1);
+  return absl::UnavailableError("the shim is not there");
+}
+
+absl::StatusOr<bh_statistics> FakeShimLink::Statistics(ChannelId channel) {
+  (void)Pass(channel);
+  return bh_statistics{};
 }
 
 }  // namespace bulkhead

@@ -16,6 +16,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "absl/status/status.h"
@@ -87,24 +88,41 @@ class FakeSpawner final : public Spawner {
   std::deque<std::shared_ptr<FakeHostProcess>> attached_;  // the test's alone
 };
 
+// Requests can be held, as by a shim that is slow or never answers.
 class FakeShimLink final : public ShimLink {
  public:
+  ~FakeShimLink() override;  // lets held requests go, and waits until they have gone
+
+  // Requests about this channel wait from here on; HoldAll(): all do, those about processes too.
+  void Hold(ChannelId channel);
+  void HoldAll();
+  void LetGo();
+  // False when no request was held by until_ns.
+  bool WaitUntilHeld(uint64_t until_ns);
+  // So many times BeginGeneration fails as by a shim that is not there.
+  std::atomic<int> absent_begins = 0;
+
   void SetObserver(Observer*) override {}
   absl::StatusOr<ChannelId> AddChannel(const ChannelSpec&) override { return channels_++; }
-  absl::StatusOr<ChannelDescriptors> Descriptors(ChannelId) override;
-  absl::Status BeginGeneration(ChannelId, uint32_t, uint64_t, uint64_t, uint64_t,
-                               UniqueFd) override {
-    return absl::OkStatus();
-  }
-  absl::Status EndGeneration(ChannelId, uint32_t, bh_end) override { return absl::OkStatus(); }
-  absl::Status SetState(ChannelId, bool, bool) override { return absl::OkStatus(); }
-  absl::Status SetPolicy(ChannelId, const bh_policy&) override { return absl::OkStatus(); }
-  absl::StatusOr<bh_statistics> Statistics(ChannelId) override { return bh_statistics{}; }
-  absl::Status Exclude(pid_t) override { return absl::OkStatus(); }
-  absl::Status Include(pid_t) override { return absl::OkStatus(); }
+  absl::StatusOr<ChannelDescriptors> Descriptors(ChannelId channel) override;
+  absl::Status BeginGeneration(ChannelId channel, uint32_t, uint64_t, uint64_t, uint64_t,
+                               UniqueFd) override;
+  absl::Status EndGeneration(ChannelId channel, uint32_t, bh_end) override { return Pass(channel); }
+  absl::Status SetState(ChannelId channel, bool, bool) override { return Pass(channel); }
+  absl::Status SetPolicy(ChannelId channel, const bh_policy&) override { return Pass(channel); }
+  absl::StatusOr<bh_statistics> Statistics(ChannelId channel) override;
+  absl::Status Exclude(pid_t) override { return Pass(std::nullopt); }
+  absl::Status Include(pid_t) override { return Pass(std::nullopt); }
 
  private:
+  absl::Status Pass(std::optional<ChannelId> channel);
+
   ChannelId channels_ = 0;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::set<ChannelId> held_;
+  bool all_held_ = false;
+  int waiting_ = 0;
 };
 
 }  // namespace bulkhead

@@ -116,7 +116,7 @@ class Misuse {
     auto* reply = reinterpret_cast<bh_reply_slot*>(replies_ + bh_reply_slot_offset(slot));
     bh_verdict_reply verdict = {.verdict = BH_VERDICT_ALLOW, .cacheability = 0};
     if (Lies()) verdict.verdict = static_cast<uint32_t>(Below(4));
-    if (Lies()) verdict.cacheability = static_cast<uint32_t>(Below(6));
+    if (Lies()) verdict.cacheability = static_cast<uint16_t>(Below(6));
     reply->status = Lies() ? static_cast<uint32_t>(Below(5)) : uint32_t{BH_REPLY_DONE};
     reply->reply_bytes = Lies() ? static_cast<uint16_t>(random_()) : uint16_t{sizeof(verdict)};
     if (Lies()) reply->payload_bytes = random_();

@@ -50,9 +50,13 @@ CallTable::~CallTable() {
   for (Entry& entry : entries_) Release(entry);
 }
 
+// SUBTLE: the relaxed loads and stores of an entry's word are of the worker that has the entry: no
+// other thread changes the word from idle, or changes its tag. Deadline() may read the entry of a
+// later call: the deadline is stored with release behind the idle word of the call before, so that
+// a reader of the new deadline also sees that its own call has ended.
 const bulkhead_call* CallTable::Open(Entry& entry, uint64_t deadline_ns) {
   const uint64_t tag = Tag(entry.word.load(std::memory_order_relaxed)) + 1;
-  entry.deadline_ns.store(deadline_ns, std::memory_order_relaxed);
+  entry.deadline_ns.store(deadline_ns, std::memory_order_release);
   entry.word.store(Word(tag, kInCallback), std::memory_order_release);
   return Handle(tag, entry.index);
 }
@@ -150,7 +154,7 @@ uint64_t CallTable::Deadline(const bulkhead_call* call) const {
   uint64_t tag = 0;
   const Entry* entry = const_cast<CallTable*>(this)->Find(call, &tag);
   if (entry == nullptr) return 0;
-  const uint64_t deadline_ns = entry->deadline_ns.load(std::memory_order_relaxed);
+  const uint64_t deadline_ns = entry->deadline_ns.load(std::memory_order_acquire);
   const uint64_t word = entry->word.load(std::memory_order_acquire);
   return Tag(word) == tag && PhaseOf(word) != kIdle ? deadline_ns : 0;
 }

@@ -85,6 +85,7 @@ struct RecoverySample {
 };
 
 // RecoveryLog: samples that only become more, without a lock: one writer, the loop; any readers.
+// SUBTLE: the writer's relaxed load reads what the writer itself stored.
 class RecoveryLog {
  public:
   // Dropped when the log is full.

@@ -160,8 +160,8 @@ class CliMarks : public CliAsRoot {
 
   // Which infected files a service with this mark on volume_/guarded refuses.
   std::string Refused(const std::string& mark) {
-    const pid_t service = StartService("--driver scanner --quiet --attachment fanotify --mark " + mark +
-                                       " --guard " + volume_ + "/guarded");
+    const pid_t service = StartService("--driver scanner --quiet --attachment fanotify --mark " +
+                                       mark + " --guard " + volume_ + "/guarded");
     if (service <= 0) return "it did not start";
     std::string refused;
     for (const char* folder :

@@ -295,8 +295,8 @@ ControlBuffer MakeStatus(const StatusFields& fields) {
     drivers.push_back(wire::CreateDriverStatus(
         builder, name, version, state, driver.generation, driver.pid, driver.altitude,
         driver.content_version, content, driver.last_known_good, driver.restarts,
-        driver.start_failures, last_end, driver.next_start_ms, statistics,
-        driver.statistics_age_ms, driver.shim_silent_ms, shim_error));
+        driver.start_failures, last_end, driver.next_start_ms, statistics, driver.statistics_age_ms,
+        driver.shim_silent_ms, shim_error));
   }
   std::vector<Offset<flatbuffers::String>> guarded;
   for (const std::string& path : fields.guarded) {

@@ -55,7 +55,8 @@ static inline uint64_t bh_callback_bit(uint32_t callback)
 
 /* Bytes of arguments, and of reply, that travel in the line that also carries the ticket. */
 #define BH_INLINE_BYTES 48
-/* Bytes of arguments that do not fit there travel in a line of their own (bh_call_slot.more_args). */
+/* Bytes of arguments that do not fit there travel in a line of their own (bh_call_slot.more_args).
+ */
 #define BH_MORE_ARGS_BYTES 64
 #define BH_ARGS_BYTES_MAX (BH_INLINE_BYTES + BH_MORE_ARGS_BYTES)
 
@@ -102,8 +103,8 @@ BH_ASSERT_TRIVIAL(struct bh_verdict_reply);
 
 /*
  * Whether a kernel may hand this errno of a denial on to its caller; 0 is the default. ECHILD and
- * ESTALE are none: the kernel takes them for a reason to look the name up and ask once more. Nor are
- * those above BH_ERROR_MAX, which mean things inside the kernel.
+ * ESTALE are none: the kernel takes them for a reason to look the name up and ask once more. Nor
+ * are those above BH_ERROR_MAX, which mean things inside the kernel.
  */
 static inline int bh_error_valid(uint32_t error)
 {

@@ -40,10 +40,9 @@ TEST_F(Cli, ARowIsKnownToHelpDoctorAndRefusals) {
 }
 
 TEST_F(Cli, ARowGuardsShowsItsStatusAndItsCounters) {
-  const pid_t service = StartService(
-      "--attachment inbox --driver scanner --quiet --json " + folder_ + "/run.json --guard " +
-          files_,
-      kProgram);
+  const pid_t service = StartService("--attachment inbox --driver scanner --quiet --json " +
+                                         folder_ + "/run.json --guard " + files_,
+                                     kProgram);
   ASSERT_GT(service, 0) << "it did not start";
   Infect();
   const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(30);

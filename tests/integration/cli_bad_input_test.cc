@@ -198,8 +198,8 @@ TEST_F(CliAsRoot, RunSaysWhatItCanNotGuard) {
 TEST_F(CliAsRoot, OptionsThatNeedAnotherAttachmentNameIt) {
   for (const char* option : {"--owner 0", "--mode write", "--extensions exe", "--skip-under /"}) {
     const std::string name = std::string(option).substr(0, std::string(option).find(' '));
-    const Outcome refused =
-        Run("run --driver null --attachment fanotify " + std::string(option) + " --guard " + files_);
+    const Outcome refused = Run("run --driver null --attachment fanotify " + std::string(option) +
+                                " --guard " + files_);
     EXPECT_EQ(refused.code, 2) << option;
     EXPECT_THAT(refused.text, AllOf(HasSubstr("bulkhead: " + name + " needs attachment 'module'"),
                                     HasSubstr("'fanotify' can't "), HasSubstr("bulkhead doctor")));

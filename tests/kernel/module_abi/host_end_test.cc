@@ -34,8 +34,10 @@ TEST_P(SupervisedEnds, CountAs) {
   const HostEnd& row = GetParam();
   Step({.kind = EventKind::kStart});
   const uint32_t generation = life_.generation();
-  Step({.kind = EventKind::kHello, .generation = generation});
-  Step({.kind = EventKind::kStarted, .generation = generation});
+  for (const EventKind kind :
+       {EventKind::kSpawned, EventKind::kHello, EventKind::kStarted, EventKind::kBegun}) {
+    Step({.kind = kind, .generation = generation});
+  }
   ASSERT_EQ(life_.state(), State::kServing);
   if (row.asked) Step({.kind = EventKind::kStop});
 

@@ -119,7 +119,14 @@ absl::StatusOr<ControlSocket> ControlSocket::Connect(const std::string& path) {
   if (!address.ok()) return address.status();
   auto socket = NewSocket();
   if (!socket.ok()) return socket.status();
+  // The kernel's bound of a connect to a listener whose queue is full.
+  const timeval within = {.tv_sec = 1, .tv_usec = 0};
+  (void)setsockopt(socket->get(), SOL_SOCKET, SO_SNDTIMEO, &within, sizeof(within));
   if (!ConnectTo(socket->get(), *address)) {
+    if (errno == EAGAIN) {
+      return absl::DeadlineExceededError(
+          absl::StrCat("the service on ", path, " accepts no connections: its queue is full"));
+    }
     if (errno == ENOENT || errno == ECONNREFUSED) {
       return absl::NotFoundError(absl::StrCat("no service listens on ", path, ": is it running?"));
     }

@@ -154,15 +154,30 @@ int RunService(const Program& program, RunOptions options) {
   return written.ok() ? kExitOk : Complain(written);
 }
 
-// Every instance that answers, with its socket; what does not answer is dead, and its socket means
-// nothing.
-std::vector<std::pair<std::string, StatusFields>> Instances() {
-  std::vector<std::pair<std::string, StatusFields>> found;
+struct Instances {
+  std::vector<std::pair<std::string, StatusFields>> answered;  // with their sockets
+  std::vector<std::pair<std::string, std::string>> silent;     // pid and error
+};
+
+// Every instance whose process listens; a socket on which no process listens means nothing. The
+// silent ones are named on standard error.
+Instances FindInstances() {
+  constexpr uint64_t kStatusWithinNs = 3 * kNanosecondsPerSecond;  // of each
+  Instances found;
   for (const std::string& path : InstanceSockets()) {
-    absl::StatusOr<ControlMessage> answer = AskInstance(path, MakeGetStatus());
-    if (!answer.ok()) continue;
-    if (const auto* status = answer->as<wire::Status>())
-      found.emplace_back(path, ReadStatus(*status));
+    absl::StatusOr<ControlMessage> answer = AskInstance(path, MakeGetStatus(), kStatusWithinNs);
+    if (absl::IsNotFound(answer.status())) continue;
+    if (const auto* status = answer.ok() ? answer->as<wire::Status>() : nullptr) {
+      found.answered.emplace_back(path, ReadStatus(*status));
+      continue;
+    }
+    found.silent.emplace_back(std::filesystem::path(path).stem(),
+                              answer.ok() ? absl::StrCat("it answered ", answer->name())
+                                          : std::string(answer.status().message()));
+    std::fprintf(stderr,
+                 "bulkhead: instance %s does not answer (%s): its guards may hold; look at that "
+                 "process, or end it\n",
+                 found.silent.back().first.c_str(), found.silent.back().second.c_str());
   }
   return found;
 }
@@ -206,16 +221,20 @@ nlohmann::ordered_json CountersOf(const bh_statistics& statistics) {
   return counters;
 }
 
+// A shim that is silent for so long has no current numbers, and `status` fails.
+constexpr uint64_t kShimSilentMs = 1000;
+
 int ShowStatus(const std::string& json) {
-  const auto instances = Instances();
-  if (instances.empty()) {
+  const Instances instances = FindInstances();
+  if (instances.answered.empty() && instances.silent.empty()) {
     std::printf("no instance of bulkhead runs (or none that this user may see)\n");
     return kExitFailed;
   }
+  int code = instances.silent.empty() ? kExitOk : kExitFailed;
   Report report("status");
-  report.AddInfo("instances", static_cast<double>(instances.size()), "");
+  report.AddInfo("instances", static_cast<double>(instances.answered.size()), "");
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
-  for (const auto& [path, status] : instances) {
+  for (const auto& [path, status] : instances.answered) {
     std::printf("pid %u, %s, up %lu s, shim %u (incarnation %u)\n", status.pid,
                 status.attachment.c_str(), static_cast<unsigned long>(status.uptime_ms / 1000),
                 status.shim_pid, status.shim_incarnation);
@@ -232,6 +251,16 @@ int ShowStatus(const std::string& json) {
                   static_cast<unsigned long>(driver.last_known_good),
                   static_cast<unsigned long>(driver.restarts),
                   driver.last_end.empty() ? "" : ", last: ", Printable(driver.last_end).c_str());
+      if (driver.shim_silent_ms >= kShimSilentMs) {
+        std::printf("    the shim has not answered for %lu ms: the numbers below are %lu ms old\n",
+                    static_cast<unsigned long>(driver.shim_silent_ms),
+                    static_cast<unsigned long>(driver.statistics_age_ms));
+        code = kExitFailed;
+      }
+      if (!driver.shim_error.empty()) {
+        std::printf("    the shim answered: %s\n", Printable(driver.shim_error).c_str());
+        code = kExitFailed;
+      }
       PrintCounters(driver.statistics, StatisticGroup::CALLS);
       if (driver.statistics.notified != 0) {
         PrintCounters(driver.statistics, StatisticGroup::NOTIFICATIONS);
@@ -246,6 +275,9 @@ int ShowStatus(const std::string& json) {
                          {"restarts", driver.restarts},
                          {"start_failures", driver.start_failures},
                          {"last_end", driver.last_end},
+                         {"shim_silent_ms", driver.shim_silent_ms},
+                         {"shim_error", driver.shim_error},
+                         {"counters_age_ms", driver.statistics_age_ms},
                          {"counters", CountersOf(driver.statistics)}});
     }
     list.push_back({{"pid", status.pid},
@@ -255,10 +287,15 @@ int ShowStatus(const std::string& json) {
                     {"filtered", status.filtered},
                     {"drivers", drivers}});
   }
-  if (json.empty()) return kExitOk;
+  if (json.empty()) return code;
   report.SetDetail("running", list);
+  nlohmann::ordered_json silent = nlohmann::ordered_json::array();
+  for (const auto& [pid, error] : instances.silent) {
+    silent.push_back({{"instance", pid}, {"error", error}});
+  }
+  report.SetDetail("silent", silent);
   const absl::Status written = report.WriteJson(json);
-  return written.ok() ? kExitOk : Complain(written);
+  return written.ok() ? code : Complain(written);
 }
 
 // Sends a request and tells how it went.
@@ -279,7 +316,7 @@ int Ask(const std::string& path, const ControlBuffer& request, const std::string
 
 // Sends a request to the one instance that runs this driver.
 int AskAbout(const std::string& driver, const ControlBuffer& request, const std::string& done) {
-  for (const auto& [path, status] : Instances()) {
+  for (const auto& [path, status] : FindInstances().answered) {
     for (const DriverStatusFields& running : status.drivers) {
       if (running.name == driver) return Ask(path, request, done);
     }

@@ -97,11 +97,13 @@ ControlBuffer OperatorServer::PutInForce(const wire::SetContent& content) {
   return version.ok() ? Done(absl::OkStatus(), *version) : Done(version.status());
 }
 
-absl::StatusOr<ControlMessage> AskInstance(const std::string& path, const ControlBuffer& request) {
+absl::StatusOr<ControlMessage> AskInstance(const std::string& path, const ControlBuffer& request,
+                                           uint64_t within_ns) {
+  static_assert(kOperatorAnswersWithinNs > kContentWithinNs);
   absl::StatusOr<ControlSocket> socket = ControlSocket::Connect(path);
   if (!socket.ok()) return socket.status();
   if (absl::Status status = socket->Send(request); !status.ok()) return status;
-  return socket->Receive(MonotonicAfterNs(kContentWithinNs + 5 * kNanosecondsPerSecond));
+  return socket->Receive(MonotonicAfterNs(within_ns));
 }
 
 }  // namespace bulkhead

@@ -49,8 +49,11 @@ class OperatorServer {
   std::array<std::thread, kContentsMax + 1> threads_;
 };
 
-// The other side: sends one request to the instance behind `path`, returns its answer.
-absl::StatusOr<ControlMessage> AskInstance(const std::string& path, const ControlBuffer& request);
+// The other side: sends one request to the instance behind `path`, returns its answer. NotFound:
+// no process listens there. DeadlineExceeded: it does not answer within `within_ns`.
+inline constexpr uint64_t kOperatorAnswersWithinNs = 65'000'000'000;  // new content takes its time
+absl::StatusOr<ControlMessage> AskInstance(const std::string& path, const ControlBuffer& request,
+                                           uint64_t within_ns = kOperatorAnswersWithinNs);
 
 }  // namespace bulkhead
 

@@ -185,6 +185,19 @@ TEST_F(CliMarks, AreWhatTheOperatorAsksFor) {
   EXPECT_EQ(Refused("filesystem"), "/volume/guarded /again/guarded /volume/beside /again/beside ");
 }
 
+TEST_F(CliAsRoot, StatusNamesAnInstanceThatDoesNotAnswer) {
+  const pid_t service = StartService("--driver null --quiet --guard " + files_);
+  ASSERT_GT(service, 0) << "it did not start";
+  EXPECT_EQ(Run("status").code, 0);
+  ASSERT_EQ(kill(service, SIGSTOP), 0);
+  const Outcome stopped = Run("status");
+  ASSERT_EQ(kill(service, SIGCONT), 0);
+  EXPECT_EQ(stopped.code, 1);
+  EXPECT_THAT(stopped.text, HasSubstr("instance " + std::to_string(service) + " does not answer"));
+  EXPECT_EQ(Run("status").code, 0);
+  EXPECT_EQ(StopService(), 0);
+}
+
 TEST_F(CliAsRoot, StopEndsAnInstanceInOrder) {
   Infect();
   const pid_t service = StartService("--driver scanner --quiet --guard " + files_);

@@ -46,7 +46,7 @@ class BenchChannel {
   // Kills it, waits for its end, and tells the shim.
   absl::Status EndHost();
   const ForkedProcess* host() const { return host_ ? &*host_ : nullptr; }
-  // What remains of EndHost() for who has seen the host's death on a way of their own.
+  // What remains of EndHost() for a caller that has observed the host's death itself.
   absl::Status EndGeneration();
 
   // One call with 48 bytes; false: it did not end with the driver's answer. From any thread.

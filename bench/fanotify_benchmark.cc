@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // bench-fanotify: what open(2) and close(2) of a real file cost
-//   - bare: nobody is asked
+//   - bare: no listener is asked
 //   - plain: a fanotify group whose thread allows at once, the kernel's way up and down alone
 //   - bulkhead: `bulkhead run` with the driver null, which is asked each time
 //   - cached: the same, and the driver's verdicts are remembered
@@ -141,7 +141,7 @@ absl::StatusOr<bh_statistics> StatisticsOf(const GuardedFolder& folder) {
   return status->drivers[0].statistics;
 }
 
-// How many of the opens were answered by somebody else than was measured, or by nobody.
+// How many of the opens were answered by another listener than the measured one, or by none.
 double Unasked(uint64_t opens, uint64_t answered) {
   return opens > answered ? static_cast<double>(opens - answered) : 0;
 }

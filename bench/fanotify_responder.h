@@ -24,7 +24,7 @@ namespace bulkhead {
 class FanotifyResponder {
  public:
   static absl::StatusOr<std::unique_ptr<FanotifyResponder>> Start(const std::string& folder);
-  // REQUIRES: nobody opens in the folder any more, and this process is the one that started it.
+  // REQUIRES: no thread opens in the folder any more, and this process is the one that started it.
   ~FanotifyResponder();
 
   uint64_t answered() const { return answered_.load(); }

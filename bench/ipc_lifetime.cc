@@ -33,7 +33,8 @@ namespace {
 
 constexpr double kNewChannelLimitUs = 1000;
 constexpr double kDeathLimit = 2;
-constexpr uint64_t kFallAsleepNs = 500'000;  // more than who waits for a death needs for it
+constexpr uint64_t kFallAsleepNs =
+    500'000;  // more than a waiter for the death needs to fall asleep
 constexpr size_t kTouchedBytes = size_t{512} * 1024 * 1024;
 
 double Microseconds(uint64_t from_ns, uint64_t to_ns) {
@@ -158,7 +159,7 @@ pthread_mutexattr_t RobustAndShared() {
   return attributes;
 }
 
-// Who tells the shim of a death, and by what.
+// Which thread reports a death to the shim, and how it detects the death.
 enum class Way {
   kPidfd,
   kRobustFutex,  // and nothing else: how fast it can be

@@ -23,7 +23,7 @@ struct ScalingPoint {
 
 struct ScalingResult {
   // Threads that call one host without a pause. Host and channel are as a service makes them: their
-  // workers and spin budgets are the default, and the scheduler places everybody.
+  // workers and spin budgets are the default, and the scheduler places all threads.
   std::vector<ScalingPoint> callers;
   // Host processes, each on a channel of its own, of which one is called: it spins on a CPU beside
   // the caller's, or it is asleep when the call comes. The others have nothing to do.

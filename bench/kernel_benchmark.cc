@@ -3,7 +3,7 @@
 // bench-kernel: what open(2) and close(2) of one file cost under the kernel module, beside
 // fanotify.
 //
-//   bare      nobody is asked, no file system is marked
+//   bare      no host is asked, no file system is marked
 //   fanotify  a listener that allows at once (bench/fanotify_responder.h)
 //   asked     `bulkhead run` with the module and the driver null, which is asked each time;
 //             spinning or asleep says in which state the call finds the host's worker
@@ -16,13 +16,13 @@
 //             fanotify's listener does at both paces
 // An overhead is what an open costs more than a bare one of the same pace in the same round; ratios
 // are those of overheads of one pace and one round; their median counts. Whether the host spun and
-// slept is read from its threads' context switches, who was asked from everybody's counters.
+// slept is read from its threads' context switches, which host was asked from the counters of all.
 //
 // Controls, measured in the same rounds, say what this machine can give:
 //   marked    the file system has a mark, and the file a mark to ignore that: what the kernel's
-//             notification costs before anybody could be asked
+//             notification costs before any host could be asked
 //   wake      a thread that sleeps on a futex is woken and answers through memory: the least that
-//             it costs to ask anybody who is asleep
+//             it costs to ask a listener that is asleep
 //   scaling   four callers beside one, for bare opens, under fanotify, and for a computation
 //             without any kernel
 //   CPUs busy with one caller: a host that spins and one caller leave none of two CPUs idle, and

@@ -87,7 +87,7 @@ void PinTo(int cpu);
 void PinToNone();
 // Sleeps until the word is no longer `old`, within bounded_wait.h's bound.
 void FutexWaitFor(uint32_t* word, uint32_t old);
-// Stores `value` and wakes who sleeps there.
+// Stores `value` and wakes the threads that sleep on it.
 void FutexPost(uint32_t* word, uint32_t value);
 
 }  // namespace bulkhead

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The queues that a stream of notifications is measured against: for one writer and one reader who
+// The queues that a stream of notifications is measured against: for one writer and one reader that
 // trust each other, never sleep, and lose nothing because the writer waits. 64 bytes a message.
 //
 //   RawBatched   two positions, each in its writer's cache and read seldom; published 64 at a time

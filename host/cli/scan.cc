@@ -39,8 +39,8 @@ struct ScanOptions {
   bool verbose = false;
 };
 
-// Files on their way from the walk to those who ask about them. Bounded: a walk is faster than a
-// scan.
+// Files on their way from the walk to the threads that ask about them. Bounded: a walk is faster
+// than a scan.
 class PathQueue {
  public:
   void Push(std::string path) {
@@ -73,7 +73,7 @@ class PathQueue {
 
 class Scan {
  public:
-  // `own` is the service's own folder, which is nobody's to be found in.
+  // `own` is the service's own folder, in which nothing is to be found.
   Scan(const Program& program, EmbeddedShim& shim, const ScanOptions& options, fs::path own)
       : program_(program),
         shim_(shim),

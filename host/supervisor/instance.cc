@@ -26,7 +26,7 @@ std::string RunFolder() {
   return absl::StrCat("/tmp/bulkhead-", geteuid());
 }
 
-// Ours alone: in /tmp anybody could have made it first.
+// Ours alone: in /tmp another user could have made it first.
 absl::Status MakePrivate(const std::string& folder) {
   struct stat status = {};
   if (mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST)

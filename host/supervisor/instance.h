@@ -5,8 +5,9 @@
 //   /run/bulkhead/lock-DEVICE-INODE   held with flock by the instance that guards that folder
 //   /run/bulkhead/PID.sock            its control socket
 //
-// Whoever is not root has the same below $XDG_RUNTIME_DIR, or /tmp/bulkhead-UID. A lock goes with
-// the process that holds it, however that ends; the file stays, and means nothing without a holder.
+// A user other than root has the same below $XDG_RUNTIME_DIR, or /tmp/bulkhead-UID. A lock goes
+// with the process that holds it, however that ends; the file stays, and means nothing without a
+// holder.
 #ifndef BULKHEAD_HOST_SUPERVISOR_INSTANCE_H_
 #define BULKHEAD_HOST_SUPERVISOR_INSTANCE_H_
 

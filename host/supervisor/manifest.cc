@@ -69,7 +69,7 @@ class Reader {
   void Fail(const char* field, const Words&... words) {
     if (status_.ok()) status_ = Wrong("\"", field, "\" ", words...);
   }
-  // Also refuses fields that nobody asked for: a misspelt one must not be passed over.
+  // Also refuses unknown fields: a misspelt one must not be passed over.
   absl::Status Done() {
     for (const auto& item : object_.items()) {
       if (std::find(known_.begin(), known_.end(), item.key()) == known_.end()) {

@@ -173,7 +173,8 @@ void ProcessSpawner::Reap(ChildProcess& child) {
 }
 
 // The last field of /proc/PID/stat, in the form of waitpid's status. The kernel sets it before the
-// process's threads end; who may not trace the child reads 0 until it has given its memory back.
+// process's threads end; a process that may not trace the child reads 0 until it has given its
+// memory back.
 std::optional<ChildExit> ProcessSpawner::Ending(const ChildProcess& child) {
   std::array<char, 1024> text;
   const ssize_t bytes = pread(child.stat.get(), text.data(), text.size(), 0);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a supervisor's loop publishes for everybody who asks: values that never change once they
+// What a supervisor's loop publishes for every caller that asks: values that never change once they
 // are published. A reader holds StatusBoard's mutex for the copy of a pointer only, and so does the
 // loop: neither makes the other wait.
 #ifndef BULKHEAD_HOST_SUPERVISOR_STATUS_SNAPSHOT_H_

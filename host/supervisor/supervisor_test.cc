@@ -85,7 +85,7 @@ uint64_t PingsToFill(int socket) {
   return static_cast<uint64_t>(bytes) / MakePing(0).size() + 1;
 }
 
-// A send that waits holds up the thread that everybody shares: a second for each of the deaf.
+// A send that waits holds up the thread that all drivers share: a second for each of the deaf.
 TEST_F(SupervisorTest, HostsThatNeverReadDelayNobodyElsesRestart) {
   constexpr int kDeaf = 12;
   constexpr uint64_t kAllWithinNs = 10 * kNanosecondsPerSecond;
@@ -133,7 +133,7 @@ TEST_F(SupervisorTest, HostsThatNeverReadDelayNobodyElsesRestart) {
   }
 }
 
-// It says how often it has slept; nobody else runs it.
+// It says how often it has slept; no other thread runs it.
 TEST_F(SupervisorTest, AHostThatHasSleptSinceItsAnswerIsNotAskedAgain) {
   // The supervisor ends behind the test. What it sees: time on top of that which passes by itself.
   const auto beats_ns = std::make_shared<std::atomic<uint64_t>>(0);
@@ -233,7 +233,7 @@ TEST_F(SupervisorTest, ADescriptorOfAHostIsNotOpened) {
   ASSERT_TRUE((*host)->control.Send(MakePong(1, 0, 0), {in.get()}).ok());
   in.reset();
   auto next = hosts_.Attached("giver", MonotonicAfterNs(kSoonNs));
-  EXPECT_TRUE(next.ok()) << next.status();  // whoever sends one is hostile
+  EXPECT_TRUE(next.ok()) << next.status();  // a host that sends one is hostile
   pollfd end = {out.get(), POLLIN, 0};
   EXPECT_EQ(poll(&end, 1, static_cast<int>(kSoonNs / kNanosecondsPerMillisecond)), 1);
 }
@@ -278,7 +278,7 @@ TEST_F(SupervisorTest, AHostThatTakesNoAttachFailsToStart) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("took no Attach"));
 }
 
-// Its hosts know copies, which are gone when somebody reads what was wrong with them.
+// Its hosts know copies, which are gone when the message about them is read.
 TEST_F(SupervisorTest, NamesContentAsTheOperatorDoes) {
   std::vector<std::string> said;  // the supervisor's thread's, until it is gone
   std::vector<DriverEvent> rolled_back;

@@ -14,7 +14,7 @@
 #define BH_NAME_ROW(id, NAME, name, doc) \
 	case (id): \
 		return #name;
-/* A value that is none has no name: "unknown". */
+/* "unknown" for a value without a row. */
 #define BH_DEFINE_NAMES(function, rows) \
 	static inline const char *function(uint32_t value) \
 	{ \

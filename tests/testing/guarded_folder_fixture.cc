@@ -168,7 +168,8 @@ absl::Status GuardedFolder::SetContent(const std::string& driver, const std::str
       AskInstance(InstanceSocket(service_), MakeSetContent(driver, folder));
   if (!answer.ok()) return answer.status();
   const auto* done = answer->as<wire::Done>();
-  if (done == nullptr) return absl::InternalError("an answer that is none");
+  if (done == nullptr)
+    return absl::InternalError(absl::StrCat("the service answered ", answer->name(), ", not Done"));
   if (done->error() == nullptr || done->error()->size() == 0) return absl::OkStatus();
   return absl::FailedPreconditionError(done->error()->str());
 }

@@ -82,7 +82,7 @@ absl::StatusOr<bh_module_filter> FillFilter(const GuardFilter& filter,
 }
 
 // A process that was killed closes its descriptors one after another, and its hosts after it: tries
-// again for so long while the kernel says that somebody still has what is asked for. 0 or the
+// again for so long while the kernel says that a process still has what is asked for. 0 or the
 // errno.
 int UnlessBusy(uint64_t wait_ns, const std::function<int()>& attempt) {
   constexpr timespec kPause = {.tv_sec = 0, .tv_nsec = 5'000'000};
@@ -295,7 +295,7 @@ absl::Status ModuleLink::Exclude(pid_t pid) {
 absl::Status ModuleLink::Include(pid_t pid) {
   bh_module_pid wanted = {.pid = pid, .reserved = 0};
   absl::Status status = Say(BH_CONTROL_INCLUDE, &wanted, "the end of an exclusion");
-  // It was reaped: the kernel can't find it by its number any more, and nobody else can be
+  // It was reaped: the kernel can't find it by its number any more, and no other process can be
   // meant.
   return absl::IsNotFound(status) ? absl::OkStatus() : status;
 }

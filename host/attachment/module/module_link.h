@@ -38,11 +38,11 @@ class ModuleLink final : public ShimLink {
   // Accesses to regular files in and below the folder are calls from now on. Not kAuto.
   absl::Status Guard(const GuardSpec& guard);
 
-  // Takes all guards away. Whoever waits is still answered.
+  // Takes all guards away. Waiting callers are still answered.
   absl::Status RemoveGuards() { return Say(BH_CONTROL_UNGUARD, nullptr, "the guards' end"); }
 
   // All channels and guards are there: what is left of a supervisor that died, and was not named
-  // again, goes. Whoever waits there goes on by policy.
+  // again, goes. Callers that wait there go on by policy.
   absl::Status Settle() { return Say(BH_CONTROL_SETTLE, nullptr, "the end of a take-over"); }
   bool found_left() const { return found_left_; }  // channels of one that died
 

@@ -131,7 +131,7 @@ absl::Status UnloadModule(uint64_t until_ns,
                           const std::function<void(const ModuleHolder&)>& on_kill) {
   for (;;) {
     const std::vector<ModuleHolder> holders = ModuleHolders();
-    // First those who would start others.
+    // First the processes that would start others.
     for (const bool supervisors : {true, false}) {
       for (const ModuleHolder& holder : holders) {
         if (holder.supervisor == supervisors) Kill(holder, until_ns, on_kill);

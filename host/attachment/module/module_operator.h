@@ -18,7 +18,7 @@ namespace bulkhead {
 
 bool ModuleLoaded();
 
-// Nothing is guarded any more and whoever waits goes on. NotFound: not loaded.
+// Nothing is guarded any more and waiting callers go on. NotFound: not loaded.
 absl::Status EjectModule();
 
 // A process with a descriptor or a mapping of the module's.
@@ -32,8 +32,8 @@ struct ModuleHolder {
 std::vector<ModuleHolder> ModuleHolders();
 
 // Kills every holder, tells of each, and unloads the module. FailedPrecondition: it is still in use
-// at until_ns; the message says by whom. REQUIRES: ejected, or supervisors that come back guard
-// again.
+// at until_ns; the message names the processes. REQUIRES: ejected, or supervisors that come back
+// guard again.
 absl::Status UnloadModule(uint64_t until_ns,
                           const std::function<void(const ModuleHolder&)>& on_kill);
 

@@ -6,12 +6,12 @@
  * The change time will not do: it moves with the timer tick, and two writes within one tick leave
  * it as it was. The rule instead, for remembering a verdict and for taking a remembered one:
  *
- *   1. Nobody has the file open for writing, nor mapped writably: i_writecount, which such an open
- *      holds until its last mapping is gone, and a truncation while it lasts. Looked at before and
+ *   1. No process has the file open for writing, nor mapped writably: i_writecount, which such an
+ * open holds until its last mapping is gone, and a truncation while it lasts. Looked at before and
  *      after 2, so that 2 is of a moment between changes.
  *   2. The same generation of the inode's number, i_version, and count of writers gone.
  *
- * A verdict is kept under what 2 was before its driver was asked. If somebody writes while the
+ * A verdict is kept under what 2 was before its driver was asked. If a process writes while the
  * driver looks, he has i_writecount, and leaves another 2 behind: that verdict is never found.
  *
  * i_version (include/linux/iversion.h): once it was queried, the next change makes another of it.
@@ -33,7 +33,7 @@
 
 /* By a hash of the inode; those that share one only make each other forget. */
 static atomic64_t writers_gone[1 << WRITERS_BITS];
-/* Nobody may be able to make two contents look the same. */
+/* No process may be able to make two contents look the same. */
 static siphash_key_t key;
 
 static atomic64_t *writers_of(const struct inode *inode)

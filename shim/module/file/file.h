@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The files source: calls about guarded files, and notifications about files on guarded file
- * systems. Who includes whom, from the top:
+ * systems. Includes, from the top:
  *
  *   source.c          the row in the table of sources
  *   calls.c           asks the drivers before an access

@@ -2,10 +2,10 @@
 /*
  * What drivers are told about processes and modules. The scheduler's tracepoints call us in the
  * context of the process that forks, executes or exits, where preemption is off: nothing here
- * sleeps. A kind that nobody wants has no probe.
+ * sleeps. A kind that no driver wants has no probe.
  *
- * A loaded module is told of, not asked about: the notifier could refuse one, but whoever asks a
- * host to load something that the host's own answer needs would wait for itself.
+ * A loaded module is told of, not asked about: the notifier could refuse one, but a caller that
+ * asks a host to load something that the host's own answer needs would wait for itself.
  */
 #include <linux/binfmts.h>
 #include <linux/dcache.h>
@@ -185,7 +185,7 @@ static int notify(u64 kinds)
 		off |= before && !probes[i].on;
 	}
 	if (off)
-		tracepoint_synchronize_unregister(); /* nobody is in a probe any more */
+		tracepoint_synchronize_unregister(); /* no thread is in a probe any more */
 	return result;
 }
 

@@ -75,7 +75,7 @@ struct bh_mchannel *bh_mchannel_create(const struct bh_module_add *add, u32 numb
 
 int bh_mchannel_continue(struct bh_mchannel *channel, const struct bh_module_add *add)
 {
-	/* It could still answer for its successor: nobody but its parent had power over it. */
+	/* A host of the dead supervisor may still run and could write replies for the next one. */
 	if (channel->hosts)
 		return -EBUSY;
 	if (bh_channel_set_policy(channel->core, &add->policy))

@@ -237,7 +237,7 @@ static long settle(void)
 	result = bh_stack_set(kept, BH_CHANNELS_MAX);
 	if (result)
 		return result;
-	/* The stack before holds them for those who are in there. */
+	/* The old stack holds them for the callers that are in it. */
 	for (i = 0; i < BH_CHANNELS_MAX; i++)
 		if (channels[i] && !kept[i]) {
 			bh_mchannel_stop(channels[i]);

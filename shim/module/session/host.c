@@ -17,7 +17,7 @@
 
 struct bh_host {
 	struct bh_mchannel *channel;
-	const struct cred *opener; /* who opens files for it */
+	const struct cred *opener; /* whose rights open files for it */
 	struct pid *process;       /* that mapped the reply region first; NULL: none did */
 	atomic_t mappings;         /* of the reply region, which only that process has */
 	u32 generation;            /* 0: not begun; written under bh_control_mutex */
@@ -173,7 +173,7 @@ static int map(struct file *file, struct vm_area_struct *vma)
 	} else {
 		return -EINVAL;
 	}
-	/* A private copy would show nobody's words but its own. */
+	/* A private copy would show no words but its own. */
 	if (!(vma->vm_flags & VM_SHARED) || (vma->vm_flags & VM_EXEC))
 		return -EINVAL;
 	vm_flags_clear(vma, VM_MAYEXEC);

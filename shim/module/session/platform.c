@@ -19,11 +19,11 @@ static u64 coarse_ns(void *context)
 }
 
 /*
- * Sleepers queue by the word's address. Nobody is woken by another's word, and a hostile host that
- * changes words without a wake only keeps its callers asleep until their deadlines.
+ * Sleepers queue by the word's address. No sleeper is woken by another's word, and a hostile host
+ * that changes words without a wake only keeps its callers asleep until their deadlines.
  *
- * SUBTLE: the word is looked at behind prepare_to_wait: whoever changes it before its wake finds us
- * in the queue, or we see the change.
+ * SUBTLE: the word is read behind prepare_to_wait: a thread that changes it before its wake finds
+ * us in the queue, or we see the change.
  */
 int bh_word_wait(u32 *word, u32 expected, u64 until_ns, int state)
 {
@@ -54,7 +54,7 @@ int bh_word_wait(u32 *word, u32 expected, u64 until_ns, int state)
 
 void bh_word_wake(u32 *word)
 {
-	smp_mb(); /* the word's change, before the look whether somebody waits */
+	smp_mb(); /* the word's change, before the look for waiters */
 	wake_up_var(word);
 }
 
@@ -90,7 +90,7 @@ static void event(void *context, void *cookie, u32 event, u32 detail, u32 genera
 {
 	struct bh_mchannel *channel = cookie;
 
-	/* Nobody's, whoever has its number now. */
+	/* Left behind by a supervisor: its number may be another channel's now. */
 	if (READ_ONCE(channel->left))
 		return;
 	if (event == BH_EVENT_OVERDUE)

@@ -7,7 +7,7 @@
  *   channel    the core's channel, its regions, and the files of the calls that it carries
  *   host       the descriptor of one generation, and the process that serves through it
  *
- * Who includes whom, from the top:
+ * Includes, from the top:
  *
  *   main.c         insmod, rmmod, the operator's eject
  *   control.c      /dev/bulkhead
@@ -81,7 +81,7 @@ struct bh_mchannel {
 	/* Written under bh_control_mutex, read without. */
 	bool left;     /* by a supervisor that died */
 	bool draining; /* its host was asked to leave */
-	u32 last_end;  /* enum bh_end; written by who ends a generation */
+	u32 last_end;  /* enum bh_end; written where a generation ends */
 	/* Written by callers: generation << 32 | enum bh_end, of a host that its supervisor kills
 	 * for what this channel raised as an event. */
 	u64 convicted;

@@ -38,8 +38,6 @@ VALIDATORS = {
 # Branches that no input can reach: file, the line's text, which way, and why. The line must exist
 # and the branch must not be taken.
 UNREACHABLE = [
-    ("ipc/notification_reader.cc", "if (IsModuleRing(region.get(), &entries)) {", True,
-     "only a descriptor of the kernel module is one: kernel.notifications maps it"),
     ("ipc/notification_reader.cc", "if (!view_.IsPublished(next_) && !IsLeftBehind() && "
      "!stop_.load(std::memory_order_relaxed)) {", False,
      "the second check of two with nothing in between: tests/faults and shim/embedded run it "

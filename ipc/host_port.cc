@@ -92,7 +92,7 @@ struct HostPort::State {
       }
       worker.recent.fill(worker.order[0]);
     }
-    // What a dead generation left: nobody sleeps. What it had begun stays: no ticket comes twice.
+    // Clears what a dead generation left: no worker sleeps. `begun` stays: no ticket comes twice.
     for (uint32_t w = 0; w < BH_WORKERS_MAX; ++w) bh_store_relaxed(view.SleepWord(w), 0u);
     for (uint32_t slot = 0; slot < slots; ++slot) view.StoreReplyPayloadBytes(slot, 0);
   }
@@ -137,7 +137,7 @@ struct HostPort::State {
   std::vector<Worker> workers;
 };
 
-// False: another worker was faster. A single worker has nobody to be faster than.
+// False: another worker was faster. A single worker has no rival.
 inline bool HostPort::State::Claim(uint32_t slot, uint64_t claimed, uint64_t ticket) {
   if (options.workers == 1) {
     claims[slot].store(ticket, std::memory_order_relaxed);

@@ -51,7 +51,7 @@ struct TakenCall {
   uint16_t callback = 0;    // enum bh_callback; may be one that this host does not know: decline it
   uint16_t args_bytes = 0;  // at most BH_ARGS_BYTES_MAX
   uint16_t flags = 0;       // enum bh_call_flags
-  bool descriptor_waits = false;  // has a file that nobody has received yet
+  bool descriptor_waits = false;  // has a file that was not received yet
   // From args_bytes to the end of the first line (BH_INLINE_BYTES) they are zero; those of the
   // second line have a value only when args_bytes reaches there, and are zero from there on.
   alignas(8) uint8_t args[BH_ARGS_BYTES_MAX];

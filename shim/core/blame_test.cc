@@ -205,7 +205,7 @@ TEST_F(BlameTest, AnyNumberOfCallsMayBeInHandAndEndInAnyOrder)
 	for (const bh_call *begun : {&calls[3], &calls[0], &calls[2]})
 		channel.Begin(begun->slot);
 	Finish(&calls[2]);
-	channel.Answer(calls[0].slot, BH_VERDICT_DENY); // nobody has looked yet
+	channel.Answer(calls[0].slot, BH_VERDICT_DENY); // no caller has looked yet
 	Crash();
 	ASSERT_EQ(Step(&calls[0]), 1);
 	EXPECT_EQ(calls[0].outcome, BH_OUTCOME_ANSWERED);

@@ -315,7 +315,7 @@ TEST_F(PendingCallsTest, MistakesHaveDefinedEnds) {
 }
 
 TEST_F(PendingCallsTest, ADriverWhoseManifestAllowsNoneIsToldSo) {
-  auto run = Serve(0, "");
+  auto run = Serve(0, "forget");
   ASSERT_TRUE(run);
   AskMany(2);
   PollUntil(2);

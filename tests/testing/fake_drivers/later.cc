@@ -4,7 +4,10 @@
 // inodes are allowed, odd ones denied with EACCES, if the call is still as it was in its callback
 // when it is completed: its path is "/p/" and the inode, and file_exec gets a file of that content.
 //
-// Options: "hold=N" completes none before N are pending, "quota=N" completes N and keeps the rest
+// With the option "forget" no call reaches a thread: the driver says that the answer comes later,
+// and gives none.
+//
+// Other options: "hold=N" completes none before N are pending, "quota=N" completes N and keeps the rest
 // for ever; both are "hold=N quota=M". Some paths mean something else:
 //   /count N  answered at once: allowed if N calls are pending
 //   /never    kept for ever
@@ -36,6 +39,7 @@ constexpr int kThreads = 3;
 class Later : public bulkhead::Driver {
   void start(const bulkhead::StartInfo& info) override {
     host_ = info.host.c();
+    forget_ = info.options == "forget";
     hold_ = Option(info.options, "hold=", 0);
     quota_ = Option(info.options, "quota=", SIZE_MAX);
     for (int i = 0; i < kThreads; ++i) {
@@ -54,6 +58,7 @@ class Later : public bulkhead::Driver {
   }
 
   bulkhead::Verdict file_open(const bulkhead::FileEvent& file) override {
+    if (forget_) return bulkhead::pending();
     const std::string path(file.path());
     if (path.starts_with("/count ")) {
       const std::lock_guard<std::mutex> lock(mutex_);
@@ -130,7 +135,7 @@ class Later : public bulkhead::Driver {
   std::condition_variable changed_;
   std::vector<bulkhead::PendingCall> calls_, never_;
   size_t pending_ = 0, most_ = 0, hold_ = 0, quota_ = SIZE_MAX;
-  bool stop_ = false;
+  bool forget_ = false, stop_ = false;
   std::vector<std::thread> threads_;
 };
 

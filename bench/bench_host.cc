@@ -14,6 +14,7 @@
 #include "bench/peer.h"
 #include "bench/prepare_call.h"
 #include "ipc/abi/atomics.h"
+#include "ipc/generation_spec.h"
 #include "ipc/monotonic.h"
 
 namespace bulkhead {
@@ -113,8 +114,8 @@ absl::Status BenchChannel::StartHost(const BenchHostOptions& options) {
   here.reset();
   char ready;
   if (read(there.get(), &ready, 1) != 1) return absl::AbortedError("a host did not start");
-  return shim_->BeginGeneration(0, generation_, bh_callback_bit(BH_CALLBACK_FILE_OPEN), 0, 1,
-                                UniqueFd());
+  return shim_->BeginGeneration(
+      0, GenerationSpec(generation_, SetOf({BH_CALLBACK_FILE_OPEN}), {}, 1), UniqueFd());
 }
 
 absl::Status BenchChannel::EndGeneration() {

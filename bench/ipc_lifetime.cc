@@ -25,6 +25,7 @@
 #include "host/report/percentiles.h"
 #include "host/supervisor/spawner.h"
 #include "ipc/channel_memory.h"
+#include "ipc/generation_spec.h"
 #include "ipc/life_line_unsafe.h"
 #include "ipc/monotonic.h"
 
@@ -128,7 +129,7 @@ absl::Status NewChannel(int socket, const HostTimes& times, NewChannelParts& par
   }
   const uint64_t told_ns = MonotonicNowNs();
   absl::Status status = (*shim)->BeginGeneration(
-      *channel, 1, bh_callback_bit(BH_CALLBACK_FILE_OPEN), 0, 1, UniqueFd());
+      *channel, GenerationSpec(1, SetOf({BH_CALLBACK_FILE_OPEN}), {}, 1), UniqueFd());
   if (!status.ok()) return status;
   const bool answered = CallWith48Bytes(**shim) == BH_OUTCOME_ANSWERED;
   const uint64_t ended_ns = MonotonicNowNs();

@@ -24,6 +24,7 @@
 #include "bench/peers/shared_object.h"
 #include "bench/prepare_call.h"
 #include "host/report/percentiles.h"
+#include "ipc/generation_spec.h"
 #include "ipc/host_port.h"
 #include "ipc/monotonic.h"
 #include "shim/embedded/embedded_shim.h"
@@ -105,7 +106,8 @@ class Caller {
       if (!port.ok()) _exit(2);
       Answer(**port);
     }
-    return shim_->BeginGeneration(0, 1, bh_callback_bit(BH_CALLBACK_FILE_OPEN), 0, 1, UniqueFd());
+    return shim_->BeginGeneration(0, GenerationSpec(1, SetOf({BH_CALLBACK_FILE_OPEN}), {}, 1),
+                                  UniqueFd());
   }
   ~Caller() {
     if (pid_ <= 0) return;

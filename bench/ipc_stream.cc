@@ -25,6 +25,7 @@
 #include "bench/peers/shared_object.h"
 #include "bench/raw_queues.h"
 #include "host/report/percentiles.h"
+#include "ipc/generation_spec.h"
 #include "ipc/host_port.h"
 #include "ipc/monotonic.h"
 #include "shim/embedded/embedded_shim.h"
@@ -108,7 +109,7 @@ class Ring {
     spec.notify_entries = kStreamSlots;
     absl::StatusOr<ChannelId> channel = shim_->AddChannel(spec);
     if (!channel.ok()) return channel.status();
-    absl::Status status = shim_->SetNotifications(*channel, ~uint64_t{0});
+    absl::Status status = shim_->SetNotifications(*channel, bh_set_everything());
     if (!status.ok()) return status;
     absl::StatusOr<ChannelDescriptors> regions = shim_->Descriptors(*channel);
     if (!regions.ok()) return regions.status();
@@ -125,7 +126,9 @@ class Ring {
     reader_ = *std::move(reader);
     return absl::OkStatus();
   }
-  absl::Status StartWriter() { return shim_->BeginGeneration(0, 1, 0, 0, 1, UniqueFd()); }
+  absl::Status StartWriter() {
+    return shim_->BeginGeneration(0, GenerationSpec(1, {}, {}, 1, bh_set_everything()), UniqueFd());
+  }
 
   uint64_t Lost() {
     const absl::StatusOr<bh_statistics> statistics = shim_->Statistics(0);

@@ -17,6 +17,7 @@
 #include "bench/bounded_wait.h"
 #include "bench/prepare_call.h"
 #include "ipc/futex.h"
+#include "ipc/generation_spec.h"
 #include "ipc/host_port.h"
 #include "ipc/monotonic.h"
 
@@ -219,8 +220,8 @@ absl::StatusOr<std::unique_ptr<Peer>> Peer::Start() {
     }
   }
   for (const auto& shim : peer->shims_) {
-    absl::Status status =
-        shim->BeginGeneration(0, 1, bh_callback_bit(BH_CALLBACK_FILE_OPEN), 0, 1, UniqueFd());
+    absl::Status status = shim->BeginGeneration(
+        0, GenerationSpec(1, SetOf({BH_CALLBACK_FILE_OPEN}), {}, 1), UniqueFd());
     if (!status.ok()) return status;
   }
   return peer;

@@ -185,6 +185,7 @@ function(bulkhead_kernel_module name)
   foreach(folder IN LISTS arg_FOLDERS)
     file(GLOB_RECURSE sources CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}
          ${PROJECT_SOURCE_DIR}/${folder}/*.[ch] ${PROJECT_SOURCE_DIR}/${folder}/*.def
+         ${PROJECT_SOURCE_DIR}/${folder}/*.def
          ${PROJECT_SOURCE_DIR}/${folder}/Kbuild)
     foreach(source IN LISTS sources)
       add_custom_command(

@@ -64,6 +64,23 @@ void ReadNumbers(const flatbuffers::Vector<uint64_t>& sent, absl::Span<uint64_t>
   }
 }
 
+Offset<flatbuffers::Vector<uint64_t>> BuildSet(FlatBufferBuilder& builder,
+                                               const bh_callback_set& set) {
+  return builder.CreateVector(&set.bits[0], size_t{BH_CLASS_COUNT});
+}
+
+// The first error is kept.
+void ReadSet(const char* message, const flatbuffers::Vector<uint64_t>& sent, bh_callback_set* set,
+             absl::Status* status) {
+  if (sent.size() != BH_CLASS_COUNT) {
+    status->Update(absl::InvalidArgumentError(absl::StrCat(message, " has a set of ", sent.size(),
+                                                           " classes where ", int{BH_CLASS_COUNT},
+                                                           " belong")));
+    return;
+  }
+  ReadNumbers(sent, absl::MakeSpan(set->bits));
+}
+
 }  // namespace
 
 absl::Status VerifyEnvelope(absl::Span<const uint8_t> bytes) {
@@ -112,11 +129,13 @@ ControlBuffer MakeAttach(const AttachFields& fields) {
   const auto path = Text(builder, fields.driver_path);
   const auto content = OptionalText(builder, fields.content_path);
   const auto options = OptionalText(builder, fields.options);
+  const auto callbacks = BuildSet(builder, fields.callbacks);
+  const auto notifications = BuildSet(builder, fields.notifications);
   return Finish(builder, wire::CreateAttach(
                              builder, fields.generation, static_cast<uint8_t>(fields.reason),
                              &geometry, fields.workers, name, path, content, fields.content_version,
-                             options, fields.callbacks, fields.checkpoint_bytes, fields.spin_ns,
-                             fields.sandbox, fields.notifications, fields.pending_calls_max));
+                             options, callbacks, fields.checkpoint_bytes, fields.spin_ns,
+                             fields.sandbox, notifications, fields.pending_calls_max));
 }
 
 absl::StatusOr<AttachFields> ReadAttach(const wire::Attach& attach) {
@@ -146,21 +165,37 @@ absl::StatusOr<AttachFields> ReadAttach(const wire::Attach& attach) {
   fields.content_path = ReadText(attach.content_path());
   fields.content_version = attach.content_version();
   fields.options = ReadText(attach.options());
-  fields.callbacks = attach.callbacks();
+  absl::Status sets;
+  ReadSet("Attach", *attach.callbacks(), &fields.callbacks, &sets);
+  ReadSet("Attach", *attach.notifications(), &fields.notifications, &sets);
+  if (!sets.ok()) return sets;
   fields.checkpoint_bytes = attach.checkpoint_bytes();
   fields.spin_ns = attach.spin_ns();
   fields.sandbox = attach.sandbox();
-  fields.notifications = attach.notifications();
   fields.pending_calls_max = attach.pending_calls_max();
   return fields;
 }
 
-ControlBuffer MakeStarted(uint32_t generation, uint64_t callbacks, uint64_t descriptors,
-                          std::string_view driver_version, uint64_t notifications) {
+ControlBuffer MakeStarted(const StartedFields& fields) {
   FlatBufferBuilder builder;
-  const auto version = OptionalText(builder, driver_version, kStatusTextBytesMax);
-  return Finish(builder, wire::CreateStarted(builder, generation, callbacks, descriptors, version,
-                                             notifications));
+  const auto callbacks = BuildSet(builder, fields.callbacks);
+  const auto descriptors = BuildSet(builder, fields.descriptors);
+  const auto notifications = BuildSet(builder, fields.notifications);
+  const auto version = OptionalText(builder, fields.driver_version, kStatusTextBytesMax);
+  return Finish(builder, wire::CreateStarted(builder, fields.generation, callbacks, descriptors,
+                                             notifications, version));
+}
+
+absl::StatusOr<StartedFields> ReadStarted(const wire::Started& started) {
+  StartedFields fields;
+  absl::Status sets;
+  ReadSet("Started", *started.callbacks(), &fields.callbacks, &sets);
+  ReadSet("Started", *started.descriptors(), &fields.descriptors, &sets);
+  ReadSet("Started", *started.notifications(), &fields.notifications, &sets);
+  if (!sets.ok()) return sets;
+  fields.generation = started.generation();
+  fields.driver_version = ReadText(started.driver_version());
+  return fields;
 }
 
 ControlBuffer MakeStartFailed(uint32_t generation, std::string_view reason) {
@@ -195,12 +230,27 @@ ControlBuffer MakeShimHello(uint32_t pid, uint32_t incarnation, uint32_t adopted
   return Finish(builder, wire::CreateShimHello(builder, pid, incarnation, adopted));
 }
 
-ControlBuffer MakeBeginGeneration(uint64_t request, ChannelId channel, uint32_t generation,
-                                  uint64_t callbacks, uint64_t descriptors,
-                                  uint64_t content_version) {
+ControlBuffer MakeBeginGeneration(uint64_t request, ChannelId channel,
+                                  const bh_generation_spec& spec) {
   FlatBufferBuilder builder;
-  return Finish(builder, wire::CreateBeginGeneration(builder, request, channel, generation,
-                                                     callbacks, descriptors, content_version));
+  const auto callbacks = BuildSet(builder, spec.callbacks);
+  const auto descriptors = BuildSet(builder, spec.descriptor_callbacks);
+  const auto notifications = BuildSet(builder, spec.notifications);
+  return Finish(builder,
+                wire::CreateBeginGeneration(builder, request, channel, spec.generation, callbacks,
+                                            descriptors, notifications, spec.content_version));
+}
+
+absl::StatusOr<bh_generation_spec> ReadBeginGeneration(const wire::BeginGeneration& message) {
+  bh_generation_spec spec = {};
+  absl::Status sets;
+  ReadSet("BeginGeneration", *message.callbacks(), &spec.callbacks, &sets);
+  ReadSet("BeginGeneration", *message.descriptors(), &spec.descriptor_callbacks, &sets);
+  ReadSet("BeginGeneration", *message.notifications(), &spec.notifications, &sets);
+  if (!sets.ok()) return sets;
+  spec.generation = message.generation();
+  spec.content_version = message.content_version();
+  return spec;
 }
 
 ControlBuffer MakeEndGeneration(uint64_t request, ChannelId channel, uint32_t generation,

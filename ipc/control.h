@@ -46,11 +46,11 @@ struct AttachFields {
   std::string content_path;  // empty: the driver has no content
   uint64_t content_version = 0;
   std::string options;
-  uint64_t callbacks = 0;
+  bh_callback_set callbacks = {};
   uint64_t checkpoint_bytes = 0;
   uint32_t spin_ns = 0;
   uint32_t sandbox = 0;
-  uint64_t notifications = 0;
+  bh_callback_set notifications = {};
   uint32_t pending_calls_max = 0;
 };
 
@@ -58,8 +58,17 @@ ControlBuffer MakeHello(uint32_t abi_version, uint32_t driver_abi, uint32_t pid)
 ControlBuffer MakeAttach(const AttachFields& fields);
 // The fields of a received Attach as our own types; geometry is checked. InvalidArgument.
 absl::StatusOr<AttachFields> ReadAttach(const wire::Attach& attach);
-ControlBuffer MakeStarted(uint32_t generation, uint64_t callbacks, uint64_t descriptors,
-                          std::string_view driver_version, uint64_t notifications = 0);
+// A host's Started: what its driver registered for.
+struct StartedFields {
+  uint32_t generation = 0;
+  bh_callback_set callbacks = {};
+  bh_callback_set descriptors = {};
+  bh_callback_set notifications = {};
+  std::string driver_version;
+};
+ControlBuffer MakeStarted(const StartedFields& fields);
+// InvalidArgument for a set of another length.
+absl::StatusOr<StartedFields> ReadStarted(const wire::Started& started);
 ControlBuffer MakeStartFailed(uint32_t generation, std::string_view reason);
 ControlBuffer MakePing(uint64_t number);
 ControlBuffer MakePong(uint64_t number, uint64_t calls, uint64_t log_dropped);
@@ -69,9 +78,10 @@ ControlBuffer MakeLogLine(wire::LogLevel level, std::string_view text);
 // ---- supervisor and a shim in a process of its own
 
 ControlBuffer MakeShimHello(uint32_t pid, uint32_t incarnation, uint32_t adopted);
-ControlBuffer MakeBeginGeneration(uint64_t request, ChannelId channel, uint32_t generation,
-                                  uint64_t callbacks, uint64_t descriptors,
-                                  uint64_t content_version);
+ControlBuffer MakeBeginGeneration(uint64_t request, ChannelId channel,
+                                  const bh_generation_spec& spec);
+// InvalidArgument for a set of another length.
+absl::StatusOr<bh_generation_spec> ReadBeginGeneration(const wire::BeginGeneration& message);
 ControlBuffer MakeEndGeneration(uint64_t request, ChannelId channel, uint32_t generation,
                                 bh_end cause);
 ControlBuffer MakeSetState(uint64_t request, ChannelId channel, bool quarantined, bool draining);

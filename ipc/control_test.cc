@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ipc/control.h"
 
+#include "ipc/abi/callbacks.h"
+#include "ipc/abi/notification.h"
+#include "ipc/generation_spec.h"
 #include "ipc/statistics.h"
 
 #include <random>
@@ -46,8 +49,8 @@ AttachFields SomeAttach() {
   fields.content_path = "/opt/rules";
   fields.content_version = 7;
   fields.options = "fast";
-  fields.callbacks = 5;
-  fields.notifications = 9;
+  fields.callbacks = SetOf({BH_CALLBACK_FILE_OPEN, BH_CALLBACK_FILE_ACCESS});
+  fields.notifications = SetOf({BH_NOTIFY_FILE_DELETED, BH_NOTIFY_MODULE_LOADED});
   fields.checkpoint_bytes = 4096;
   fields.spin_ns = 20'000;
   fields.pending_calls_max = 1000;
@@ -68,8 +71,8 @@ TEST(Control, AttachSurvivesTheTrip) {
   EXPECT_EQ(read->content_path, "/opt/rules");
   EXPECT_EQ(read->content_version, 7u);
   EXPECT_EQ(read->options, "fast");
-  EXPECT_EQ(read->callbacks, 5u);
-  EXPECT_EQ(read->notifications, 9u);
+  EXPECT_EQ(read->callbacks, SetOf({BH_CALLBACK_FILE_OPEN, BH_CALLBACK_FILE_ACCESS}));
+  EXPECT_EQ(read->notifications, SetOf({BH_NOTIFY_FILE_DELETED, BH_NOTIFY_MODULE_LOADED}));
   EXPECT_EQ(read->checkpoint_bytes, 4096u);
   EXPECT_EQ(read->spin_ns, 20'000u);
   EXPECT_EQ(read->pending_calls_max, 1000u);
@@ -161,13 +164,14 @@ TEST(Control, TextIsCut) {
 
 TEST(Control, EveryMessageVerifies) {
   Body<wire::Hello>(MakeHello(1, 1, 4242));
-  Body<wire::Started>(MakeStarted(1, 3, 1, "1.0"));
+  Body<wire::Started>(MakeStarted({.generation = 1, .driver_version = "1.0"}));
   Body<wire::StartFailed>(MakeStartFailed(1, "no rules"));
   Body<wire::Ping>(MakePing(1));
   Body<wire::Pong>(MakePong(1, 2, 3));
   Body<wire::Drain>(MakeDrain(1));
   Body<wire::ShimHello>(MakeShimHello(1, 2, 3));
-  Body<wire::BeginGeneration>(MakeBeginGeneration(1, 0, 2, 3, 4, 5));
+  Body<wire::BeginGeneration>(
+      MakeBeginGeneration(1, 0, GenerationSpec(2, SetOf({BH_CALLBACK_FILE_EXEC}))));
   Body<wire::EndGeneration>(MakeEndGeneration(1, 0, 2, BH_END_HOSTILE));
   Body<wire::SetState>(MakeSetState(1, 0, true, false));
   Body<wire::GetStatistics>(MakeGetStatistics(1, 0));

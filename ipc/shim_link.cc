@@ -3,9 +3,10 @@
 
 namespace bulkhead {
 
-absl::Status ShimLink::SetNotifications(ChannelId, uint64_t kinds) {
-  if (kinds == 0) return absl::OkStatus();
-  return absl::UnimplementedError("this attachment tells no notifications; the kernel module does");
+absl::Status ShimLink::CanNotify(const bh_callback_set& kinds) const {
+  if (bh_set_empty(&kinds) != 0) return absl::OkStatus();
+  return absl::UnimplementedError(
+      "this attachment has no source for notifications; the kernel module has");
 }
 
 }  // namespace bulkhead

@@ -22,6 +22,7 @@
 #include "ipc/abi/channel.h"
 #include "ipc/abi/end.h"
 #include "ipc/abi/events.h"
+#include "ipc/abi/generation.h"
 #include "ipc/abi/notification.h"
 #include "ipc/abi/policy.h"
 #include "ipc/abi/statistics.h"
@@ -84,14 +85,12 @@ class ShimLink {
   virtual uint32_t LastGeneration(ChannelId) { return 0; }
   virtual absl::StatusOr<ChannelDescriptors> Descriptors(ChannelId channel) = 0;
 
-  // What the next generation wants to be told: bits of bh_notification_bit(). Unimplemented where
-  // the attachment tells nothing and something is wanted.
-  virtual absl::Status SetNotifications(ChannelId channel, uint64_t kinds);
+  // Unimplemented where the attachment has no source for notifications and `kinds` has some.
+  virtual absl::Status CanNotify(const bh_callback_set& kinds) const;
 
-  // The host of `generation` has started and serves. `descriptor_socket` is the shim's end of this
-  // generation's socket for files.
-  virtual absl::Status BeginGeneration(ChannelId channel, uint32_t generation, uint64_t callbacks,
-                                       uint64_t descriptor_callbacks, uint64_t content_version,
+  // The host of the spec's generation has started and serves. `descriptor_socket` is the shim's end
+  // of this generation's socket for files.
+  virtual absl::Status BeginGeneration(ChannelId channel, const bh_generation_spec& spec,
                                        UniqueFd descriptor_socket) = 0;
   // The host is dead and reaped. NotFound when that generation does not serve.
   virtual absl::Status EndGeneration(ChannelId channel, uint32_t generation, bh_end cause) = 0;

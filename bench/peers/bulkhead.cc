@@ -8,6 +8,7 @@
 #include "bench/peers/sized_payload.h"
 #include "bench/peers/transport.h"
 #include "bench/prepare_call.h"
+#include "ipc/generation_spec.h"
 #include "ipc/host_port.h"
 #include "ipc/monotonic.h"
 #include "shim/embedded/embedded_shim.h"
@@ -54,7 +55,8 @@ class Bulkhead final : public Transport {
   }
 
   absl::Status StartClient() override {
-    return shim_->BeginGeneration(0, 1, bh_callback_bit(BH_CALLBACK_FILE_OPEN), 0, 1, UniqueFd());
+    return shim_->BeginGeneration(0, GenerationSpec(1, SetOf({BH_CALLBACK_FILE_OPEN}), {}, 1),
+                                  UniqueFd());
   }
 
   void Serve() override {

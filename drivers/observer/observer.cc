@@ -29,10 +29,10 @@ constexpr std::array<Kind, 9> kKinds = {{{BULKHEAD_FILE_CREATED, "file_created"}
                                          {BULKHEAD_PROCESS_EXITED, "process_exited"},
                                          {BULKHEAD_MODULE_LOADED, "module_loaded"}}};
 
-constexpr uint64_t Everything() {
-  uint64_t bits = 0;
-  for (const Kind& kind : kKinds) bits |= BULKHEAD_NOTIFY(uint64_t{kind.kind});
-  return bits;
+constexpr std::array<bulkhead_notification_kind, kKinds.size()> Everything() {
+  std::array<bulkhead_notification_kind, kKinds.size()> kinds = {};
+  for (size_t i = 0; i < kKinds.size(); ++i) kinds[i] = kKinds[i].kind;
+  return kinds;
 }
 
 class Observer : public bulkhead::Driver {

@@ -6,6 +6,7 @@
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
+#include "ipc/generation_spec.h"
 
 namespace bulkhead {
 namespace {
@@ -43,14 +44,13 @@ const char* MarkKindName(MarkKind kind) {
 }
 
 absl::Status CheckGuard(const GuardSpec& guard, const std::string& prefix) {
-  const uint64_t known = bh_callback_bit(BH_CALLBACK_FILE_OPEN) |
-                         bh_callback_bit(BH_CALLBACK_FILE_EXEC) |
-                         bh_callback_bit(BH_CALLBACK_FILE_ACCESS);
+  const bh_callback_set known =
+      SetOf({BH_CALLBACK_FILE_OPEN, BH_CALLBACK_FILE_EXEC, BH_CALLBACK_FILE_ACCESS});
   if (absl::Status status = CheckFolder(guard.folder, "guard", absl::StrCat(prefix, "guard"));
       !status.ok()) {
     return status;
   }
-  if (guard.callbacks == 0 || (guard.callbacks & ~known) != 0) {
+  if (bh_set_empty(&guard.callbacks) != 0 || bh_set_within(&guard.callbacks, &known) == 0) {
     return absl::InvalidArgumentError(
         absl::StrCat(prefix, "events: name at least one of open, exec, access"));
   }

@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "ipc/abi/callbacks.h"
+#include "ipc/generation_spec.h"
 
 namespace bulkhead {
 
@@ -43,8 +44,8 @@ struct GuardSpec {
 
   std::string folder;
   MarkKind mark = MarkKind::kAuto;
-  uint64_t callbacks =  // bits of bh_callback_bit(); file_open, file_exec, file_access
-      bh_callback_bit(BH_CALLBACK_FILE_OPEN) | bh_callback_bit(BH_CALLBACK_FILE_EXEC);
+  // Of file_open, file_exec, file_access.
+  bh_callback_set callbacks = SetOf({BH_CALLBACK_FILE_OPEN, BH_CALLBACK_FILE_EXEC});
   GuardFilter filter;
   uint64_t deadline_ns = kDefaultDeadlineNs;  // of each call, from when the shim took it
 };

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/attachment/guard_spec.h"
+#include "ipc/generation_spec.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -24,8 +25,8 @@ TEST(GuardSpec, EachMistakeNamesItsFieldAndItsValue) {
   } kMistakes[] = {
       {{.folder = "/no/such/folder"}, "--guard takes", "can't guard /no/such/folder: No such file"},
       {{.folder = "/proc/version"}, "guard the one", "can't guard /proc/version: it is not"},
-      {{.folder = "/", .callbacks = 0}, "--events", "open, exec, access"},
-      {{.folder = "/", .callbacks = bh_callback_bit(BH_CALLBACK_FILE_ACCESS) << 1},
+      {{.folder = "/", .callbacks = SetOf({})}, "--events", "open, exec, access"},
+      {{.folder = "/", .callbacks = SetOf({BH_CALLBACK_FILE_ACCESS + 1})},
        "--events",
        "open, exec, access"},
       {{.folder = "/", .filter = {.skip_under = {"/not/there"}}},

@@ -364,17 +364,17 @@ void AddFilter(CLI::App& command, GuardFilter& filter) {
       ->type_name("DIR");
 }
 
-void AddEvents(CLI::App& command, uint64_t& callbacks) {
+void AddEvents(CLI::App& command, bh_callback_set& callbacks) {
   std::vector<std::string> names;
   for (const EventName& event : kEventNames) names.emplace_back(event.name);
   command
       .add_option_function<std::vector<std::string>>(
           "--events",
           [&callbacks](const std::vector<std::string>& wanted) {
-            callbacks = 0;
+            callbacks = {};
             for (const EventName& event : kEventNames) {
               if (std::find(wanted.begin(), wanted.end(), event.name) != wanted.end()) {
-                callbacks |= bh_callback_bit(event.callback);
+                bh_set_add(&callbacks, event.callback);
               }
             }
           },

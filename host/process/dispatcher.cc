@@ -11,23 +11,28 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "ipc/abi/events.h"
+#include "ipc/abi/names.h"
 #include "ipc/monotonic.h"
 
 namespace bulkhead {
 namespace {
 
-static_assert(uint64_t{BULKHEAD_ON_FILE_OPEN} ==
-              1u << (BH_CALLBACK_FILE_OPEN - BH_CALLBACK_FILE_OPEN));
-static_assert(BULKHEAD_ON_FILE_EXEC == 1u << (BH_CALLBACK_FILE_EXEC - BH_CALLBACK_FILE_OPEN));
-static_assert(BULKHEAD_ON_FILE_ACCESS == 1u << (BH_CALLBACK_FILE_ACCESS - BH_CALLBACK_FILE_OPEN));
+// callbacks.h is made from the same rows; a test compares the texts.
+#define BH_CALLBACK_ROW(klass, index, NAME, name, kind, args, reply, reissue, flags, doc) \
+  static_assert(uint32_t{BULKHEAD_ON_##NAME} == uint32_t{BH_CALLBACK_##NAME});
+#include "ipc/abi/callbacks.def"
+#define BH_NOTIFICATION_ROW(klass, index, NAME, name, body, doc) \
+  static_assert(uint32_t{BULKHEAD_##NAME} == uint32_t{BH_NOTIFY_##NAME});
+#include "ipc/abi/notifications.def"
+#define BH_ROW(id, NAME, name, doc) \
+  static_assert(uint32_t{BULKHEAD_START_##NAME} == uint32_t{BH_START_##NAME});
+BH_FOR_EACH_START(BH_ROW)
+#undef BH_ROW
 static_assert(uint32_t{BULKHEAD_ALLOW} == uint32_t{BH_VERDICT_ALLOW});
 static_assert(uint32_t{BULKHEAD_DENY} == uint32_t{BH_VERDICT_DENY});
 static_assert(uint32_t{BULKHEAD_CACHE_OBJECT} == uint32_t{BH_CACHE_OBJECT});
 
-static_assert(uint32_t{BULKHEAD_FILE_CREATED} == uint32_t{BH_NOTIFY_FILE_CREATED});
-static_assert(uint32_t{BULKHEAD_FILE_DELETED} == uint32_t{BH_NOTIFY_FILE_DELETED});
-static_assert(uint32_t{BULKHEAD_PROCESS_EXITED} == uint32_t{BH_NOTIFY_PROCESS_EXITED});
-static_assert(uint32_t{BULKHEAD_MODULE_LOADED} == uint32_t{BH_NOTIFY_MODULE_LOADED});
 static_assert(uint32_t{BULKHEAD_TEXT2_CUT} == uint32_t{BH_NOTIFICATION_TEXT2_CUT});
 
 constexpr int kNotificationNice = 10;
@@ -36,14 +41,12 @@ constexpr size_t kNotificationBatch = 64;
 using FileCallback = void (*)(void*, const bulkhead_call*, const bulkhead_file*, bulkhead_answer*);
 
 FileCallback CallbackOf(const bulkhead_driver_description& driver, uint32_t callback) {
-  if ((driver.callbacks & bh_callback_bit(callback)) == 0) return nullptr;
   switch (callback) {
-    case BH_CALLBACK_FILE_OPEN:
-      return driver.file_open;
-    case BH_CALLBACK_FILE_EXEC:
-      return driver.file_exec;
-    case BH_CALLBACK_FILE_ACCESS:
-      return driver.file_access;
+#define BULKHEAD_ROW(NAME, name) \
+  case BULKHEAD_ON_##NAME:       \
+    return driver.name;
+    BULKHEAD_FOR_EACH_FILE_CALLBACK(BULKHEAD_ROW)
+#undef BULKHEAD_ROW
     default:
       return nullptr;
   }
@@ -88,22 +91,11 @@ bulkhead_notification ForDriver(const Notification& from) {
   return to;
 }
 
-const char* NameOf(uint32_t callback) {
-  switch (callback) {
-    case BH_CALLBACK_FILE_OPEN:
-      return "file_open";
-    case BH_CALLBACK_FILE_EXEC:
-      return "file_exec";
-    default:
-      return "file_access";
-  }
-}
-
 }  // namespace
 
-Dispatcher::Dispatcher(const bulkhead_driver_description& driver, LogQueue* log,
-                       Checkpoint* checkpoint, std::span<std::byte> checkpoint_memory)
-    : driver_(driver), log_(log), checkpoint_(checkpoint) {
+Dispatcher::Dispatcher(const DriverLibrary& library, LogQueue* log, Checkpoint* checkpoint,
+                       std::span<std::byte> checkpoint_memory)
+    : library_(library), driver_(library.description()), log_(log), checkpoint_(checkpoint) {
   host_.size = sizeof(host_);
   host_.abi = BULKHEAD_DRIVER_ABI;
   host_.context = this;
@@ -236,7 +228,9 @@ void Dispatcher::Work(uint32_t worker) {
 }
 
 void Dispatcher::Answer(TakenCall& taken, CallTable::Entry** mine) {
-  const FileCallback callback = CallbackOf(driver_, taken.callback);
+  const FileCallback callback = bh_set_has(&library_.callbacks(), taken.callback) != 0
+                                    ? CallbackOf(driver_, taken.callback)
+                                    : nullptr;
   const absl::StatusOr<CallDetails> details = port_->Details(taken);
   if (callback == nullptr || taken.args_bytes != sizeof(bh_file_args) || !details.ok()) {
     port_->Decline(taken);
@@ -245,7 +239,7 @@ void Dispatcher::Answer(TakenCall& taken, CallTable::Entry** mine) {
   bh_file_args args;
   std::memcpy(&args, taken.args, sizeof(args));
   CallTable::Entry& entry = **mine;
-  if ((driver_.descriptors & bh_callback_bit(taken.callback)) != 0) {
+  if (bh_set_has(&library_.descriptors(), taken.callback) != 0) {
     absl::StatusOr<UniqueFd> received = port_->ReceiveDescriptor(taken);
     if (received.ok()) entry.descriptor = *std::move(received);
   }
@@ -315,7 +309,7 @@ void Dispatcher::Tell() {
     for (size_t i = 0; i < count; ++i) {
       const Notification& one = batch[i];
       notifications_->Release(one);
-      if ((driver_.notifications & bh_notification_bit(one.entry.kind)) == 0) continue;
+      if (bh_set_has(&library_.notifications(), one.entry.kind) == 0) continue;
       const bulkhead_notification notification = ForDriver(one);
       driver_.notify(state_, &notification);
     }
@@ -331,7 +325,7 @@ void Dispatcher::Report(Mistake mistake, uint32_t callback) {
     case kEmptyAnswer:
       length = std::snprintf(text, sizeof(text),
                              "the driver answered nothing to %s: the policy for absent applies",
-                             NameOf(callback));
+                             bh_callback_name(callback));
       break;
     case kMayKeepNone:
       length = std::snprintf(text, sizeof(text),
@@ -342,7 +336,7 @@ void Dispatcher::Report(Mistake mistake, uint32_t callback) {
       length = std::snprintf(text, sizeof(text),
                              "the driver completed a call and answered it in its callback, too "
                              "(%s): the callback's answer was sent",
-                             NameOf(callback));
+                             bh_callback_name(callback));
       break;
     case kNotPending:
       length =

@@ -20,6 +20,7 @@
 #include "absl/status/status.h"
 #include "host/process/call_table.h"
 #include "host/process/checkpoint.h"
+#include "host/process/driver_library.h"
 #include "host/process/log_queue.h"
 #include "ipc/control.h"
 #include "ipc/host_port.h"
@@ -31,7 +32,7 @@ namespace bulkhead {
 class Dispatcher {
  public:
   // All of these outlive the dispatcher. `checkpoint` may be null: no memory for one.
-  Dispatcher(const bulkhead_driver_description& driver, LogQueue* log, Checkpoint* checkpoint,
+  Dispatcher(const DriverLibrary& library, LogQueue* log, Checkpoint* checkpoint,
              std::span<std::byte> checkpoint_memory);
   Dispatcher(const Dispatcher&) = delete;
   Dispatcher& operator=(const Dispatcher&) = delete;
@@ -57,6 +58,7 @@ class Dispatcher {
   enum Mistake { kEmptyAnswer, kMayKeepNone, kAnsweredTwice, kNotPending, kNoAnswer, kMistakes };
   void Report(Mistake mistake, uint32_t callback);
 
+  const DriverLibrary& library_;
   const bulkhead_driver_description& driver_;
   LogQueue* const log_;
   Checkpoint* const checkpoint_;

@@ -39,10 +39,23 @@ absl::Status CheckElf(const std::string& path) {
   return absl::OkStatus();
 }
 
+// False: an id that can be none, or no end where every id was named already.
+bool ReadIds(const uint32_t* ids, bh_callback_set* set) {
+  if (ids == nullptr) return true;
+  constexpr size_t kIdsMax = size_t{BH_CLASS_COUNT} * BH_IDS_PER_CLASS;
+  for (size_t i = 0; i <= kIdsMax; ++i) {
+    if (ids[i] == 0) return true;
+    if (bh_set_bit(ids[i]) == 0) return false;
+    bh_set_add(set, ids[i]);
+  }
+  return false;
+}
+
 }  // namespace
 
 absl::StatusOr<DriverLibrary> DriverLibrary::Load(const std::string& path, const std::string& name,
-                                                  uint64_t callbacks, uint64_t notifications) {
+                                                  const bh_callback_set& callbacks,
+                                                  const bh_callback_set& notifications) {
   if (absl::Status status = CheckElf(path); !status.ok()) return status;
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) return Wrong("cannot load the driver: ", dlerror());
@@ -76,27 +89,27 @@ absl::StatusOr<DriverLibrary> DriverLibrary::Load(const std::string& path, const
   if (driver.name != name) {
     return Wrong(path, " calls itself '", driver.name, "', its manifest '", name, "'");
   }
-  if ((driver.callbacks & ~callbacks) != 0) {
+  if (!ReadIds(driver.callbacks, &loaded.callbacks_) ||
+      !ReadIds(driver.descriptors, &loaded.descriptors_) ||
+      !ReadIds(driver.notifications, &loaded.notifications_)) {
+    return Wrong(path, " registers for an id that can't be one, or its list of ids has no end (0)");
+  }
+  bh_set_and(&loaded.descriptors_, &loaded.callbacks_);
+  if (bh_set_within(&loaded.callbacks_, &callbacks) == 0) {
     return Wrong(path, " registers for callbacks that its manifest does not name");
   }
-  if ((driver.notifications & ~notifications) != 0) {
+  if (bh_set_within(&loaded.notifications_, &notifications) == 0) {
     return Wrong(path, " registers for notifications that its manifest does not name");
   }
-  if (driver.notifications != 0 && driver.notify == nullptr) {
+  if (bh_set_empty(&loaded.notifications_) == 0 && driver.notify == nullptr) {
     return Wrong(path, " registers for notifications but has no function for them");
   }
-  const struct {
-    uint64_t bit;
-    bool present;
-    const char* name;
-  } registered[] = {{BULKHEAD_ON_FILE_OPEN, driver.file_open != nullptr, "file_open"},
-                    {BULKHEAD_ON_FILE_EXEC, driver.file_exec != nullptr, "file_exec"},
-                    {BULKHEAD_ON_FILE_ACCESS, driver.file_access != nullptr, "file_access"}};
-  for (const auto& callback : registered) {
-    if ((driver.callbacks & callback.bit) != 0 && !callback.present) {
-      return Wrong(path, " registers for ", callback.name, " but has no function for it");
-    }
+#define BULKHEAD_ROW(NAME, name)                                                      \
+  if (bh_set_has(&loaded.callbacks_, BULKHEAD_ON_##NAME) && driver.name == nullptr) { \
+    return Wrong(path, " registers for " #name " but has no function for it");        \
   }
+  BULKHEAD_FOR_EACH_FILE_CALLBACK(BULKHEAD_ROW)
+#undef BULKHEAD_ROW
   return loaded;
 }
 

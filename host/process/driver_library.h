@@ -10,6 +10,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "ipc/abi/sets.h"
 
 namespace bulkhead {
 
@@ -19,14 +20,22 @@ class DriverLibrary {
   // `name`, `callbacks` and `notifications` come from the manifest: the driver must have that name,
   // and must not register for anything else.
   static absl::StatusOr<DriverLibrary> Load(const std::string& path, const std::string& name,
-                                            uint64_t callbacks, uint64_t notifications = 0);
+                                            const bh_callback_set& callbacks,
+                                            const bh_callback_set& notifications = {});
 
   // A private copy; fields that the driver's version does not have are zero. Stays loaded until the
   // process ends: a driver's threads may run until then.
   const bulkhead_driver_description& description() const { return description_; }
+  // What it registers for.
+  const bh_callback_set& callbacks() const { return callbacks_; }
+  const bh_callback_set& descriptors() const { return descriptors_; }
+  const bh_callback_set& notifications() const { return notifications_; }
 
  private:
   bulkhead_driver_description description_ = {};
+  bh_callback_set callbacks_ = {};
+  bh_callback_set descriptors_ = {};
+  bh_callback_set notifications_ = {};
 };
 
 }  // namespace bulkhead

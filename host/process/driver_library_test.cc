@@ -23,36 +23,44 @@ std::string Module(const std::string& name) {
 }
 
 std::string Refusal(const std::string& path, const std::string& name = "module",
-                    uint64_t callbacks = ~uint64_t{0}, uint64_t notifications = ~uint64_t{0}) {
+                    const bh_callback_set& callbacks = bh_set_everything(),
+                    const bh_callback_set& notifications = bh_set_everything()) {
   const auto library = DriverLibrary::Load(path, name, callbacks, notifications);
   EXPECT_EQ(library.status().code(), absl::StatusCode::kFailedPrecondition) << path;
   return std::string(library.status().message());
 }
 
 TEST(DriverLibrary, TakesAGoodOne) {
-  const auto library = DriverLibrary::Load(Module("good"), "module", BULKHEAD_ON_FILE_OPEN);
+  const auto library =
+      DriverLibrary::Load(Module("good"), "module", bh_set_of(BULKHEAD_ON_FILE_OPEN));
   ASSERT_TRUE(library.ok()) << library.status();
   EXPECT_STREQ(library->description().version, "1");
   EXPECT_NE(library->description().file_open, nullptr);
 }
 
 TEST(DriverLibrary, TakesOneWithFieldsThatItDoesNotKnow) {
-  const auto library = DriverLibrary::Load(Module("newer"), "module", BULKHEAD_ON_FILE_OPEN);
+  const auto library =
+      DriverLibrary::Load(Module("newer"), "module", bh_set_of(BULKHEAD_ON_FILE_OPEN));
   ASSERT_TRUE(library.ok()) << library.status();
   EXPECT_NE(library->description().start, nullptr);
 }
 
 TEST(DriverLibrary, TakesAnOlderOneWithNewerFieldsZero) {
-  const auto library = DriverLibrary::Load(Module("older"), "module", BULKHEAD_ON_FILE_OPEN);
+  const auto library =
+      DriverLibrary::Load(Module("older"), "module", bh_set_of(BULKHEAD_ON_FILE_OPEN));
   ASSERT_TRUE(library.ok()) << library.status();
-  EXPECT_EQ(library->description().notifications, 0u);
+  EXPECT_EQ(library->description().notifications, nullptr);
   EXPECT_EQ(library->description().notify, nullptr);
   EXPECT_NE(library->description().file_open, nullptr);
 }
 
+TEST(DriverLibrary, RefusesAListWithAnIdThatCanBeNone) {
+  EXPECT_THAT(Refusal(Module("wrong_id")), HasSubstr("id that can't be one"));
+}
+
 TEST(DriverLibrary, SaysWhatIsWrongWithNotifications) {
   EXPECT_THAT(Refusal(Module("no_notify")), HasSubstr("no function for them"));
-  EXPECT_THAT(Refusal(Module("no_notify"), "module", ~uint64_t{0}, 0),
+  EXPECT_THAT(Refusal(Module("no_notify"), "module", bh_set_everything(), bh_set_none()),
               HasSubstr("notifications that its manifest does not name"));
 }
 
@@ -79,7 +87,7 @@ TEST(DriverLibrary, SaysWhatADriverLacks) {
 
 TEST(DriverLibrary, SaysWhereManifestAndDriverDiffer) {
   EXPECT_THAT(Refusal(Module("good"), "other"), AllOf(HasSubstr("'module'"), HasSubstr("'other'")));
-  EXPECT_THAT(Refusal(Module("good"), "module", BULKHEAD_ON_FILE_EXEC),
+  EXPECT_THAT(Refusal(Module("good"), "module", bh_set_of(BULKHEAD_ON_FILE_EXEC)),
               HasSubstr("callbacks that its manifest does not name"));
 }
 

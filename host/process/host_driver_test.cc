@@ -20,6 +20,7 @@
 
 #include "host/process/checkpoint.h"
 #include "host/process/sandbox.h"
+#include "ipc/generation_spec.h"
 #include "ipc/monotonic.h"
 #include "ipc/sanitizer.h"
 #include "ipc/shared_memory.h"
@@ -30,7 +31,7 @@ namespace bulkhead {
 namespace {
 
 constexpr uint64_t kCheckpointBytes = 8192;
-constexpr uint64_t kOpenAndExec = 3;
+const bh_callback_set kOpenAndExec = SetOf({BH_CALLBACK_FILE_OPEN, BH_CALLBACK_FILE_EXEC});
 
 class HostDriverTest : public ::testing::Test {
  protected:
@@ -208,8 +209,7 @@ TEST_F(HostDriverTest, DeliversTheNotificationsThatADriverRegisteredFor) {
     shim_->Notify(told);
   };
   AttachFields fields = Fields("listener");
-  fields.notifications =
-      bh_notification_bit(BH_NOTIFY_PROCESS_EXECUTED) | bh_notification_bit(BH_NOTIFY_FILE_RENAMED);
+  fields.notifications = SetOf({BH_NOTIFY_PROCESS_EXECUTED, BH_NOTIFY_FILE_RENAMED});
   auto run = Serve(fields, -1);
   ASSERT_TRUE(run);
   EXPECT_FALSE(shim_->WantsNotification(BH_NOTIFY_PROCESS_EXITED));
@@ -237,7 +237,7 @@ TEST_F(HostDriverTest, DeliversTheNotificationsThatADriverRegisteredFor) {
 TEST_F(HostDriverTest, DeliversNothingToAnOlderDriver) {
   AttachFields fields = Fields("older");
   fields.driver_name = "module";
-  fields.notifications = ~uint64_t{0};
+  fields.notifications = bh_set_everything();
   auto run = Serve(fields, -1);
   ASSERT_TRUE(run);
   EXPECT_FALSE(shim_->WantsNotification(BH_NOTIFY_PROCESS_EXECUTED));
@@ -252,7 +252,8 @@ TEST_F(HostDriverTest, SeesTheFileAsItWasSent) {
   auto run = Serve(fields, memory->fd().get());
   ASSERT_TRUE(run);
   EXPECT_EQ(run->callbacks(), kOpenAndExec);
-  EXPECT_EQ(run->descriptors(), 2u) << "file_exec alone asks for descriptors";
+  EXPECT_EQ(run->descriptors(), SetOf({BH_CALLBACK_FILE_EXEC}))
+      << "file_exec alone asks for descriptors";
 
   const std::string path =
       testing::TempDir() + "/host-driver-" + std::to_string(getpid());  // content: the file's own

@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "host/process/sandbox.h"
+#include "ipc/generation_spec.h"
 #include "ipc/monotonic.h"
 #include "ipc/sanitizer.h"
 #include "ipc/shared_memory.h"
@@ -34,7 +35,7 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr uint64_t kLongNs = 60 * kNanosecondsPerSecond;
-constexpr uint64_t kOpenAndExec = 3;
+const bh_callback_set kOpenAndExec = SetOf({BH_CALLBACK_FILE_OPEN, BH_CALLBACK_FILE_EXEC});
 
 class HostProcessTest : public ::testing::Test {
  protected:
@@ -65,7 +66,10 @@ class HostProcessTest : public ::testing::Test {
     fields.workers = 2;
     fields.driver_name = driver;
     fields.driver_path = build_ + "/drivers/" + driver + "/" + driver + ".so";
-    fields.callbacks = driver == "null" ? 7 : kOpenAndExec;
+    fields.callbacks =
+        driver == "null"
+            ? SetOf({BH_CALLBACK_FILE_OPEN, BH_CALLBACK_FILE_EXEC, BH_CALLBACK_FILE_ACCESS})
+            : kOpenAndExec;
     fields.content_version = 1;
     fields.spin_ns = 20'000;
     fields.sandbox = kSandboxAll;
@@ -141,8 +145,8 @@ TEST_F(HostProcessTest, CarriesCallsToADriverAndVerdictsBack) {
   fields.options = "deny-odd";
   auto run = Serve(fields);
   ASSERT_TRUE(run);
-  EXPECT_EQ(run->callbacks(), 7u);
-  EXPECT_EQ(run->descriptors(), 0u);
+  EXPECT_EQ(run->callbacks(), Fields("null").callbacks);
+  EXPECT_EQ(run->descriptors(), SetOf({}));
   for (uint64_t inode = 0; inode < 1000; ++inode) {
     const Completion completion = AskInode(inode);
     ASSERT_TRUE(Answered(completion, inode % 2 == 0)) << inode << " " << OutcomeText(completion);

@@ -124,7 +124,7 @@ class Life {
       checkpoint_.emplace(std::span(checkpoint_memory_->data(), attach.checkpoint_bytes));
     }
     dispatcher_ = std::make_unique<Dispatcher>(
-        library_->description(), &log_, checkpoint_ ? &*checkpoint_ : nullptr,
+        *library_, &log_, checkpoint_ ? &*checkpoint_ : nullptr,
         checkpoint_ ? std::span(checkpoint_memory_->data(), attach.checkpoint_bytes)
                     : std::span<std::byte>());
     if (absl::Status status = dispatcher_->StartDriver(attach); !status.ok()) return status;
@@ -134,9 +134,9 @@ class Life {
         *std::move(mapped),
         {.generation = attach.generation, .workers = attach.workers, .spin_ns = attach.spin_ns});
     if (!port.ok()) return port.status();
-    const bulkhead_driver_description& driver = library_->description();
     std::unique_ptr<NotificationReader> notifications;
-    if (driver.notifications != 0 && message.descriptor_count() > kNotifications) {
+    if (bh_set_empty(&library_->notifications()) == 0 &&
+        message.descriptor_count() > kNotifications) {
       absl::StatusOr<std::unique_ptr<NotificationReader>> opened =
           (*port)->OpenNotifications(message.TakeDescriptor(kNotifications));
       if (!opened.ok()) return opened.status();
@@ -150,9 +150,11 @@ class Life {
         !status.ok()) {
       return status;
     }
-    return control_.Send(MakeStarted(attach.generation, driver.callbacks,
-                                     driver.descriptors & driver.callbacks, driver.version,
-                                     driver.notifications));
+    return control_.Send(MakeStarted({.generation = attach.generation,
+                                      .callbacks = library_->callbacks(),
+                                      .descriptors = library_->descriptors(),
+                                      .notifications = library_->notifications(),
+                                      .driver_version = library_->description().version}));
   }
 
   void SendLog() {

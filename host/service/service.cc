@@ -34,7 +34,7 @@ absl::StatusOr<DriverConfig> Configure(const ServiceDriver& driver) {
                              .call_chunks = 32 * std::min(cpus, BH_LANES_MAX),
                              .reply_chunks = 0};
   // A ring is memory: 1 MiB.
-  config.channel.notify_entries = manifest->notifications != 0 ? 2048 : 0;
+  config.channel.notify_entries = bh_set_empty(&manifest->notifications) == 0 ? 2048 : 0;
   config.channel.policy = driver.policy;
   config.channel.cache_entries = driver.cache_entries;
   config.channel.spin_ns = driver.spin_us * 1000;

@@ -163,7 +163,7 @@ void Driver::Handle(HostSession& session, const HostMessage& message) {
     }
     Step(event);
   } else if (const auto* started = std::get_if<HostStarted>(&message)) {
-    if (started->generation == session.generation()) OnStarted(session, *started);
+    if (started->fields.generation == session.generation()) OnStarted(session, *started);
   } else if (const auto* failed = std::get_if<HostStartFailed>(&message)) {
     start_failure_ = releases_.NameSources(failed->reason);
     event.kind = EventKind::kStartFailed;
@@ -193,10 +193,14 @@ void Driver::OnStarted(HostSession& session, const HostStarted& started) {
     return;
   }
   const Manifest& manifest = session.release().driver;
-  session.callbacks = started.callbacks & manifest.callbacks;
-  session.descriptors = started.descriptors & session.callbacks;
-  session.notifications = started.notifications & manifest.notifications;
-  session.driver_version = started.driver_version;
+  bh_generation_spec& wanted = session.wanted;
+  wanted.callbacks = started.fields.callbacks;
+  bh_set_and(&wanted.callbacks, &manifest.callbacks);
+  wanted.descriptor_callbacks = started.fields.descriptors;
+  bh_set_and(&wanted.descriptor_callbacks, &wanted.callbacks);
+  wanted.notifications = started.fields.notifications;
+  bh_set_and(&wanted.notifications, &manifest.notifications);
+  session.driver_version = started.fields.driver_version;
   const bool watched = session.WatchExit([this, inbox = around_.inbox, role, generation] {
     inbox->Post([this, role, generation] { OnEnding(role, generation); });
   });

@@ -192,13 +192,12 @@ void Driver::BeginGeneration(const ActionItem& action) {
     OnBeginAnswer(action.role, action.generation, absl::OkStatus(), files.status(), 0);
     return;
   }
-  Submit([this, inbox = around_.inbox, now_ns = around_.now_ns, action,
-          callbacks = session.callbacks, descriptors = session.descriptors,
-          notifications = session.notifications,
+  session.wanted.generation = action.generation;
+  session.wanted.content_version = action.release;
+  Submit([this, inbox = around_.inbox, now_ns = around_.now_ns, action, wanted = session.wanted,
           files = *std::move(files)](ShimLink& link, ChannelId& channel) mutable {
-    absl::Status told = link.SetNotifications(channel, notifications);
-    absl::Status begun = link.BeginGeneration(channel, action.generation, callbacks, descriptors,
-                                              action.release, std::move(files));
+    absl::Status told = link.CanNotify(wanted.notifications);
+    absl::Status begun = link.BeginGeneration(channel, wanted, std::move(files));
     inbox->Post([this, action, told = std::move(told), begun = std::move(begun), at_ns = now_ns()] {
       OnBeginAnswer(action.role, action.generation, told, begun, at_ns);
     });

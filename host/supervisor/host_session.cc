@@ -80,12 +80,9 @@ std::optional<HostMessage> HostSession::NextMessage(uint64_t now_ns) {
     } else if (const auto* hello = message->as<wire::Hello>()) {
       return HostHello{hello->abi_version()};
     } else if (const auto* started = message->as<wire::Started>()) {
-      return HostStarted{
-          .generation = started->generation(),
-          .callbacks = started->callbacks(),
-          .descriptors = started->descriptors(),
-          .notifications = started->notifications(),
-          .driver_version = started->driver_version() ? started->driver_version()->str() : ""};
+      absl::StatusOr<StartedFields> fields = ReadStarted(*started);
+      if (!fields.ok()) return HostBadMessage{std::string(fields.status().message())};
+      return HostStarted{*std::move(fields)};
     } else if (const auto* failed = message->as<wire::StartFailed>()) {
       return HostStartFailed{failed->reason()->str()};
     } else if (const auto* line = message->as<wire::LogLine>()) {

@@ -39,11 +39,7 @@ struct HostHello {
   uint32_t abi_version;
 };
 struct HostStarted {
-  uint32_t generation;
-  uint64_t callbacks;
-  uint64_t descriptors;
-  uint64_t notifications;
-  std::string driver_version;
+  StartedFields fields;
 };
 struct HostStartFailed {
   std::string reason;
@@ -113,9 +109,7 @@ class HostSession {
   absl::StatusOr<UniqueFd> ShimFiles() const { return shim_files_.Duplicate(); }
 
   // What Started said, restricted to the manifest's.
-  uint64_t callbacks = 0;
-  uint64_t descriptors = 0;
-  uint64_t notifications = 0;
+  bh_generation_spec wanted = {};
   std::string driver_version;
 
   void AddPollFds(std::vector<pollfd>& fds) const;

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "ipc/abi/callbacks.h"
 #include "ipc/abi/notification.h"
 #include "ipc/control.h"
 
@@ -100,56 +101,40 @@ bool GoodPath(std::string_view path) {
   return true;
 }
 
-void ReadCallbacks(Reader& reader, uint64_t* callbacks) {
-  const Json* list = reader.Find("callbacks", true);
-  if (list == nullptr) return;
-  if (!list->is_array() || list->empty())
-    return reader.Fail("callbacks", "must be a list of names");
-  constexpr struct {
-    std::string_view name;
-    uint32_t callback;
-  } kNames[] = {{"file_open", BH_CALLBACK_FILE_OPEN},
-                {"file_exec", BH_CALLBACK_FILE_EXEC},
-                {"file_access", BH_CALLBACK_FILE_ACCESS}};
-  for (const Json& item : *list) {
-    const auto* known = std::find_if(std::begin(kNames), std::end(kNames), [&](const auto& name) {
-      return item.is_string() && item.get_ref<const std::string&>() == name.name;
-    });
-    if (known == std::end(kNames)) {
-      return reader.Fail("callbacks",
-                         "has an entry that is not file_open, file_exec or file_access");
-    }
-    *callbacks |= bh_callback_bit(known->callback);
-  }
-}
+struct Name {
+  std::string_view name;
+  uint32_t id;
+};
+constexpr Name kCallbacks[] = {
+#define BH_CALLBACK_ROW(klass, index, NAME, name, kind, args, reply, reissue, flags, doc) \
+  {#name, BH_CALLBACK_##NAME},
+#include "ipc/abi/callbacks.def"
+};
+constexpr Name kNotifications[] = {
+#define BH_NOTIFICATION_ROW(klass, index, NAME, name, body, doc) {#name, BH_NOTIFY_##NAME},
+#include "ipc/abi/notifications.def"
+};
 
-void ReadNotifications(Reader& reader, uint64_t* notifications) {
-  const Json* list = reader.Find("notifications", false);
+// A list of names, one of `known` each.
+template <size_t kCount>
+void ReadNames(Reader& reader, const char* field, bool required, const Name (&known)[kCount],
+               bh_callback_set* set) {
+  const Json* list = reader.Find(field, required);
   if (list == nullptr) return;
-  if (!list->is_array()) return reader.Fail("notifications", "must be a list of names");
-  constexpr struct {
-    std::string_view name;
-    uint32_t kind;
-  } kNames[] = {{"file_created", BH_NOTIFY_FILE_CREATED},
-                {"file_modified", BH_NOTIFY_FILE_MODIFIED},
-                {"file_written", BH_NOTIFY_FILE_WRITTEN},
-                {"file_renamed", BH_NOTIFY_FILE_RENAMED},
-                {"file_deleted", BH_NOTIFY_FILE_DELETED},
-                {"process_created", BH_NOTIFY_PROCESS_CREATED},
-                {"process_executed", BH_NOTIFY_PROCESS_EXECUTED},
-                {"process_exited", BH_NOTIFY_PROCESS_EXITED},
-                {"module_loaded", BH_NOTIFY_MODULE_LOADED}};
+  if (!list->is_array() || (required && list->empty())) {
+    return reader.Fail(field, "must be a list of names");
+  }
   for (const Json& item : *list) {
-    const auto* known = std::find_if(std::begin(kNames), std::end(kNames), [&](const auto& name) {
+    const auto* found = std::find_if(std::begin(known), std::end(known), [&](const Name& name) {
       return item.is_string() && item.get_ref<const std::string&>() == name.name;
     });
-    if (known == std::end(kNames)) {
-      return reader.Fail("notifications", "has an entry that nobody can be told: the names are ",
-                         absl::StrJoin(kNames, ", ", [](std::string* out, const auto& name) {
+    if (found == std::end(known)) {
+      return reader.Fail(field, "has an entry that is not one of ",
+                         absl::StrJoin(known, ", ", [](std::string* out, const Name& name) {
                            out->append(name.name);
                          }));
     }
-    *notifications |= bh_notification_bit(known->kind);
+    bh_set_add(set, found->id);
   }
 }
 
@@ -196,8 +181,8 @@ absl::StatusOr<Manifest> ParseManifest(std::string_view text) {
     reader.Fail("driver_abi", "is ", abi, "; this Bulkhead has ", kDriverAbi,
                 ": build the driver against its SDK");
   }
-  ReadCallbacks(reader, &manifest.callbacks);
-  ReadNotifications(reader, &manifest.notifications);
+  ReadNames(reader, "callbacks", true, kCallbacks, &manifest.callbacks);
+  ReadNames(reader, "notifications", false, kNotifications, &manifest.notifications);
   reader.Number("altitude", 0, 1'000'000, &manifest.altitude, false);
   reader.Flag("paths", &manifest.paths);
   reader.Number("workers", 1, BH_WORKERS_MAX, &manifest.workers, false);

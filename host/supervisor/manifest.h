@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A driver's manifest.json: what the driver is and what it may have. The fields stand in
-// ipc/schema/manifest.fbs. A manifest may come from a stranger: everything about it is checked, and
-// each error names the field.
+// A driver's manifest.json: what the driver is and what it may have. The fields and
+// their bounds stand in docs/writing-a-driver.md. A manifest may come from a stranger: everything
+// about it is checked, and each error names the field.
 #ifndef BULKHEAD_HOST_SUPERVISOR_MANIFEST_H_
 #define BULKHEAD_HOST_SUPERVISOR_MANIFEST_H_
 
@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "ipc/abi/sets.h"
 
 namespace bulkhead {
 
@@ -19,9 +20,9 @@ struct Manifest {
   std::string name;
   std::string version;
   std::string summary;
-  std::string library;         // relative to the folder
-  uint64_t callbacks = 0;      // bits of bh_callback_bit()
-  uint64_t notifications = 0;  // bits of bh_notification_bit()
+  std::string library;  // relative to the folder
+  bh_callback_set callbacks = {};
+  bh_callback_set notifications = {};
   uint32_t altitude = 1000;
   bool paths = true;  // false: it does not look at the names of files
   uint32_t workers = 2;

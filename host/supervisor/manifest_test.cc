@@ -7,6 +7,7 @@
 #include <string>
 
 #include "ipc/abi/notification.h"
+#include "ipc/generation_spec.h"
 
 namespace bulkhead {
 namespace {
@@ -31,7 +32,7 @@ TEST(Manifest, ReadsAGoodOne) {
   const auto manifest = ParseManifest(kGood);
   ASSERT_TRUE(manifest.ok()) << manifest.status();
   EXPECT_EQ(manifest->name, "good");
-  EXPECT_EQ(manifest->callbacks, 3u);
+  EXPECT_EQ(manifest->callbacks, SetOf({BH_CALLBACK_FILE_OPEN, BH_CALLBACK_FILE_EXEC}));
   EXPECT_EQ(manifest->workers, 2u);
   EXPECT_TRUE(manifest->paths);
 }
@@ -46,9 +47,8 @@ TEST(Manifest, NamesWhatADriverMayBeTold) {
   const auto manifest =
       ParseManifest(With("notifications", "[\"file_renamed\", \"process_exited\"]"));
   ASSERT_TRUE(manifest.ok()) << manifest.status();
-  EXPECT_EQ(manifest->notifications, bh_notification_bit(BH_NOTIFY_FILE_RENAMED) |
-                                         bh_notification_bit(BH_NOTIFY_PROCESS_EXITED));
-  EXPECT_EQ(ParseManifest(kGood)->notifications, 0u);
+  EXPECT_EQ(manifest->notifications, SetOf({BH_NOTIFY_FILE_RENAMED, BH_NOTIFY_PROCESS_EXITED}));
+  EXPECT_EQ(ParseManifest(kGood)->notifications, SetOf({}));
 }
 
 struct BadCase {

@@ -1,32 +1,32 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * Callback ids, their classes, and the argument and reply structs that travel inside a call line.
+ * Callback ids, made from callbacks.def, and the argument and reply structs that travel inside a
+ * call line.
  *
- * An id's high byte is its class, so that a policy table can be indexed without a search. Ids are
- * never reused. The classes without ids below are reserved for what comes later; a shim answers an
- * id that the driver did not register for without asking it.
+ * Ids are never reused. A shim answers an id that the driver did not register for without asking
+ * it.
  */
 #ifndef BULKHEAD_IPC_ABI_CALLBACKS_H_
 #define BULKHEAD_IPC_ABI_CALLBACKS_H_
 
+#include "ipc/abi/sets.h"
 #include "ipc/abi/types.h"
 
-enum bh_class {
-	BH_CLASS_NONE = 0,
-	BH_CLASS_FILE = 1,
-	BH_CLASS_PROCESS = 2,
-	BH_CLASS_MODULE = 3,
-	BH_CLASS_BLOCK = 4,
-	BH_CLASS_CHARACTER = 5,
-	BH_CLASS_NETWORK = 6,
-	BH_CLASS_INPUT = 7,
-	BH_CLASS_COUNT = 8,
+enum bh_callback {
+#define BH_CALLBACK_ROW(klass, index, NAME, name, kind, args, reply, reissue, flags, doc) \
+	BH_CALLBACK_##NAME = BH_ID(BH_CLASS_##klass, index),
+#include "ipc/abi/callbacks.def"
 };
 
-enum bh_callback {
-	BH_CALLBACK_FILE_OPEN = 0x0101,   /* a file is about to be opened; deciding */
-	BH_CALLBACK_FILE_EXEC = 0x0102,   /* a file is about to be opened for execution; deciding */
-	BH_CALLBACK_FILE_ACCESS = 0x0103, /* a file is about to be read; deciding */
+enum bh_callback_kind {
+	BH_CALLBACK_UNKNOWN = 0,
+	BH_CALLBACK_DECIDES = 1,  /* the reply is struct bh_verdict_reply */
+	BH_CALLBACK_OPERATES = 2, /* the reply is a completion */
+};
+
+enum bh_callback_flags {
+	/* The arguments are struct bh_file_args: a verdict may be cached for the object. */
+	BH_CALLBACK_ABOUT_OBJECT = 1u << 0,
 };
 
 /* How a call may be repeated after the host that had it is gone. */
@@ -35,22 +35,41 @@ enum bh_reissue {
 	BH_REISSUE_IF_UNBEGUN = 1, /* must not run twice */
 };
 
-static inline uint32_t bh_callback_class(uint32_t callback)
+/* What a callback's row says; for an id that is not known all of these are 0. */
+static inline uint32_t bh_callback_kind(uint32_t callback)
 {
-	uint32_t klass = callback >> 8;
-
-	return klass < BH_CLASS_COUNT ? klass : (uint32_t)BH_CLASS_NONE;
+	switch (callback) {
+#define BH_CALLBACK_ROW(klass, index, NAME, name, kind, args, reply, reissue, flags, doc) \
+	case BH_CALLBACK_##NAME: \
+		return BH_CALLBACK_##kind;
+#include "ipc/abi/callbacks.def"
+	default:
+		return BH_CALLBACK_UNKNOWN;
+	}
 }
 
-static inline int bh_callback_known(uint32_t callback)
+static inline uint32_t bh_callback_flags(uint32_t callback)
 {
-	return callback >= BH_CALLBACK_FILE_OPEN && callback <= BH_CALLBACK_FILE_ACCESS;
+	switch (callback) {
+#define BH_CALLBACK_ROW(klass, index, NAME, name, kind, args, reply, reissue, flags, doc) \
+	case BH_CALLBACK_##NAME: \
+		return flags;
+#include "ipc/abi/callbacks.def"
+	default:
+		return 0;
+	}
 }
 
-/* Bit of a callback in the set that a driver registers for; 0 for an id that is not known. */
-static inline uint64_t bh_callback_bit(uint32_t callback)
+static inline uint32_t bh_callback_reissue(uint32_t callback)
 {
-	return bh_callback_known(callback) ? 1ull << (callback - BH_CALLBACK_FILE_OPEN) : 0;
+	switch (callback) {
+#define BH_CALLBACK_ROW(klass, index, NAME, name, kind, args, reply, reissue, flags, doc) \
+	case BH_CALLBACK_##NAME: \
+		return BH_REISSUE_##reissue;
+#include "ipc/abi/callbacks.def"
+	default:
+		return BH_REISSUE_FREELY;
+	}
 }
 
 /* Bytes of arguments, and of reply, that travel in the line that also carries the ticket. */
@@ -110,5 +129,13 @@ static inline int bh_error_valid(uint32_t error)
 {
 	return error <= BH_ERROR_MAX && error != 10 /* ECHILD */ && error != 116 /* ESTALE */;
 }
+
+#define BH_CALLBACK_ROW(klass, index, NAME, name, kind, args, reply, reissue, flags, doc) \
+	BH_STATIC_ASSERT(sizeof(struct bh_##args) <= BH_INLINE_BYTES && \
+				 sizeof(struct bh_##reply) <= BH_INLINE_BYTES, \
+			 #name ": arguments and reply must fit a line"); \
+	BH_STATIC_ASSERT((index) >= 1 && (index) <= BH_IDS_PER_CLASS, \
+			 #name ": a class has room for 64");
+#include "ipc/abi/callbacks.def"
 
 #endif /* BULKHEAD_IPC_ABI_CALLBACKS_H_ */

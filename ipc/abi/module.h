@@ -26,6 +26,7 @@
 #include "ipc/abi/channel.h"
 #include "ipc/abi/end.h"
 #include "ipc/abi/events.h"
+#include "ipc/abi/generation.h"
 #include "ipc/abi/notification.h"
 #include "ipc/abi/policy.h"
 #include "ipc/abi/statistics.h"
@@ -36,7 +37,7 @@
 #include <sys/ioctl.h>
 #endif
 
-#define BH_MODULE_ABI 2u
+#define BH_MODULE_ABI 3u
 #define BH_MODULE_REPLY_OFFSET (1ull << 32)
 #define BH_MODULE_NOTIFY_OFFSET (2ull << 32)
 #define BH_MODULE_NAME_BYTES 32
@@ -62,10 +63,8 @@ struct bh_module_add {
 
 struct bh_module_begin {
 	uint32_t channel;
-	uint32_t generation;
-	uint64_t callbacks;
-	uint64_t descriptor_callbacks;
-	uint64_t content_version;
+	uint32_t reserved;
+	struct bh_generation_spec spec;
 };
 
 struct bh_module_end {
@@ -124,7 +123,7 @@ struct bh_module_guard {
 	/* That calls get, from their start. Where several guards cover a file and their filters let
 	 * it through, the longest of theirs. */
 	uint64_t deadline_ns;
-	uint64_t callbacks; /* bits of bh_callback_bit(): what is asked about here */
+	struct bh_callback_set callbacks; /* what is asked about here */
 	struct bh_module_filter filter;
 };
 
@@ -159,13 +158,6 @@ struct bh_module_fetch {
 	uint32_t reserved;
 };
 
-/* What the driver wants to be told: before the generation begins. */
-struct bh_module_notify {
-	uint32_t channel;
-	uint32_t reserved;
-	uint64_t kinds; /* bits of bh_notification_bit() */
-};
-
 /* The kernel writes all. */
 struct bh_module_ring {
 	uint32_t entries; /* 0: the channel has no notification ring */
@@ -196,8 +188,6 @@ struct bh_module_ring {
  */
 #define BH_CONTROL_SETTLE _IO(BH_MODULE_IOC, 20)
 
-#define BH_CONTROL_NOTIFY _IOW(BH_MODULE_IOC, 24, struct bh_module_notify)
-
 /* Host. */
 #define BH_HOST_INFO _IOR(BH_MODULE_IOC, 32, struct bh_geometry)
 /* Sleeps while the worker's sleeping word stays what it is and not 0. 0 or ETIMEDOUT or EINTR. */
@@ -213,15 +203,14 @@ struct bh_module_ring {
 BH_ASSERT_SIZE(struct bh_module_add, 160);
 BH_ASSERT_SIZE(struct bh_module_set_policy, 88);
 BH_ASSERT_SIZE(struct bh_module_statistics, 16 + sizeof(struct bh_statistics));
-BH_ASSERT_SIZE(struct bh_module_begin, 32);
+BH_ASSERT_SIZE(struct bh_module_begin, 8 + sizeof(struct bh_generation_spec));
 BH_ASSERT_SIZE(struct bh_module_end, 16);
 BH_ASSERT_SIZE(struct bh_module_state, 8);
 BH_ASSERT_SIZE(struct bh_module_filter, 592);
-BH_ASSERT_SIZE(struct bh_module_guard, 616);
+BH_ASSERT_SIZE(struct bh_module_guard, 608 + sizeof(struct bh_callback_set));
 BH_ASSERT_SIZE(struct bh_module_event, 32);
 BH_ASSERT_SIZE(struct bh_module_wait, 16);
 BH_ASSERT_SIZE(struct bh_module_fetch, 16);
-BH_ASSERT_SIZE(struct bh_module_notify, 16);
 BH_ASSERT_SIZE(struct bh_module_ring, 8);
 
 #endif /* BULKHEAD_IPC_ABI_MODULE_H_ */

@@ -6,6 +6,7 @@
 #ifndef BULKHEAD_IPC_ABI_NAMES_H_
 #define BULKHEAD_IPC_ABI_NAMES_H_
 
+#include "ipc/abi/callbacks.h"
 #include "ipc/abi/end.h"
 #include "ipc/abi/events.h"
 #include "ipc/abi/notification.h"
@@ -30,5 +31,41 @@ BH_DEFINE_NAMES(bh_event_name, BH_FOR_EACH_EVENT)
 BH_DEFINE_NAMES(bh_violation_name, BH_FOR_EACH_VIOLATION)
 BH_DEFINE_NAMES(bh_start_name, BH_FOR_EACH_START)
 BH_DEFINE_NAMES(bh_loss_name, BH_FOR_EACH_LOSS)
+
+#define BH_NAME_CASE(value, name) \
+	case value: \
+		return #name;
+
+static inline const char *bh_class_name(uint32_t klass)
+{
+	switch (klass) {
+#define BH_CLASS_ROW(id, NAME, name, doc) BH_NAME_CASE(BH_CLASS_##NAME, name)
+#include "ipc/abi/classes.def"
+	default:
+		return "unknown";
+	}
+}
+
+static inline const char *bh_callback_name(uint32_t callback)
+{
+	switch (callback) {
+#define BH_CALLBACK_ROW(klass, index, NAME, name, kind, args, reply, reissue, flags, doc) \
+	BH_NAME_CASE(BH_CALLBACK_##NAME, name)
+#include "ipc/abi/callbacks.def"
+	default:
+		return "unknown";
+	}
+}
+
+static inline const char *bh_notification_name(uint32_t kind)
+{
+	switch (kind) {
+#define BH_NOTIFICATION_ROW(klass, index, NAME, name, body, doc) \
+	BH_NAME_CASE(BH_NOTIFY_##NAME, name)
+#include "ipc/abi/notifications.def"
+	default:
+		return "unknown";
+	}
+}
 
 #endif /* BULKHEAD_IPC_ABI_NAMES_H_ */

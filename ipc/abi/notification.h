@@ -38,31 +38,11 @@
 #define BH_NOTIFICATION_BODY_BYTES 48u
 #define BH_NOTIFICATION_TEXT_BYTES 384u
 
-/* A kind's high byte is its class (enum bh_class), as a callback's is. */
 enum bh_notification_kind {
-	BH_NOTIFY_FILE_CREATED = 0x0101,
-	BH_NOTIFY_FILE_MODIFIED = 0x0102,
-	BH_NOTIFY_FILE_WRITTEN = 0x0103, /* closed by somebody who had it open for writing */
-	BH_NOTIFY_FILE_RENAMED = 0x0104, /* text: the old name, text2: the new one */
-	BH_NOTIFY_FILE_DELETED = 0x0105,
-	BH_NOTIFY_PROCESS_CREATED = 0x0201,  /* by fork, vfork or clone; not a thread */
-	BH_NOTIFY_PROCESS_EXECUTED = 0x0202, /* text: the program, text2: its command line */
-	BH_NOTIFY_PROCESS_EXITED = 0x0203,
-	BH_NOTIFY_MODULE_LOADED = 0x0301, /* text: the module's name */
+#define BH_NOTIFICATION_ROW(klass, index, NAME, name, body, doc) \
+	BH_NOTIFY_##NAME = BH_ID(BH_CLASS_##klass, index),
+#include "ipc/abi/notifications.def"
 };
-
-#define BH_NOTIFICATION_KINDS_PER_CLASS 8u
-
-/* Bit of a kind in the set that a driver wants; 0 for what can be no kind. */
-static inline uint64_t bh_notification_bit(uint32_t kind)
-{
-	uint32_t klass = kind >> 8;
-	uint32_t index = kind & 0xff;
-
-	if (!klass || klass >= BH_CLASS_COUNT || !index || index > BH_NOTIFICATION_KINDS_PER_CLASS)
-		return 0;
-	return 1ull << ((klass - 1) * BH_NOTIFICATION_KINDS_PER_CLASS + index - 1);
-}
 
 enum bh_notification_flags {
 	BH_NOTIFICATION_TEXT_CUT = 1u << 0, /* its end is missing */

@@ -39,6 +39,7 @@
 #include <cstdint>
 
 #include "ipc/abi/channel.h"
+#include "ipc/abi/generation.h"
 #include "ipc/abi/policy.h"
 
 namespace bulkhead {
@@ -64,9 +65,7 @@ struct ChannelState {
   uint32_t quarantined;
   uint32_t draining;
   uint32_t reserved;
-  uint64_t callbacks;
-  uint64_t descriptor_callbacks;
-  uint64_t content_version;
+  bh_generation_spec wanted;  // of the last generation; before the first: of everything
 };
 
 // Two copies; `current` is the index of the valid one. A kill while the other is being written

@@ -41,10 +41,10 @@ TEST(Journal, TheStateOfAChannelChangesAsAWhole) {
   ChannelState state = {};
   for (uint32_t generation = 1; generation <= 3; ++generation) {
     state.generation = generation;
-    state.content_version = generation * 10;
+    state.wanted.content_version = generation * 10;
     StoreChannelState(*pair, state);
     EXPECT_EQ(LoadChannelState(*pair).generation, generation);
-    EXPECT_EQ(LoadChannelState(*pair).content_version, generation * 10);
+    EXPECT_EQ(LoadChannelState(*pair).wanted.content_version, generation * 10);
   }
   // A writer killed in the middle of a write has changed only the copy that is not current.
   pair->copy[1 - pair->current.load()].generation = 99;

@@ -22,14 +22,14 @@ class AdoptTest : public CoreTest
 
 TEST_F(AdoptTest, UnansweredSlotsStayAbandonedUntilAnswered)
 {
-	bh_channel_begin_generation(channel.c, 4);
+	channel.BeginGeneration(4);
 	bh_call answered = NewCall(), unanswered = NewCall();
 	Start(&answered);
 	Start(&unanswered);
 	const uint64_t old_ticket = channel.Call(0)->ticket;
 	channel.Answer(0, BH_VERDICT_ALLOW);
 	TakeOver();
-	ASSERT_EQ(bh_channel_begin_generation(channel.c, 4), 0); // the same host, still alive
+	ASSERT_EQ(channel.BeginGeneration(4), 0); // the same host, still alive
 	EXPECT_EQ(bh_channel_in_flight(channel.c), 1u);
 	std::vector<uint32_t> used;
 	bh_call calls[3];
@@ -52,15 +52,15 @@ TEST_F(AdoptTest, UnansweredSlotsStayAbandonedUntilAnswered)
 
 TEST_F(AdoptTest, ANewGenerationFreesThem)
 {
-	bh_channel_begin_generation(channel.c, 4);
+	channel.BeginGeneration(4);
 	bh_call calls[4];
 	for (bh_call &call : calls) {
 		call = NewCall();
 		Start(&call);
 	}
 	TakeOver();
-	EXPECT_EQ(bh_channel_begin_generation(channel.c, 3), -1);
-	ASSERT_EQ(bh_channel_begin_generation(channel.c, 5), 0);
+	EXPECT_EQ(channel.BeginGeneration(3), -1);
+	ASSERT_EQ(channel.BeginGeneration(5), 0);
 	for (bh_call &call : calls) {
 		call = NewCall();
 		Start(&call);
@@ -73,7 +73,7 @@ TEST_F(AdoptTest, ANewGenerationFreesThem)
 // ticket.
 TEST_F(AdoptTest, ATicketWhoseFileWasSentButNeverStoredIsNotIssuedAgain)
 {
-	bh_channel_begin_generation(channel.c, 4);
+	channel.BeginGeneration(4);
 	uint64_t lost[2];
 	for (uint64_t &ticket : lost) {
 		const uint64_t stored = channel.Call(0)->ticket;
@@ -83,7 +83,7 @@ TEST_F(AdoptTest, ATicketWhoseFileWasSentButNeverStoredIsNotIssuedAgain)
 		ticket = channel.Call(0)->ticket;
 		channel.Call(0)->ticket = stored; // died before the store
 		TakeOver();
-		ASSERT_EQ(bh_channel_begin_generation(channel.c, 4), 0);
+		ASSERT_EQ(channel.BeginGeneration(4), 0);
 	}
 	bh_call call = NewCall();
 	Start(&call);
@@ -95,26 +95,26 @@ TEST_F(AdoptTest, ATicketWhoseFileWasSentButNeverStoredIsNotIssuedAgain)
 
 TEST_F(AdoptTest, TheSameGenerationBeginsOnlyOnce)
 {
-	bh_channel_begin_generation(channel.c, 4);
+	channel.BeginGeneration(4);
 	bh_call call = NewCall();
 	Start(&call);
 	TakeOver();
-	ASSERT_EQ(bh_channel_begin_generation(channel.c, 4), 0);
-	EXPECT_EQ(bh_channel_begin_generation(channel.c, 4), -1);
+	ASSERT_EQ(channel.BeginGeneration(4), 0);
+	EXPECT_EQ(channel.BeginGeneration(4), -1);
 	EXPECT_EQ(bh_channel_end_generation(channel.c, 4, BH_END_CRASHED), 0);
-	EXPECT_EQ(bh_channel_begin_generation(channel.c, 4), -1);
+	EXPECT_EQ(channel.BeginGeneration(4), -1);
 }
 
 TEST_F(AdoptTest, LentChunksStayLent)
 {
 	const std::vector<char> payload(3 * BH_POOL_CHUNK_BYTES, 'x');
-	bh_channel_begin_generation(channel.c, 1);
+	channel.BeginGeneration(1);
 	bh_call call = NewCall();
 	call.payload = payload.data();
 	call.payload_bytes = payload.size();
 	Start(&call);
 	TakeOver();
-	bh_channel_begin_generation(channel.c, 1);
+	channel.BeginGeneration(1);
 	bh_call two = NewCall();
 	two.payload = payload.data();
 	two.payload_bytes = 2 * BH_POOL_CHUNK_BYTES;
@@ -148,7 +148,7 @@ TEST_F(AdoptTest, NonsenseInTheCallRegionLendsNothing)
 		other.config.adopt = 1;
 		other.Init(&platform.c);
 		Use(&other);
-		ASSERT_EQ(bh_channel_begin_generation(other.c, 7), 0);
+		ASSERT_EQ(other.BeginGeneration(7), 0);
 		bh_call call = NewCall();
 		call.payload = payload.data();
 		call.payload_bytes = payload.size();

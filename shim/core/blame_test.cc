@@ -16,7 +16,7 @@ class BlameTest : public CoreTest
 	}
 	void Begin()
 	{
-		ASSERT_EQ(bh_channel_begin_generation(channel.c, ++generation), 0);
+		ASSERT_EQ(channel.BeginGeneration(++generation), 0);
 	}
 	bool InHost(const bh_call &call)
 	{

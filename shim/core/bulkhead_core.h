@@ -27,6 +27,7 @@
 #include "ipc/abi/channel.h"
 #include "ipc/abi/end.h"
 #include "ipc/abi/events.h"
+#include "ipc/abi/generation.h"
 #include "ipc/abi/notification.h"
 #include "ipc/abi/policy.h"
 #include "ipc/abi/statistics.h"
@@ -70,10 +71,10 @@ struct bh_platform {
 struct bh_channel_config {
 	struct bh_geometry geometry;
 	struct bh_policy policy;
-	uint64_t callbacks;            /* bits of bh_callback_bit(): others pass without a call.
-					* Default: all, so that calls wait for the first host */
-	uint64_t descriptor_callbacks; /* bits: calls that carry the file to the host */
-	uint32_t altitude;             /* higher is asked first */
+	struct bh_callback_set callbacks; /* until a generation begins; others pass without a call.
+					   * Default: all, so that calls wait for the first host */
+	struct bh_callback_set descriptor_callbacks; /* calls that carry the file to the host */
+	uint32_t altitude;                           /* higher is asked first */
 	uint32_t poison_crashes; /* hosts a call may crash or hang before it is poison; default 2 */
 	uint32_t poison_kills;   /* the same for hosts killed from outside; default 16 */
 	uint32_t spin_ns;        /* ceiling of the adaptive spin budget; 0 never spins */
@@ -102,12 +103,12 @@ struct bh_channel *bh_channel_init(void *private_memory, const struct bh_channel
 				   void *reply_region);
 
 /*
- * A host serves as `generation` (not 0, greater than any before) from here on; the one before it
- * ends with this if it has not. Draining and quarantine are over. -1 when the number is not
- * greater; right after a take-over, the generation that served then may begin again, and keeps its
- * calls.
+ * A host serves as the spec's generation (not 0, greater than any before) from here on; the one
+ * before it ends with this if it has not. Draining and quarantine are over. -1 when the number is
+ * not greater; right after a take-over, the generation that served then may begin again, and keeps
+ * its calls.
  */
-int bh_channel_begin_generation(struct bh_channel *channel, uint32_t generation);
+int bh_channel_begin_generation(struct bh_channel *channel, const struct bh_generation_spec *spec);
 
 /*
  * The host of `generation` is dead (its parent has reaped it) or detached for good. Answers that it
@@ -122,21 +123,10 @@ void bh_channel_set_quarantined(struct bh_channel *channel, int quarantined);
 void bh_channel_set_draining(struct bh_channel *channel, int draining);
 int bh_channel_set_policy(struct bh_channel *channel, const struct bh_policy *policy);
 /*
- * What the driver registered for, as its host reported when it started: bits of bh_callback_bit().
- * Before bh_channel_begin_generation(); calls in flight keep what they began with.
+ * What the next generation will want, before it begins: all of the spec but its number. Calls in
+ * flight keep what they began with. bh_channel_begin_generation() does this by itself.
  */
-void bh_channel_set_callbacks(struct bh_channel *channel, uint64_t callbacks,
-			      uint64_t descriptor_callbacks);
-/*
- * Driver or content changed: cached verdicts of other versions no longer hold. While no generation
- * lives: what one of before is still asked would be kept as the new version's.
- */
-void bh_channel_set_content_version(struct bh_channel *channel, uint64_t version);
-/*
- * The notifications that the driver wants: bits of bh_notification_bit(). Before
- * bh_channel_begin_generation(). Without a ring nothing is wanted, whatever is set.
- */
-void bh_channel_set_notifications(struct bh_channel *channel, uint64_t kinds);
+void bh_channel_set_wanted(struct bh_channel *channel, const struct bh_generation_spec *spec);
 /* Calls that a host has and has not answered. */
 uint32_t bh_channel_in_flight(struct bh_channel *channel);
 

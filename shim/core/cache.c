@@ -47,7 +47,8 @@ static int key_of(const struct bh_call *call, struct entry *key)
 {
 	struct bh_file_args args;
 
-	if (bh_callback_class(call->callback) != BH_CLASS_FILE || call->args_bytes != sizeof(args))
+	if (!(bh_callback_flags(call->callback) & BH_CALLBACK_ABOUT_OBJECT) ||
+	    call->args_bytes != sizeof(args))
 		return -1;
 	bh_copy(&args, call->args, sizeof(args));
 	if (!args.change)

@@ -18,8 +18,8 @@ class CacheTest : public CoreTest
       protected:
 	CacheTest() : CoreTest(CacheConfig())
 	{
-		bh_channel_begin_generation(channel.c, 1);
-		bh_channel_set_content_version(channel.c, 1);
+		channel.BeginGeneration(1);
+		channel.SetContent(1);
 	}
 	static void SetChange(bh_call *call, uint64_t change)
 	{
@@ -101,7 +101,7 @@ TEST_F(CacheTest, ADenialIsKeptWithItsErrno)
 
 	// By policy, too, when that is to use what is known.
 	bh_channel_end_generation(channel.c, 1, BH_END_CRASHED);
-	bh_channel_set_content_version(channel.c, 99);
+	channel.SetContent(99);
 	SetPolicy(BH_REASON_CRASHED, BH_ACTION_CACHED, BH_ACTION_ALLOW);
 	bh_call unserved = NewCall(1);
 	ASSERT_EQ(Start(&unserved), 1);
@@ -120,9 +120,9 @@ TEST_F(CacheTest, ObjectCallbackChangeAndVersionAreTheKey)
 	bh_call shorter = NewCall(1);
 	shorter.args_bytes--;
 	ExpectNotCached(shorter);
-	bh_channel_set_content_version(channel.c, 2);
+	channel.SetContent(2);
 	ExpectNotCached(NewCall(1));
-	bh_channel_set_content_version(channel.c, 1);
+	channel.SetContent(1);
 	ExpectCached(NewCall(1), BH_VERDICT_DENY);
 }
 
@@ -144,7 +144,7 @@ TEST_F(CacheTest, VerdictIsAboutTheContentThatWasThereWhenItWasAsked)
 {
 	bh_call call = NewCall(1);
 	ASSERT_EQ(Start(&call), 0);
-	bh_channel_set_content_version(channel.c, 2);
+	channel.SetContent(2);
 	channel.Answer(call.slot, BH_VERDICT_ALLOW, BH_CACHE_OBJECT);
 	ASSERT_EQ(Step(&call), 1);
 	ExpectNotCached(NewCall(1));
@@ -153,7 +153,7 @@ TEST_F(CacheTest, VerdictIsAboutTheContentThatWasThereWhenItWasAsked)
 TEST_F(CacheTest, ActionCachedTakesTheLastVerdictOfAnyContent)
 {
 	Ask(NewCall(1), BH_VERDICT_DENY, BH_CACHE_OBJECT);
-	bh_channel_set_content_version(channel.c, 2);
+	channel.SetContent(2);
 	SetPolicy(BH_REASON_CRASHED, BH_ACTION_CACHED, BH_ACTION_ALLOW);
 	bh_channel_end_generation(channel.c, 1, BH_END_CRASHED);
 	bh_call known = NewCall(1), unknown = NewCall(2);

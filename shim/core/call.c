@@ -135,12 +135,12 @@ static int end_by_policy(struct bh_call *call, uint32_t reason, int final, uint6
 static void start_visit(struct bh_call *call, uint64_t now_ns)
 {
 	struct bh_shim *shim = call->shim;
-	uint64_t bit = bh_callback_bit(call->callback);
+	uint64_t bit = bh_set_bit(call->callback);
 	struct bh_channel *channel;
 	uint32_t verdict, error = 0;
 
 	while (call->position < shim->channel_count &&
-	       !(bh_load_relaxed(&shim->channels[call->position]->callbacks) & bit))
+	       !bh_set_has_bit(&shim->channels[call->position]->callbacks, call->callback, bit))
 		call->position++;
 	if (call->position >= shim->channel_count) {
 		finish(call, call->visit_outcome, now_ns);

@@ -16,7 +16,7 @@ class CallTest : public CoreTest
 
 TEST_F(CallTest, AnsweredCallCarriesTheVerdictAndFreesItsSlot)
 {
-	bh_channel_begin_generation(channel.c, 1);
+	channel.BeginGeneration(1);
 	for (uint32_t verdict : {BH_VERDICT_ALLOW, BH_VERDICT_DENY}) {
 		bh_call call = NewCall();
 		ASSERT_EQ(Start(&call), 0);
@@ -48,7 +48,7 @@ TEST_F(CallTest, AnsweredCallCarriesTheVerdictAndFreesItsSlot)
 
 TEST_F(CallTest, TicketsNeverRepeatInASlot)
 {
-	bh_channel_begin_generation(channel.c, 3);
+	channel.BeginGeneration(3);
 	uint64_t previous = 0;
 	for (int i = 0; i < 100; i++) {
 		bh_call call = NewCall();
@@ -63,7 +63,7 @@ TEST_F(CallTest, TicketsNeverRepeatInASlot)
 
 TEST_F(CallTest, StaleAndForgedTicketsAreNoAnswers)
 {
-	bh_channel_begin_generation(channel.c, 2);
+	channel.BeginGeneration(2);
 	bh_call call = NewCall();
 	Start(&call);
 	const uint64_t ticket = channel.Call(0)->ticket;
@@ -83,11 +83,11 @@ TEST_F(CallTest, StaleAndForgedTicketsAreNoAnswers)
 // Tickets can be foretold: the generation's number, and one more than the slot's last count.
 TEST_F(CallTest, ADeadHostAnswersNoCallOfTheNextGeneration)
 {
-	bh_channel_begin_generation(channel.c, 1);
+	channel.BeginGeneration(1);
 	for (uint32_t slot = 0; slot < 4; slot++)
 		channel.AnswerTicket(slot, bh_ticket_make(2, 1), BH_VERDICT_ALLOW, BH_CACHE_NOT);
 	bh_channel_end_generation(channel.c, 1, BH_END_CRASHED);
-	bh_channel_begin_generation(channel.c, 2);
+	channel.BeginGeneration(2);
 	bh_call call = NewCall();
 	ASSERT_EQ(Start(&call), 0);
 	ASSERT_EQ(call.ticket, bh_ticket_make(2, 1)) << "what the dead host foretold";
@@ -99,12 +99,12 @@ TEST_F(CallTest, ADeadHostAnswersNoCallOfTheNextGeneration)
 
 TEST_F(CallTest, AnAnswerOfADeadHostToItsOwnCallCounts)
 {
-	bh_channel_begin_generation(channel.c, 1);
+	channel.BeginGeneration(1);
 	bh_call call = NewCall();
 	ASSERT_EQ(Start(&call), 0);
 	channel.Answer(call.slot, BH_VERDICT_DENY);
 	bh_channel_end_generation(channel.c, 1, BH_END_CRASHED);
-	bh_channel_begin_generation(channel.c, 2);
+	channel.BeginGeneration(2);
 	ASSERT_EQ(Step(&call), 1);
 	EXPECT_EQ(call.verdict, BH_VERDICT_DENY);
 	EXPECT_EQ(call.issues, 1u);
@@ -112,7 +112,7 @@ TEST_F(CallTest, AnAnswerOfADeadHostToItsOwnCallCounts)
 
 TEST_F(CallTest, WhatAWorkerHasAnsweredDoesNotKeepItBusy)
 {
-	bh_channel_begin_generation(channel.c, 1);
+	channel.BeginGeneration(1);
 	bh_call first = NewCall();
 	Start(&first);
 	channel.Begin(first.slot); // and its slot keeps that, as a real host's does
@@ -129,7 +129,7 @@ TEST_F(CallTest, WhatAWorkerHasAnsweredDoesNotKeepItBusy)
 
 TEST_F(CallTest, ACallThatOnlyWaitedForItsTurnIsNotHeldAgainstTheHost)
 {
-	bh_channel_begin_generation(channel.c, 1);
+	channel.BeginGeneration(1);
 	bh_call slow = NewCall(), queued = NewCall();
 	slow.deadline_ns += 1'000'000'000;
 	Start(&slow);
@@ -149,7 +149,7 @@ TEST_F(CallTest, ACallThatOnlyWaitedForItsTurnIsNotHeldAgainstTheHost)
 // A call that was given up is still in the driver's hands until it is answered.
 TEST_F(CallTest, AnAbandonedCallKeepsTheHostBusyUntilItsAnswer)
 {
-	bh_channel_begin_generation(channel.c, 1);
+	channel.BeginGeneration(1);
 	bh_call slow = NewCall(), queued = NewCall(), last = NewCall();
 	queued.deadline_ns += 1000;
 	last.deadline_ns += 2000;
@@ -170,7 +170,7 @@ TEST_F(CallTest, AnAbandonedCallKeepsTheHostBusyUntilItsAnswer)
 
 TEST_F(CallTest, AnswerInTheLineCountsEvenAtTheDeadline)
 {
-	bh_channel_begin_generation(channel.c, 1);
+	channel.BeginGeneration(1);
 	bh_call call = NewCall();
 	Start(&call);
 	channel.Answer(0, BH_VERDICT_DENY);
@@ -182,7 +182,7 @@ TEST_F(CallTest, AnswerInTheLineCountsEvenAtTheDeadline)
 
 TEST_F(CallTest, OverdueCallEndsAndItsLateAnswerFreesTheSlot)
 {
-	bh_channel_begin_generation(channel.c, 1);
+	channel.BeginGeneration(1);
 	bh_call call = NewCall();
 	Start(&call);
 	platform.now_ns = call.deadline_ns - 1;
@@ -221,13 +221,13 @@ TEST_F(CallTest, OverdueCallEndsAndItsLateAnswerFreesTheSlot)
 
 TEST_F(CallTest, AbandonedSlotComesBackWithTheNextGeneration)
 {
-	bh_channel_begin_generation(channel.c, 1);
+	channel.BeginGeneration(1);
 	bh_call call = NewCall();
 	Start(&call);
 	platform.now_ns = call.deadline_ns;
 	Step(&call);
 	bh_channel_end_generation(channel.c, 1, BH_END_HUNG);
-	bh_channel_begin_generation(channel.c, 2);
+	channel.BeginGeneration(2);
 	call = NewCall();
 	Start(&call);
 	EXPECT_EQ(call.slot, 0u);
@@ -236,7 +236,7 @@ TEST_F(CallTest, AbandonedSlotComesBackWithTheNextGeneration)
 
 TEST_F(CallTest, FullQueueEndsByItsOwnReason)
 {
-	bh_channel_begin_generation(channel.c, 1);
+	channel.BeginGeneration(1);
 	bh_call busy[4];
 	for (bh_call &call : busy) {
 		call = NewCall();
@@ -261,7 +261,7 @@ TEST_F(CallTest, AbsentHoldsUntilAHostServes)
 	EXPECT_FALSE(wait.shared);
 	EXPECT_EQ(wait.until_ns, call.deadline_ns);
 	EXPECT_FALSE(bh_call_will_sleep(&call, &wait));
-	bh_channel_begin_generation(channel.c, 1);
+	channel.BeginGeneration(1);
 	EXPECT_TRUE(platform.Woke(wait.word));
 	EXPECT_NE(*wait.word, wait.expected);
 	bh_call_awake(&call);
@@ -284,7 +284,7 @@ TEST_F(CallTest, ReasonFollowsHowTheLastGenerationEnded)
 	uint32_t generation = 0;
 	for (const Case &each : cases) {
 		SCOPED_TRACE(each.end);
-		bh_channel_begin_generation(channel.c, ++generation);
+		channel.BeginGeneration(++generation);
 		bh_call call = NewCall();
 		Start(&call);
 		ASSERT_EQ(bh_channel_end_generation(channel.c, generation, each.end), 0);
@@ -314,7 +314,7 @@ TEST_F(CallTest, PolicyChangeReachesThoseWhoWait)
 
 TEST_F(CallTest, DeclinedIsAbsentWithoutHolding)
 {
-	bh_channel_begin_generation(channel.c, 1);
+	channel.BeginGeneration(1);
 	bh_call call = NewCall();
 	Start(&call);
 	channel.Decline(0);
@@ -325,7 +325,7 @@ TEST_F(CallTest, DeclinedIsAbsentWithoutHolding)
 
 TEST_F(CallTest, AnswerOfADeadHostStaysValid)
 {
-	bh_channel_begin_generation(channel.c, 1);
+	channel.BeginGeneration(1);
 	bh_call call = NewCall();
 	Start(&call);
 	channel.Begin(call.slot);
@@ -339,13 +339,13 @@ TEST_F(CallTest, AnswerOfADeadHostStaysValid)
 
 TEST_F(CallTest, UnansweredCallIsReissuedToTheNextGeneration)
 {
-	bh_channel_begin_generation(channel.c, 1);
+	channel.BeginGeneration(1);
 	bh_call call = NewCall();
 	Start(&call);
 	const uint64_t id = call.call_id;
 	bh_channel_end_generation(channel.c, 1, BH_END_CRASHED);
 	ASSERT_EQ(Step(&call), 0);
-	bh_channel_begin_generation(channel.c, 2);
+	channel.BeginGeneration(2);
 	ASSERT_EQ(Step(&call), 0);
 	EXPECT_EQ(bh_ticket_generation(channel.Call(call.slot)->ticket), 2u);
 	EXPECT_EQ(channel.Call(call.slot)->call_id, id);
@@ -360,14 +360,14 @@ TEST_F(CallTest, UnansweredCallIsReissuedToTheNextGeneration)
 
 TEST_F(CallTest, WhatMustNotRunTwiceIsReissuedOnlyWhenNotBegun)
 {
-	bh_channel_begin_generation(channel.c, 1);
+	channel.BeginGeneration(1);
 	bh_call begun = NewCall(), unbegun = NewCall();
 	begun.reissue = unbegun.reissue = BH_REISSUE_IF_UNBEGUN;
 	Start(&begun);
 	Start(&unbegun);
 	channel.Begin(begun.slot);
 	bh_channel_end_generation(channel.c, 1, BH_END_STOPPED);
-	bh_channel_begin_generation(channel.c, 2);
+	channel.BeginGeneration(2);
 	ASSERT_EQ(Step(&begun), 1);
 	EXPECT_EQ(begun.outcome, BH_OUTCOME_UNKNOWN);
 	ASSERT_EQ(Step(&unbegun), 0);
@@ -377,20 +377,20 @@ TEST_F(CallTest, WhatMustNotRunTwiceIsReissuedOnlyWhenNotBegun)
 
 TEST_F(CallTest, GenerationNumbersOnlyGrow)
 {
-	EXPECT_EQ(bh_channel_begin_generation(channel.c, 0), -1);
-	EXPECT_EQ(bh_channel_begin_generation(channel.c, 5), 0);
-	EXPECT_EQ(bh_channel_begin_generation(channel.c, 5), -1);
-	EXPECT_EQ(bh_channel_begin_generation(channel.c, 4), -1);
+	EXPECT_EQ(channel.BeginGeneration(0), -1);
+	EXPECT_EQ(channel.BeginGeneration(5), 0);
+	EXPECT_EQ(channel.BeginGeneration(5), -1);
+	EXPECT_EQ(channel.BeginGeneration(4), -1);
 	EXPECT_EQ(bh_channel_end_generation(channel.c, 4, BH_END_CRASHED), -1);
 	EXPECT_EQ(bh_channel_end_generation(channel.c, 5, BH_END_CRASHED), 0);
 	EXPECT_EQ(bh_channel_end_generation(channel.c, 5, BH_END_CRASHED), -1);
-	EXPECT_EQ(bh_channel_begin_generation(channel.c, 5), -1);
-	EXPECT_EQ(bh_channel_begin_generation(channel.c, 6), 0);
+	EXPECT_EQ(channel.BeginGeneration(5), -1);
+	EXPECT_EQ(channel.BeginGeneration(6), 0);
 }
 
 TEST_F(CallTest, DrainingHostKeepsItsCallsAndGetsNoOthers)
 {
-	bh_channel_begin_generation(channel.c, 1);
+	channel.BeginGeneration(1);
 	bh_call before = NewCall(), after = NewCall();
 	Start(&before);
 	bh_channel_set_draining(channel.c, 1);
@@ -401,14 +401,14 @@ TEST_F(CallTest, DrainingHostKeepsItsCallsAndGetsNoOthers)
 	EXPECT_EQ(bh_channel_in_flight(channel.c), 0u);
 	ASSERT_EQ(Step(&before), 1);
 	EXPECT_EQ(before.verdict, BH_VERDICT_DENY);
-	bh_channel_begin_generation(channel.c, 2); // ends the first by itself
+	channel.BeginGeneration(2); // ends the first by itself
 	ASSERT_EQ(Step(&after), 0);
 	EXPECT_EQ(after.issues, 1u);
 }
 
 TEST_F(CallTest, ADenialMayCarryAnErrno)
 {
-	bh_channel_begin_generation(channel.c, 1);
+	channel.BeginGeneration(1);
 	for (const uint32_t error : {0u, 13u, 28u}) {
 		bh_call call = NewCall();
 		Start(&call);
@@ -429,7 +429,7 @@ TEST_F(CallTest, ADenialMayCarryAnErrno)
 
 TEST_F(CallTest, ArgumentsThatFitNoLineGoInALineOfTheirOwn)
 {
-	bh_channel_begin_generation(channel.c, 1);
+	channel.BeginGeneration(1);
 	for (const int more : {0, 1, BH_MORE_ARGS_BYTES}) {
 		const auto bytes = static_cast<uint32_t>(BH_INLINE_BYTES + more);
 		bh_call call = NewCall();
@@ -478,7 +478,7 @@ TEST_F(CallTest, AViolationEndsTheHostsServiceAndNotTheCall)
 	for (const Garbage &garbage : cases) {
 		SCOPED_TRACE(garbage.violation);
 		platform.events.clear();
-		bh_channel_begin_generation(channel.c, ++generation);
+		channel.BeginGeneration(++generation);
 		bh_call call = NewCall(), bystander = NewCall(), next = NewCall();
 		char room[100];
 		call.reply_capacity = sizeof(room);
@@ -498,7 +498,7 @@ TEST_F(CallTest, AViolationEndsTheHostsServiceAndNotTheCall)
 		EXPECT_EQ(next.issues, 0u);
 		EXPECT_EQ(channel.Statistics().late, 0u);
 		bh_channel_end_generation(channel.c, generation, BH_END_HOSTILE);
-		bh_channel_begin_generation(channel.c, ++generation);
+		channel.BeginGeneration(++generation);
 		for (bh_call *each : {&call, &bystander, &next}) {
 			ASSERT_EQ(Step(each), 0);
 			channel.Reply(each->slot)->payload_bytes = 0;
@@ -514,7 +514,7 @@ TEST_F(CallTest, AViolationEndsTheHostsServiceAndNotTheCall)
 // A waiter that came before the slot was abandoned polled for it only when it was told to look.
 TEST_F(CallTest, WhoWaitsForRoomHearsOfAnAbandonedSlot)
 {
-	bh_channel_begin_generation(channel.c, 1);
+	channel.BeginGeneration(1);
 	SetPolicy(BH_REASON_FULL, BH_ACTION_HOLD, BH_ACTION_DENY);
 	bh_call issued[4], waiter = NewCall();
 
@@ -545,7 +545,7 @@ TEST_F(CallTest, CancelEndsACallInEveryState)
 	bh_call_cancel(&start, platform.now_ns);
 	Start(&host);
 	bh_call_cancel(&host, platform.now_ns);
-	bh_channel_begin_generation(channel.c, 1);
+	channel.BeginGeneration(1);
 	bh_call issued[4];
 	for (bh_call &call : issued) {
 		call = NewCall();
@@ -574,10 +574,10 @@ TEST_F(CallTest, CancelEndsACallInEveryState)
 TEST_F(CallTest, DescriptorsGoAheadOfTheCallsThatNeedThem)
 {
 	bh_channel_config config = TestConfig();
-	config.descriptor_callbacks = bh_callback_bit(BH_CALLBACK_FILE_OPEN);
+	config.descriptor_callbacks = bh_set_of(BH_CALLBACK_FILE_OPEN);
 	FakeChannel other(&platform, config);
 	Use(&other);
-	bh_channel_begin_generation(other.c, 1);
+	other.BeginGeneration(1);
 	bh_call open = NewCall();
 	open.descriptor = 5;
 	Start(&open);

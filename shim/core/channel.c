@@ -18,7 +18,7 @@ void bh_channel_config_default(struct bh_channel_config *config)
 	bh_policy_default(&config->policy);
 	/* Until the first host has declared its callbacks, every call is for it: none passes
 	 * unasked while the driver starts. */
-	config->callbacks = ~0ull;
+	config->callbacks = bh_set_everything();
 	config->poison_crashes = 2;
 	config->poison_kills = 16;
 	config->spin_ns = 20000;
@@ -232,8 +232,17 @@ static void forget_planted_words(struct bh_channel *channel, uint32_t generation
 	}
 }
 
-int bh_channel_begin_generation(struct bh_channel *channel, uint32_t generation)
+void bh_channel_set_wanted(struct bh_channel *channel, const struct bh_generation_spec *spec)
 {
+	bh_set_store(&channel->callbacks, &spec->callbacks);
+	bh_set_store(&channel->descriptor_callbacks, &spec->descriptor_callbacks);
+	bh_ring_set_kinds(channel, &spec->notifications);
+	bh_store_relaxed(&channel->content_version, spec->content_version);
+}
+
+int bh_channel_begin_generation(struct bh_channel *channel, const struct bh_generation_spec *spec)
+{
+	uint32_t generation = spec->generation;
 	uint32_t previous;
 
 	bh_lock_take(&channel->lock);
@@ -249,6 +258,9 @@ int bh_channel_begin_generation(struct bh_channel *channel, uint32_t generation)
 	bh_exchange(&channel->ended, generation - 1);
 	if (generation > channel->highest)
 		forget_planted_words(channel, generation);
+	/* Before it serves: nothing reaches the new host that it did not ask for, or is answered
+	 * from what the content before it said. */
+	bh_channel_set_wanted(channel, spec);
 	channel->highest = generation;
 	channel->living = generation;
 	channel->adopted = 0;
@@ -304,18 +316,6 @@ int bh_channel_set_policy(struct bh_channel *channel, const struct bh_policy *po
 	return 0;
 }
 
-void bh_channel_set_content_version(struct bh_channel *channel, uint64_t version)
-{
-	bh_store_relaxed(&channel->content_version, version);
-}
-
-void bh_channel_set_callbacks(struct bh_channel *channel, uint64_t callbacks,
-			      uint64_t descriptor_callbacks)
-{
-	bh_store_relaxed(&channel->callbacks, callbacks);
-	bh_store_relaxed(&channel->descriptor_callbacks, descriptor_callbacks);
-}
-
 void bh_shim_init(struct bh_shim *shim, const struct bh_platform *platform)
 {
 	bh_zero(shim, sizeof(*shim));
@@ -337,11 +337,11 @@ int bh_shim_add(struct bh_shim *shim, struct bh_channel *channel)
 
 uint32_t bh_shim_wants(const struct bh_shim *shim, uint32_t callback)
 {
-	uint64_t bit = bh_callback_bit(callback);
+	uint64_t bit = bh_set_bit(callback);
 	uint32_t i, wants = 0;
 
 	for (i = 0; i < shim->channel_count; i++) {
-		if (!(bh_load_relaxed(&shim->channels[i]->callbacks) & bit))
+		if (!bh_set_has_bit(&shim->channels[i]->callbacks, callback, bit))
 			continue;
 		wants |= BH_WANTS_CALL;
 		if (!shim->channels[i]->without_paths)

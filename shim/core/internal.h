@@ -102,7 +102,8 @@ struct bh_ring {
 	uint8_t *region; /* NULL: there is none */
 	struct bh_notification_reader *reader;
 	uint32_t entries;
-	uint64_t kinds; /* that the driver wants; read by every source */
+	uint32_t any;                 /* not 0: the driver wants some kind */
+	struct bh_callback_set kinds; /* that the driver wants; read by every source */
 
 	/* under the lock, which is its own: a flood meets no call there */
 	struct bh_lock lock BH_LINE_ALIGNED;
@@ -124,8 +125,8 @@ struct bh_channel {
 	uint32_t slot_count;
 	uint32_t lane_factor; /* for bh_lane_of() */
 	uint32_t altitude;
-	uint64_t callbacks;
-	uint64_t descriptor_callbacks;
+	struct bh_callback_set callbacks;
+	struct bh_callback_set descriptor_callbacks;
 	uint32_t poison_crashes;
 	uint32_t poison_kills;
 	uint32_t spin_ns;
@@ -208,6 +209,21 @@ static inline void bh_count_owned(uint64_t *counter)
 	bh_store_relaxed(counter, bh_load_relaxed(counter) + 1);
 }
 
+/* One word of the set, the id's class's. The bit is bh_set_bit() of the id. */
+static inline int bh_set_has_bit(const struct bh_callback_set *set, uint32_t id, uint64_t bit)
+{
+	return (bh_load_relaxed(&set->bits[bh_callback_class(id)]) & bit) != 0;
+}
+
+/* SUBTLE: each word is stored by itself; a call looks at one word only. */
+static inline void bh_set_store(struct bh_callback_set *set, const struct bh_callback_set *value)
+{
+	uint32_t klass;
+
+	for (klass = 0; klass < BH_CLASS_COUNT; klass++)
+		bh_store_relaxed(&set->bits[klass], value->bits[klass]);
+}
+
 /* channel.c */
 /* Whoever waits for a host or for room looks again. Call without the lock. */
 void bh_channel_changed(struct bh_channel *channel);
@@ -218,6 +234,7 @@ void bh_channel_event(struct bh_channel *channel, uint32_t event, uint32_t detai
 
 /* notify.c */
 void bh_ring_init(struct bh_channel *channel, const struct bh_channel_config *config);
+void bh_ring_set_kinds(struct bh_channel *channel, const struct bh_callback_set *kinds);
 void bh_ring_statistics(struct bh_channel *channel, struct bh_statistics *statistics);
 
 /* slots.c */

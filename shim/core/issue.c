@@ -126,8 +126,8 @@ enum bh_issue_result bh_issue(struct bh_call *call, uint32_t generation)
 {
 	struct bh_channel *channel = call->channel;
 	int with_descriptor = call->descriptor >= 0 &&
-			      (bh_load_relaxed(&channel->descriptor_callbacks) &
-			       bh_callback_bit(call->callback));
+			      bh_set_has_bit(&channel->descriptor_callbacks, call->callback,
+					     bh_set_bit(call->callback));
 	enum bh_issue_result result;
 	struct bh_call_slot *shared;
 	struct bh_slot *s;

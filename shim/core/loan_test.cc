@@ -18,7 +18,7 @@ class CoreLoan : public CoreTest
       protected:
 	CoreLoan()
 	{
-		bh_channel_begin_generation(channel.c, 1);
+		channel.BeginGeneration(1);
 	}
 	// A call whose payload is all of the pool.
 	bh_call Lent(char content = 'x')
@@ -101,7 +101,7 @@ TEST_F(CoreLoan, GoesToTheNextGeneration)
 	ASSERT_EQ(bh_channel_end_generation(channel.c, 1, BH_END_CRASHED), 0);
 	ASSERT_FALSE(Step(&call));
 	EXPECT_FALSE(RoomIsBack());
-	ASSERT_EQ(bh_channel_begin_generation(channel.c, 2), 0);
+	ASSERT_EQ(channel.BeginGeneration(2), 0);
 	ASSERT_FALSE(Step(&call));
 	EXPECT_EQ(Payload(channel, *channel.Call(call.slot)), loan);
 	EXPECT_EQ(call.issues, 2u);
@@ -119,7 +119,7 @@ TEST_F(CoreLoan, GoesToTheNextGenerationAfterAViolation)
 	ASSERT_FALSE(Step(&call));
 	ASSERT_EQ(bh_channel_end_generation(channel.c, 1, BH_END_HOSTILE), 0);
 	EXPECT_FALSE(RoomIsBack());
-	ASSERT_EQ(bh_channel_begin_generation(channel.c, 2), 0);
+	ASSERT_EQ(channel.BeginGeneration(2), 0);
 	ASSERT_FALSE(Step(&call));
 	EXPECT_EQ(Payload(channel, *channel.Call(call.slot)), loan);
 	channel.Answer(call.slot, BH_VERDICT_ALLOW);
@@ -183,9 +183,8 @@ TEST_F(CoreLoan, ComesBackFromAHostThatDeclines)
 
 TEST_F(CoreLoan, IsKeptWhenItCanNotBeIssued)
 {
-	channel.config.descriptor_callbacks = bh_callback_bit(BH_CALLBACK_FILE_OPEN);
-	bh_channel_set_callbacks(channel.c, channel.config.callbacks,
-				 channel.config.descriptor_callbacks);
+	channel.config.descriptor_callbacks = bh_set_of(BH_CALLBACK_FILE_OPEN);
+	bh_channel_set_wanted(channel.c, channel.Spec());
 	platform.send_result = -1;
 	bh_call call = Lent();
 	call.descriptor = 3;
@@ -204,7 +203,7 @@ TEST_F(CoreLoan, IsCopiedForTheNextChannel)
 	bh_channel_config config = TestConfig();
 	config.altitude = 0;
 	FakeChannel second(&platform, config);
-	bh_channel_begin_generation(second.c, 1);
+	second.BeginGeneration(1);
 	bh_shim_add(&shim, second.c);
 	for (FakeChannel *lender : {&channel, &second}) {
 		void *loan = bh_loan_take(lender->c, kPoolBytes);

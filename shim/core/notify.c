@@ -91,9 +91,12 @@ void bh_ring_init(struct bh_channel *channel, const struct bh_channel_config *co
 	bh_store_relaxed(&header->written, ring->written);
 }
 
-void bh_channel_set_notifications(struct bh_channel *channel, uint64_t kinds)
+void bh_ring_set_kinds(struct bh_channel *channel, const struct bh_callback_set *kinds)
 {
-	bh_store_relaxed(&channel->ring.kinds, channel->ring.region ? kinds : 0);
+	if (!channel->ring.region)
+		return;
+	bh_set_store(&channel->ring.kinds, kinds);
+	bh_store_relaxed(&channel->ring.any, bh_set_empty(kinds) ? 0u : 1u);
 }
 
 /*
@@ -209,7 +212,7 @@ static void wake_reader(struct bh_channel *channel)
 
 static int wants(const struct bh_channel *channel, uint32_t kind)
 {
-	return (bh_load_relaxed(&channel->ring.kinds) & bh_notification_bit(kind)) != 0;
+	return bh_set_has_bit(&channel->ring.kinds, kind, bh_set_bit(kind));
 }
 
 void bh_notify(struct bh_channel *channel, const struct bh_notification *notification)
@@ -255,7 +258,7 @@ void bh_notify_many(struct bh_channel *channel, const struct bh_notification *no
 	size_t done = 0, some;
 	int there = 0;
 
-	if (!bh_load_relaxed(&channel->ring.kinds))
+	if (!bh_load_relaxed(&channel->ring.any))
 		return;
 	for (; done < count; done += some) {
 		some = count - done < AT_ONCE ? count - done : AT_ONCE;

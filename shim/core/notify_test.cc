@@ -16,15 +16,20 @@ namespace
 {
 
 constexpr uint32_t kEntries = BH_NOTIFICATION_ENTRIES_MIN;
-const uint64_t kWanted = bh_notification_bit(BH_NOTIFY_PROCESS_CREATED) |
-			 bh_notification_bit(BH_NOTIFY_FILE_RENAMED);
+bh_callback_set Wanted()
+{
+	bh_callback_set kinds = bh_set_of(BH_NOTIFY_PROCESS_CREATED);
+	bh_set_add(&kinds, BH_NOTIFY_FILE_RENAMED);
+	return kinds;
+}
+const bh_callback_set kWanted = Wanted();
 
 struct Ring {
 	explicit Ring(FakePlatform *platform)
 	    : memory(ZeroedMemory(bh_notification_region_bytes(kEntries))),
 	      channel(platform, Config(memory.get()))
 	{
-		bh_channel_set_notifications(channel.c, kWanted);
+		channel.SetNotifications(kWanted);
 	}
 	static bh_channel_config Config(void *region)
 	{
@@ -179,7 +184,7 @@ TEST_F(CoreNotify, IsSilentAboutWhatNobodyWants)
 TEST_F(CoreNotify, HasNothingToTellWithoutARing)
 {
 	FakeChannel without(&platform, TestConfig());
-	bh_channel_set_notifications(without.c, ~uint64_t{0});
+	without.SetNotifications(bh_set_everything());
 	bh_notification notification{};
 	notification.kind = BH_NOTIFY_PROCESS_CREATED;
 	bh_notify(without.c, &notification);
@@ -197,7 +202,7 @@ TEST_F(CoreNotify, RefusesARingOfAWrongSize)
 
 TEST_F(CoreNotify, CountsWhatFindsNoRoomAndTellsTheNext)
 {
-	ASSERT_EQ(bh_channel_begin_generation(ring.channel.c, 1), 0);
+	ASSERT_EQ(ring.channel.BeginGeneration(1), 0);
 	ring.Notify(1, kEntries + 5, BH_NOTIFY_PROCESS_CREATED);
 	ExpectLost(5, 0, 0);
 	EXPECT_EQ(ring.channel.Statistics().unread, kEntries);
@@ -220,12 +225,12 @@ TEST_F(CoreNotify, CountsWhatFindsNoRoomAndTellsTheNext)
 
 TEST_F(CoreNotify, KeepsForTheNextHostAsMuchAsTheRingHolds)
 {
-	ASSERT_EQ(bh_channel_begin_generation(ring.channel.c, 1), 0);
+	ASSERT_EQ(ring.channel.BeginGeneration(1), 0);
 	ring.Notify(1);
 	ASSERT_EQ(bh_channel_end_generation(ring.channel.c, 1, BH_END_CRASHED), 0);
 	ring.Notify(2, kEntries + 3, BH_NOTIFY_PROCESS_CREATED);
 	ExpectLost(0, 3, 0);
-	ASSERT_EQ(bh_channel_begin_generation(ring.channel.c, 2), 0);
+	ASSERT_EQ(ring.channel.BeginGeneration(2), 0);
 	for (uint32_t pid = 1; pid <= kEntries; pid++) {
 		ASSERT_TRUE(ring.Read(&entry));
 		EXPECT_EQ(entry.pid, pid);
@@ -237,7 +242,7 @@ TEST_F(CoreNotify, KeepsForTheNextHostAsMuchAsTheRingHolds)
 
 TEST_F(CoreNotify, BelievesNoCursorThatCantBe)
 {
-	ASSERT_EQ(bh_channel_begin_generation(ring.channel.c, 1), 0);
+	ASSERT_EQ(ring.channel.BeginGeneration(1), 0);
 	ring.Notify(1, kEntries, BH_NOTIFY_PROCESS_CREATED);
 	const uint64_t lies[] = {kEntries + 1, ~uint64_t{0}, uint64_t{1} << 63};
 	for (uint64_t lie : lies) {
@@ -262,7 +267,7 @@ TEST_F(CoreNotify, BelievesNoCursorThatCantBe)
 // `written`, and a shim that took over just then would find fewer than no entries in its ring.
 TEST_F(CoreNotify, NothingIsReadBetweenItsPlaceInTheRingAndItsPublication)
 {
-	ASSERT_EQ(bh_channel_begin_generation(ring.channel.c, 1), 0);
+	ASSERT_EQ(ring.channel.BeginGeneration(1), 0);
 	ring.Notify(1, kEntries - 4, BH_NOTIFY_PROCESS_CREATED);
 	std::vector<bh_notification> many(10);
 	for (bh_notification &one : many)
@@ -307,7 +312,7 @@ TEST_F(CoreNotify, TellsManyAndWakesOnce)
 	bh_store_relaxed(&ring.Reader()->sleeping, 1u);
 	bh_notify_many(ring.channel.c, &many[3], 1);
 	bh_notify_many(ring.channel.c, many.data(), 0);
-	bh_channel_set_notifications(ring.channel.c, 0);
+	ring.channel.SetNotifications(bh_set_none());
 	bh_notify_many(ring.channel.c, many.data(), many.size());
 	EXPECT_EQ(platform.wakes.size(), 1u);
 	EXPECT_EQ(ring.channel.Statistics().notified, 30u);
@@ -315,7 +320,7 @@ TEST_F(CoreNotify, TellsManyAndWakesOnce)
 
 TEST_F(CoreNotify, GoesOnWhereADeadShimStopped)
 {
-	ASSERT_EQ(bh_channel_begin_generation(ring.channel.c, 1), 0);
+	ASSERT_EQ(ring.channel.BeginGeneration(1), 0);
 	ring.Notify(1, kEntries + 5, BH_NOTIFY_PROCESS_CREATED);
 	ASSERT_TRUE(ring.Read(&entry));
 	// It died between the count of another entry and the entry.
@@ -323,7 +328,7 @@ TEST_F(CoreNotify, GoesOnWhereADeadShimStopped)
 	ring.Header()->written++;
 	ring.channel.config.adopt = 1;
 	ring.channel.Init(&platform.c);
-	bh_channel_set_notifications(ring.channel.c, kWanted);
+	ring.channel.SetNotifications(kWanted);
 	for (uint32_t i = 0; i < kEntries; i++)
 		ASSERT_TRUE(ring.Read(&entry));
 	EXPECT_EQ(entry.pid, 77u);
@@ -369,7 +374,7 @@ TEST(CoreNotifyThreads, NothingIsLostSilently)
 	uint32_t generation = 0;
 	bool more = true;
 	while (more) {
-		ASSERT_EQ(bh_channel_begin_generation(ring.channel.c, ++generation), 0);
+		ASSERT_EQ(ring.channel.BeginGeneration(++generation), 0);
 		for (uint64_t life = 1 + random() % 3000; life && more; life--) {
 			const bool all_told = !running;
 			if (!ring.Read(&entry)) {

@@ -40,7 +40,7 @@ class PolicyTable : public CoreTest
 	int Provoke(uint32_t reason, FakeChannel *target, bh_call *blocker, bh_call *call)
 	{
 		if (reason != BH_REASON_ABSENT)
-			bh_channel_begin_generation(target->c, 1);
+			target->BeginGeneration(1);
 		if (reason == BH_REASON_FULL)
 			Start(blocker);
 		const int ended = Start(call);

@@ -65,7 +65,7 @@ class PayloadTest : public CoreTest
 
 TEST_F(PayloadTest, PayloadIsCopiedAndItsRoomComesBack)
 {
-	bh_channel_begin_generation(channel.c, 1);
+	channel.BeginGeneration(1);
 	const std::vector<char> payload(4 * BH_POOL_CHUNK_BYTES - 1, 'p');
 	for (int i = 0; i < 10; i++) {
 		bh_call call = NewCall();
@@ -87,7 +87,7 @@ TEST_F(PayloadTest, PayloadIsCopiedAndItsRoomComesBack)
 
 TEST_F(PayloadTest, AFullPoolHoldsAndWhatNeverFitsDoesNot)
 {
-	bh_channel_begin_generation(channel.c, 1);
+	channel.BeginGeneration(1);
 	const std::vector<char> payload(6 * BH_POOL_CHUNK_BYTES, 'p');
 	bh_call holder = NewCall(), waiter = NewCall(), never = NewCall();
 	for (bh_call *call : {&holder, &waiter, &never})
@@ -117,7 +117,7 @@ TEST_F(PayloadTest, AFullPoolHoldsAndWhatNeverFitsDoesNot)
 
 TEST_F(PayloadTest, AnswersBeyondTheLineAreCopiedToTheCaller)
 {
-	bh_channel_begin_generation(channel.c, 1);
+	channel.BeginGeneration(1);
 	std::vector<char> room(5000);
 	bh_call call = NewCall();
 	call.reply_payload = room.data();

@@ -56,7 +56,7 @@ uint32_t bh_reply_validate(const struct bh_reply_copy *copy, const struct bh_rep
 		return BH_VIOLATION_STATUS;
 	if (copy->reply_bytes > BH_INLINE_BYTES)
 		return BH_VIOLATION_REPLY_BYTES;
-	if (bh_callback_class(facts->callback) == BH_CLASS_FILE) {
+	if (bh_callback_kind(facts->callback) == BH_CALLBACK_DECIDES) {
 		violation = validate_verdict(copy);
 		if (violation != BH_VIOLATION_NONE)
 			return violation;

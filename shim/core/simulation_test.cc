@@ -30,7 +30,8 @@ class History
 			config.altitude = Pick(10);
 			config.cache_entries = Pick(2) ? 0 : 4;
 			config.poison_crashes = 1 + Pick(3);
-			config.descriptor_callbacks = Pick(2);
+			if (Pick(2) != 0)
+				config.descriptor_callbacks = bh_set_of(BH_CALLBACK_FILE_OPEN);
 			for (uint32_t reason = 0; reason < BH_REASON_COUNT; reason++)
 				SetRule(&config.policy, reason,
 					Pick(3) ? uint32_t{BH_ACTION_HOLD} : 1 + Pick(4),
@@ -135,7 +136,7 @@ class History
 		case 0:
 		case 1:
 		case 2:
-			EXPECT_EQ(bh_channel_begin_generation(c, ++world->generation), 0);
+			EXPECT_EQ(world->channel->BeginGeneration(++world->generation), 0);
 			break;
 		case 3:
 		case 4:
@@ -146,7 +147,7 @@ class History
 				: bh_channel_set_quarantined(c, Pick(2) != 0);
 			break;
 		case 6:
-			bh_channel_set_content_version(c, Pick(3));
+			world->channel->SetContent(Pick(3));
 			break;
 		default:
 			bh_channel_set_policy(c, &world->channel->config.policy);
@@ -226,8 +227,7 @@ class History
 		for (World &world : worlds) {
 			const bh_channel_config &config = world.channel->config;
 			// The last generation ends: everything that was lent comes back.
-			EXPECT_EQ(bh_channel_begin_generation(world.channel->c, ++world.generation),
-				  0);
+			EXPECT_EQ(world.channel->BeginGeneration(++world.generation), 0);
 			const bh_statistics statistics = world.channel->Statistics();
 			EXPECT_EQ(statistics.calls, EndedVisits(statistics));
 			EXPECT_EQ(statistics.in_flight, 0u);

@@ -20,9 +20,9 @@ class StackTest : public ::testing::Test
 			bh_channel_config config = TestConfig();
 			config.altitude = altitude;
 			if (altitude == 100)
-				config.callbacks = bh_callback_bit(BH_CALLBACK_FILE_EXEC);
+				config.callbacks = bh_set_of(BH_CALLBACK_FILE_EXEC);
 			channels.push_back(std::make_unique<FakeChannel>(&platform, config));
-			bh_channel_begin_generation(channels.back()->c, 1);
+			channels.back()->BeginGeneration(1);
 			EXPECT_EQ(bh_shim_add(&shim, channels.back()->c), 0);
 		}
 	}
@@ -98,8 +98,8 @@ TEST_F(StackTest, BeforeTheFirstGenerationNothingPassesUnasked)
 		EXPECT_EQ(held.reason, BH_REASON_ABSENT);
 	}
 	/* What its first host declares is all that is asked from then on. */
-	bh_channel_set_callbacks(channel.c, bh_callback_bit(BH_CALLBACK_FILE_EXEC), 0);
-	bh_channel_begin_generation(channel.c, 1);
+	channel.config.callbacks = bh_set_of(BH_CALLBACK_FILE_EXEC);
+	channel.BeginGeneration(1);
 	EXPECT_FALSE(bh_shim_wants(&alone, BH_CALLBACK_FILE_OPEN));
 }
 

@@ -216,7 +216,7 @@ TEST(CoreThreads, CallsEndOnceAndRightThroughDyingHosts)
 	uint32_t generation = 0;
 	while (callers) {
 		host.Start(++generation);
-		ASSERT_EQ(bh_channel_begin_generation(channel.c, generation), 0);
+		ASSERT_EQ(channel.BeginGeneration(generation), 0);
 		// A life lasts so many answers, or until nobody calls any more.
 		const uint64_t until = channel.Statistics().answered + 1 + random() % 400;
 		while (callers && channel.Statistics().answered < until)

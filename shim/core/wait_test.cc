@@ -13,7 +13,7 @@ class WaitTest : public CoreTest
       protected:
 	WaitTest()
 	{
-		bh_channel_begin_generation(channel.c, 1);
+		channel.BeginGeneration(1);
 	}
 };
 
@@ -83,7 +83,7 @@ TEST_F(WaitTest, TheEndOfAGenerationRingsTheBell)
 			EXPECT_TRUE(platform.Woke(word));
 			EXPECT_NE(*word, expected);
 		} else if (platform.waits == 2) {
-			bh_channel_begin_generation(channel.c, 2);
+			channel.BeginGeneration(2);
 			EXPECT_NE(*word, expected);
 		} else {
 			channel.Answer(0, BH_VERDICT_DENY);
@@ -180,7 +180,7 @@ class SpinTest : public ::testing::Test
 		channel = std::make_unique<FakeChannel>(&platform, config);
 		bh_shim_init(&shim, &platform.c);
 		bh_shim_add(&shim, channel->c);
-		bh_channel_begin_generation(channel->c, 1);
+		channel->BeginGeneration(1);
 	}
 	void RunAnsweredAsleep()
 	{
@@ -265,7 +265,7 @@ TEST_F(SpinTest, ZeroNeverSpins)
 	channel = std::make_unique<FakeChannel>(&platform, config);
 	bh_shim_init(&shim, &platform.c);
 	bh_shim_add(&shim, channel->c);
-	bh_channel_begin_generation(channel->c, 1);
+	channel->BeginGeneration(1);
 	for (int i = 0; i < 200; i++) {
 		const uint64_t before_ns = platform.now_ns;
 		RunAnsweredAsleep();

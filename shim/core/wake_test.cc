@@ -24,7 +24,7 @@ class WakeTest : public CoreTest
       protected:
 	WakeTest() : CoreTest(SpinningConfig())
 	{
-		bh_channel_begin_generation(channel.c, 1);
+		channel.BeginGeneration(1);
 		channel.Host()->sleeping[0] = channel.Host()->sleeping[1] = BH_SLEEPS_BOUND;
 		platform.wakes.clear();
 		platform.c.now_ns = [](void *self) {

@@ -185,9 +185,8 @@ absl::StatusOr<ChannelDescriptors> EmbeddedShim::Descriptors(ChannelId channel) 
   return (*entry)->memory.Descriptors();
 }
 
-absl::Status EmbeddedShim::BeginGeneration(ChannelId channel, uint32_t generation,
-                                           uint64_t callbacks, uint64_t descriptor_callbacks,
-                                           uint64_t content_version, UniqueFd descriptor_socket) {
+absl::Status EmbeddedShim::BeginGeneration(ChannelId channel, const bh_generation_spec& spec,
+                                           UniqueFd descriptor_socket) {
   std::lock_guard<std::mutex> lock(mutex_);
   absl::StatusOr<Entry*> entry = FindLocked(channel);
   if (!entry.ok()) return entry.status();
@@ -196,11 +195,10 @@ absl::Status EmbeddedShim::BeginGeneration(ChannelId channel, uint32_t generatio
     absl::Status status = (*entry)->route.Connect(std::move(descriptor_socket));
     if (!status.ok()) return status;
   }
-  return (*entry)->channel->BeginGeneration(generation, callbacks, descriptor_callbacks,
-                                            content_version);
+  return (*entry)->channel->BeginGeneration(spec);
 }
 
-absl::Status EmbeddedShim::SetNotifications(ChannelId channel, uint64_t kinds) {
+absl::Status EmbeddedShim::SetNotifications(ChannelId channel, const bh_callback_set& kinds) {
   std::lock_guard<std::mutex> lock(mutex_);
   absl::StatusOr<Entry*> entry = FindLocked(channel);
   if (!entry.ok()) return entry.status();

@@ -90,6 +90,8 @@ class EmbeddedShim final : public ShimLink {
   void Notify(const bh_notification& notification);
   // Several, in this order: cheaper than one by one.
   void Notify(absl::Span<const bh_notification> notifications);
+  // What is kept for the first generation; each one that begins says what it wants itself.
+  absl::Status SetNotifications(ChannelId channel, const bh_callback_set& kinds);
   // Whether any driver registered for this kind: to be checked before a notification is composed.
   bool WantsNotification(uint32_t kind) const;
 
@@ -109,10 +111,9 @@ class EmbeddedShim final : public ShimLink {
   void SetObserver(Observer* observer) override;
   absl::StatusOr<ChannelId> AddChannel(const ChannelSpec& spec) override;
   absl::StatusOr<ChannelDescriptors> Descriptors(ChannelId channel) override;
-  absl::Status BeginGeneration(ChannelId channel, uint32_t generation, uint64_t callbacks,
-                               uint64_t descriptor_callbacks, uint64_t content_version,
+  absl::Status BeginGeneration(ChannelId channel, const bh_generation_spec& spec,
                                UniqueFd descriptor_socket) override;
-  absl::Status SetNotifications(ChannelId channel, uint64_t kinds) override;
+  absl::Status CanNotify(const bh_callback_set&) const override { return absl::OkStatus(); }
   absl::Status EndGeneration(ChannelId channel, uint32_t generation, bh_end cause) override;
   absl::Status SetState(ChannelId channel, bool quarantined, bool draining) override;
   absl::Status SetPolicy(ChannelId channel, const bh_policy& policy) override;

@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "ipc/generation_spec.h"
 #include "ipc/monotonic.h"
 #include "tests/testing/fake_host.h"
 #include "tests/testing/fake_observer.h"
@@ -57,7 +58,8 @@ class EmbeddedShimTest : public testing::Test {
   }
 
   std::unique_ptr<FakeHost> StartHost(ChannelId channel, uint32_t generation, TestDriver driver,
-                                      uint32_t workers = 1, uint64_t callbacks = 7,
+                                      uint32_t workers = 1,
+                                      const bh_callback_set& callbacks = AllCallbacks(),
                                       uint64_t content_version = 1) {
     absl::StatusOr<std::unique_ptr<FakeHost>> host = FakeHost::Start(
         *shim_, channel, generation, std::move(driver), workers, callbacks, content_version);
@@ -133,7 +135,7 @@ TEST_F(EmbeddedShimTest, ACallThatTheDriverDidNotRegisterForPasses) {
   const ChannelId channel = Add();
   auto host = StartHost(
       channel, 1, [](const FakeHostCall&) { return TestAnswer::kDeny; }, 1,
-      bh_callback_bit(BH_CALLBACK_FILE_EXEC));
+      SetOf({BH_CALLBACK_FILE_EXEC}));
   EXPECT_EQ(shim_->Call(Request(1)).outcome, static_cast<uint32_t>(BH_OUTCOME_UNASKED));
   FileRequest exec = Request(1);
   exec.callback = BH_CALLBACK_FILE_EXEC;
@@ -245,14 +247,14 @@ TEST_F(EmbeddedShimTest, ACallThatKillsTwoHostsIsPoison) {
 TEST_F(EmbeddedShimTest, ACachedVerdictHoldsUntilTheContentChanges) {
   const ChannelId channel = Add();
   auto driver = [](const FakeHostCall&) { return TestAnswer::kAllowCacheable; };
-  auto host = StartHost(channel, 1, driver, 1, 7, /*content_version=*/1);
+  auto host = StartHost(channel, 1, driver, 1, AllCallbacks(), /*content_version=*/1);
   EXPECT_EQ(shim_->Call(Request(9)).outcome, static_cast<uint32_t>(BH_OUTCOME_ANSWERED));
   EXPECT_EQ(shim_->Call(Request(9)).outcome, static_cast<uint32_t>(BH_OUTCOME_CACHED));
   FileRequest changed = Request(9);
   changed.change = 2;
   EXPECT_EQ(shim_->Call(changed).outcome, static_cast<uint32_t>(BH_OUTCOME_ANSWERED));
   ASSERT_TRUE(host->Die(BH_END_STOPPED).ok());
-  auto next = StartHost(channel, 2, driver, 1, 7, /*content_version=*/2);
+  auto next = StartHost(channel, 2, driver, 1, AllCallbacks(), /*content_version=*/2);
   EXPECT_EQ(shim_->Call(changed).outcome, static_cast<uint32_t>(BH_OUTCOME_ANSWERED));
 }
 
@@ -337,11 +339,29 @@ TEST_F(EmbeddedShimTest, MisuseIsAnErrorThatSaysWhat) {
   EXPECT_EQ(shim_->EndGeneration(channel, 1, BH_END_CRASHED).code(), absl::StatusCode::kNotFound);
   auto driver = [](const FakeHostCall&) { return TestAnswer::kAllow; };
   auto host = StartHost(channel, 4, driver);
-  EXPECT_EQ(shim_->BeginGeneration(channel, 5, 7, 7, 1, UniqueFd()).code(),
-            absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(
+      shim_
+          ->BeginGeneration(
+              channel,
+              GenerationSpec(
+                  5, SetOf({BH_CALLBACK_FILE_OPEN, BH_CALLBACK_FILE_EXEC, BH_CALLBACK_FILE_ACCESS}),
+                  SetOf({BH_CALLBACK_FILE_OPEN, BH_CALLBACK_FILE_EXEC, BH_CALLBACK_FILE_ACCESS}),
+                  1),
+              UniqueFd())
+          .code(),
+      absl::StatusCode::kFailedPrecondition);
   ASSERT_TRUE(host->Die(BH_END_STOPPED).ok());
-  EXPECT_EQ(shim_->BeginGeneration(channel, 4, 7, 7, 1, UniqueFd()).code(),
-            absl::StatusCode::kFailedPrecondition)
+  EXPECT_EQ(
+      shim_
+          ->BeginGeneration(
+              channel,
+              GenerationSpec(
+                  4, SetOf({BH_CALLBACK_FILE_OPEN, BH_CALLBACK_FILE_EXEC, BH_CALLBACK_FILE_ACCESS}),
+                  SetOf({BH_CALLBACK_FILE_OPEN, BH_CALLBACK_FILE_EXEC, BH_CALLBACK_FILE_ACCESS}),
+                  1),
+              UniqueFd())
+          .code(),
+      absl::StatusCode::kFailedPrecondition)
       << "a generation number is used only once";
   for (uint32_t i = 1; i < BH_CHANNELS_MAX; ++i) Add();
   EXPECT_EQ(shim_->AddChannel(Spec()).status().code(), absl::StatusCode::kResourceExhausted);
@@ -467,7 +487,8 @@ TEST_F(EmbeddedShimTest, WhateverAHostWritesEveryCallEndsWithAVerdict) {
   // The supervisor's part: ends a generation that broke the protocol and begins the next.
   std::thread supervisor([&] {
     for (uint32_t generation = 1; !stop.load(); ++generation) {
-      if (shim_->BeginGeneration(channel, generation, 7, 0, 1, UniqueFd()).ok()) {
+      if (shim_->BeginGeneration(channel, GenerationSpec(generation, AllCallbacks()), UniqueFd())
+              .ok()) {
         observer_.WaitFor(FakeObserver::News::kViolation, generation, std::chrono::seconds(0));
         std::this_thread::yield();
         EXPECT_TRUE(shim_->EndGeneration(channel, generation, BH_END_HOSTILE).ok());

@@ -78,7 +78,7 @@ void FillCall(const FileRequest& request, uint64_t deadline_ns, bh_call& call) {
   call.reply_capacity = 0;
   call.reply_payload = nullptr;
   call.descriptor = request.descriptor;
-  call.reissue = BH_REISSUE_FREELY;
+  call.reissue = bh_callback_reissue(call.callback);
   call.deadline_ns = deadline_ns;
   call.call_id = 0;
 }

@@ -16,6 +16,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "ipc/generation_spec.h"
 #include "ipc/host_port.h"
 #include "ipc/monotonic.h"
 #include "ipc/shared_memory.h"
@@ -27,7 +28,7 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr uint32_t kEntries = 256;
-constexpr uint64_t kAll = ~uint64_t{0};
+const bh_callback_set kAll = bh_set_everything();
 
 uint64_t Soon() { return MonotonicAfterNs(30 * kNanosecondsPerSecond); }
 
@@ -62,7 +63,9 @@ class NotificationTest : public testing::Test {
         port_->OpenNotifications(std::move(regions->notification_region));
     ASSERT_TRUE(reader.ok()) << reader.status();
     reader_ = *std::move(reader);
-    ASSERT_TRUE(shim_->BeginGeneration(channel_, generation_, 0, 0, 1, UniqueFd()).ok());
+    ASSERT_TRUE(
+        shim_->BeginGeneration(channel_, GenerationSpec(generation_, {}, {}, 1, kAll), UniqueFd())
+            .ok());
   }
 
   void Notify(uint32_t pid, std::string_view text = {}) {
@@ -121,7 +124,7 @@ TEST_F(NotificationTest, ArriveInBatches) {
 TEST_F(NotificationTest, OnlyRegisteredKindsArePublished) {
   Begin();
   EXPECT_TRUE(shim_->WantsNotification(BH_NOTIFY_PROCESS_EXECUTED));
-  ASSERT_TRUE(shim_->SetNotifications(channel_, bh_notification_bit(BH_NOTIFY_FILE_CREATED)).ok());
+  ASSERT_TRUE(shim_->SetNotifications(channel_, SetOf({BH_NOTIFY_FILE_CREATED})).ok());
   EXPECT_FALSE(shim_->WantsNotification(BH_NOTIFY_PROCESS_EXECUTED));
   Notify(1);
   EXPECT_EQ(reader_->Read(absl::MakeSpan(batch_), 0), 0u);
@@ -206,7 +209,7 @@ TEST_F(NotificationTest, SeveralAreDeliveredInTheirOrder) {
 TEST_F(NotificationTest, AForgedPositionCostsOnlyItsHostNotifications) {
   Begin();
   for (uint32_t pid = 1; pid <= kEntries; ++pid) Notify(pid);
-  for (const uint64_t lie : {uint64_t{kEntries} + 1, kAll, uint64_t{1} << 63}) {
+  for (const uint64_t lie : {uint64_t{kEntries} + 1, ~uint64_t{0}, uint64_t{1} << 63}) {
     ForgePosition(lie);
     Notify(0);
     const bh_statistics statistics = Statistics();

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "gtest/gtest.h"
+#include "ipc/generation_spec.h"
 #include "ipc/host_port.h"
 #include "ipc/monotonic.h"
 #include "shim/embedded/embedded_shim.h"
@@ -49,7 +50,9 @@ TEST_F(PayloadLoanTest, TheHostReadsThePayloadFilledInPlace) {
                                UniqueFd(), {.generation = 1, .workers = 1, .spin_ns = 0});
   ASSERT_TRUE(port.ok()) << port.status();
   ASSERT_TRUE(
-      shim_->BeginGeneration(0, 1, bh_callback_bit(BH_CALLBACK_FILE_OPEN), 0, 1, UniqueFd()).ok());
+      shim_
+          ->BeginGeneration(0, GenerationSpec(1, SetOf({BH_CALLBACK_FILE_OPEN}), {}, 1), UniqueFd())
+          .ok());
   std::thread host([&port] {
     const uint64_t until_ns = MonotonicAfterNs(30 * kNanosecondsPerSecond);
     for (char content : {'a', 'b'}) {

@@ -27,6 +27,8 @@ absl::StatusOr<std::unique_ptr<UserChannel>> UserChannel::Create(
   config.adopt = takeover;
   config.cookie = &channel->cookie_;
 
+  channel->wanted_.callbacks = config.callbacks;
+  channel->wanted_.descriptor_callbacks = config.descriptor_callbacks;
   const size_t bytes = bh_channel_private_bytes(&config);
   if (bytes == 0) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -49,23 +51,30 @@ absl::StatusOr<std::unique_ptr<UserChannel>> UserChannel::Create(
   return channel;
 }
 
-absl::Status UserChannel::BeginGeneration(uint32_t generation, uint64_t callbacks,
-                                          uint64_t descriptor_callbacks, uint64_t content_version) {
+absl::Status UserChannel::BeginGeneration(const bh_generation_spec& spec) {
+  const uint32_t generation = spec.generation;
   if (generation_ != 0) {
     return absl::FailedPreconditionError(absl::StrCat("generation ", generation_,
                                                       " is active: end it before generation ",
                                                       generation, " begins"));
   }
-  // Before the generation begins: the new host must not get calls that it did not register for, and
-  // calls must not be answered from verdicts about the previous content.
-  bh_channel_set_callbacks(core_, callbacks, descriptor_callbacks);
-  bh_channel_set_content_version(core_, content_version);
-  if (bh_channel_begin_generation(core_, generation) != 0) {
+  if (bh_channel_begin_generation(core_, &spec) != 0) {
     return absl::FailedPreconditionError(absl::StrCat(
         "generation ", generation, " cannot begin: the number must be greater than all before it"));
   }
   generation_ = generation;
+  wanted_ = spec;
   return absl::OkStatus();
+}
+
+void UserChannel::SetWanted(const bh_generation_spec& spec) {
+  wanted_ = spec;
+  bh_channel_set_wanted(core_, &wanted_);
+}
+
+void UserChannel::SetNotifications(const bh_callback_set& kinds) {
+  wanted_.notifications = kinds;
+  bh_channel_set_wanted(core_, &wanted_);
 }
 
 absl::Status UserChannel::EndGeneration(uint32_t generation, bh_end cause) {

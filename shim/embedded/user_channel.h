@@ -36,12 +36,13 @@ class UserChannel {
   uint32_t generation() const { return generation_; }  // the active one; 0: none
 
   // FailedPrecondition when a generation is active, or had that number before.
-  absl::Status BeginGeneration(uint32_t generation, uint64_t callbacks,
-                               uint64_t descriptor_callbacks, uint64_t content_version);
+  absl::Status BeginGeneration(const bh_generation_spec& spec);
+  // What the next generation will want; see bh_channel_set_wanted().
+  void SetWanted(const bh_generation_spec& spec);
   // NotFound when that generation is not the active one.
   absl::Status EndGeneration(uint32_t generation, bh_end cause);
   void SetState(bool quarantined, bool draining);
-  void SetNotifications(uint64_t kinds) { bh_channel_set_notifications(core_, kinds); }
+  void SetNotifications(const bh_callback_set& kinds);
   absl::Status SetPolicy(const bh_policy& policy);
   bh_statistics Statistics() const;
 
@@ -54,6 +55,7 @@ class UserChannel {
   ChannelCookie cookie_;
   std::unique_ptr<void, Free> private_memory_;
   bh_channel* core_ = nullptr;
+  bh_generation_spec wanted_ = {};
   uint32_t generation_ = 0;
 };
 

@@ -212,8 +212,8 @@ absl::Status Keeper::AddChannel(const KeeperRequest& request) {
   }
   ChannelState state = {};
   state.policy = request.policy;
-  state.callbacks = ~uint64_t{0};
-  state.descriptor_callbacks = ~uint64_t{0};
+  state.wanted.callbacks = bh_set_everything();
+  state.wanted.descriptor_callbacks = bh_set_everything();
   StoreChannelState(setup_.journal->channels[setup_.channels.size()], state);
   absl::StatusOr<ChannelDescriptors> descriptors = memory->Descriptors();
   setup_.channels.push_back(std::make_unique<KeeperChannel>(

@@ -82,12 +82,9 @@ std::unique_ptr<UserChannel> RestoreChannel(ChannelId id, KeeperChannel& made, u
   const ChannelState state = LoadChannelState(journal.channels[id]);
   BULKHEAD_CHECK((*channel)->SetPolicy(state.policy).ok());
   if (state.generation != 0) {
-    BULKHEAD_CHECK((*channel)
-                       ->BeginGeneration(state.generation, state.callbacks,
-                                         state.descriptor_callbacks, state.content_version)
-                       .ok());
+    BULKHEAD_CHECK((*channel)->BeginGeneration(state.wanted).ok());
   } else {
-    bh_channel_set_callbacks((*channel)->core(), state.callbacks, state.descriptor_callbacks);
+    (*channel)->SetWanted(state.wanted);
   }
   (*channel)->SetState(state.quarantined != 0, state.draining != 0);
   return *std::move(channel);
@@ -157,7 +154,7 @@ void RunWorker(WorkerSetup& setup) {
   context.allow_when_full = [&journal, count = channels.size()](uint32_t callback) {
     for (size_t i = 0; i < count; ++i) {
       const ChannelState state = LoadChannelState(journal.channels[i]);
-      if ((state.callbacks & bh_callback_bit(callback)) != 0 &&
+      if (bh_set_has(&state.wanted.callbacks, callback) != 0 &&
           !PolicyAllows(state.policy, callback, BH_REASON_FULL)) {
         return false;
       }

@@ -55,6 +55,8 @@ absl::Status WorkerControl::CheckChannel(ChannelId channel) const {
 absl::Status WorkerControl::Begin(ControlMessage& message, const wire::BeginGeneration& order) {
   absl::Status status = CheckChannel(order.channel());
   if (!status.ok()) return status;
+  const absl::StatusOr<bh_generation_spec> spec = ReadBeginGeneration(order);
+  if (!spec.ok()) return spec.status();
   UserChannel& channel = *(*channels_)[order.channel()];
   if (channel.generation() == order.generation()) return absl::OkStatus();  // resent
   if (channel.generation() != 0) {
@@ -68,14 +70,11 @@ absl::Status WorkerControl::Begin(ControlMessage& message, const wire::BeginGene
   }
   ChannelState state = LoadChannelState(journal_->channels[order.channel()]);
   const ChannelState before = state;
-  state.generation = order.generation();
-  state.callbacks = order.callbacks();
-  state.descriptor_callbacks = order.descriptors();
-  state.content_version = order.content_version();
+  state.generation = spec->generation;
+  state.wanted = *spec;
   state.draining = 0;  // as in the core: a generation that begins is not draining
   StoreChannelState(journal_->channels[order.channel()], state);
-  status = channel.BeginGeneration(order.generation(), order.callbacks(), order.descriptors(),
-                                   order.content_version());
+  status = channel.BeginGeneration(*spec);
   if (!status.ok()) StoreChannelState(journal_->channels[order.channel()], before);
   return status;
 }

@@ -19,6 +19,7 @@
 #include <optional>
 #include <utility>
 
+#include "ipc/generation_spec.h"
 #include "ipc/host_port.h"
 #include "ipc/monotonic.h"
 #include "shim/core/reply.h"
@@ -81,7 +82,12 @@ class Caller {
     auto port =
         *HostPort::Attach(std::move(regions.call_region), std::move(regions.reply_region),
                           UniqueFd(), {.generation = generation_, .workers = 1, .spin_ns = 0});
-    if (!shim_->BeginGeneration(channel_, generation_, 1, 0, 1, UniqueFd()).ok()) _exit(1);
+    if (!shim_
+             ->BeginGeneration(channel_,
+                               GenerationSpec(generation_, SetOf({BH_CALLBACK_FILE_OPEN}), {}, 1),
+                               UniqueFd())
+             .ok())
+      _exit(1);
     FileRequest request;
     request.inode = generation_;
     request.deadline_ns = MonotonicAfterNs(60 * kNanosecondsPerSecond);

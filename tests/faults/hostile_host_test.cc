@@ -21,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include "ipc/generation_spec.h"
 #include "ipc/monotonic.h"
 #include "ipc/sanitizer.h"
 #include "shim/embedded/embedded_shim.h"
@@ -31,7 +32,8 @@ namespace bulkhead {
 namespace {
 
 constexpr uint64_t kMs = kNanosecondsPerMillisecond;
-constexpr uint64_t kCallbacks = 7;
+const bh_callback_set kCallbacks =
+    SetOf({BH_CALLBACK_FILE_OPEN, BH_CALLBACK_FILE_EXEC, BH_CALLBACK_FILE_ACCESS});
 constexpr int kCallers = 4;
 // The delay that the scheduler of a busy machine may add to a deadline.
 constexpr uint64_t kSlackNs = (kSanitized ? 1000 : 100) * kMs;
@@ -167,7 +169,7 @@ class HostileHost : public ::testing::Test {
     auto channel = shim_->AddChannel(spec);
     ASSERT_TRUE(channel.ok()) << channel.status();
     channel_ = *channel;
-    ASSERT_TRUE(shim_->SetNotifications(channel_, ~uint64_t{0}).ok());
+    ASSERT_TRUE(shim_->SetNotifications(channel_, bh_set_everything()).ok());
     file_.reset(open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
   }
   void TearDown() override { StopCallers(); }
@@ -207,8 +209,9 @@ class HostileHost : public ::testing::Test {
     auto peer = HostilePeer::Start(*std::move(regions), generation, geometry_, hostility, seed,
                                    &shim_files);
     ASSERT_TRUE(peer.ok()) << peer.status();
-    const absl::Status begun = shim_->BeginGeneration(channel_, generation, kCallbacks, kCallbacks,
-                                                      1, std::move(shim_files));
+    const absl::Status begun = shim_->BeginGeneration(
+        channel_, GenerationSpec(generation, kCallbacks, kCallbacks, 1, bh_set_everything()),
+        std::move(shim_files));
     ASSERT_TRUE(begun.ok()) << begun;
     const bh_end cause = alarm_.WaitFor(generation, round);
     EXPECT_TRUE(peer->End()) << "the peer ended by itself: " << Name(hostility);

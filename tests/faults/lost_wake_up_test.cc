@@ -26,6 +26,7 @@
 #include <thread>
 #include <vector>
 
+#include "ipc/generation_spec.h"
 #include "ipc/host_port.h"
 #include "ipc/monotonic.h"
 #include "ipc/sanitizer.h"
@@ -102,7 +103,7 @@ class LostWakeUp : public ::testing::TestWithParam<Kind> {
     ASSERT_TRUE(port.ok()) << port.status();
     port_ = *std::move(port);
     const absl::Status begun = shim_->BeginGeneration(
-        *channel, 1, bh_callback_bit(BH_CALLBACK_FILE_OPEN), 0, 1, UniqueFd());
+        *channel, GenerationSpec(1, SetOf({BH_CALLBACK_FILE_OPEN}), {}, 1), UniqueFd());
     ASSERT_TRUE(begun.ok()) << begun;
     for (uint32_t worker = 0; worker < workers; ++worker) {
       workers_.emplace_back([this, worker] { Work(worker); });

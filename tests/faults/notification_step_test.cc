@@ -39,7 +39,7 @@ class NotificationStep : public ::testing::Test {
     const auto channel = shim_->AddChannel(spec);
     ASSERT_TRUE(channel.ok()) << channel.status();
     channel_ = *channel;
-    ASSERT_TRUE(shim_->SetNotifications(channel_, ~uint64_t{0}).ok());
+    ASSERT_TRUE(shim_->SetNotifications(channel_, bh_set_everything()).ok());
   }
 
   void Notify(uint32_t pid) {

@@ -22,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "ipc/generation_spec.h"
 #include "ipc/host_port.h"
 #include "ipc/monotonic.h"
 #include "shim/embedded/embedded_shim.h"
@@ -31,7 +32,8 @@
 namespace bulkhead {
 namespace {
 
-constexpr uint64_t kCallbacks = 7;
+const bh_callback_set kCallbacks =
+    SetOf({BH_CALLBACK_FILE_OPEN, BH_CALLBACK_FILE_EXEC, BH_CALLBACK_FILE_ACCESS});
 constexpr int kCalls = 2;
 constexpr uint64_t kDeadlineNs = 60 * kNanosecondsPerSecond;
 constexpr long kPlaces = 80;  // places at which the suite kills
@@ -121,8 +123,8 @@ class SingleStep : public ::testing::Test {
     std::vector<std::unique_ptr<EmbeddedShim::PendingCall>> calls;
     if (part == Part::kServing) {
       host.Continue();
-      const absl::Status begun = shim_->BeginGeneration(channel_, generation, kCallbacks,
-                                                        kCallbacks, 1, std::move(shim_end));
+      const absl::Status begun = shim_->BeginGeneration(
+          channel_, GenerationSpec(generation, kCallbacks, kCallbacks, 1), std::move(shim_end));
       EXPECT_TRUE(begun.ok()) << begun;
       calls = StartCalls();
     }

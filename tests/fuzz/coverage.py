@@ -20,7 +20,7 @@ import tempfile
 # file: the target with the corpus that must cover it, and its validating functions (None: all).
 VALIDATORS = {
     "shim/core/reply.c": ("fuzz_reply", None),
-    "ipc/abi/callbacks.h": ("fuzz_reply", "bh_callback_class"),
+    "ipc/abi/callbacks.h": ("fuzz_reply", "bh_callback_kind"),
     "ipc/channel_header.cc": ("fuzz_header", None),
     "ipc/abi/channel.h": ("fuzz_header", "bh_geometry_valid"),
     "ipc/control.cc": ("fuzz_control", "VerifyEnvelope|Read[A-Z][a-z]+"),
@@ -64,7 +64,11 @@ def replay(sources, build, target, folder):
                                                                   "LLVM_PROFILE_FILE": raw})
     run("llvm-profdata-" + LLVM, "merge", "-o", profile, raw)
     export = run("llvm-cov-" + LLVM, "export", "-instr-profile=" + profile, program)
-    return len(files), json.loads(export)["data"][0]["functions"]
+    functions = json.loads(export)["data"][0]["functions"]
+    for function in functions:  # ccache's paths are relative to the build
+        function["filenames"] = [os.path.realpath(os.path.join(build, name))
+                                 for name in function["filenames"]]
+    return len(files), functions
 
 
 def is_of(function, names):

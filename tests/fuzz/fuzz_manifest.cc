@@ -20,10 +20,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
     if (manifest.status().message().empty()) std::abort();
     return 0;
   }
-  if (manifest->name.empty() || manifest->name.size() > 32 || manifest->callbacks == 0 ||
-      manifest->workers < 1 || manifest->workers > BH_WORKERS_MAX ||
-      manifest->checkpoint_bytes > 1u << 20 || manifest->library.empty() ||
-      manifest->library.front() == '/' || manifest->library.find('\0') != std::string::npos) {
+  if (manifest->name.empty() || manifest->name.size() > 32 ||
+      bh_set_empty(&manifest->callbacks) != 0 || manifest->workers < 1 ||
+      manifest->workers > BH_WORKERS_MAX || manifest->checkpoint_bytes > 1u << 20 ||
+      manifest->library.empty() || manifest->library.front() == '/' ||
+      manifest->library.find('\0') != std::string::npos) {
     std::abort();
   }
   return 0;

@@ -219,7 +219,8 @@ class Shim {
     channel_ = bh_channel_init(Zeroed(bh_channel_private_bytes(&config)), &config, &platform_,
                                Zeroed(bh_call_region_bytes(&config.geometry)), reply_);
     Require(channel_ != nullptr);
-    bh_channel_set_notifications(channel_, bh_notification_bit(BH_NOTIFY_PROCESS_CREATED));
+    spec_.notifications = bh_set_of(BH_NOTIFY_PROCESS_CREATED);
+    bh_channel_set_wanted(channel_, &spec_);
   }
 
   // Writes any word that a host may write.
@@ -234,7 +235,10 @@ class Shim {
     notification.kind = BH_NOTIFY_PROCESS_CREATED;
     for (uint32_t i = 0; i < times; ++i, ++happened_) bh_notify(channel_, &notification);
   }
-  void Begin() { Require(bh_channel_begin_generation(channel_, ++generation_) == 0); }
+  void Begin() {
+    spec_.generation = ++generation_;
+    Require(bh_channel_begin_generation(channel_, &spec_) == 0);
+  }
   void End() { (void)bh_channel_end_generation(channel_, generation_, BH_END_KILLED); }
 
   void Check() {
@@ -271,6 +275,7 @@ class Shim {
   uint8_t* reply_ = nullptr;
   bh_channel* channel_ = nullptr;
   uint64_t happened_ = 0;
+  bh_generation_spec spec_ = {};
   uint32_t generation_ = 0;
 };
 

@@ -96,7 +96,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   bh_channel_config config;
   bh_channel_config_default(&config);
   config.geometry = {.lanes = 1, .slots_per_lane = 2, .call_chunks = 1, .reply_chunks = 1};
-  config.callbacks = bh_callback_bit(BH_CALLBACK_FILE_OPEN);
+  config.callbacks = bh_set_of(BH_CALLBACK_FILE_OPEN);
   config.cache_entries = 0;
   static Region call_region(bh_call_region_bytes(&config.geometry));
   static Region reply_region(bh_reply_region_bytes(&config.geometry));
@@ -107,7 +107,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   Require(channel != nullptr);
   bh_shim shim;
   bh_shim_init(&shim, &platform);
-  Require(bh_shim_add(&shim, channel) == 0 && bh_channel_begin_generation(channel, 1) == 0);
+  bh_generation_spec spec = {};
+  spec.generation = 1;
+  spec.callbacks = config.callbacks;
+  Require(bh_shim_add(&shim, channel) == 0 && bh_channel_begin_generation(channel, &spec) == 0);
 
   bh_call call = {};
   call.callback = BH_CALLBACK_FILE_OPEN;

@@ -37,6 +37,7 @@
 #include "host/attachment/module/module_link.h"
 #include "ipc/abi/atomics.h"
 #include "ipc/abi/callbacks.h"
+#include "ipc/generation_spec.h"
 #include "ipc/monotonic.h"
 #include "shim/core/bulkhead_core.h"
 
@@ -304,9 +305,8 @@ int Supervise(const Options& options, int ready, int stop) {
     std::fprintf(stderr, "%s\n", std::string(link.status().message()).c_str());
     return 2;
   }
-  const uint64_t callbacks = bh_callback_bit(BH_CALLBACK_FILE_OPEN) |
-                             bh_callback_bit(BH_CALLBACK_FILE_EXEC) |
-                             bh_callback_bit(BH_CALLBACK_FILE_ACCESS);
+  const bh_callback_set callbacks =
+      SetOf({BH_CALLBACK_FILE_OPEN, BH_CALLBACK_FILE_EXEC, BH_CALLBACK_FILE_ACCESS});
   ChannelSpec spec;
   spec.driver = "hostile";
   spec.geometry = Geometry();
@@ -334,7 +334,8 @@ int Supervise(const Options& options, int ready, int stop) {
       BeHostile(own, seed);
     }
     descriptors->call_region.reset();
-    (void)(*link)->BeginGeneration(*channel, generation, callbacks, callbacks, 1, UniqueFd());
+    (void)(*link)->BeginGeneration(*channel, GenerationSpec(generation, callbacks, callbacks, 1),
+                                   UniqueFd());
     if (!guarded) {
       if (!(*link)
                ->Guard({.folder = options.folder,

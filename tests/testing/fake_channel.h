@@ -99,8 +99,8 @@ inline bh_channel_config TestConfig() {
   bh_channel_config config;
   bh_channel_config_default(&config);
   config.geometry = {2, 2, 4, 4};
-  config.callbacks =
-      bh_callback_bit(BH_CALLBACK_FILE_OPEN) | bh_callback_bit(BH_CALLBACK_FILE_EXEC);
+  config.callbacks = bh_set_of(BH_CALLBACK_FILE_OPEN);
+  bh_set_add(&config.callbacks, BH_CALLBACK_FILE_EXEC);
   config.spin_ns = 0;
   config.cache_entries = 0;
   return config;
@@ -126,6 +126,26 @@ class FakeChannel {
     c = bh_channel_init(private_memory.get(), &config, platform, call_region.get(),
                         reply_region.get());
     ASSERT_NE(c, nullptr);
+  }
+
+  // 0, or -1: see bh_channel_begin_generation(). It wants what the config and the functions below
+  // say.
+  int BeginGeneration(uint32_t generation) {
+    spec.generation = generation;
+    return bh_channel_begin_generation(c, Spec());
+  }
+  void SetContent(uint64_t version) {
+    spec.content_version = version;
+    bh_channel_set_wanted(c, Spec());
+  }
+  void SetNotifications(const bh_callback_set& kinds) {
+    spec.notifications = kinds;
+    bh_channel_set_wanted(c, Spec());
+  }
+  const bh_generation_spec* Spec() {
+    spec.callbacks = config.callbacks;
+    spec.descriptor_callbacks = config.descriptor_callbacks;
+    return &spec;
   }
 
   bh_call_slot* Call(uint32_t slot) {
@@ -164,6 +184,7 @@ class FakeChannel {
   }
 
   bh_channel_config config;
+  bh_generation_spec spec = {};
   Memory call_region;
   Memory reply_region;
   Memory private_memory;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/testing/fake_host.h"
+#include "ipc/generation_spec.h"
 
 #include <sys/socket.h>
 #include <unistd.h>
@@ -17,7 +18,8 @@ FakeHost::FakeHost(ShimLink& link, ChannelId channel, uint32_t generation, TestD
 
 absl::StatusOr<std::unique_ptr<FakeHost>> FakeHost::Start(ShimLink& link, ChannelId channel,
                                                           uint32_t generation, TestDriver driver,
-                                                          uint32_t workers, uint64_t callbacks,
+                                                          uint32_t workers,
+                                                          const bh_callback_set& callbacks,
                                                           uint64_t content_version) {
   absl::StatusOr<ChannelDescriptors> regions = link.Descriptors(channel);
   if (!regions.ok()) return regions.status();
@@ -40,8 +42,9 @@ absl::StatusOr<std::unique_ptr<FakeHost>> FakeHost::Start(ShimLink& link, Channe
   for (uint32_t worker = 0; worker < workers; ++worker) {
     host->threads_.emplace_back([host = host.get(), worker] { host->Work(worker); });
   }
-  absl::Status begun = link.BeginGeneration(channel, generation, callbacks, callbacks,
-                                            content_version, std::move(shim_end));
+  absl::Status begun = link.BeginGeneration(
+      channel, GenerationSpec(generation, callbacks, callbacks, content_version),
+      std::move(shim_end));
   if (!begun.ok()) {
     host->dead_ = true;  // the shim does not have this generation
     host->port_->StopTaking();

@@ -16,10 +16,15 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "ipc/generation_spec.h"
 #include "ipc/host_port.h"
 #include "ipc/shim_link.h"
 
 namespace bulkhead {
+
+inline bh_callback_set AllCallbacks() {
+  return SetOf({BH_CALLBACK_FILE_OPEN, BH_CALLBACK_FILE_EXEC, BH_CALLBACK_FILE_ACCESS});
+}
 
 struct FakeHostCall {
   uint32_t callback = 0;
@@ -43,11 +48,10 @@ using TestDriver = std::function<TestAnswer(const FakeHostCall&)>;
 class FakeHost {
  public:
   // Begins `generation` on `channel` with `workers` threads that run `driver`.
-  static absl::StatusOr<std::unique_ptr<FakeHost>> Start(ShimLink& link, ChannelId channel,
-                                                         uint32_t generation, TestDriver driver,
-                                                         uint32_t workers = 1,
-                                                         uint64_t callbacks = 7,
-                                                         uint64_t content_version = 1);
+  static absl::StatusOr<std::unique_ptr<FakeHost>> Start(
+      ShimLink& link, ChannelId channel, uint32_t generation, TestDriver driver,
+      uint32_t workers = 1, const bh_callback_set& callbacks = AllCallbacks(),
+      uint64_t content_version = 1);
   ~FakeHost();  // Die(kStopped), unless it died already
 
   // Ends the threads, drops their calls, and reports the end to the shim.

@@ -31,7 +31,7 @@ absl::Status FakeHostProcess::SayHello() {
 }
 
 absl::Status FakeHostProcess::SayStarted(uint32_t of_generation) {
-  return control.Send(MakeStarted(of_generation, /*callbacks=*/0, /*descriptors=*/0, "1"));
+  return control.Send(MakeStarted({.generation = of_generation, .driver_version = "1"}));
 }
 
 absl::Status FakeHostProcess::ReadAttach(uint64_t until_ns) {
@@ -211,8 +211,7 @@ absl::StatusOr<ChannelDescriptors> FakeShimLink::Descriptors(ChannelId channel) 
   return ChannelDescriptors{.call_region = Null(), .reply_region = Null()};
 }
 
-absl::Status FakeShimLink::BeginGeneration(ChannelId channel, uint32_t, uint64_t, uint64_t,
-                                           uint64_t, UniqueFd) {
+absl::Status FakeShimLink::BeginGeneration(ChannelId channel, const bh_generation_spec&, UniqueFd) {
   (void)Pass(channel);
   if (absent_begins.load() == 0) return absl::OkStatus();
   absent_begins.fetch_sub(1);

@@ -105,8 +105,7 @@ class FakeShimLink final : public ShimLink {
   void SetObserver(Observer*) override {}
   absl::StatusOr<ChannelId> AddChannel(const ChannelSpec&) override { return channels_++; }
   absl::StatusOr<ChannelDescriptors> Descriptors(ChannelId channel) override;
-  absl::Status BeginGeneration(ChannelId channel, uint32_t, uint64_t, uint64_t, uint64_t,
-                               UniqueFd) override;
+  absl::Status BeginGeneration(ChannelId channel, const bh_generation_spec&, UniqueFd) override;
   absl::Status EndGeneration(ChannelId channel, uint32_t, bh_end) override { return Pass(channel); }
   absl::Status SetState(ChannelId channel, bool, bool) override { return Pass(channel); }
   absl::Status SetPolicy(ChannelId channel, const bh_policy&) override { return Pass(channel); }

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "ipc/generation_spec.h"
 #include "ipc/life_line_unsafe.h"
 #include "ipc/monotonic.h"
 
@@ -93,9 +94,9 @@ absl::Status HostRun::AwaitStarted() {
   if (started == nullptr) {
     return absl::InternalError(absl::StrCat("expected Started, got ", message->name()));
   }
-  callbacks_ = started->callbacks();
-  descriptors_ = started->descriptors();
-  notifications_ = started->notifications();
+  absl::StatusOr<StartedFields> fields = ReadStarted(*started);
+  if (!fields.ok()) return fields.status();
+  started_ = *std::move(fields);
   return absl::OkStatus();
 }
 
@@ -103,11 +104,11 @@ absl::Status HostRun::Begin(ShimLink& link, ChannelId channel, const AttachField
                             int checkpoint) {
   if (absl::Status status = Attach(link, channel, fields, checkpoint); !status.ok()) return status;
   if (absl::Status status = AwaitStarted(); !status.ok()) return status;
-  if (absl::Status status = link.SetNotifications(channel, notifications_); !status.ok()) {
-    return status;
-  }
-  return link.BeginGeneration(channel, fields.generation, callbacks_, descriptors_,
-                              fields.content_version, std::move(shim_files_));
+  return link.BeginGeneration(
+      channel,
+      GenerationSpec(fields.generation, started_.callbacks, started_.descriptors,
+                     fields.content_version, started_.notifications),
+      std::move(shim_files_));
 }
 
 absl::StatusOr<ControlMessage> HostRun::Receive() {

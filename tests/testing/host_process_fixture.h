@@ -48,8 +48,9 @@ class HostRun {
   pid_t pid() const { return pid_; }
   ControlSocket& control() { return control_; }
   const std::string& log() const { return log_; }
-  uint64_t callbacks() const { return callbacks_; }      // from Started
-  uint64_t descriptors() const { return descriptors_; }  // from Started
+  // From Started.
+  const bh_callback_set& callbacks() const { return started_.callbacks; }
+  const bh_callback_set& descriptors() const { return started_.descriptors; }
   uint64_t spawned_ns() const { return spawned_ns_; }
   uint64_t hello_ns() const { return hello_ns_; }
 
@@ -61,9 +62,7 @@ class HostRun {
   ControlSocket control_;
   UniqueFd shim_files_;
   std::string log_;
-  uint64_t callbacks_ = 0;
-  uint64_t descriptors_ = 0;
-  uint64_t notifications_ = 0;
+  StartedFields started_;
   uint64_t spawned_ns_ = 0;
   uint64_t hello_ns_ = 0;
 };

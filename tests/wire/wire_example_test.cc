@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "ipc/abi/channel.h"
+#include "ipc/generation_spec.h"
 #include "shim/core/bulkhead_core.h"
 
 namespace bulkhead {
@@ -92,8 +93,7 @@ TEST(WireExample, IsWhatTheShimWritesAndReads) {
   bh_channel_config config;
   bh_channel_config_default(&config);
   config.geometry = {.lanes = 1, .slots_per_lane = 1, .call_chunks = 1, .reply_chunks = 0};
-  config.callbacks = bh_callback_bit(BH_CALLBACK_FILE_OPEN);
-  config.descriptor_callbacks = 0;
+  config.callbacks = bh_set_of(BH_CALLBACK_FILE_OPEN);
   const bh_platform platform = StillPlatform();
   Region call_region = MakeRegion(bh_call_region_bytes(&config.geometry));
   Region reply_region = MakeRegion(bh_reply_region_bytes(&config.geometry));
@@ -104,7 +104,8 @@ TEST(WireExample, IsWhatTheShimWritesAndReads) {
   bh_shim shim;
   bh_shim_init(&shim, &platform);
   ASSERT_EQ(bh_shim_add(&shim, channel), 0);
-  ASSERT_EQ(bh_channel_begin_generation(channel, 3), 0);
+  const bh_generation_spec spec = GenerationSpec(3, config.callbacks);
+  ASSERT_EQ(bh_channel_begin_generation(channel, &spec), 0);
 
   const bh_file_args args = {.pid = 4242,
                              .uid = 1000,

@@ -30,6 +30,7 @@
 #include <vector>
 
 #include "host/attachment/fanotify/log_limit.h"
+#include "ipc/generation_spec.h"
 #include "ipc/monotonic.h"
 #include "ipc/sanitizer.h"
 #include "tests/testing/fake_host.h"
@@ -202,7 +203,7 @@ class FanotifyAttachmentTest : public testing::Test {
   }
 
   void Guard(const std::string& directory, MarkKind kind = MarkKind::kAuto,
-             uint64_t callbacks = GuardSpec().callbacks) {
+             const bh_callback_set& callbacks = GuardSpec().callbacks) {
     const absl::StatusOr<MarkKind> guarded = attachment_->Guard(
         {.folder = directory, .mark = kind, .callbacks = callbacks, .deadline_ns = deadline_ns_});
     ASSERT_TRUE(guarded.ok()) << guarded.status();
@@ -271,7 +272,7 @@ TEST_F(FanotifyAttachmentTest, AReadCanBeRefusedToo) {
   const std::string infected = volume_->File("access/infected", "infected");
   Start();
   StartHost(Add(), 1, DenyInfected);
-  Guard(volume_->path() + "/access", MarkKind::kAuto, bh_callback_bit(BH_CALLBACK_FILE_ACCESS));
+  Guard(volume_->path() + "/access", MarkKind::kAuto, SetOf({BH_CALLBACK_FILE_ACCESS}));
   // Opened under the guard: newer kernels decide at the open whether reads are watched.
   UniqueFd file(open(infected.c_str(), O_RDONLY | O_CLOEXEC));
   ASSERT_TRUE(file.valid());
@@ -715,7 +716,7 @@ TEST_F(FanotifyAttachmentTest, WhatCanNotBeGuardedIsAnErrorThatSaysWhy) {
             absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(attachment_->Guard({.folder = volume_->path() + "/none"}).status().code(),
             absl::StatusCode::kNotFound);
-  EXPECT_EQ(attachment_->Guard({.folder = volume_->path(), .callbacks = 0}).status().code(),
+  EXPECT_EQ(attachment_->Guard({.folder = volume_->path(), .callbacks = SetOf({})}).status().code(),
             absl::StatusCode::kInvalidArgument);
   ChannelSpec spec;
   spec.driver = "bad";

@@ -15,11 +15,11 @@
 namespace bulkhead {
 namespace {
 
-uint64_t MaskOf(uint64_t callbacks) {
+uint64_t MaskOf(const bh_callback_set& callbacks) {
   uint64_t mask = 0;
-  if ((callbacks & bh_callback_bit(BH_CALLBACK_FILE_OPEN)) != 0) mask |= FAN_OPEN_PERM;
-  if ((callbacks & bh_callback_bit(BH_CALLBACK_FILE_EXEC)) != 0) mask |= FAN_OPEN_EXEC_PERM;
-  if ((callbacks & bh_callback_bit(BH_CALLBACK_FILE_ACCESS)) != 0) mask |= FAN_ACCESS_PERM;
+  if (bh_set_has(&callbacks, BH_CALLBACK_FILE_OPEN) != 0) mask |= FAN_OPEN_PERM;
+  if (bh_set_has(&callbacks, BH_CALLBACK_FILE_EXEC) != 0) mask |= FAN_OPEN_EXEC_PERM;
+  if (bh_set_has(&callbacks, BH_CALLBACK_FILE_ACCESS) != 0) mask |= FAN_ACCESS_PERM;
   return mask;
 }
 
@@ -64,7 +64,7 @@ absl::StatusOr<FanotifyGroup> FanotifyGroup::Create() {
   }
 }
 
-absl::Status FanotifyGroup::Mark(int directory, MarkKind kind, uint64_t callbacks,
+absl::Status FanotifyGroup::Mark(int directory, MarkKind kind, const bh_callback_set& callbacks,
                                  const std::string& name) {
   uint64_t mask = MaskOf(callbacks);
   if (mask == 0)

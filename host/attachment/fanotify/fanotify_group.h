@@ -26,7 +26,8 @@ class FanotifyGroup {
 
   // Marks the object that `kind` gives for `directory` (an open directory). Not kAuto.
   // `callbacks` as in GuardSpec.
-  absl::Status Mark(int directory, MarkKind kind, uint64_t callbacks, const std::string& name);
+  absl::Status Mark(int directory, MarkKind kind, const bh_callback_set& callbacks,
+                    const std::string& name);
   // Removes every mark. Later opens cause no events.
   void RemoveMarks();
 

@@ -242,9 +242,9 @@ absl::StatusOr<bh_statistics> RemoteShimLink::Ask(std::unique_lock<std::mutex>& 
   return request.statistics.value_or(bh_statistics());
 }
 
-absl::Status RemoteShimLink::BeginGeneration(ChannelId id, uint32_t generation, uint64_t callbacks,
-                                             uint64_t descriptor_callbacks,
-                                             uint64_t content_version, UniqueFd descriptor_socket) {
+absl::Status RemoteShimLink::BeginGeneration(ChannelId id, const bh_generation_spec& spec,
+                                             UniqueFd descriptor_socket) {
+  const uint32_t generation = spec.generation;
   absl::Status running = EnsureRunning();
   if (!running.ok()) return running;
   std::unique_lock<std::mutex> lock(mutex_);
@@ -259,13 +259,10 @@ absl::Status RemoteShimLink::BeginGeneration(ChannelId id, uint32_t generation, 
   channel.generation = generation;
   channel.highest_generation = generation;
   channel.draining = false;  // as in the core: a generation that begins is not draining
-  channel.callbacks = callbacks;
-  channel.descriptor_callbacks = descriptor_callbacks;
-  channel.content_version = content_version;
+  channel.begun = spec;
   channel.descriptor_socket = std::move(descriptor_socket);
   const uint64_t request = next_request_++;
-  const ControlBuffer message = MakeBeginGeneration(request, id, generation, callbacks,
-                                                    descriptor_callbacks, content_version);
+  const ControlBuffer message = MakeBeginGeneration(request, id, spec);
   absl::Status status = Ask(lock, request, message, channel.descriptor_socket.get()).status();
   if (!status.ok() && channel.generation == generation) {
     // The supervisor will end the host; until then no worker is asked to begin it again.
@@ -451,9 +448,7 @@ void RemoteShimLink::ResendAllLocked() {
     const ChannelId id = static_cast<ChannelId>(i);
     SendLocked(MakeSetPolicy(0, id, channel.spec.policy), -1).IgnoreError();
     if (channel.generation != 0) {
-      SendLocked(MakeBeginGeneration(0, id, channel.generation, channel.callbacks,
-                                     channel.descriptor_callbacks, channel.content_version),
-                 channel.descriptor_socket.get())
+      SendLocked(MakeBeginGeneration(0, id, channel.begun), channel.descriptor_socket.get())
           .IgnoreError();
     }
     SendLocked(MakeSetState(0, id, channel.quarantined, channel.draining), -1).IgnoreError();

@@ -68,8 +68,7 @@ class RemoteShimLink final : public ShimLink {
   void SetObserver(Observer* observer) override;
   absl::StatusOr<ChannelId> AddChannel(const ChannelSpec& spec) override;
   absl::StatusOr<ChannelDescriptors> Descriptors(ChannelId channel) override;
-  absl::Status BeginGeneration(ChannelId channel, uint32_t generation, uint64_t callbacks,
-                               uint64_t descriptor_callbacks, uint64_t content_version,
+  absl::Status BeginGeneration(ChannelId channel, const bh_generation_spec& spec,
                                UniqueFd descriptor_socket) override;
   absl::Status EndGeneration(ChannelId channel, uint32_t generation, bh_end cause) override;
   absl::Status SetState(ChannelId channel, bool quarantined, bool draining) override;
@@ -87,11 +86,9 @@ class RemoteShimLink final : public ShimLink {
     bool draining = false;
     uint32_t generation = 0;
     uint32_t highest_generation = 0;
-    uint64_t callbacks = 0;
-    uint64_t descriptor_callbacks = 0;
-    uint64_t content_version = 0;
-    UniqueFd descriptor_socket;  // of the active generation, for the next worker
-    bool made_again = false;     // after a loss; AddChannel has not been called for it since
+    bh_generation_spec begun = {};  // of the generation that serves
+    UniqueFd descriptor_socket;     // of the active generation, for the next worker
+    bool made_again = false;        // after a loss; AddChannel has not been called for it since
   };
   struct Request {
     const ControlBuffer* message = nullptr;

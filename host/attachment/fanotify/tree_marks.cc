@@ -24,7 +24,8 @@ constexpr uint32_t kWatchMask = IN_CREATE | IN_MOVED_TO | IN_MOVED_FROM | IN_ONL
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<TreeMarks>> TreeMarks::Create(
-    FanotifyGroup* group, uint64_t callbacks, std::function<void(const std::string&)> log) {
+    FanotifyGroup* group, const bh_callback_set& callbacks,
+    std::function<void(const std::string&)> log) {
   std::unique_ptr<TreeMarks> marks(new TreeMarks(group, callbacks, std::move(log)));
   marks->inotify_.reset(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   if (!marks->inotify_.valid()) {
@@ -37,7 +38,7 @@ absl::StatusOr<std::unique_ptr<TreeMarks>> TreeMarks::Create(
   return marks;
 }
 
-TreeMarks::TreeMarks(FanotifyGroup* group, uint64_t callbacks,
+TreeMarks::TreeMarks(FanotifyGroup* group, const bh_callback_set& callbacks,
                      std::function<void(const std::string&)> log)
     : group_(group), callbacks_(callbacks), log_(std::move(log)) {}
 

@@ -37,7 +37,8 @@ class TreeMarks {
   // directory that could not be marked, or with their number when there are many: their files are
   // not guarded.
   static absl::StatusOr<std::unique_ptr<TreeMarks>> Create(
-      FanotifyGroup* group, uint64_t callbacks, std::function<void(const std::string&)> log);
+      FanotifyGroup* group, const bh_callback_set& callbacks,
+      std::function<void(const std::string&)> log);
   ~TreeMarks();
 
   // Marks the tree and watches it from now on. Does not cross into other file systems. Directories
@@ -48,7 +49,8 @@ class TreeMarks {
   uint64_t directories() const { return directories_.load(); }  // marked so far
 
  private:
-  TreeMarks(FanotifyGroup* group, uint64_t callbacks, std::function<void(const std::string&)> log);
+  TreeMarks(FanotifyGroup* group, const bh_callback_set& callbacks,
+            std::function<void(const std::string&)> log);
 
   absl::Status Walk(const std::string& path, uint64_t device, bool is_root);
   void Watch();
@@ -56,7 +58,7 @@ class TreeMarks {
   void Unguarded(const absl::Status& status);
 
   FanotifyGroup* const group_;
-  const uint64_t callbacks_;
+  const bh_callback_set callbacks_;
   UniqueFd inotify_;
   UniqueFd stop_;
 

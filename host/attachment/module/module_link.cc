@@ -236,20 +236,10 @@ absl::StatusOr<ChannelDescriptors> ModuleLink::Descriptors(ChannelId channel) {
   return ChannelDescriptors{std::move(host), std::move(copy), std::move(ring)};
 }
 
-absl::Status ModuleLink::BeginGeneration(ChannelId channel, uint32_t generation, uint64_t callbacks,
-                                         uint64_t descriptor_callbacks, uint64_t content_version,
+absl::Status ModuleLink::BeginGeneration(ChannelId channel, const bh_generation_spec& spec,
                                          UniqueFd) {
-  bh_module_begin begin = {.channel = channel,
-                           .generation = generation,
-                           .callbacks = callbacks,
-                           .descriptor_callbacks = descriptor_callbacks,
-                           .content_version = content_version};
+  bh_module_begin begin = {.channel = channel, .reserved = 0, .spec = spec};
   return Say(BH_CONTROL_BEGIN, &begin, "the begin of a generation");
-}
-
-absl::Status ModuleLink::SetNotifications(ChannelId channel, uint64_t kinds) {
-  bh_module_notify wanted = {.channel = channel, .reserved = 0, .kinds = kinds};
-  return Say(BH_CONTROL_NOTIFY, &wanted, "the wish for notifications");
 }
 
 absl::Status ModuleLink::EndGeneration(ChannelId channel, uint32_t generation, bh_end cause) {

@@ -54,10 +54,9 @@ class ModuleLink final : public ShimLink {
   // closed.
   absl::StatusOr<ChannelDescriptors> Descriptors(ChannelId channel) override;
   // Hosts fetch files from the kernel: the socket is closed.
-  absl::Status BeginGeneration(ChannelId channel, uint32_t generation, uint64_t callbacks,
-                               uint64_t descriptor_callbacks, uint64_t content_version,
+  absl::Status BeginGeneration(ChannelId channel, const bh_generation_spec& spec,
                                UniqueFd descriptor_socket) override;
-  absl::Status SetNotifications(ChannelId channel, uint64_t kinds) override;
+  absl::Status CanNotify(const bh_callback_set&) const override { return absl::OkStatus(); }
   absl::Status EndGeneration(ChannelId channel, uint32_t generation, bh_end cause) override;
   absl::Status SetState(ChannelId channel, bool quarantined, bool draining) override;
   absl::Status SetPolicy(ChannelId channel, const bh_policy& policy) override;

@@ -61,7 +61,7 @@ static int ask(const struct file *file, u32 callback, u64 within_ns)
 	call->args_bytes = sizeof(args);
 	call->callback = callback;
 	call->descriptor = 0; /* there is a file: send_descriptor() knows which */
-	call->reissue = BH_REISSUE_FREELY;
+	call->reissue = bh_callback_reissue(call->callback);
 	call->deadline_ns = now_ns + within_ns;
 	bh_call_start(shim, call);
 	if (bh_call_try_caches(call, now_ns))

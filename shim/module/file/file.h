@@ -91,6 +91,7 @@ void bh_file_calls_reset_counts(void);
 
 /* notifications.c */
 extern const struct fsnotify_ops bh_file_notification_operations;
-u32 bh_file_notification_events(u64 kinds); /* the events that they come from */
+u32 bh_file_notification_events(
+	const struct bh_callback_set *kinds); /* the events that they come from */
 
 #endif /* BULKHEAD_SHIM_MODULE_FILE_FILE_H_ */

@@ -18,7 +18,7 @@ struct guard {
 	struct guard __rcu *next;
 	struct path path;
 	u32 kind;
-	u64 callbacks;
+	struct bh_callback_set callbacks;
 	u64 deadline_ns;
 	struct bh_filter filter;
 	bool left; /* by a session that died; under bh_control_mutex */
@@ -53,8 +53,7 @@ enum bh_concern bh_guards_concern(const struct file *file, u32 callback, u64 *wi
 	rcu_read_lock();
 	for (guard = rcu_dereference(guards); guard && concern != BH_TO_BE_ASKED;
 	     guard = rcu_dereference(guard->next)) {
-		if (!(guard->callbacks & bh_callback_bit(callback)) ||
-		    !covers(guard, &file->f_path))
+		if (!bh_set_has(&guard->callbacks, callback) || !covers(guard, &file->f_path))
 			continue;
 		concern = bh_filter_passes(&guard->filter, file) ? BH_TO_BE_ASKED : BH_FILTERED;
 		*within_ns = guard->deadline_ns;

@@ -142,12 +142,12 @@ const struct fsnotify_ops bh_file_notification_operations = {
 	.free_mark = bh_fs_mark_free,
 };
 
-u32 bh_file_notification_events(u64 kinds)
+u32 bh_file_notification_events(const struct bh_callback_set *kinds)
 {
 	u32 i, mask = 0;
 
 	for (i = 0; i < ARRAY_SIZE(events); i++)
-		if (kinds & bh_notification_bit(events[i].kind))
+		if (bh_set_has(kinds, events[i].kind))
 			mask |= events[i].event;
 	return mask;
 }

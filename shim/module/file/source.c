@@ -15,7 +15,7 @@ static int init(void)
 	return bh_file_calls_init();
 }
 
-static int notify(u64 kinds)
+static int notify(const struct bh_callback_set *kinds)
 {
 	return bh_volumes_notify(bh_file_notification_events(kinds));
 }

@@ -170,15 +170,15 @@ static int switch_module_notifier(bool on)
 	return result;
 }
 
-static int notify(u64 kinds)
+static int notify(const struct bh_callback_set *kinds)
 {
-	int result = switch_module_notifier(kinds & bh_notification_bit(BH_NOTIFY_MODULE_LOADED));
+	int result = switch_module_notifier(bh_set_has(kinds, BH_NOTIFY_MODULE_LOADED));
 	bool off = false;
 	u32 i;
 
 	for (i = 0; i < ARRAY_SIZE(probes); i++) {
 		bool before = probes[i].on;
-		int one = switch_probe(&probes[i], kinds & bh_notification_bit(probes[i].kind));
+		int one = switch_probe(&probes[i], bh_set_has(kinds, probes[i].kind));
 
 		if (one)
 			result = one;

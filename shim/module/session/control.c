@@ -32,9 +32,11 @@ static struct bh_mchannel *find(u32 number)
 
 static void tear_down(void)
 {
+	struct bh_callback_set none;
 	u32 i;
 
-	bh_sources_notify(0);
+	none = bh_set_none();
+	bh_sources_notify(&none);
 	for (i = 0; i < BH_CHANNELS_MAX; i++)
 		if (channels[i])
 			bh_mchannel_stop(channels[i]);
@@ -199,22 +201,26 @@ static long statistics(struct bh_mchannel *channel, struct bh_module_statistics 
 
 static int want_notes(void)
 {
-	u64 kinds = 0;
+	struct bh_callback_set kinds = bh_set_none();
 	u32 i;
 
 	for (i = 0; i < BH_CHANNELS_MAX; i++)
 		if (channels[i])
-			kinds |= channels[i]->notify_kinds;
-	return bh_sources_notify(kinds);
+			bh_set_join(&kinds, &channels[i]->notify_kinds);
+	return bh_sources_notify(&kinds);
 }
 
-static long set_notify(struct bh_mchannel *channel, const struct bh_module_notify *wanted)
+/* A generation that begins without all of its notifications still answers calls. */
+static long begin(struct bh_mchannel *channel, const struct bh_module_begin *begin)
 {
-	if (wanted->reserved)
+	long result;
+
+	if (begin->reserved || begin->spec.reserved)
 		return -EINVAL;
-	channel->notify_kinds = channel->notify_region ? wanted->kinds : 0;
-	bh_channel_set_notifications(channel->core, wanted->kinds);
-	return want_notes();
+	result = bh_host_begin(channel, &begin->spec);
+	if (!result && want_notes())
+		pr_warn("no source for some notifications that a driver wants\n");
+	return result;
 }
 
 static long add_guard(const struct bh_module_guard *wanted)
@@ -275,7 +281,6 @@ union argument {
 	struct bh_module_state state;
 	struct bh_module_set_policy policy;
 	struct bh_module_statistics statistics;
-	struct bh_module_notify notify;
 	struct bh_module_guard guard;
 	struct bh_module_pid pid;
 };
@@ -290,15 +295,13 @@ static long about_channel(unsigned int command, union argument *argument)
 	case BH_CONTROL_HOST:
 		return argument->host.reserved ? -EINVAL : bh_host_create(channel);
 	case BH_CONTROL_BEGIN:
-		return bh_host_begin(channel, &argument->begin);
+		return begin(channel, &argument->begin);
 	case BH_CONTROL_END:
 		return end(channel, &argument->end);
 	case BH_CONTROL_STATE:
 		return set_state(channel, &argument->state);
 	case BH_CONTROL_POLICY:
 		return set_policy(channel, &argument->policy);
-	case BH_CONTROL_NOTIFY:
-		return set_notify(channel, &argument->notify);
 	default:
 		return statistics(channel, &argument->statistics);
 	}
@@ -314,7 +317,6 @@ static long control_locked(unsigned int command, union argument *argument)
 	case BH_CONTROL_END:
 	case BH_CONTROL_STATE:
 	case BH_CONTROL_POLICY:
-	case BH_CONTROL_NOTIFY:
 	case BH_CONTROL_STATISTICS:
 		return about_channel(command, argument);
 	case BH_CONTROL_GUARD:

@@ -310,23 +310,23 @@ int bh_host_create(struct bh_mchannel *channel)
 	return fd;
 }
 
-int bh_host_begin(struct bh_mchannel *channel, const struct bh_module_begin *begin)
+int bh_host_begin(struct bh_mchannel *channel, const struct bh_generation_spec *wanted)
 {
+	struct bh_generation_spec spec = *wanted;
 	struct bh_host *host = channel->next_host;
 
 	if (!host)
 		return -ENOENT;
-	bh_channel_set_callbacks(channel->core, begin->callbacks, begin->descriptor_callbacks);
 	/* Each supervisor counts its contents anew: verdicts about another's are not to be found.
 	 */
-	bh_channel_set_content_version(channel->core,
-				       begin->content_version | (u64)channel->continued << 48);
-	if (bh_channel_begin_generation(channel->core, begin->generation))
+	spec.content_version |= (u64)channel->continued << 48;
+	if (bh_channel_begin_generation(channel->core, &spec))
 		return -EINVAL;
-	channel->highest = begin->generation;
+	channel->highest = spec.generation;
+	channel->notify_kinds = channel->notify_region ? spec.notifications : bh_set_none();
 	channel->next_host = NULL;
 	WRITE_ONCE(channel->draining, false);
-	WRITE_ONCE(host->generation, begin->generation);
+	WRITE_ONCE(host->generation, spec.generation);
 	/* SUBTLE: it may have lost its mapping, that is its life, before there was a generation to
 	 * end. `process` is set after the first mapping was counted. */
 	smp_mb();

@@ -73,11 +73,11 @@ struct bh_mchannel {
 	struct bh_channel *core;
 	struct bh_call_files files;
 	/* Under bh_control_mutex. */
-	u64 notify_kinds;          /* that its driver wants */
-	struct bh_host *next_host; /* made and not yet begun */
-	u32 hosts;                 /* descriptors that are not closed yet */
-	u32 highest;               /* generation that began */
-	u32 continued;             /* times */
+	struct bh_callback_set notify_kinds; /* that its driver wants */
+	struct bh_host *next_host;           /* made and not yet begun */
+	u32 hosts;                           /* descriptors that are not closed yet */
+	u32 highest;                         /* generation that began */
+	u32 continued;                       /* times */
 	/* Written under bh_control_mutex, read without. */
 	bool left;     /* by a supervisor that died */
 	bool draining; /* its host was asked to leave */
@@ -118,7 +118,7 @@ void bh_stack_clear(void);
 
 int bh_sources_init(void); /* 0, or none is initialised */
 void bh_sources_exit(void);
-int bh_sources_notify(u64 kinds);
+int bh_sources_notify(const struct bh_callback_set *kinds);
 int bh_sources_add_guard(const struct bh_module_guard *wanted); /* -EINVAL: of no source's kind */
 bool bh_sources_leave(void);
 void bh_sources_drop_left(void);
@@ -154,6 +154,6 @@ void bh_control_exit(void); /* ejects, for good */
 /* Returns a descriptor. */
 int bh_host_create(struct bh_mchannel *channel);
 /* The last one made is the host of this generation from here on. -ENOENT: it is gone already */
-int bh_host_begin(struct bh_mchannel *channel, const struct bh_module_begin *begin);
+int bh_host_begin(struct bh_mchannel *channel, const struct bh_generation_spec *wanted);
 
 #endif /* BULKHEAD_SHIM_MODULE_SESSION_SESSION_H_ */

@@ -19,7 +19,7 @@ struct bh_source {
 	int (*init)(void);  /* at insmod */
 	void (*exit)(void); /* after clear(), at rmmod */
 	/* Notifications of these kinds from now on, and of no others. */
-	int (*notify)(u64 kinds);
+	int (*notify)(const struct bh_callback_set *kinds);
 	/* One more guard. -ENOIOCTLCMD: this kind of guard is another source's. */
 	int (*add_guard)(const struct bh_module_guard *wanted);
 	/* The session ended; its guards stay for the next one. false: there are none. */

@@ -40,7 +40,7 @@ void bh_sources_exit(void)
 	exit_before(ARRAY_SIZE(sources));
 }
 
-int bh_sources_notify(u64 kinds)
+int bh_sources_notify(const struct bh_callback_set *kinds)
 {
 	const struct bh_source *source;
 	int result = 0;

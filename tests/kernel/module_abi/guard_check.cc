@@ -37,7 +37,7 @@ class Guard : public testing::Test {
     guard.fd = folder_;
     guard.kind = BH_GUARD_TREE;
     guard.deadline_ns = 1'000'000'000;
-    guard.callbacks = bh_callback_bit(BH_CALLBACK_FILE_OPEN);
+    guard.callbacks = bh_set_of(BH_CALLBACK_FILE_OPEN);
     guard.filter.owner = BH_MODULE_ANY_OWNER;
     return guard;
   }
@@ -235,7 +235,7 @@ TEST(FirstGeneration, CallsAreHeldForIt) {
   EXPECT_GE(MonotonicNowNs() - before_ns, kDeadlineNs - BH_COARSE_NS);
   // A host that declares other callbacks only: these pass, and nothing is held for it any more.
   UniqueFd host = supervisor.MakeHost();
-  supervisor.Begin(bh_callback_bit(BH_CALLBACK_FILE_EXEC));
+  supervisor.Begin(bh_set_of(BH_CALLBACK_FILE_EXEC));
   EXPECT_TRUE(UniqueFd(open(path.c_str(), O_RDONLY | O_CLOEXEC)).valid());
   EXPECT_EQ(supervisor.EndInOrder(), 0);
 }

@@ -19,6 +19,7 @@
 #include <string_view>
 
 #include "ipc/abi/module.h"
+#include "ipc/generation_spec.h"
 #include "ipc/monotonic.h"
 #include "ipc/unique_fd.h"
 #include "shim/core/bulkhead_core.h"
@@ -65,12 +66,10 @@ class Supervisor {
     return UniqueFd(ioctl(device_.get(), BH_CONTROL_HOST, &wanted));
   }
   // The last host that was made.
-  void Begin(uint64_t callbacks = bh_callback_bit(BH_CALLBACK_FILE_OPEN)) {
-    bh_module_begin begin = {.channel = added_.channel,
-                             .generation = added_.generation + 1,
-                             .callbacks = callbacks,
-                             .descriptor_callbacks = callbacks,
-                             .content_version = 1};
+  void Begin(const bh_callback_set& callbacks = bh_set_of(BH_CALLBACK_FILE_OPEN)) {
+    bh_module_begin begin = {};
+    begin.channel = added_.channel;
+    begin.spec = GenerationSpec(added_.generation + 1, callbacks, callbacks);
     EXPECT_EQ(ioctl(device_.get(), BH_CONTROL_BEGIN, &begin), 0) << strerror(errno);
   }
   int Guard(const std::string& folder, uint64_t deadline_ns = kNanosecondsPerSecond) {
@@ -79,7 +78,7 @@ class Supervisor {
     guard.fd = place.get();
     guard.kind = BH_GUARD_TREE;
     guard.deadline_ns = deadline_ns;
-    guard.callbacks = bh_callback_bit(BH_CALLBACK_FILE_OPEN);
+    guard.callbacks = bh_set_of(BH_CALLBACK_FILE_OPEN);
     guard.filter.owner = BH_MODULE_ANY_OWNER;
     return ioctl(device_.get(), BH_CONTROL_GUARD, &guard) == 0 ? 0 : errno;
   }

@@ -24,13 +24,19 @@ namespace {
   }
 }
 
+constexpr uint32_t kOpen[] = {BULKHEAD_ON_FILE_OPEN, 0};
+[[maybe_unused]] constexpr uint32_t kOpenAndExec[] = {BULKHEAD_ON_FILE_OPEN, BULKHEAD_ON_FILE_EXEC,
+                                                      0};
+[[maybe_unused]] constexpr uint32_t kWrong[] = {0x0100, 0};  // ids of a class count from 1
+[[maybe_unused]] constexpr uint32_t kCreated[] = {BULKHEAD_FILE_CREATED, 0};
+
 [[maybe_unused]] constexpr bulkhead_driver_description kGood = {
     .size = sizeof(bulkhead_driver_description),
     .abi = BULKHEAD_DRIVER_ABI,
     .name = "module",
     .version = "1",
-    .callbacks = BULKHEAD_ON_FILE_OPEN,
-    .descriptors = 0,
+    .callbacks = kOpen,
+    .descriptors = nullptr,
     .start = &Start,
     .stop = nullptr,
     .file_open = &Callback,
@@ -51,6 +57,7 @@ namespace {
 #define MODULE_silent 9
 #define MODULE_older 10
 #define MODULE_no_notify 11
+#define MODULE_wrong_id 12
 #define MODULE_NUMBER_OF(name) MODULE_##name
 #define MODULE_NUMBER(name) MODULE_NUMBER_OF(name)
 #define IS(name) (MODULE_NUMBER(MODULE) == MODULE_##name)
@@ -73,13 +80,14 @@ extern "C" const bulkhead_driver_description* bulkhead_driver(void) {
   if (IS(wrong_abi)) description.abi = BULKHEAD_DRIVER_ABI + 1;
   if (IS(too_small)) description.size = offsetof(bulkhead_driver_description, file_open);
   if (IS(no_start)) description.start = nullptr;
-  if (IS(no_function)) description.callbacks |= BULKHEAD_ON_FILE_EXEC;
+  if (IS(no_function)) description.callbacks = kOpenAndExec;
   // Built before there were notifications: the bytes after its fields are not its own.
   if (IS(older)) {
     description.size = offsetof(bulkhead_driver_description, notifications);
-    description.notifications = ~uint64_t{0};
+    description.notifications = kCreated;
   }
-  if (IS(no_notify)) description.notifications = BULKHEAD_NOTIFY(BULKHEAD_FILE_CREATED);
+  if (IS(wrong_id)) description.callbacks = kWrong;
+  if (IS(no_notify)) description.notifications = kCreated;
   if (IS(silent)) description.file_open = &AnswerNothing;
   return &description;
 #endif

@@ -24,5 +24,4 @@ class Listener : public bulkhead::Driver {
 }  // namespace
 
 BULKHEAD_DRIVER_WITH_NOTIFICATIONS(Listener, "listener", "1", BULKHEAD_ON_FILE_OPEN, 0,
-                                   BULKHEAD_NOTIFY(BULKHEAD_PROCESS_EXECUTED) |
-                                       BULKHEAD_NOTIFY(BULKHEAD_FILE_RENAMED))
+                                   BULKHEAD_PROCESS_EXECUTED | BULKHEAD_FILE_RENAMED)

@@ -16,6 +16,7 @@
 #ifndef BULKHEAD_DRIVER_H_
 #define BULKHEAD_DRIVER_H_
 
+#include <bulkhead/callbacks.h>
 #include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -51,26 +52,6 @@ enum bulkhead_log_level {
   BULKHEAD_LOG_WARNING = 2,
   BULKHEAD_LOG_ERROR = 3,
 };
-
-/* Callbacks that a driver can register for; bits of bulkhead_driver_description.callbacks. */
-#define BULKHEAD_ON_FILE_OPEN (1ull << 0)
-#define BULKHEAD_ON_FILE_EXEC (1ull << 1)
-#define BULKHEAD_ON_FILE_ACCESS (1ull << 2)
-
-/* What a driver can be told, without being asked; nobody waits for it. */
-enum bulkhead_notification_kind {
-  BULKHEAD_FILE_CREATED = 0x0101,
-  BULKHEAD_FILE_MODIFIED = 0x0102,
-  BULKHEAD_FILE_WRITTEN = 0x0103, /* closed by somebody who had it open for writing */
-  BULKHEAD_FILE_RENAMED = 0x0104, /* text is the old name, text2 the new one */
-  BULKHEAD_FILE_DELETED = 0x0105,
-  BULKHEAD_PROCESS_CREATED = 0x0201,
-  BULKHEAD_PROCESS_EXECUTED = 0x0202, /* text is the program, text2 its command line */
-  BULKHEAD_PROCESS_EXITED = 0x0203,
-  BULKHEAD_MODULE_LOADED = 0x0301, /* text is the name of the kernel module */
-};
-/* Bits of bulkhead_driver_description.notifications. */
-#define BULKHEAD_NOTIFY(kind) (1ull << ((((kind) >> 8) - 1) * 8 + ((kind)&0xff) - 1))
 
 enum bulkhead_notification_cut {
   BULKHEAD_TEXT_CUT = 1, /* the end of text is missing */
@@ -217,8 +198,9 @@ struct bulkhead_driver_description {
   uint32_t abi;     /* BULKHEAD_DRIVER_ABI */
   const char* name; /* as in the manifest */
   const char* version;
-  uint64_t callbacks;   /* BULKHEAD_ON_* */
-  uint64_t descriptors; /* BULKHEAD_ON_*: callbacks that get the file as a descriptor */
+  /* Lists of BULKHEAD_ON_*, each ended by 0; NULL: an empty one. */
+  const uint32_t* callbacks;
+  const uint32_t* descriptors; /* of these, the ones that get the file as a descriptor */
 
   /*
    * Gets ready to answer; *state is handed to everything after. 0, or not 0 when the driver can't
@@ -238,7 +220,7 @@ struct bulkhead_driver_description {
                       const struct bulkhead_file* file, struct bulkhead_answer* answer);
 
   /* From here on a driver may be older: its description ends before, and it is told nothing. */
-  uint64_t notifications; /* BULKHEAD_NOTIFY() of each kind that it wants to be told */
+  const uint32_t* notifications; /* of bulkhead_notification_kind, ended by 0; NULL: none */
   /*
    * From one thread, beside the callbacks above, in the order of the numbers. Whatever is not taken
    * in time is lost, and counted; a call is never delayed by it. What was in hand at a crash is not

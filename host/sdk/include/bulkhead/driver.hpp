@@ -19,6 +19,7 @@
 #include <bulkhead/driver.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
@@ -247,14 +248,51 @@ class Driver {
   // Gets ready to answer. Throws std::exception (what() is for the operator) when it can't serve.
   virtual void start(const StartInfo&) {}
   virtual void stop() {}
-  virtual Verdict file_open(const FileEvent&) { return allow(); }
-  virtual Verdict file_exec(const FileEvent&) { return allow(); }
-  virtual Verdict file_access(const FileEvent&) { return allow(); }
+#define BULKHEAD_ROW(NAME, name) \
+  virtual Verdict name(const FileEvent&) { return allow(); }
+  BULKHEAD_FOR_EACH_FILE_CALLBACK(BULKHEAD_ROW)
+#undef BULKHEAD_ROW
   // From one thread, beside the callbacks. See BULKHEAD_DRIVER_WITH_NOTIFICATIONS.
   virtual void notify(const Notification&) {}
 };
 
 namespace detail {
+
+// Ids, ended by 0, as the description has them.
+template <size_t N>
+struct IdList {
+  uint32_t ids[N + 1] = {};
+};
+
+constexpr IdList<0> list_of(int) { return {}; }
+constexpr IdList<1> list_of(bulkhead_callback id) { return {{id, 0}}; }
+constexpr IdList<1> list_of(bulkhead_notification_kind id) { return {{id, 0}}; }
+template <size_t N>
+constexpr IdList<N> list_of(const IdList<N>& list) {
+  return list;
+}
+template <typename Id, size_t N>
+constexpr IdList<N> list_of(const std::array<Id, N>& ids) {
+  IdList<N> list;
+  for (size_t i = 0; i < N; ++i) list.ids[i] = ids[i];
+  return list;
+}
+
+template <size_t N>
+constexpr IdList<N + 1> append(const IdList<N>& list, uint32_t id) {
+  IdList<N + 1> longer;
+  for (size_t i = 0; i < N; ++i) longer.ids[i] = list.ids[i];
+  longer.ids[N] = id;
+  return longer;
+}
+template <size_t N>
+constexpr IdList<N + 1> operator|(const IdList<N>& list, bulkhead_callback id) {
+  return append(list, id);
+}
+template <size_t N>
+constexpr IdList<N + 1> operator|(const IdList<N>& list, bulkhead_notification_kind id) {
+  return append(list, id);
+}
 
 struct Instance {
   const bulkhead_host* host;
@@ -324,31 +362,43 @@ inline void notify(void* state, const bulkhead_notification* notification) {
 }  // namespace detail
 }  // namespace bulkhead
 
-// Defines the driver's entry point. `callbacks` and `descriptors`: BULKHEAD_ON_* bits.
-#define BULKHEAD_DRIVER(Type, driver_name, driver_version, callback_bits, descriptor_bits) \
-  BULKHEAD_DRIVER_WITH_NOTIFICATIONS(Type, driver_name, driver_version, callback_bits,     \
-                                     descriptor_bits, 0)
+constexpr auto operator|(bulkhead_callback a, bulkhead_callback b) {
+  return ::bulkhead::detail::append(::bulkhead::detail::list_of(a), b);
+}
+constexpr auto operator|(bulkhead_notification_kind a, bulkhead_notification_kind b) {
+  return ::bulkhead::detail::append(::bulkhead::detail::list_of(a), b);
+}
 
-// The same for a driver that is told things: `notification_bits` are BULKHEAD_NOTIFY() of kinds.
-#define BULKHEAD_DRIVER_WITH_NOTIFICATIONS(Type, driver_name, driver_version, callback_bits, \
-                                           descriptor_bits, notification_bits)               \
-  extern "C" const bulkhead_driver_description* bulkhead_driver(void) {                      \
-    static const bulkhead_driver_description description = {                                 \
-        .size = sizeof(bulkhead_driver_description),                                         \
-        .abi = BULKHEAD_DRIVER_ABI,                                                          \
-        .name = driver_name,                                                                 \
-        .version = driver_version,                                                           \
-        .callbacks = callback_bits,                                                          \
-        .descriptors = descriptor_bits,                                                      \
-        .start = &::bulkhead::detail::start<Type>,                                           \
-        .stop = &::bulkhead::detail::stop,                                                   \
-        .file_open = &::bulkhead::detail::call<&::bulkhead::Driver::file_open>,              \
-        .file_exec = &::bulkhead::detail::call<&::bulkhead::Driver::file_exec>,              \
-        .file_access = &::bulkhead::detail::call<&::bulkhead::Driver::file_access>,          \
-        .notifications = notification_bits,                                                  \
-        .notify = &::bulkhead::detail::notify,                                               \
-    };                                                                                       \
-    return &description;                                                                     \
+// Defines the driver's entry point. `callbacks` and `descriptors`: BULKHEAD_ON_* with | between
+// them, or 0 for none.
+#define BULKHEAD_DRIVER(Type, driver_name, driver_version, wanted_callbacks, wanted_descriptors) \
+  BULKHEAD_DRIVER_WITH_NOTIFICATIONS(Type, driver_name, driver_version, wanted_callbacks,        \
+                                     wanted_descriptors, 0)
+
+// The same for a driver that gets notifications: `kinds` as above, or a list that is a constant of
+// static storage: std::array of kinds.
+#define BULKHEAD_DRIVER_WITH_NOTIFICATIONS(Type, driver_name, driver_version, wanted_callbacks, \
+                                           wanted_descriptors, wanted_kinds)                    \
+  extern "C" const bulkhead_driver_description* bulkhead_driver(void) {                         \
+    static constexpr auto callbacks = ::bulkhead::detail::list_of(wanted_callbacks);            \
+    static constexpr auto descriptors = ::bulkhead::detail::list_of(wanted_descriptors);        \
+    static constexpr auto kinds = ::bulkhead::detail::list_of(wanted_kinds);                    \
+    static const bulkhead_driver_description description = {                                    \
+        .size = sizeof(bulkhead_driver_description),                                            \
+        .abi = BULKHEAD_DRIVER_ABI,                                                             \
+        .name = driver_name,                                                                    \
+        .version = driver_version,                                                              \
+        .callbacks = callbacks.ids,                                                             \
+        .descriptors = descriptors.ids,                                                         \
+        .start = &::bulkhead::detail::start<Type>,                                              \
+        .stop = &::bulkhead::detail::stop,                                                      \
+        .file_open = &::bulkhead::detail::call<&::bulkhead::Driver::file_open>,                 \
+        .file_exec = &::bulkhead::detail::call<&::bulkhead::Driver::file_exec>,                 \
+        .file_access = &::bulkhead::detail::call<&::bulkhead::Driver::file_access>,             \
+        .notifications = kinds.ids,                                                             \
+        .notify = &::bulkhead::detail::notify,                                                  \
+    };                                                                                          \
+    return &description;                                                                        \
   }
 
 #endif  // BULKHEAD_DRIVER_HPP_

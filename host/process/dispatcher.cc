@@ -172,7 +172,9 @@ absl::Status Dispatcher::StartDriver(const AttachFields& attach) {
                                 .workers = attach.workers,
                                 .content_path = attach.content_path.c_str(),
                                 .content_version = attach.content_version,
-                                .options = attach.options.c_str()};
+                                .options = attach.options.c_str(),
+                                .pending_calls_max = calls_in_hand_->kept_max(),
+                                .reserved = 0};
   std::array<char, 1024> error = {};
   if (driver_.start(&host_, &start, &state_, error.data(), error.size()) != 0) {
     error.back() = '\0';

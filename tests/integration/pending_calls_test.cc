@@ -73,7 +73,8 @@ class PendingCallsTest : public ::testing::Test {
     fields.workers = 2;
     fields.driver_name = "later";
     fields.driver_path = build_ + "/test-modules/later.so";
-    fields.callbacks = 3;
+    fields.callbacks = bh_set_of(BH_CALLBACK_FILE_OPEN);
+    bh_set_add(&fields.callbacks, BH_CALLBACK_FILE_EXEC);
     fields.sandbox = kSandboxAll;
     fields.pending_calls_max = pending_calls_max;
     fields.options = options;
@@ -325,6 +326,7 @@ TEST_F(PendingCallsTest, ADriverWhoseManifestAllowsNoneIsToldSo) {
   }
   ASSERT_TRUE(run->control().Send(MakeDrain(generation_)).ok());
   EXPECT_TRUE(absl::IsUnavailable(run->Receive().status()));
+  EXPECT_THAT(run->log(), HasSubstr("may have 0 pending"));
   EXPECT_THAT(run->log(), HasSubstr("its manifest has no pending_calls_max"));
 }
 

@@ -4,11 +4,11 @@
 // inodes are allowed, odd ones denied with EACCES, if the call is still as it was in its callback
 // when it is completed: its path is "/p/" and the inode, and file_exec gets a file of that content.
 //
-// With the option "forget" no call reaches a thread: the driver says that the answer comes later,
-// and gives none.
+// With "forget" no call reaches a thread: the driver says that the answer comes later, and gives
+// none.
 //
-// Other options: "hold=N" completes none before N are pending, "quota=N" completes N and keeps the rest
-// for ever; both are "hold=N quota=M". Some paths mean something else:
+// Other options: "hold=N" completes none before N are pending, "quota=N" completes N and keeps the
+// rest for ever; both are "hold=N quota=M". Some paths mean something else:
 //   /count N  answered at once: allowed if N calls are pending
 //   /never    kept for ever
 //   /both     completed in the callback with an allowance, and denied by the callback
@@ -40,6 +40,7 @@ class Later : public bulkhead::Driver {
   void start(const bulkhead::StartInfo& info) override {
     host_ = info.host.c();
     forget_ = info.options == "forget";
+    info.host.info("may have " + std::to_string(info.pending_calls_max) + " pending");
     hold_ = Option(info.options, "hold=", 0);
     quota_ = Option(info.options, "quota=", SIZE_MAX);
     for (int i = 0; i < kThreads; ++i) {

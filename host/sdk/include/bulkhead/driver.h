@@ -190,7 +190,15 @@ struct bulkhead_start {
       content_path; /* folder with the driver's content (rules, models); "" when it has none */
   uint64_t content_version; /* grows with every content that is put in force */
   const char* options; /* the manifest's "options" text, for the driver's own use; "" when none */
+  /* From here on a host may be older: its struct ends before. */
+  uint32_t pending_calls_max; /* calls that may be pending at a time (BULKHEAD_PENDING); 0: none */
+  uint32_t reserved;
 };
+
+/* How many calls the driver may have pending at a time. */
+static inline uint32_t bulkhead_pending_calls_max(const struct bulkhead_start* start) {
+  return start->size < offsetof(struct bulkhead_start, reserved) ? 0 : start->pending_calls_max;
+}
 
 /* What bulkhead_driver() returns: constant for the life of the process. */
 struct bulkhead_driver_description {

@@ -115,7 +115,8 @@ struct StartInfo {
   uint32_t workers;          // threads that will call back at the same time
   std::string content_path;  // empty: no content
   uint64_t content_version;
-  std::string options;  // from the manifest
+  std::string options;         // from the manifest
+  uint32_t pending_calls_max;  // calls that may be pending at a time; 0: none may
 };
 
 // The file that a callback is about. Valid until the callback returns, or, with a PendingCall,
@@ -306,7 +307,8 @@ int start(const bulkhead_host* host, const bulkhead_start* info, void** state, c
     auto instance = std::make_unique<Instance>(Instance{host, std::make_unique<Type>()});
     instance->driver->start(StartInfo{Host(host), static_cast<StartReason>(info->reason),
                                       info->generation, info->workers, info->content_path,
-                                      info->content_version, info->options});
+                                      info->content_version, info->options,
+                                      bulkhead_pending_calls_max(info)});
     *state = instance.release();
     return 0;
   } catch (const std::exception& trouble) {

@@ -30,6 +30,7 @@
 #include "host/attachment/fanotify/fanotify_attachment.h"
 #include "host/report/percentiles.h"
 #include "host/report/report.h"
+#include "ipc/control/operator_protocol.h"
 #include "ipc/monotonic.h"
 #include "ipc/unique_fd.h"
 #include "tests/testing/guarded_folder_fixture.h"

@@ -58,6 +58,7 @@
 #include "host/report/percentiles.h"
 #include "host/report/report.h"
 #include "ipc/abi/atomics.h"
+#include "ipc/control/operator_protocol.h"
 #include "ipc/futex.h"
 #include "ipc/monotonic.h"
 #include "ipc/unique_fd.h"

@@ -30,7 +30,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "ipc/control.h"
+#include "ipc/control/envelope.h"
 #include "ipc/monotonic.h"
 #include "ipc/unique_fd.h"
 

@@ -14,6 +14,8 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "ipc/control/host_protocol.h"
+#include "ipc/control/operator_protocol.h"
 
 namespace bulkhead {
 namespace {

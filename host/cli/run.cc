@@ -23,6 +23,7 @@
 #include "host/cli/service_options.h"
 #include "host/supervisor/instance.h"
 #include "host/supervisor/operator_server.h"
+#include "ipc/control/operator_protocol.h"
 #include "ipc/statistics.h"
 #include "ipc/unique_fd.h"
 

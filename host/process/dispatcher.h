@@ -22,7 +22,7 @@
 #include "host/process/checkpoint.h"
 #include "host/process/driver_library.h"
 #include "host/process/log_queue.h"
-#include "ipc/control.h"
+#include "ipc/control/host_protocol.h"
 #include "ipc/host_port.h"
 #include "ipc/life_line_unsafe.h"
 #include "ipc/shared_memory.h"

@@ -20,6 +20,7 @@
 
 #include "host/process/checkpoint.h"
 #include "host/process/sandbox.h"
+#include "ipc/control/host_protocol.h"
 #include "ipc/generation_spec.h"
 #include "ipc/monotonic.h"
 #include "ipc/sanitizer.h"

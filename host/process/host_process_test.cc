@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "host/process/sandbox.h"
+#include "ipc/control/host_protocol.h"
 #include "ipc/generation_spec.h"
 #include "ipc/monotonic.h"
 #include "ipc/sanitizer.h"

@@ -31,7 +31,7 @@
 #include "host/process/log_queue.h"
 #include "host/process/sandbox.h"
 #include "ipc/abi/channel.h"
-#include "ipc/control.h"
+#include "ipc/control/host_protocol.h"
 #include "ipc/control_socket.h"
 #include "ipc/host_port.h"
 #include "ipc/life_line_unsafe.h"

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "host/supervisor/driver.h"
+#include "ipc/control/host_protocol.h"
 #include "ipc/control_socket.h"
 #include "ipc/monotonic.h"
 

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "ipc/control/host_protocol.h"
 #include "ipc/monotonic.h"
 
 namespace bulkhead {

@@ -28,6 +28,7 @@
 #include "host/supervisor/lifecycle.h"
 #include "host/supervisor/release.h"
 #include "host/supervisor/spawner.h"
+#include "ipc/control/host_protocol.h"
 #include "ipc/control_socket.h"
 #include "ipc/life_line_unsafe.h"
 #include "ipc/unique_fd.h"

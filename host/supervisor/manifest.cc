@@ -15,7 +15,7 @@
 #include "absl/strings/str_split.h"
 #include "ipc/abi/callbacks.h"
 #include "ipc/abi/notification.h"
-#include "ipc/control.h"
+#include "ipc/control/envelope.h"
 
 namespace bulkhead {
 namespace {

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "ipc/check.h"
+#include "ipc/control/operator_protocol.h"
 #include "ipc/monotonic.h"
 
 namespace bulkhead {

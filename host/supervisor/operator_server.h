@@ -17,6 +17,7 @@
 
 #include "absl/status/statusor.h"
 #include "host/supervisor/supervisor.h"
+#include "ipc/control/operator_protocol.h"
 #include "ipc/control_socket.h"
 
 namespace bulkhead {

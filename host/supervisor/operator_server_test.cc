@@ -15,6 +15,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "host/supervisor/supervisor.h"
+#include "ipc/control/host_protocol.h"
+#include "ipc/control/operator_protocol.h"
 #include "ipc/monotonic.h"
 #include "tests/testing/fake_host_processes.h"
 

@@ -36,7 +36,7 @@
 #include "host/supervisor/loop_inbox.h"
 #include "host/supervisor/spawner.h"
 #include "host/supervisor/status_snapshot.h"
-#include "ipc/control.h"
+#include "ipc/control/operator_protocol.h"
 #include "ipc/shim_link.h"
 
 namespace bulkhead {

@@ -25,6 +25,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "ipc/control/host_protocol.h"
+#include "ipc/control/operator_protocol.h"
 #include "ipc/control_socket.h"
 #include "ipc/monotonic.h"
 #include "tests/testing/fake_host_processes.h"

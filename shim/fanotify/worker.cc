@@ -15,7 +15,7 @@
 #include <thread>
 
 #include "ipc/check.h"
-#include "ipc/control.h"
+#include "ipc/control/shim_protocol.h"
 #include "ipc/control_socket.h"
 #include "ipc/monotonic.h"
 #include "shim/embedded/event_queue.h"

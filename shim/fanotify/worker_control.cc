@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "ipc/control.h"
+#include "ipc/control/shim_protocol.h"
 #include "ipc/monotonic.h"
 
 namespace bulkhead {

@@ -23,7 +23,11 @@ VALIDATORS = {
     "ipc/abi/callbacks.h": ("fuzz_reply", "bh_callback_kind"),
     "ipc/channel_header.cc": ("fuzz_header", None),
     "ipc/abi/channel.h": ("fuzz_header", "bh_geometry_valid"),
-    "ipc/control.cc": ("fuzz_control", "VerifyEnvelope|Read[A-Z][a-z]+"),
+    "ipc/control/envelope.cc": ("fuzz_control", "VerifyEnvelope"),
+    "ipc/control/fields.cc": ("fuzz_control", "Read[A-Za-z]+"),
+    "ipc/control/host_protocol.cc": ("fuzz_control", "Read[A-Za-z]+"),
+    "ipc/control/operator_protocol.cc": ("fuzz_control", "Read[A-Za-z]+"),
+    "ipc/control/shim_protocol.cc": ("fuzz_control", "Read[A-Za-z]+"),
     "ipc/abi/policy.h": ("fuzz_control", "bh_action_known|bh_rule_valid"),
     "ipc/abi/events.h": ("fuzz_control", "bh_start_known"),
     "host/supervisor/manifest.cc":

@@ -5,7 +5,10 @@
 #include <cstdint>
 #include <vector>
 
-#include "ipc/control.h"
+#include "ipc/control/fields.h"
+#include "ipc/control/host_protocol.h"
+#include "ipc/control/operator_protocol.h"
+#include "ipc/control/shim_protocol.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   using namespace bulkhead;

@@ -21,7 +21,8 @@
 
 #include "absl/types/span.h"
 #include "host/supervisor/instance.h"
-#include "ipc/control.h"
+#include "ipc/control/host_protocol.h"
+#include "ipc/control/operator_protocol.h"
 #include "ipc/unique_fd.h"
 #include "tests/testing/cli_fixture.h"
 

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "host/process/sandbox.h"
+#include "ipc/control/host_protocol.h"
 #include "ipc/monotonic.h"
 #include "shim/embedded/embedded_shim.h"
 #include "tests/testing/fake_observer.h"

@@ -23,6 +23,7 @@
 #include "absl/strings/str_format.h"
 #include "host/cli/service_options.h"
 #include "host/report/percentiles.h"
+#include "ipc/control/operator_protocol.h"
 #include "ipc/monotonic.h"
 #include "tests/storm/demo_stage.h"
 #include "tests/storm/killer.h"

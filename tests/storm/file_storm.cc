@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "ipc/control/operator_protocol.h"
 #include "ipc/monotonic.h"
 #include "tests/storm/storm_files.h"
 #include "tests/testing/guarded_folder_fixture.h"

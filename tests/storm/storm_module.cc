@@ -12,6 +12,7 @@
 
 #include "host/attachment/module/module_operator.h"
 #include "host/report/percentiles.h"
+#include "ipc/control/operator_protocol.h"
 #include "ipc/monotonic.h"
 #include "tests/storm/storm.h"
 #include "tests/storm/storm_files.h"

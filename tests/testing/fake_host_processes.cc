@@ -15,6 +15,7 @@
 #include "ipc/abi/channel.h"
 #include "ipc/abi/end.h"
 #include "ipc/check.h"
+#include "ipc/control/host_protocol.h"
 #include "ipc/monotonic.h"
 
 namespace bulkhead {

@@ -22,6 +22,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "host/supervisor/spawner.h"
+#include "ipc/control/host_protocol.h"
 #include "ipc/control_socket.h"
 #include "ipc/life_line_unsafe.h"
 #include "ipc/shim_link.h"

@@ -16,7 +16,7 @@
 #include "absl/status/statusor.h"
 #include "host/cli/program.h"
 #include "host/cli/service_options.h"
-#include "ipc/control.h"
+#include "ipc/control/operator_protocol.h"
 
 namespace bulkhead {
 

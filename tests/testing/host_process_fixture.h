@@ -13,7 +13,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "ipc/control.h"
+#include "ipc/control/host_protocol.h"
 #include "ipc/control_socket.h"
 #include "ipc/shim_link.h"
 #include "ipc/unique_fd.h"

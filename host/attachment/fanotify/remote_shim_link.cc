@@ -12,7 +12,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "ipc/abi/events.h"
-#include "ipc/control.h"
+#include "ipc/control/fields.h"
+#include "ipc/control/shim_protocol.h"
 #include "ipc/fanotify/journal.h"
 #include "ipc/monotonic.h"
 

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ipc/control/host_protocol.h"
+
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/testing/control_messages.h"
+
+namespace bulkhead {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(HostProtocol, AttachSurvivesTheTrip) {
+  const ControlBuffer buffer = MakeAttach(SomeAttach());
+  auto read = ReadAttach(Body<wire::Attach>(buffer));
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->generation, 3u);
+  EXPECT_EQ(read->reason, BH_START_CRASH_RESTART);
+  EXPECT_EQ(read->geometry.reply_chunks, 32u);
+  EXPECT_EQ(read->workers, 4u);
+  EXPECT_EQ(read->driver_name, "scanner");
+  EXPECT_EQ(read->driver_path, "/opt/scanner.so");
+  EXPECT_EQ(read->content_path, "/opt/rules");
+  EXPECT_EQ(read->content_version, 7u);
+  EXPECT_EQ(read->options, "fast");
+  EXPECT_EQ(read->callbacks, SetOf({BH_CALLBACK_FILE_OPEN, BH_CALLBACK_FILE_ACCESS}));
+  EXPECT_EQ(read->notifications, SetOf({BH_NOTIFY_FILE_DELETED, BH_NOTIFY_MODULE_LOADED}));
+  EXPECT_EQ(read->checkpoint_bytes, 4096u);
+  EXPECT_EQ(read->spin_ns, 20'000u);
+  EXPECT_EQ(read->pending_calls_max, 1000u);
+  EXPECT_EQ(read->sandbox, 1u);
+}
+
+TEST(HostProtocol, ReadAttachRefusesImpossibleValues) {
+  auto refusal = [](void (*change)(AttachFields&)) {
+    AttachFields fields = SomeAttach();
+    change(fields);
+    const ControlBuffer buffer = MakeAttach(fields);
+    return std::string(ReadAttach(Body<wire::Attach>(buffer)).status().message());
+  };
+  EXPECT_THAT(refusal([](AttachFields& f) { f.geometry.lanes = 0; }), HasSubstr("geometry"));
+  EXPECT_THAT(refusal([](AttachFields& f) { f.generation = 0; }), HasSubstr("generation"));
+  EXPECT_THAT(refusal([](AttachFields& f) { f.workers = 17; }), HasSubstr("workers"));
+  EXPECT_THAT(refusal([](AttachFields& f) { f.reason = bh_start{}; }), HasSubstr("reason"));
+}
+
+}  // namespace
+}  // namespace bulkhead

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ipc/control/operator_protocol.h"
+
+#include <utility>
+
+#include "ipc/control/fields.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr size_t kGuardedMax = 16;
+constexpr size_t kDriversMax = 8;  // as many as one call can visit
+
+}  // namespace
+
+ControlBuffer MakeGetStatus() {
+  FlatBufferBuilder builder;
+  return Finish(builder, wire::CreateGetStatus(builder));
+}
+
+ControlBuffer MakeStatus(const StatusFields& fields) {
+  FlatBufferBuilder builder;
+  std::vector<Offset<wire::DriverStatus>> drivers;
+  for (const DriverStatusFields& driver : fields.drivers) {
+    if (drivers.size() == kDriversMax) break;
+    const auto name = Text(builder, driver.name, kStatusTextBytesMax);
+    const auto version = OptionalText(builder, driver.version, kStatusTextBytesMax);
+    const auto state = Text(builder, driver.state, kStatusTextBytesMax);
+    const auto content = OptionalText(builder, driver.content_path, kStatusTextBytesMax);
+    const auto last_end = OptionalText(builder, driver.last_end, kStatusTextBytesMax);
+    const auto statistics = BuildStatistics(builder, driver.statistics);
+    const auto shim_error = OptionalText(builder, driver.shim_error, kStatusTextBytesMax);
+    drivers.push_back(wire::CreateDriverStatus(
+        builder, name, version, state, driver.generation, driver.pid, driver.altitude,
+        driver.content_version, content, driver.last_known_good, driver.restarts,
+        driver.start_failures, last_end, driver.next_start_ms, statistics, driver.statistics_age_ms,
+        driver.shim_silent_ms, shim_error));
+  }
+  std::vector<Offset<flatbuffers::String>> guarded;
+  for (const std::string& path : fields.guarded) {
+    if (guarded.size() == kGuardedMax) break;
+    guarded.push_back(Text(builder, path, kStatusTextBytesMax));
+  }
+  const auto driver_list = builder.CreateVector(drivers);
+  const auto guarded_list = builder.CreateVector(guarded);
+  const auto attachment = OptionalText(builder, fields.attachment, kStatusTextBytesMax);
+  return Finish(builder, wire::CreateStatus(builder, fields.pid, attachment, guarded_list,
+                                            fields.uptime_ms, fields.shim_pid,
+                                            fields.shim_incarnation, driver_list, fields.filtered));
+}
+
+StatusFields ReadStatus(const wire::Status& status) {
+  StatusFields fields;
+  fields.pid = status.pid();
+  fields.attachment = ReadText(status.attachment());
+  if (status.guarded() != nullptr) {
+    for (const flatbuffers::String* path : *status.guarded()) {
+      fields.guarded.push_back(ReadText(path));
+    }
+  }
+  fields.uptime_ms = status.uptime_ms();
+  fields.shim_pid = status.shim_pid();
+  fields.shim_incarnation = status.shim_incarnation();
+  fields.filtered = status.filtered();
+  if (status.drivers() == nullptr) return fields;
+  for (const wire::DriverStatus* sent : *status.drivers()) {
+    DriverStatusFields driver;
+    driver.name = ReadText(sent->name());
+    driver.version = ReadText(sent->version());
+    driver.state = ReadText(sent->state());
+    driver.generation = sent->generation();
+    driver.pid = sent->pid();
+    driver.altitude = sent->altitude();
+    driver.content_version = sent->content_version();
+    driver.content_path = ReadText(sent->content_path());
+    driver.last_known_good = sent->last_known_good();
+    driver.restarts = sent->restarts();
+    driver.start_failures = sent->start_failures();
+    driver.last_end = ReadText(sent->last_end());
+    driver.next_start_ms = sent->next_start_ms();
+    if (sent->statistics() != nullptr) driver.statistics = ReadStatistics(*sent->statistics());
+    driver.statistics_age_ms = sent->statistics_age_ms();
+    driver.shim_silent_ms = sent->shim_silent_ms();
+    driver.shim_error = ReadText(sent->shim_error());
+    fields.drivers.push_back(std::move(driver));
+  }
+  return fields;
+}
+
+ControlBuffer MakeSetContent(std::string_view driver, std::string_view path) {
+  FlatBufferBuilder builder;
+  const auto name = Text(builder, driver);
+  const auto folder = Text(builder, path);
+  return Finish(builder, wire::CreateSetContent(builder, name, folder));
+}
+
+ControlBuffer MakeRelease(std::string_view driver) {
+  FlatBufferBuilder builder;
+  const auto name = Text(builder, driver);
+  return Finish(builder, wire::CreateRelease(builder, name));
+}
+
+ControlBuffer MakeShutdown() {
+  FlatBufferBuilder builder;
+  return Finish(builder, wire::CreateShutdown(builder));
+}
+
+ControlBuffer MakeDone(std::string_view error, uint64_t content_version) {
+  FlatBufferBuilder builder;
+  const auto text = OptionalText(builder, error);
+  return Finish(builder, wire::CreateDone(builder, text, content_version));
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ipc/control/operator_protocol.h"
+
+#include <string>
+
+#include "gtest/gtest.h"
+#include "ipc/statistics.h"
+#include "tests/testing/control_messages.h"
+
+namespace bulkhead {
+namespace {
+
+TEST(OperatorProtocol, StatusSurvivesTheTrip) {
+  StatusFields fields;
+  fields.pid = 11;
+  fields.attachment = "fanotify";
+  fields.guarded = {"/srv/a", "/srv/b"};
+  fields.filtered = 7;
+  DriverStatusFields driver;
+  driver.name = "scanner";
+  driver.state = "serving";
+  driver.restarts = 4;
+  // Each counter with a value of its own.
+  uint64_t number = 0;
+  for (uint64_t& word : WordsOf(driver.statistics)) word = ++number;
+  fields.drivers = {driver, driver};
+  const ControlBuffer buffer = MakeStatus(fields);
+  const StatusFields read = ReadStatus(Body<wire::Status>(buffer));
+  EXPECT_EQ(read.filtered, 7u);
+  EXPECT_EQ(read.pid, 11u);
+  EXPECT_EQ(read.attachment, "fanotify");
+  EXPECT_EQ(read.guarded, fields.guarded);
+  ASSERT_EQ(read.drivers.size(), 2u);
+  EXPECT_EQ(read.drivers[1].restarts, 4u);
+  EXPECT_EQ(WordsOf(read.drivers[1].statistics), WordsOf(driver.statistics));
+}
+
+TEST(OperatorProtocol, TheLargestStatusFitsADatagram) {
+  StatusFields fields;
+  fields.attachment = std::string(100'000, 'x');
+  fields.guarded.assign(1'000, std::string(100'000, 'x'));
+  DriverStatusFields driver;
+  driver.name = driver.version = driver.state = driver.content_path = driver.last_end =
+      std::string(100'000, 'x');
+  fields.drivers.assign(100, driver);
+  const ControlBuffer buffer = MakeStatus(fields);
+  EXPECT_LE(buffer.size(), kControlBytesMax);
+  EXPECT_EQ(ReadStatus(Body<wire::Status>(buffer)).drivers.size(), 8u);
+}
+
+}  // namespace
+}  // namespace bulkhead

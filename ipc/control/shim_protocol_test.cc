@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ipc/control/shim_protocol.h"
+
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "ipc/control/fields.h"
+#include "ipc/shim_link.h"
+#include "ipc/statistics.h"
+#include "tests/testing/control_messages.h"
+
+namespace bulkhead {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(ShimProtocol, PolicySurvivesTheTripAndIsChecked) {
+  bh_policy policy = DefaultPolicy();
+  policy.rule[BH_CLASS_FILE][1] = {BH_ACTION_CACHED, BH_ACTION_DENY};
+  const ControlBuffer buffer = MakeSetPolicy(9, 2, policy);
+  const auto& message = Body<wire::SetPolicy>(buffer);
+  EXPECT_EQ(message.request(), 9u);
+  EXPECT_EQ(message.channel(), 2u);
+  auto read = ReadPolicy(message);
+  ASSERT_TRUE(read.ok()) << read.status();
+  for (size_t i = 0; i < BH_CLASS_COUNT; ++i) {
+    for (size_t j = 0; j < BH_REASON_COUNT; ++j) {
+      EXPECT_EQ(read->rule[i][j].action, policy.rule[i][j].action);
+      EXPECT_EQ(read->rule[i][j].fallback, policy.rule[i][j].fallback);
+    }
+  }
+
+  policy.rule[0][0].fallback = BH_ACTION_HOLD;  // not a fallback
+  const ControlBuffer bad = MakeSetPolicy(9, 2, policy);
+  EXPECT_THAT(std::string(ReadPolicy(Body<wire::SetPolicy>(bad)).status().message()),
+              HasSubstr("rule 0"));
+}
+
+TEST(ShimProtocol, StatisticsSurviveTheTrip) {
+  bh_statistics statistics = {};
+  // Each counter with a value of its own.
+  uint64_t number = 0;
+  for (uint64_t& word : WordsOf(statistics)) word = ++number;
+  const ControlBuffer result = MakeResult(5, "", &statistics);
+  EXPECT_EQ(Body<wire::Result>(result).error(), nullptr);
+  const bh_statistics answered = ReadStatistics(*Body<wire::Result>(result).statistics());
+  EXPECT_EQ(WordsOf(answered), WordsOf(statistics));
+}
+
+}  // namespace
+}  // namespace bulkhead

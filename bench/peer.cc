@@ -12,10 +12,13 @@
 #include <cerrno>
 #include <cstring>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "bench/bounded_wait.h"
 #include "bench/prepare_call.h"
+#include "ipc/control/host_protocol.h"
+#include "ipc/control_socket.h"
 #include "ipc/futex.h"
 #include "ipc/generation_spec.h"
 #include "ipc/host_port.h"
@@ -117,6 +120,55 @@ void ServeCold(HostPort* port) {
   }
 }
 
+// The peer's life. Its channels come through the socket, in order.
+[[noreturn]] void Answer(Page& page, ControlSocket channels) {
+  std::unique_ptr<HostPort> ports[Peer::kChannels];
+  for (int i = 0; i < Peer::kChannels; ++i) {
+    HostPortOptions options = {.generation = 1, .workers = 1, .spin_ns = i == 0 ? kSpinNs : 0};
+    if (i == kColdChannel) options = {.generation = 1, .workers = CpuCount()};
+    absl::StatusOr<ControlMessage> message = channels.Receive(MonotonicAfterNs(kWaitBoundNs));
+    if (!message.ok() || !message->ExpectDescriptors(2).ok()) _exit(3);
+    auto port = HostPort::Attach(message->TakeDescriptor(0), message->TakeDescriptor(1), UniqueFd(),
+                                 options);
+    if (!port.ok()) _exit(2);
+    ports[i] = *std::move(port);
+  }
+  ServeCold(ports[kColdChannel].get());
+  uint64_t raw = 0, mode_before = 0;
+  uint32_t futex = 0;
+  for (;;) {
+    const uint64_t now = bh_load_acquire(&page.mode);
+    if (now != mode_before) {
+      PinTo(static_cast<int>(bh_load_relaxed(&page.cpu)));
+      raw = bh_load_relaxed(&page.call.sequence);
+      futex = bh_load_relaxed(&page.futex_call);
+      mode_before = now;
+      bh_store_release(&page.at_mode, now);
+    }
+    switch (const Mode mode = ModeOf(now); mode) {
+      case Mode::kRaw:
+        AnswerRaw(page, raw);
+        break;
+      case Mode::kFutexOne:
+      case Mode::kFutexBoth:
+        AnswerFutex(page, now, futex);
+        break;
+      case Mode::kCall:
+      case Mode::kCallHostAsleep:
+      case Mode::kCallBothAsleep:
+        AnswerCalls(page, now, *ports[ChannelOf(mode)]);
+        break;
+      case Mode::kCallCold:
+        FutexWait(reinterpret_cast<uint32_t*>(&page.mode), static_cast<uint32_t>(now),
+                  FutexScope::kShared, kForeverNs);
+        break;
+      case Mode::kIdle:
+        sched_yield();
+        break;
+    }
+  }
+}
+
 }  // namespace
 
 void PinTo(int cpu) {
@@ -147,7 +199,19 @@ absl::StatusOr<std::unique_ptr<Peer>> Peer::Start() {
       mmap(nullptr, sizeof(Page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return absl::ErrnoToStatus(errno, "a shared page");
   peer->page_ = static_cast<Page*>(memory);
-  std::vector<ChannelDescriptors> regions;
+  // The child comes first: a shim has a thread, and a child that is forked beside a thread may find
+  // a lock of the allocator held for ever.
+  absl::StatusOr<std::pair<ControlSocket, ControlSocket>> sockets = ControlSocket::Pair();
+  if (!sockets.ok()) return sockets.status();
+  const pid_t parent = getpid();
+  peer->pid_ = fork();
+  if (peer->pid_ < 0) return absl::ErrnoToStatus(errno, "fork");
+  if (peer->pid_ == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) _exit(1);
+    sockets->first = ControlSocket();
+    Answer(*peer->page_, std::move(sockets->second));
+  }
   for (int i = 0; i < kChannels; ++i) {
     absl::StatusOr<std::unique_ptr<EmbeddedShim>> shim = EmbeddedShim::Create({});
     if (!shim.ok()) return shim.status();
@@ -165,59 +229,11 @@ absl::StatusOr<std::unique_ptr<Peer>> Peer::Start() {
     if (!channel.ok()) return channel.status();
     absl::StatusOr<ChannelDescriptors> descriptors = peer->shims_[i]->Descriptors(*channel);
     if (!descriptors.ok()) return descriptors.status();
-    regions.push_back(*std::move(descriptors));
-  }
-  const pid_t parent = getpid();
-  peer->pid_ = fork();
-  if (peer->pid_ < 0) return absl::ErrnoToStatus(errno, "fork");
-  if (peer->pid_ == 0) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent) _exit(1);
-    std::unique_ptr<HostPort> ports[kChannels];
-    for (int i = 0; i < kChannels; ++i) {
-      HostPortOptions options = {.generation = 1, .workers = 1, .spin_ns = i == 0 ? kSpinNs : 0};
-      if (i == kColdChannel) options = {.generation = 1, .workers = CpuCount()};
-      auto port = HostPort::Attach(std::move(regions[static_cast<size_t>(i)].call_region),
-                                   std::move(regions[static_cast<size_t>(i)].reply_region),
-                                   UniqueFd(), options);
-      if (!port.ok()) _exit(2);
-      ports[i] = *std::move(port);
-    }
-    ServeCold(ports[kColdChannel].get());
-    Page& page = *peer->page_;
-    uint64_t raw = 0, mode_before = 0;
-    uint32_t futex = 0;
-    for (;;) {
-      const uint64_t now = bh_load_acquire(&page.mode);
-      if (now != mode_before) {
-        PinTo(static_cast<int>(bh_load_relaxed(&page.cpu)));
-        raw = bh_load_relaxed(&page.call.sequence);
-        futex = bh_load_relaxed(&page.futex_call);
-        mode_before = now;
-        bh_store_release(&page.at_mode, now);
-      }
-      switch (const Mode mode = ModeOf(now); mode) {
-        case Mode::kRaw:
-          AnswerRaw(page, raw);
-          break;
-        case Mode::kFutexOne:
-        case Mode::kFutexBoth:
-          AnswerFutex(page, now, futex);
-          break;
-        case Mode::kCall:
-        case Mode::kCallHostAsleep:
-        case Mode::kCallBothAsleep:
-          AnswerCalls(page, now, *ports[ChannelOf(mode)]);
-          break;
-        case Mode::kCallCold:
-          FutexWait(reinterpret_cast<uint32_t*>(&page.mode), static_cast<uint32_t>(now),
-                    FutexScope::kShared, kForeverNs);
-          break;
-        case Mode::kIdle:
-          sched_yield();
-          break;
-      }
-    }
+    absl::Status sent =
+        sockets->first.Send(MakePing(static_cast<uint64_t>(i)),
+                            {descriptors->call_region.get(), descriptors->reply_region.get()},
+                            MonotonicAfterNs(kWaitBoundNs));
+    if (!sent.ok()) return sent;
   }
   for (const auto& shim : peer->shims_) {
     absl::Status status = shim->BeginGeneration(

@@ -51,6 +51,8 @@ struct Page {
 
 class Peer {
  public:
+  static constexpr int kChannels = 4;
+
   // Forks. The channels: 0 spins on both sides, 1 on the caller's, 2 on neither, 3 as it likes.
   static absl::StatusOr<std::unique_ptr<Peer>> Start();
   ~Peer();
@@ -77,7 +79,6 @@ class Peer {
  private:
   Peer() = default;
   void Rouse(Mode mode);
-  static constexpr int kChannels = 4;
   Page* page_ = nullptr;
   pid_t pid_ = -1;
   std::unique_ptr<EmbeddedShim> shims_[kChannels];

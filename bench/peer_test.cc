@@ -5,8 +5,6 @@
 
 #include <memory>
 
-#include "ipc/sanitizer.h"
-
 namespace bulkhead {
 namespace {
 
@@ -14,9 +12,6 @@ namespace {
 // The peer, awake just then, had seen the new mode already: the call had no answer, and each switch
 // took as long as the call's deadline.
 TEST(Peer, LeavesAModeWhileItIsStillAwakeFromItsLastCall) {
-  if (kThreadSanitized) {
-    GTEST_SKIP() << "ThreadSanitizer lets no child that was forked beside a thread start threads";
-  }
   constexpr int kSwitches = 2000;
   absl::StatusOr<std::unique_ptr<Peer>> peer = Peer::Start();
   ASSERT_TRUE(peer.ok()) << peer.status();
@@ -24,7 +19,8 @@ TEST(Peer, LeavesAModeWhileItIsStillAwakeFromItsLastCall) {
   for (int i = 0; i < kSwitches; ++i) {
     for (const Mode mode : {Mode::kCallHostAsleep, Mode::kCallBothAsleep, Mode::kCallCold}) {
       (*peer)->Enter(mode, 0, 0);  // ends the process when it runs into a bound
-      ASSERT_TRUE((*peer)->Call(mode, nothing)) << "switch " << i;
+      ASSERT_TRUE((*peer)->Call(mode, nothing))
+          << "switch " << i << ", mode " << static_cast<int>(mode);
     }
     (*peer)->Enter(Mode::kFutexBoth, 0, 0);
     Page& page = (*peer)->page();

@@ -96,7 +96,17 @@ class OperatorServerTest : public ::testing::Test {
       auto host = hosts_.Attached(DriverName(i), MonotonicAfterNs(kSoonNs));
       ASSERT_TRUE(host.ok()) << host.status();
       starting_.push_back(*std::move(host));
+      // The host may have its message before the supervisor has published that it waits.
+      ASSERT_TRUE(WaitUntilState(static_cast<size_t>(i), "awaiting started")) << i;
     }
+  }
+  bool WaitUntilState(size_t driver, const std::string& state) {
+    const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
+    while (supervisor_->Status().drivers[driver].state != state) {
+      if (MonotonicNowNs() > until_ns) return false;
+      std::this_thread::yield();
+    }
+    return true;
   }
   void WaitForAnswers() {
     for (std::thread& thread : operators_) thread.join();

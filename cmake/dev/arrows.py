@@ -7,8 +7,9 @@ The table "The house" has a row for each folder: | `folder` | what it is | what 
 belongs to the longest folder of the table that it stands in; a header of a folder may be included by
 the folder itself and by those whose row names it. A row that names `ipc` means its subfolders
 `ipc/abi` and `ipc/schema` too. Tests (*_test.cc) and what stands in a folder `testing` may include
-anything, as bench/ and tests/ may, which have no row. Exit status 1 when an include goes against the
-table, 2 when the table can't be read.
+anything, as bench/ and tests/ may, which have no row. No header includes a library of HEAVY: one
+such header costs each file below it seconds. Exit status 1 when an include goes against the table or
+HEAVY, 2 when the table can't be read.
 """
 import os
 import re
@@ -17,6 +18,7 @@ import sys
 ROW = re.compile(r"^\| `([^`]+)` \| [^|]* \| ([^|]*) \|$", re.MULTILINE)
 NAME = re.compile(r"`([^`]+)`")
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
+HEAVY = re.compile(r'^\s*#\s*include\s+[<"](CLI/CLI\.hpp|nlohmann/json\.hpp)[">]', re.MULTILINE)
 IMPLIED = {"ipc": ["ipc/abi", "ipc/schema"]}
 SOURCES = (".h", ".hpp", ".c", ".cc", ".def")
 TOP_FOLDERS = ("ipc", "shim", "host", "drivers")
@@ -52,8 +54,8 @@ def is_test(path):
     return "/testing/" in path or re.search(r"_test\.(cc|c|h)$", path) is not None
 
 
-def sources(root):
-    for top in TOP_FOLDERS:
+def sources(root, tops=TOP_FOLDERS):
+    for top in tops:
         for where, _, names in os.walk(os.path.join(root, top)):
             for name in names:
                 if name.endswith(SOURCES):
@@ -86,6 +88,14 @@ def main():
                 continue
             print(f"{path}: {own} may not include {other} (\"{included}\"); see docs/architecture.md, The house")
             wrong += 1
+    for path in sorted(sources(root, TOP_FOLDERS + ("bench", "tests"))):
+        if not path.endswith((".h", ".hpp")):
+            continue
+        with open(os.path.join(root, path), encoding="utf-8") as file:
+            for included in HEAVY.findall(file.read()):
+                print(f"{path}: a header may not include {included}; declare the class, or include "
+                      "<nlohmann/json_fwd.hpp>")
+                wrong += 1
     return 1 if wrong else 0
 
 

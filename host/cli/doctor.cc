@@ -8,10 +8,12 @@
 
 #include <cstdio>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
 #include "host/attachment/attachment.h"
 #include "host/attachment/embedded/embedded_attachment.h"

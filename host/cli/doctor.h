@@ -7,8 +7,11 @@
 
 #include <functional>
 
-#include "CLI/CLI.hpp"
 #include "host/cli/program.h"
+
+namespace CLI {
+class App;
+}
 
 namespace bulkhead {
 

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "CLI/CLI.hpp"
 #include "host/attachment/module/module_operator.h"
 #include "ipc/monotonic.h"
 

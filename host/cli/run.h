@@ -7,9 +7,12 @@
 
 #include <functional>
 
-#include "CLI/CLI.hpp"
 #include "host/cli/program.h"
 #include "host/cli/service_options.h"
+
+namespace CLI {
+class App;
+}
 
 namespace bulkhead {
 

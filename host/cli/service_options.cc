@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <map>
 
+#include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "host/cli/event_text.h"

@@ -11,11 +11,14 @@
 #include <string>
 #include <vector>
 
-#include "CLI/CLI.hpp"
 #include "absl/status/statusor.h"
 #include "host/cli/program.h"
 #include "host/service/service.h"
 #include "host/service/service_config.h"
+
+namespace CLI {
+class App;
+}
 
 namespace bulkhead {
 

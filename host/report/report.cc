@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <iostream>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "host/report/atomic_file.h"
@@ -56,7 +57,10 @@ bool Report::Figure::pass() const {
 }
 
 Report::Report(std::string_view command)
-    : command_(command), details_(nlohmann::ordered_json::object()) {}
+    : command_(command),
+      details_(std::make_unique<nlohmann::ordered_json>(nlohmann::ordered_json::object())) {}
+Report::Report(Report&& other) noexcept = default;
+Report::~Report() = default;
 
 void Report::AddFigure(std::string_view name, double value, std::string_view unit, double limit,
                        Relation relation) {
@@ -71,7 +75,7 @@ void Report::AddInfo(std::string_view name, double value, std::string_view unit)
 void Report::SetDetail(std::string_view key, nlohmann::ordered_json value) {
   Require(std::find(kReservedKeys.begin(), kReservedKeys.end(), key) == kReservedKeys.end(),
           "a detail may not replace schema, command or figures");
-  details_[std::string(key)] = std::move(value);
+  (*details_)[std::string(key)] = std::move(value);
 }
 
 bool Report::ok() const {
@@ -99,7 +103,7 @@ nlohmann::ordered_json Report::ToJson() const {
   report["schema"] = 1;
   report["command"] = command_;
   report["figures"] = std::move(figures);
-  report.update(details_);
+  report.update(*details_);
   return report;
 }
 

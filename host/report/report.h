@@ -4,7 +4,8 @@
 
 #include <absl/status/status.h>
 
-#include <nlohmann/json.hpp>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <ostream>
 #include <string>
@@ -41,6 +42,8 @@ class Report {
   };
 
   explicit Report(std::string_view command);
+  Report(Report&& other) noexcept;
+  ~Report();
 
   // REQUIRES: `limit` is a finite number.
   void AddFigure(std::string_view name, double value, std::string_view unit, double limit,
@@ -66,9 +69,10 @@ class Report {
   absl::Status WriteJson(const std::string& path) const;
 
  private:
-  const std::string command_;
+  std::string command_;
   std::vector<Figure> figures_;
-  nlohmann::ordered_json details_;
+  // A pointer, so that a file that only adds figures does not compile the JSON library.
+  std::unique_ptr<nlohmann::ordered_json> details_;
 };
 
 }  // namespace bulkhead

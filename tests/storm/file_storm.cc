@@ -58,9 +58,12 @@ int StormOnFiles(const Program& program, const StormOptions& options, const File
   const double seconds = static_cast<double>(program.now_ns() - started_ns) / 1e9;
   const absl::StatusOr<StatusFields> status = (*folder)->Status();
   if (!status.ok()) return Complain(status.status());
-  const absl::StatusOr<nlohmann::ordered_json> counts = (*folder)->Stop();
+  const absl::StatusOr<std::map<std::string, double>> counts = (*folder)->Stop();
   if (!counts.ok()) return Complain(counts.status());
-  const auto count = [&](const char* name) { return counts->value(name, -1.0); };
+  const auto count = [&](const char* name) {
+    const auto found = counts->find(name);
+    return found != counts->end() ? found->second : -1.0;
+  };
 
   Report report(absl::StrCat("storm ", plan.name));
   report.AddFigure("opens", static_cast<double>(tally.calls.load()), "",

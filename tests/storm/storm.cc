@@ -3,6 +3,7 @@
 
 #include <limits>
 
+#include "CLI/CLI.hpp"
 #include "host/report/percentiles.h"
 
 namespace bulkhead {

@@ -10,7 +10,6 @@
 #include <functional>
 #include <string>
 
-#include "CLI/CLI.hpp"
 #include "host/cli/program.h"
 #include "host/cli/service_options.h"
 #include "host/report/report.h"

@@ -13,6 +13,7 @@
 
 #include <cerrno>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -118,7 +119,7 @@ void GuardedFolder::Reap() {
   service_ = -1;
 }
 
-absl::StatusOr<nlohmann::ordered_json> GuardedFolder::Stop() {
+absl::StatusOr<std::map<std::string, double>> GuardedFolder::Stop() {
   if (service_ <= 0) return absl::FailedPreconditionError("no service runs");
   kill(service_, SIGTERM);
   int status = 0;
@@ -131,9 +132,11 @@ absl::StatusOr<nlohmann::ordered_json> GuardedFolder::Stop() {
   std::ifstream file(reports_.path() + "/run.json");
   const auto report = nlohmann::ordered_json::parse(file, nullptr, /*allow_exceptions=*/false);
   if (report.is_discarded()) return absl::InternalError("the service left no report");
-  nlohmann::ordered_json counts;
-  for (const auto& figure : report["figures"])
-    counts[figure["name"].get<std::string>()] = figure["value"];
+  std::map<std::string, double> counts;
+  for (const auto& figure : report["figures"]) {
+    if (!figure["value"].is_number()) continue;
+    counts[figure["name"].get<std::string>()] = figure["value"].get<double>();
+  }
   return counts;
 }
 

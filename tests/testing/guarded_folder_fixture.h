@@ -9,6 +9,7 @@
 
 #include <sys/types.h>
 
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -35,7 +36,7 @@ class GuardedFolder {
   // A service that was killed is gone, and Guard() may be called again.
   void Reap();
   // Ends the service in order. What it counted: the figures of `bulkhead run --json`, by name.
-  absl::StatusOr<nlohmann::ordered_json> Stop();
+  absl::StatusOr<std::map<std::string, double>> Stop();
 
   const std::string& path() const { return folder_.path(); }
   // What `bulkhead status` shows.

@@ -50,7 +50,7 @@ struct Options {
 
 // What the page draws; the rest is in the report alone.
 struct Results {
-  ComparisonResult peers, sizes;
+  ComparisonResult peers;
   ScalingResult scaling;
 };
 
@@ -59,14 +59,6 @@ absl::Status MeasurePeers(const Options& options, Report& report, Results& resul
   if (!peers.ok()) return peers.status();
   results.peers = *std::move(peers);
   AddComparison(results.peers, options.limited(), report);
-  return absl::OkStatus();
-}
-
-absl::Status MeasureSizes(const Options& options, Report& report, Results& results) {
-  absl::StatusOr<ComparisonResult> sizes = Compare(SizeKinds(), options.rounds());
-  if (!sizes.ok()) return sizes.status();
-  results.sizes = *std::move(sizes);
-  AddSizes(results.sizes, report);
   return absl::OkStatus();
 }
 
@@ -83,7 +75,7 @@ struct Part {
   absl::Status (*measure)(const Options&, Report&, Results&);
 };
 
-constexpr std::array<Part, 10> kParts = {{
+constexpr std::array<Part, 9> kParts = {{
     {"floor", [](const Options& options, Report& report,
                  Results&) { return MeasureFloors(options.units, options.limited(), report); }},
     {"payloads",
@@ -95,7 +87,6 @@ constexpr std::array<Part, 10> kParts = {{
        return MeasureStreams(options.rounds(), options.limited(), report);
      }},
     {"peers", &MeasurePeers},
-    {"sizes", &MeasureSizes},
     {"scaling", &MeasureCallersAndHosts},
     {"hog", [](const Options& options, Report& report,
                Results&) { return MeasureHog(options.rounds(), options.limited(), report); }},
@@ -125,9 +116,8 @@ absl::Status Measure(const Options& options, Report& report) {
     std::cerr << "bench-ipc: " << part.name << "\n";
     if (absl::Status status = part.measure(options, report, results); !status.ok()) return status;
   }
-  for (const ComparisonResult* comparison : {&results.peers, &results.sizes}) {
-    if (comparison->transports.empty()) continue;
-    PrintComparison(*comparison, std::cout);
+  if (!results.peers.transports.empty()) {
+    PrintComparison(results.peers, std::cout);
     std::cout << "\n";
   }
   report.PrintTable(std::cout);
@@ -136,8 +126,7 @@ absl::Status Measure(const Options& options, Report& report) {
   }
   if (options.html.empty()) return absl::OkStatus();
   return WriteFileAtomically(
-      options.html, IpcPage(results.peers, results.sizes, ScalingPlots(results.scaling), report,
-                            options.command));
+      options.html, IpcPage(results.peers, ScalingPlots(results.scaling), report, options.command));
 }
 
 int Run(const Options& options) {

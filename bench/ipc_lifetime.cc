@@ -2,7 +2,6 @@
 #include "bench/ipc_lifetime.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -162,7 +161,6 @@ pthread_mutexattr_t RobustAndShared() {
 
 // Which thread reports a death to the shim, and how it detects the death.
 enum class Way {
-  kPidfd,
   kRobustFutex,  // and nothing else: how fast it can be
   kLifeLine,     // as a supervisor does, but for the wake-up of its own thread
 };
@@ -197,14 +195,8 @@ absl::Status Die(BenchChannel& channel, pthread_mutex_t& mutex, Death& death) {
         return pthread_mutex_lock(&mutex) == EOWNERDEAD;
       case Way::kLifeLine:
         return life_line->WaitForEnds() && ProcessSpawner("").Ending(*child).has_value();
-      case Way::kPidfd:
-        break;
     }
-    pollfd dead = {child->pidfd.get(), POLLIN, 0};
-    if (poll(&dead, 1, static_cast<int>(kWaitBoundNs / kNanosecondsPerMillisecond)) != 1) {
-      WaitFailed("the host's end");
-    }
-    return true;
+    return false;
   };
 
   uint64_t known_ns = 0, ended_ns = 0;
@@ -283,13 +275,11 @@ absl::Status MeasureDeath(int rounds, bool limited, Report& report) {
   if (!channel.ok()) return channel.status();
   SharedObject<pthread_mutex_t> mutex;
   if (absl::Status status = mutex.Map(); !status.ok()) return status;
-  std::array<Death, 6> deaths = {{{"pidfd", Way::kPidfd, 0},
-                                  {"robust_futex", Way::kRobustFutex, 0},
+  std::array<Death, 4> deaths = {{{"robust_futex", Way::kRobustFutex, 0},
                                   {"life_line", Way::kLifeLine, 0},
-                                  {"pidfd", Way::kPidfd, kTouchedBytes},
                                   {"robust_futex", Way::kRobustFutex, kTouchedBytes},
                                   {"life_line", Way::kLifeLine, kTouchedBytes}}};
-  std::array<size_t, 6> order = {0, 1, 2, 3, 4, 5};
+  std::array<size_t, 4> order = {0, 1, 2, 3};
   std::minstd_rand random(1);
   for (int round = 0; round < rounds; ++round) {
     std::shuffle(order.begin(), order.end(), random);
@@ -304,9 +294,9 @@ absl::Status MeasureDeath(int rounds, bool limited, Report& report) {
     report.AddInfo(absl::StrCat(name, "_call_ended_p50"), ComputePercentiles(death.ended_us).p50,
                    "us");
   }
-  for (size_t i = 0; i < deaths.size(); i += 3) {
-    const double alone_us = ComputePercentiles(deaths[i + 1].known_us).p50;
-    const double ended_us = ComputePercentiles(deaths[i + 2].ended_us).p50;
+  for (size_t i = 0; i < deaths.size(); i += 2) {
+    const double alone_us = ComputePercentiles(deaths[i].known_us).p50;
+    const double ended_us = ComputePercentiles(deaths[i + 1].ended_us).p50;
     AddAtMost(report,
               absl::StrCat("death_of_", deaths[i].touched_bytes / 1024 / 1024,
                            "_MiB_host_call_ended/robust_futex_p50"),

@@ -13,9 +13,9 @@ namespace bulkhead {
 // waits for the regions at a socket, as a host waits for Attach. In parts.
 absl::Status MeasureNewChannel(int rounds, bool limited, Report& report);
 
-// From SIGKILL of a host that has a call in hand to that call's end by policy: told by the host's
-// pidfd, by its life line, as a supervisor is, and by nothing but a robust mutex that the host's
-// worker held; hosts with and without much memory, all in the same rounds.
+// From SIGKILL of a host that has a call in hand to that call's end by policy: told by its life
+// line, as a supervisor is, and by nothing but a robust mutex that the host's worker held; hosts
+// with and without much memory, all in the same rounds.
 absl::Status MeasureDeath(int rounds, bool limited, Report& report);
 
 }  // namespace bulkhead

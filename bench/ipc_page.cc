@@ -139,31 +139,6 @@ SvgPlot TailPlot(const std::vector<Sorted>& all) {
   return plot;
 }
 
-SvgPlot SizePlot(const ComparisonResult& sizes, size_t distance) {
-  SvgPlot plot{.x_label = "payload", .y_label = "round trip, p50", .y_logarithmic = true};
-  double low = 1e9, high = 1;
-  for (const auto& [prefix, name] :
-       {std::pair{"raw_", "raw shared memory"}, std::pair{"bulkhead_", "Bulkhead call"}}) {
-    SvgPlot::Series series{.name = name, .ours = std::string_view(prefix) == "bulkhead_"};
-    for (const size_t bytes : kPayloadSizes) {
-      for (const TransportResult& transport : sizes.transports) {
-        const TransportResult::AtDistance& at = transport.at[distance];
-        if (transport.kind.name != absl::StrCat(prefix, bytes) || at.units == 0) continue;
-        const double ns = ComputePercentiles(at.samples_ns).p50;
-        series.points.emplace_back(static_cast<double>(bytes), ns);
-        low = std::min(low, ns);
-        high = std::max(high, ns);
-      }
-    }
-    plot.series.push_back(std::move(series));
-  }
-  for (const size_t bytes : kPayloadSizes) {
-    plot.x_ticks.push_back({static_cast<double>(bytes), FormatBytes(static_cast<double>(bytes))});
-  }
-  plot.y_ticks = DecadeTicksNs(low, high);
-  return plot;
-}
-
 std::string PeersTable(const ComparisonResult& peers) {
   std::string html =
       "<table><tr><th>48 bytes and back</th><th>CPUs</th><th>p50 ns</th><th>p99 ns</th>"
@@ -192,9 +167,8 @@ std::string PeersTable(const ComparisonResult& peers) {
 
 }  // namespace
 
-std::string IpcPage(const ComparisonResult& peers, const ComparisonResult& sizes,
-                    const std::string& scaling_plots, const Report& report,
-                    const std::string& command) {
+std::string IpcPage(const ComparisonResult& peers, const std::string& scaling_plots,
+                    const Report& report, const std::string& command) {
   std::string html = absl::StrCat(
       "<!DOCTYPE html>\n<!-- SPDX-License-Identifier: Apache-2.0 -->\n<html lang=\"en\"><head>"
       "<meta charset=\"utf-8\"><title>A call beside its peers</title><style>",
@@ -212,9 +186,6 @@ std::string IpcPage(const ComparisonResult& peers, const ComparisonResult& sizes
         absl::StrCat("48 bytes and back, CPUs ", kDistances[i], ": up to the 99th percentile");
     tail.title = absl::StrCat("48 bytes and back, CPUs ", kDistances[i], ": the tail");
     absl::StrAppend(&html, "<h2>CPUs ", kDistances[i], "</h2>\n", cdf.ToSvg(), tail.ToSvg());
-    SvgPlot size = SizePlot(sizes, i);
-    size.title = absl::StrCat("Payload copied in once and read in place, CPUs ", kDistances[i]);
-    absl::StrAppend(&html, size.ToSvg());
   }
   std::ostringstream figures;
   report.PrintTable(figures);

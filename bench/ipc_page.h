@@ -12,9 +12,8 @@
 
 namespace bulkhead {
 
-std::string IpcPage(const ComparisonResult& peers, const ComparisonResult& sizes,
-                    const std::string& scaling_plots, const Report& report,
-                    const std::string& command);
+std::string IpcPage(const ComparisonResult& peers, const std::string& scaling_plots,
+                    const Report& report, const std::string& command);
 
 }  // namespace bulkhead
 

@@ -2,9 +2,8 @@
 //
 // A one-way stream of notifications beside raw queues that carry 64 bytes a message, in the same
 // rounds: written in batches beside a queue that publishes in batches, and one by one beside a
-// queue with a flag in each slot. The writer of notifications never waits; what finds no room is
-// lost, and counted: a rate is what arrives. Further queues say what each thing costs that a ring
-// has and the raw ones have not.
+// queue with a flag in each slot. All writers wait for room, so that nothing is lost: a rate is
+// what arrives.
 //
 // Rounds, probes and distances are ipc_floor.h's.
 #ifndef BULKHEAD_BENCH_IPC_STREAM_H_

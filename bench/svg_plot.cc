@@ -70,12 +70,6 @@ std::string FormatNs(double ns) {
   return absl::StrFormat("%g s", ns / 1e9);
 }
 
-std::string FormatBytes(double bytes) {
-  if (bytes < 1024) return absl::StrFormat("%g B", bytes);
-  if (bytes < 1024 * 1024) return absl::StrFormat("%g KiB", bytes / 1024);
-  return absl::StrFormat("%g MiB", bytes / 1024 / 1024);
-}
-
 std::vector<SvgPlot::Tick> DecadeTicksNs(double low_ns, double high_ns) {
   const auto first = static_cast<int>(std::floor(std::log10(std::max(low_ns, 1.0))));
   const auto last = static_cast<int>(std::ceil(std::log10(std::max(high_ns, 1.0))));

@@ -32,9 +32,8 @@ struct SvgPlot {
 // For text and attributes of HTML and SVG.
 std::string EscapeMarkup(std::string_view text);
 
-// Nanoseconds or bytes as a reader would write them: 100 ns, 2 µs; 64 B, 16 KiB.
+// Nanoseconds as a reader would write them: 100 ns, 2 µs.
 std::string FormatNs(double ns);
-std::string FormatBytes(double bytes);
 
 // Ticks at powers of ten around all x (or y) of the series, as nanoseconds.
 std::vector<SvgPlot::Tick> DecadeTicksNs(double low_ns, double high_ns);

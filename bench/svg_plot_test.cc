@@ -32,11 +32,5 @@ TEST(SvgPlotTest, DrawsPointsWhereTheTicksSay) {
   EXPECT_THAT(svg, Not(HasSubstr("a < b")));
 }
 
-TEST(SvgPlotTest, WritesBytesAsAReaderWould) {
-  EXPECT_EQ(FormatBytes(64), "64 B");
-  EXPECT_EQ(FormatBytes(16384), "16 KiB");
-  EXPECT_EQ(FormatBytes(1048576), "1 MiB");
-}
-
 }  // namespace
 }  // namespace bulkhead

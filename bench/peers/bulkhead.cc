@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A call of Bulkhead with 48 bytes inline through a channel of the embedded shim; the
-// host answers with a verdict. Both sides spin, or both sleep. With a payload, the shim copies it
-// from private memory into the channel's pool, and the host reads it there.
+// host answers with a verdict. Both sides spin, or both sleep.
 #include <cstring>
 
-#include "bench/peers/sized_payload.h"
 #include "bench/peers/transport.h"
 #include "bench/prepare_call.h"
 #include "ipc/generation_spec.h"
@@ -22,11 +20,10 @@ constexpr uint32_t kSpinNs = 1'000'000;  // longer than any wait here: a spinnin
 constexpr uint64_t kLookNs = 2'000'000;  // how long the host waits before it checks whether it is
                                          // its turn
 constexpr int kCallsAtOnce = 256;
-constexpr uint32_t kCallChunks = 2 * kPayloadBytesMax / BH_POOL_CHUNK_BYTES;
 
 class Bulkhead final : public Transport {
  public:
-  Bulkhead(uint32_t spin_ns, size_t payload_bytes) : spin_ns_(spin_ns), sized_(payload_bytes) {}
+  explicit Bulkhead(uint32_t spin_ns) : spin_ns_(spin_ns) {}
 
   absl::Status Prepare() override {
     absl::StatusOr<std::unique_ptr<EmbeddedShim>> shim = EmbeddedShim::Create({});
@@ -35,7 +32,6 @@ class Bulkhead final : public Transport {
     ChannelSpec spec;
     spec.driver = "bench";
     spec.geometry = {.lanes = 2, .slots_per_lane = 16, .call_chunks = 0, .reply_chunks = 0};
-    if (!sized_.empty()) spec.geometry.call_chunks = kCallChunks;
     spec.spin_ns = spin_ns_;
     spec.cache_entries = 0;
     absl::StatusOr<ChannelId> channel = shim_->AddChannel(spec);
@@ -61,14 +57,11 @@ class Bulkhead final : public Transport {
 
   void Serve() override {
     const uint64_t until_ns = MonotonicAfterNs(kLookNs);
-    bh_verdict_reply reply = {.verdict = BH_VERDICT_ALLOW, .cacheability = BH_CACHE_NOT};
+    const bh_verdict_reply reply = {.verdict = BH_VERDICT_ALLOW, .cacheability = BH_CACHE_NOT};
     for (int i = 0; i < kCallsAtOnce; ++i) {
       std::optional<TakenCall> call = port_->Take(0, until_ns);
       if (!call) return;
       port_->BeginDriver(*call);
-      if (!sized_.empty()) {
-        reply.verdict = HasPayload(*call) ? BH_VERDICT_ALLOW : BH_VERDICT_DENY;
-      }
       port_->Reply(*call, BH_REPLY_DONE, {reinterpret_cast<const uint8_t*>(&reply), sizeof(reply)});
     }
   }
@@ -80,22 +73,13 @@ class Bulkhead final : public Transport {
     PrepareCall(call, now_ns);
     call.args_bytes = sizeof(payload);
     std::memcpy(call.args, &payload, sizeof(payload));
-    call.payload = sized_.empty() ? nullptr : sized_.data();
-    call.payload_bytes = sized_.bytes();
     shim_->Call(&call, now_ns);
     Answer(payload);
     return call.outcome == BH_OUTCOME_ANSWERED && call.verdict == BH_VERDICT_ALLOW;
   }
 
  private:
-  bool HasPayload(const TakenCall& call) const {
-    absl::StatusOr<CallDetails> details = port_->Details(call);
-    return details.ok() && details->payload.size() == sized_.bytes() &&
-           sized_.IsWhole(reinterpret_cast<const uint64_t*>(details->payload.data()));
-  }
-
   const uint32_t spin_ns_;
-  const SizedPayload sized_;
   std::unique_ptr<EmbeddedShim> shim_;
   ChannelDescriptors regions_;
   std::unique_ptr<HostPort> port_;
@@ -103,8 +87,8 @@ class Bulkhead final : public Transport {
 
 }  // namespace
 
-std::unique_ptr<Transport> MakeBulkhead(bool spinning, size_t payload_bytes) {
-  return std::make_unique<Bulkhead>(spinning ? kSpinNs : 0, payload_bytes);
+std::unique_ptr<Transport> MakeBulkhead(bool spinning) {
+  return std::make_unique<Bulkhead>(spinning ? kSpinNs : 0);
 }
 
 }  // namespace bulkhead

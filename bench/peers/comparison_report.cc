@@ -71,18 +71,6 @@ void AddComparison(const ComparisonResult& comparison, bool limited, Report& rep
   report.SetDetail("peers", std::move(peers));
 }
 
-void AddSizes(const ComparisonResult& sizes, Report& report) {
-  Json json = Json::array();
-  uint64_t failed = 0;
-  for (const TransportResult& transport : sizes.transports) {
-    json.push_back(ToJson(transport));
-    failed += transport.wrong;
-    if (!transport.broken.empty()) ++failed;
-  }
-  report.AddFigure("sizes_failed", static_cast<double>(failed), "", 0, Report::Relation::kAtMost);
-  report.SetDetail("sizes", std::move(json));
-}
-
 void PrintComparison(const ComparisonResult& comparison, std::ostream& out) {
   out << absl::StrFormat("%-18s %-5s %9s %9s %9s %7s %10s\n", "48 bytes and back", "CPUs", "p50 ns",
                          "p99 ns", "p99.9 ns", "calls", "times ours");

@@ -15,9 +15,6 @@ inline constexpr double kTimesFaster = 5;
 // A figure for each peer and distance, limited or not, and the percentiles as the detail "peers".
 void AddComparison(const ComparisonResult& comparison, bool limited, Report& report);
 
-// The sweep over sizes: the percentiles as the detail "sizes".
-void AddSizes(const ComparisonResult& sizes, Report& report);
-
 void PrintComparison(const ComparisonResult& comparison, std::ostream& out);
 
 }  // namespace bulkhead

@@ -8,8 +8,8 @@ namespace {
 
 std::vector<TransportKind> RawAndOurs() {
   return {
-      {"raw", "raw cache lines, spinning", "", false, [] { return MakeRaw(0); }},
-      {"bulkhead", "Bulkhead call, spinning", "", false, [] { return MakeBulkhead(true, 0); }},
+      {"raw", "raw cache lines, spinning", "", false, &MakeRaw},
+      {"bulkhead", "Bulkhead call, spinning", "", false, [] { return MakeBulkhead(true); }},
   };
 }
 
@@ -20,7 +20,7 @@ std::vector<TransportKind> PeerKinds() {
   // With '&': std::function detects a null pointer.
   for (TransportKind& peer : std::vector<TransportKind>{
            {"bulkhead_asleep", "Bulkhead call, both sleep", "", false,
-            [] { return MakeBulkhead(false, 0); }},
+            [] { return MakeBulkhead(false); }},
            {"futex", "futex, both sleep", "libc6", true, &MakeFutex},
            {"eventfd", "eventfd, payload in shared memory", "libc6", true, &MakeEventfd},
            {"pipe", "pipe", "libc6", true, &MakePipe},
@@ -39,18 +39,6 @@ std::vector<TransportKind> PeerKinds() {
             &MakeGrpc},
        }) {
     kinds.push_back(std::move(peer));
-  }
-  return kinds;
-}
-
-std::vector<TransportKind> SizeKinds() {
-  std::vector<TransportKind> kinds = RawAndOurs();
-  for (const size_t bytes : kPayloadSizes) {
-    kinds.push_back({absl::StrCat("raw_", bytes), absl::StrCat("shared memory, ", bytes, " bytes"),
-                     "", false, [bytes] { return MakeRaw(bytes); }});
-    kinds.push_back({absl::StrCat("bulkhead_", bytes),
-                     absl::StrCat("Bulkhead call, ", bytes, " bytes"), "", false,
-                     [bytes] { return MakeBulkhead(true, bytes); }});
   }
   return kinds;
 }

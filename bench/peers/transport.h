@@ -15,7 +15,6 @@
 #ifndef BULKHEAD_BENCH_PEERS_TRANSPORT_H_
 #define BULKHEAD_BENCH_PEERS_TRANSPORT_H_
 
-#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -74,15 +73,8 @@ struct TransportKind {
 // The raw floor, Bulkhead's call, then the peers.
 std::vector<TransportKind> PeerKinds();
 
-// The raw floor and Bulkhead's call as above, then both with payloads of these sizes: the client
-// copies them from private into shared memory, and the server adds up their words. Names: raw_64,
-// bulkhead_64 …
-inline constexpr size_t kPayloadSizes[] = {64, 256, 1024, 4096, 16384, 65536, 262144, 1048576};
-inline constexpr size_t kPayloadBytesMax = 1048576;
-std::vector<TransportKind> SizeKinds();
-
-std::unique_ptr<Transport> MakeRaw(size_t payload_bytes);
-std::unique_ptr<Transport> MakeBulkhead(bool spinning, size_t payload_bytes);
+std::unique_ptr<Transport> MakeRaw();
+std::unique_ptr<Transport> MakeBulkhead(bool spinning);
 std::unique_ptr<Transport> MakePipe();
 std::unique_ptr<Transport> MakeSeqpacket();
 std::unique_ptr<Transport> MakeEventfd();

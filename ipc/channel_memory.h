@@ -4,9 +4,9 @@
 // where it has a notification ring.
 //
 // All are mapped writable here, pre-touched and sealed against resizing and against further seals;
-// all but the reply region also against new writers, so that whoever gets a descriptor can only
-// read. A process that loses this mapping can't make it again: successors inherit it by fork or
-// clone. The regions are zeroed; bh_channel_init() writes the header, before a host gets
+// all but the reply region also against new writers, so that a process that gets a descriptor can
+// only read. A process that loses this mapping can't make it again: successors inherit it by fork
+// or clone. The regions are zeroed; bh_channel_init() writes the header, before a host gets
 // descriptors.
 #ifndef BULKHEAD_IPC_CHANNEL_MEMORY_H_
 #define BULKHEAD_IPC_CHANNEL_MEMORY_H_

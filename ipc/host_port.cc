@@ -148,7 +148,7 @@ inline bool HostPort::State::Claim(uint32_t slot, uint64_t claimed, uint64_t tic
 
 // SUBTLE: the claim is read before the ticket. A worker that was held up between the two could
 // otherwise claim a ticket that another worker has answered long since: the exchange succeeds only
-// when nobody claimed anything in this slot after `claimed` was read, and no ticket comes twice.
+// when no worker claimed anything in this slot after `claimed` was read, and no ticket comes twice.
 inline bool HostPort::State::TryTake(Worker& worker, uint32_t slot, uint64_t* ticket) {
   const uint64_t claimed = claims[slot].load(std::memory_order_acquire);
   const uint64_t found = view.Ticket(slot);
@@ -187,7 +187,7 @@ bool HostPort::State::Scan(Worker& worker, uint32_t* slot, uint64_t* ticket) {
   return false;
 }
 
-// Before the first look at the clock, which a caller who calls again at once would wait for.
+// Before the first look at the clock, which a caller that calls again at once would wait for.
 bool HostPort::State::PollClosely(uint32_t w, uint32_t* slot, uint64_t* ticket) {
   if (CallerIsHere(w)) return false;
   Worker& worker = workers[w];
@@ -246,17 +246,17 @@ bool HostPort::State::Wait(uint32_t w, uint64_t until_ns, uint32_t* slot, uint64
       worker.sleeps.fetch_add(1, std::memory_order_relaxed);
       woken = transport->WaitForCall(w, word, worker.sleep, until_ns);
       // On the way round the scan pays for the wake-up that the shim may have spent on us. An
-      // exchange: whoever spends one on us has stored its ticket before we look.
+      // exchange: a caller that spends one on us has stored its ticket before we look.
       bh_exchange(word, 0u);
       if (Scan(worker, slot, ticket)) {
-        // It may have been spent for another call, whose caller wakes nobody else.
+        // It may have been spent for another call, whose caller wakes no other worker.
         if (AnotherWaits(worker)) PassWakeOn(w);
         learn();
         return true;
       }
       continue;
     }
-    // Somebody spent a wake-up on us for a call that came after the one we found: another sleeper
+    // A caller spent a wake-up on us for a call that came after the one we found: another sleeper
     // must look for it, or it would wait for our driver.
     const bool spent = bh_exchange(word, 0u) == 0;
     if (found) {
@@ -418,8 +418,8 @@ void HostPort::Reply(TakenCall& call, uint32_t status, absl::Span<const uint8_t>
   BULKHEAD_CHECK(reply.size() <= BH_INLINE_BYTES);
   State& state = *state_;
   State::Replies& replies = state.replies[call.slot];
-  // A file that nobody wanted is fetched all the same: left in the socket it would take the room of
-  // files to come.
+  // A file that the driver did not fetch is taken out of the socket too: there it would take the
+  // room of the files to come.
   if (call.descriptor_waits) (void)ReceiveDescriptor(call);
 
   if (replies.payload_bytes.load(std::memory_order_relaxed) != reply_payload_bytes) {

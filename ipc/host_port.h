@@ -19,7 +19,7 @@
 // their ticket), one line written (reply with its ticket), no allocation, no system call.
 //
 // Trust: the host believes the shim (it is the kernel's side), but copies each call once, so that
-// nobody can change it between check and use, and keeps every offset inside its own mapping.
+// it does not change between check and use, and keeps every offset inside its own mapping.
 #ifndef BULKHEAD_IPC_HOST_PORT_H_
 #define BULKHEAD_IPC_HOST_PORT_H_
 

@@ -158,7 +158,7 @@ TEST_F(HostPortTest, TakesACallAndShowsItsProgress) {
   EXPECT_EQ(shim_->reply(5)->reply_bytes, 3);
   EXPECT_EQ(std::memcmp(shim_->reply(5)->reply, answer, 3), 0);
   EXPECT_EQ(port_->counters().calls, 1u);
-  EXPECT_EQ(shim_->reply(5)->bell, 0u);         // nobody slept
+  EXPECT_EQ(shim_->reply(5)->bell, 0u);         // no caller slept
   EXPECT_FALSE(port_->Take(0, 0).has_value());  // once only
 }
 

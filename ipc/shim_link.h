@@ -77,7 +77,7 @@ class ShimLink {
   };
 
   virtual ~ShimLink() = default;
-  virtual void SetObserver(Observer* observer) = 0;  // nullptr: nobody; not owned
+  virtual void SetObserver(Observer* observer) = 0;  // nullptr: none; not owned
 
   virtual absl::StatusOr<ChannelId> AddChannel(const ChannelSpec& spec) = 0;
   // The last generation that this channel had under a supervisor that died; 0: it is new. The next

@@ -30,7 +30,8 @@
  *
  * SUBTLE: both sides store relaxed to a word of their own, fence, and load the other's relaxed.
  * They race, and either may read what was there before, but not both: the one of them whose fence
- * comes second sees the other's store. Who looks in vain is looked for. tests/model/waiting.pml
+ * comes second sees the other's store. A side that looks in vain is seen by the other.
+ * tests/model/waiting.pml
  */
 #define bh_fence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
 /* Loads before it stay before what comes after it: the end of a read under a sequence count. */

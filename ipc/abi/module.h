@@ -6,8 +6,8 @@
  *             bh_module_event, whole ones; it polls. Closed with no guard in force, all that was
  *             made through it goes. Closed with guards in force, as by the supervisor's death,
  *             guards, channels and policies stay: callers get what the policies say for a host that
- *             is not there, and the next who opens it takes over. It adds its channels (one that is
- *             what a channel left behind was continues that one, with the calls that wait in it)
+ *             is not there, and the next process that opens it takes over. It adds its channels
+ * (one that is what a channel left behind was continues that one, with the calls that wait in it)
  *             and its guards, and then drops the rest with BH_CONTROL_SETTLE.
  *   host      made by BH_CONTROL_HOST and handed to one driver host: it maps the channel, waits,
  *             wakes callers and fetches the files of calls that it was given; nothing else. When
@@ -179,12 +179,12 @@ struct bh_module_ring {
 #define BH_CONTROL_POLICY _IOW(BH_MODULE_IOC, 6, struct bh_module_set_policy)
 #define BH_CONTROL_STATISTICS _IOWR(BH_MODULE_IOC, 7, struct bh_module_statistics)
 #define BH_CONTROL_GUARD _IOW(BH_MODULE_IOC, 8, struct bh_module_guard) /* EOPNOTSUPP */
-#define BH_CONTROL_UNGUARD _IO(BH_MODULE_IOC, 11) /* all: whoever waits is still answered */
+#define BH_CONTROL_UNGUARD _IO(BH_MODULE_IOC, 11) /* all: waiting callers are still answered */
 #define BH_CONTROL_EXCLUDE _IOW(BH_MODULE_IOC, 9, struct bh_module_pid)
 #define BH_CONTROL_INCLUDE _IOW(BH_MODULE_IOC, 10, struct bh_module_pid)
 /*
  * Drops what is left of the supervisor before: guards that were not set again, channels that were
- * not continued. Whoever waits in those goes on by policy.
+ * not continued. Callers that wait in those go on by policy.
  */
 #define BH_CONTROL_SETTLE _IO(BH_MODULE_IOC, 20)
 

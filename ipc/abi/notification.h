@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
  * Notifications: what a driver sees without deciding. Each channel may have a ring for them, a
- * third region beside the two of channel.h. Nobody waits for a notification and none travels in a
- * call's slot, so that a flood of them delays no verdict.
+ * third region beside the two of channel.h. No caller waits for a notification and none travels in
+ * a call's slot, so that a flood of them delays no verdict.
  *
  *   notification region   written by the shim only; the host maps it read-only
  *     header page | entry [entries]
@@ -71,7 +71,7 @@ enum {
 struct bh_notify_file {
 	uint64_t device;     /* st_dev of the object */
 	uint64_t inode;      /* st_ino */
-	uint64_t change;     /* as in struct bh_file_args; 0 while somebody may still write */
+	uint64_t change;     /* as in struct bh_file_args; 0 while the file is open for writing */
 	uint64_t size;       /* bytes in the object */
 	uint32_t generation; /* of the inode number: the same number may name another file later */
 	uint32_t mode;       /* st_mode */
@@ -102,7 +102,8 @@ struct bh_notification_entry {
 	uint64_t number;    /* counts what happened, from 1 */
 	uint64_t missed;    /* numbers right before this one that were lost */
 	uint64_t time_ns;   /* CLOCK_MONOTONIC */
-	/* Who did it; of the process kinds: the process that was created, executes or exits. */
+	/* The acting process; of the process kinds: the process that was created, executes or
+	 * exits. */
 	uint64_t start_ns; /* CLOCK_BOOTTIME of its start: pid and start name a process for good */
 	uint64_t cgroup;   /* id of its cgroup (v2), 0 when not known */
 	uint32_t pid;      /* thread group */
@@ -137,8 +138,8 @@ struct bh_notification_header {
 	uint64_t bytes; /* of the whole region */
 	uint64_t reserved1[4];
 	/*
-	 * line 1: the shim's, for whoever begins in the middle: the next host, and the shim that
-	 * takes over from one that died. Nobody polls it.
+	 * line 1: the shim's, for a reader or writer that begins in the middle: the next host, and
+	 * the shim that takes over from one that died. It is not polled.
 	 */
 	uint64_t written;  /* entries put into the ring, each counted before it is published */
 	uint64_t accepted; /* how far the host has read, as the shim last believed it */

@@ -34,7 +34,7 @@ static void leave_abandoned(struct bh_channel *channel, uint32_t slot, uint64_t 
 				&s->reply_first);
 }
 
-/* Runs before anyone else knows the channel. */
+/* Runs before any other thread knows the channel. */
 void bh_channel_adopt(struct bh_channel *channel, uint32_t takeover)
 {
 	uint64_t ticket;
@@ -51,9 +51,9 @@ void bh_channel_adopt(struct bh_channel *channel, uint32_t takeover)
 		if (bh_ticket_generation(ticket) > channel->highest)
 			channel->highest = bh_ticket_generation(ticket);
 		/*
-		 * Begun or not: its caller is gone with the dead shim, so that nobody asks for the
-		 * issue's fate. It counts as in the driver's hands (bh_host_is_busy) until the host
-		 * has answered it.
+		 * Begun or not: its caller is gone with the dead shim, so that the
+		 * issue's fate is not asked for. It counts as in the driver's hands
+		 * (bh_host_is_busy) until the host has answered it.
 		 */
 		if (ticket != BH_TICKET_NONE &&
 		    bh_load_acquire(&bh_reply_slot_at(channel, slot)->ticket) != ticket)

@@ -43,7 +43,7 @@ TEST_F(AdoptTest, UnansweredSlotsStayAbandonedUntilAnswered)
 	bh_call last = NewCall();
 	ASSERT_EQ(Start(&last), 0);
 	EXPECT_EQ(last.issues, 0u);
-	channel.Answer(1, BH_VERDICT_ALLOW); // of the dead shim's call: late for everybody
+	channel.Answer(1, BH_VERDICT_ALLOW); // of the dead shim's call: it comes late
 	Step(&last);
 	EXPECT_EQ(last.slot, 1u);
 	EXPECT_EQ(last.issues, 1u);

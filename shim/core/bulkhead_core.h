@@ -168,11 +168,11 @@ struct bh_notification {
 	size_t text2_bytes;
 };
 
-/* Whether anybody wants notifications of this kind: to be asked before one is filled. */
+/* Whether any channel wants notifications of this kind: to be asked before one is filled. */
 int bh_shim_wants_notification(const struct bh_shim *shim, uint32_t kind);
 /*
  * Tells each channel that wants it. From any thread and, in the kernel, any context, interrupts
- * too, but not under the lock of a run queue: it may wake somebody. Never sleeps; the work is
+ * too, but not under the lock of a run queue: it may wake a reader. Never sleeps; the work is
  * bounded. What finds no room is lost, and counted.
  */
 void bh_shim_notify(const struct bh_shim *shim, const struct bh_notification *notification);
@@ -258,13 +258,13 @@ struct bh_call {
 };
 
 /*
- * Lends `bytes` of the channel's call pool to a caller, who fills them and makes them the payload
+ * Lends `bytes` of the channel's call pool to a caller, which fills them and makes them the payload
  * of one call, whole: payload is the loan, payload_bytes what was lent. The host reads them where
  * they are; other channels of the stack get a copy. The call's end gives the room back, or, where
  * the host has not answered, that host's end. NULL when there is no room, or nothing is asked for.
  *
- * To be given back by bh_loan_drop() when no call was started with it. Who calls while the loan is
- * being filled waits for room no longer than its deadline, as always.
+ * To be given back by bh_loan_drop() when no call was started with it. A call made while the loan
+ * is being filled waits for room no longer than its deadline, as always.
  */
 void *bh_loan_take(struct bh_channel *channel, size_t bytes);
 void bh_loan_drop(struct bh_channel *channel, const void *loan, size_t bytes);

@@ -26,7 +26,7 @@
  * returns and is stepped again.
  */
 #define MOVES_MAX 128u
-/* Nobody tells when an abandoned slot or a descriptor socket has room again: look this often. */
+/* An abandoned slot or a descriptor socket does not announce that it has room: look this often. */
 #define ROOM_POLL_NS 1000000u
 /* Wakes without an answer that are taken for stale; then sleeps are slices; then it is abuse. */
 #define SPURIOUS_PATIENCE 8u
@@ -125,7 +125,7 @@ static int end_by_policy(struct bh_call *call, uint32_t reason, int final, uint6
 
 /*
  * SUBTLE: what is read relaxed below is either the channel's settings (channel.c: old or new, as if
- * a moment earlier), a fate, which nobody writes once its generation has ended, or a bell. A bell
+ * a moment earlier), a fate, which is not written once its generation has ended, or a bell. A bell
  * is the host's to write: one that it rings for nothing costs it the sleep of its callers, and then
  * its place (wait_despite_bell()).
  */
@@ -258,8 +258,8 @@ static int seek_slot(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait
 	case BH_ISSUE_NO_DESCRIPTOR:
 		return end_by_policy(call, BH_REASON_ABSENT, 1, now_ns);
 	case BH_ISSUE_NO_DESCRIPTOR_ROOM:
-		/* Not on `freed`: those who try in vain would wake each other by what they give
-		 * back. */
+		/* Not on `freed`: callers that try in vain would wake each other by what they
+		 * give back. */
 		if (end_by_policy(call, BH_REASON_FULL, 0, now_ns))
 			return 1;
 		wait_private(call, wait, &channel->epoch, epoch, now_ns + ROOM_POLL_NS);
@@ -440,7 +440,7 @@ static BH_COLD void wait_despite_bell(struct bh_call *call, uint64_t now_ns, str
 
 /*
  * A busy home worker must not delay a call while others sleep. The first look comes right after the
- * issue; whoever looks a second time, or is about to sleep, has waited.
+ * issue; a caller that looks a second time, or is about to sleep, has waited.
  */
 static void nudge(struct bh_call *call)
 {
@@ -456,7 +456,8 @@ static int seek_answer(struct bh_call *call, uint64_t now_ns, struct bh_wait *wa
 	uint32_t bell = bh_load_relaxed(&reply->bell);
 	int gone = 0;
 
-	/* An answer that is there counts, whatever the clock says and whoever has died since. */
+	/* An answer that is there counts, whatever the clock says and whether or not its host still
+	 * lives. */
 	if (!answered(call)) {
 		gone = bh_generation_ended(channel, call->ticket);
 		if (!gone || !answered(call)) {
@@ -558,8 +559,9 @@ void bh_call_cancel(struct bh_call *call, uint64_t now_ns)
 static int will_sleep_for_room(struct bh_call *call, const struct bh_wait *wait)
 {
 	/*
-	 * Announce, then try again: whoever frees something after the announcement changes `freed`,
-	 * so a second visit here may sleep. The announcement lasts until the call leaves the state.
+	 * Announce, then try again: a thread that frees something after the announcement changes
+	 * `freed`, so a second visit here may sleep. The announcement lasts until the call leaves
+	 * the state.
 	 */
 	if (!call->announced) {
 		call->announced = 1;
@@ -578,7 +580,8 @@ int bh_call_will_sleep(struct bh_call *call, const struct bh_wait *wait)
 	if (call->state != BH_CALL_ISSUED)
 		return call->state != BH_CALL_NEED_HOST || bh_load(wait->word) != wait->expected;
 
-	/* Whom the CPU was handed to gets it first; a look after a sleep wakes another. */
+	/* The worker that the CPU was handed to gets it first; a look after a sleep wakes another.
+	 */
 	if (call->way != BH_WAY_HERE)
 		nudge(call);
 	call->bell = bh_load_relaxed(&bh_reply_slot_at(channel, call->slot)->bell);

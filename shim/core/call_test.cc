@@ -206,7 +206,7 @@ TEST_F(CallTest, OverdueCallEndsAndItsLateAnswerFreesTheSlot)
 	full.deadline_ns += 1'000'000'000;
 	ASSERT_EQ(Start(&full), 0);
 	EXPECT_EQ(full.issues, 0u);
-	EXPECT_LE(wait.until_ns, platform.now_ns + 1'000'000); // nobody tells when it comes back
+	EXPECT_LE(wait.until_ns, platform.now_ns + 1'000'000); // its return is not announced
 
 	channel.Answer(0, BH_VERDICT_DENY);
 	ASSERT_EQ(Step(&full), 0);

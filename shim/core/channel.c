@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 /*
- * One driver's channel: its memory, and who serves it.
+ * One driver's channel: its memory, and the generation that serves it.
  *
  * SUBTLE: what the operator or a host's end sets (policy, versions, callbacks, quarantine, the
- * reason why nobody serves) is stored relaxed while calls read it. Each is one word: a call takes
- * the old or the new one, as if it had come a moment earlier or later, and whoever waits is told to
- * look again behind the store. What must not be missed (`serving`, `ended`) is exchanged.
+ * reason why no host serves) is stored relaxed while calls read it. Each is one word: a call takes
+ * the old or the new one, as if it had come a moment earlier or later, and waiting callers are told
+ * to look again behind the store. What must not be missed (`serving`, `ended`) is exchanged.
  */
 #include "shim/core/internal.h"
 
@@ -189,8 +189,8 @@ static void end_living(struct bh_channel *channel, uint32_t end)
 	uint32_t generation = channel->living;
 
 	channel->living = 0;
-	/* First nobody issues to it, then the calls that it has get their fates, then they may
-	 * look. */
+	/* First no call is issued to it any more, then the calls that it has get their fates, then
+	 * they may look. */
 	update_serving(channel);
 	bh_blame(channel, generation, end);
 	bh_exchange(&channel->ended, generation);

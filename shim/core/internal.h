@@ -5,14 +5,14 @@
  * How the parts meet without a lock on a call's path:
  *
  *   issue against the end of a generation
- *     A caller stores its ticket in bh_slot.ticket, then looks at bh_channel.serving; whoever ends
- *     a generation clears `serving`, then looks at the tickets. All four are sequentially
+ *     A caller stores its ticket in bh_slot.ticket, then looks at bh_channel.serving; the thread
+ * that ends a generation clears `serving`, then looks at the tickets. All four are sequentially
  *     consistent, so at least one sees the other: either the call is found and gets its fate, or it
  *     backs out before the host could see it.
  *   abandon against the end of a generation
  *     The same, with bh_slot.abandoned and `ended`.
- *   room against those who wait for it
- *     Whoever frees a slot, chunks or the suspects' seat does so, then looks at room_waiters; a
+ *   room against the callers that wait for it
+ *     A thread that frees a slot, chunks or the suspects' seat then looks at room_waiters; a
  *     waiter counts itself there, then tries again before it sleeps.
  */
 #ifndef BULKHEAD_SHIM_CORE_INTERNAL_H_
@@ -46,9 +46,9 @@ enum bh_call_state {
 #define BH_FATE_VIOLATED 0x200u /* not to be used again before the generation has ended */
 
 /*
- * One slot. Whoever took its bit out of the lane's free set owns it, and is the only writer, except
- * for `fate` (whoever ends a generation) and `abandoned` (whoever exchanges it for 0 owns the
- * slot).
+ * One slot. The caller that took its bit out of the lane's free set owns it, and is the only
+ * writer, except for `fate` (the thread that ends a generation) and `abandoned` (the thread that
+ * exchanges it for 0 owns the slot).
  */
 struct bh_slot {
 	uint64_t ticket;    /* of the issue in flight; 0: none */
@@ -140,14 +140,14 @@ struct bh_channel {
 	uint32_t serving BH_LINE_ALIGNED; /* generation that new issues go to; 0: none */
 	uint32_t ended;           /* tickets of this generation and older will not be answered */
 	uint32_t epoch;           /* private futex word: changes when a waiter should look again */
-	uint32_t unserved_reason; /* enum bh_reason while nobody serves */
+	uint32_t unserved_reason; /* enum bh_reason while no host serves */
 	uint32_t quarantined;
 	uint32_t
 		workers_known; /* one more than the highest worker of this generation seen asleep */
 	uint64_t content_version;
 	uint16_t rule[BH_CLASS_COUNT][BH_REASON_COUNT]; /* action, fallback << 8 */
 
-	/* written by those who wait for room, or free it for them */
+	/* written by callers that wait for room, and by threads that free it */
 	uint32_t freed BH_LINE_ALIGNED; /* private futex word */
 	uint32_t room_waiters;
 	uint32_t abandoned_count;
@@ -203,7 +203,7 @@ static inline void bh_count(struct bh_channel *channel, uint32_t lane, uint32_t 
 	bh_add_relaxed(&channel->lanes[lane].counter[counter], 1u);
 }
 
-/* SUBTLE: for counters that only the owner of a slot writes: nobody else's count is overwritten. */
+/* SUBTLE: for counters that only the owner of a slot writes: no other count is overwritten. */
 static inline void bh_count_owned(uint64_t *counter)
 {
 	bh_store_relaxed(counter, bh_load_relaxed(counter) + 1);
@@ -225,7 +225,7 @@ static inline void bh_set_store(struct bh_callback_set *set, const struct bh_cal
 }
 
 /* channel.c */
-/* Whoever waits for a host or for room looks again. Call without the lock. */
+/* Callers that wait for a host or for room look again. Call without the lock. */
 void bh_channel_changed(struct bh_channel *channel);
 /* The host of this generation broke the protocol: it gets no more calls. */
 void bh_channel_detach(struct bh_channel *channel, uint32_t generation);
@@ -262,7 +262,7 @@ static inline uint32_t bh_pool_words(uint32_t chunks)
 uint32_t bh_pool_acquire(struct bh_pool *pool, uint32_t chunks, uint32_t lane, uint32_t lanes);
 /* Takes these very chunks, for a take-over. -1 when one is not free or not there. */
 int bh_pool_claim(struct bh_pool *pool, uint64_t first, uint64_t chunks);
-/* Whether acquiring them would succeed now, if nobody else did. */
+/* Whether acquiring them would succeed now, if no other caller did. */
 int bh_pool_has(const struct bh_pool *pool, uint32_t chunks);
 void bh_pool_release(struct bh_pool *pool, uint32_t first, uint32_t chunks);
 /* Whether it would fit into an empty pool. */
@@ -273,8 +273,8 @@ static inline uint64_t bh_chunks_for(uint64_t bytes)
 	return bytes / BH_POOL_CHUNK_BYTES + (bytes % BH_POOL_CHUNK_BYTES != 0);
 }
 
-/* adopt.c, loan.c. Not in the kernel, where nobody takes regions over and nobody fills payloads in
- * place: what can't be reached there is not built there. */
+/* adopt.c, loan.c. Not in the kernel, where regions are not taken over and payloads are not filled
+ * in place: what can't be reached there is not built there. */
 #ifdef __KERNEL__
 static inline void bh_channel_adopt(struct bh_channel *channel, uint32_t takeover)
 {
@@ -332,7 +332,7 @@ void bh_cache_store(struct bh_cache *cache, const struct bh_call *call, uint64_t
 enum bh_issue_result {
 	BH_ISSUE_DONE,
 	BH_ISSUE_NO_ROOM,            /* slot or payload */
-	BH_ISSUE_NO_DESCRIPTOR_ROOM, /* nobody will tell when there is */
+	BH_ISSUE_NO_DESCRIPTOR_ROOM, /* it is not announced when there is */
 	BH_ISSUE_NEVER_FITS,
 	BH_ISSUE_NO_DESCRIPTOR, /* it can't be sent, ever */
 	BH_ISSUE_NO_HOST,       /* the generation ended meanwhile */
@@ -341,7 +341,7 @@ enum bh_issue_result bh_issue(struct bh_call *call, uint32_t generation);
 
 /* wake.c */
 enum bh_way {
-	BH_WAY_NONE, /* nobody was woken, or it makes no difference */
+	BH_WAY_NONE, /* no worker was woken, or it makes no difference */
 	BH_WAY_HERE, /* a worker bound to the caller's CPU, which the caller is to leave to it */
 	BH_WAY_ELSEWHERE, /* instead of that one, a worker bound to another CPU */
 };
@@ -374,7 +374,7 @@ void bh_suspect_join(struct bh_call *call);
 void bh_suspect_leave(struct bh_call *call);
 /* Whether this suspect may be issued now. */
 int bh_suspect_turn(struct bh_call *call);
-/* A suspect ended while the host had it: nobody's turn before the host is done with it. */
+/* A suspect ended while the host had it: no other has its turn before the host is done with it. */
 void bh_suspect_abandoned(struct bh_call *call);
 
 #ifdef __cplusplus

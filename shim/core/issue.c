@@ -10,7 +10,7 @@ struct room {
 
 /*
  * Whether there is room, before anything is taken: a caller that takes a slot and gives it back for
- * want of payload room wakes the others who wait, and if each did so none would ever sleep.
+ * want of payload room wakes the others that wait, and if each did so none would ever sleep.
  */
 static enum bh_issue_result look_for_room(const struct bh_call *call, struct room *room)
 {

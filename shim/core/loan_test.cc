@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-// Payloads that are filled in place: who owns their room, and when it comes back.
+// Payloads that are filled in place: what owns their room, and when it comes back.
 #include <cstring>
 
 #include "tests/testing/fake_channel.h"

@@ -303,7 +303,7 @@ TEST_F(CoreNotify, TellsManyAndWakesOnce)
 	EXPECT_EQ(platform.wakes.size(), 1u);
 	for (uint32_t i = 0; i < many.size(); i++) {
 		if (i % 4 == 3)
-			continue; // nobody wants it
+			continue; // no channel wants it
 		ASSERT_TRUE(ring.Read(&entry));
 		EXPECT_EQ(entry.pid, i);
 	}

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-// A stack of channels: who is asked, in which order, and what they want to know.
+// A stack of channels: which are asked, in which order, and about which callbacks.
 #include <memory>
 #include <vector>
 

@@ -217,7 +217,7 @@ TEST(CoreThreads, CallsEndOnceAndRightThroughDyingHosts)
 	while (callers) {
 		host.Start(++generation);
 		ASSERT_EQ(channel.BeginGeneration(generation), 0);
-		// A life lasts so many answers, or until nobody calls any more.
+		// A life lasts so many answers, or until no thread calls any more.
 		const uint64_t until = channel.Statistics().answered + 1 + random() % 400;
 		while (callers && channel.Statistics().answered < until)
 			std::this_thread::yield();

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 /*
  * Waking the other side. The host line and the slots' `begun` are the host's word: a wrong one
- * makes us wake nobody, which its supervisor sees as a missed deadline, or somebody in vain.
+ * wakes no worker, which its supervisor sees as a missed deadline, or a worker in vain.
  *
- * SUBTLE: those words change while we read them. They only choose whom to wake, or what an overdue
- * call is put down to: a call that a worker has taken but not yet begun wakes a second worker,
- * which finds nothing; a host that begins another call right after bh_host_is_busy() has looked was
- * not busy when this call's deadline came. `workers_known` is a guess that callers overwrite for
- * each other: too low, and a look at all words follows; too high, and a worker is tried that is not
- * there.
+ * SUBTLE: those words change while we read them. They only choose which worker to wake, or what an
+ * overdue call is put down to: a call that a worker has taken but not yet begun wakes a second
+ * worker, which finds nothing; a host that begins another call right after bh_host_is_busy() has
+ * looked was not busy when this call's deadline came. `workers_known` is a guess that callers
+ * overwrite for each other: too low, and a look at all words follows; too high, and a worker is
+ * tried that is not there.
  */
 #include "shim/core/internal.h"
 
@@ -32,7 +32,7 @@ static int wake_worker(struct bh_channel *channel, uint32_t worker)
  * How many workers a host has is not told; those that were seen asleep are known, and the others
  * are awake and look for themselves.
  */
-static uint32_t look_who_sleeps(struct bh_channel *channel)
+static uint32_t find_sleepers(struct bh_channel *channel)
 {
 	const struct bh_host_line *line = (const void *)channel->reply_region;
 	uint32_t worker, known = bh_load_relaxed(&channel->workers_known);
@@ -189,7 +189,7 @@ void bh_wake_for(struct bh_call *call)
 
 	call->way = BH_WAY_NONE;
 	if (!known)
-		known = look_who_sleeps(channel);
+		known = find_sleepers(channel);
 	if (!known)
 		return;
 	home = lane < known ? lane : lane % known; /* mostly no division */
@@ -227,7 +227,7 @@ void bh_wake_another(struct bh_channel *channel, const struct bh_call *call)
 
 	if (bh_begun(channel, call->slot, call->ticket))
 		return;
-	known = look_who_sleeps(channel);
+	known = find_sleepers(channel);
 	if (!known)
 		return;
 	worker = call->slot % known;

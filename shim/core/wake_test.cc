@@ -88,7 +88,7 @@ TEST_F(WakeTest, AColdCallHandsItsCpuOverAndDoesNotSpin)
 		slept_until_ns = until_ns;
 		EXPECT_EQ(platform.now_ns, began_ns + kLookNs);
 		EXPECT_FALSE(Asleep(0));
-		EXPECT_TRUE(Asleep(1)); // nobody else is bothered
+		EXPECT_TRUE(Asleep(1)); // no other is woken
 		Answer(word);
 		return 0;
 	};
@@ -146,7 +146,7 @@ TEST_F(WakeTest, CallsThatFollowEachOtherShareWhatTheWakeUpElsewhereTook)
 		LetSleep();
 		Run();
 		handed += !Asleep(0);
-		// Twenty more while the worker elsewhere is awake: they wake nobody.
+		// Twenty more while the worker elsewhere is awake: they wake no worker.
 		for (int follower = 0; follower < 20 && Asleep(0); follower++) {
 			bh_call call = FileCall(7, platform.now_ns + 1'000'000'000);
 			platform.wakes.clear();
@@ -163,7 +163,7 @@ TEST_F(WakeTest, CallsThatFollowEachOtherShareWhatTheWakeUpElsewhereTook)
 
 TEST_F(WakeTest, OnlyItsOwnCpuIsHandedOver)
 {
-	// Worker 1 is CPU 1's, but seen from there nobody but worker 0 is known.
+	// Worker 1 is CPU 1's, but seen from there only worker 0 is known.
 	channel.Host()->sleeping[1] = BH_AWAKE;
 	platform.cpu = 1;
 	bh_call call = NewCall();

@@ -27,14 +27,16 @@ inline constexpr int kExitWaitFailed = 2;
   _exit(kExitWaitFailed);
 }
 
-// Spins until done() is true. It looks at the clock once in a million turns: what is measured is
-// the line that done() reads.
+// Spins until done() is true. It looks at the clock once in kPollsPerLook turns: what is measured
+// is the line that done() reads.
 template <typename Done>
 void SpinUntil(const char* what, Done done) {
-  uint64_t until_ns = 0;
-  for (uint32_t turns = 1; !done(); ++turns) {
-    bh_cpu_relax();
-    if ((turns & 0xfffff) != 0) continue;
+  constexpr uint32_t kPollsPerLook = 1u << 20;
+  for (uint64_t until_ns = 0;;) {
+    for (uint32_t polls = 0; polls < kPollsPerLook; ++polls) {
+      if (done()) return;
+      bh_cpu_relax();
+    }
     const uint64_t now_ns = MonotonicNowNs();
     if (until_ns == 0) until_ns = now_ns + kWaitBoundNs;
     if (now_ns > until_ns) WaitFailed(what);

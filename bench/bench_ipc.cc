@@ -8,15 +8,14 @@
 #include <benchmark/benchmark.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
-#include <cstdio>
 #include <iostream>
 #include <string>
 #include <vector>
 
 #include "CLI/CLI.hpp"
 #include "absl/algorithm/container.h"
+#include "bench/bench_main.h"
 #include "bench/idle_hosts.h"
 #include "bench/ipc_floor.h"
 #include "bench/ipc_hog.h"
@@ -28,25 +27,13 @@
 #include "bench/peers/comparison.h"
 #include "bench/peers/comparison_report.h"
 #include "host/report/atomic_file.h"
-#include "host/report/report.h"
 #include "ipc/monotonic.h"
 
 namespace bulkhead {
 namespace {
 
-constexpr int kExitSkipped = 77;
-
-struct Options {
-  int units = 300;
-  uint64_t idle_ns = 10 * kNanosecondsPerSecond;
-  bool unlimited = false;
-  std::vector<std::string> only;
-  std::string json, html, command;
-
-  bool limited() const { return !unlimited; }
-  // Of what takes longer, and of what is there for several sizes.
-  int rounds() const { return (units + 3) / 4; }
-};
+// Of what takes longer than a unit.
+int Rounds(const BenchRun& run) { return (run.count + 3) / 4; }
 
 // What the page draws; the rest is in the report alone.
 struct Results {
@@ -54,52 +41,46 @@ struct Results {
   ScalingResult scaling;
 };
 
-absl::Status MeasurePeers(const Options& options, Report& report, Results& results) {
-  absl::StatusOr<ComparisonResult> peers = Compare(PeerKinds(), options.units);
+absl::Status MeasurePeers(const BenchRun& run, Report& report, Results& results) {
+  absl::StatusOr<ComparisonResult> peers = Compare(run, PeerKinds(), run.count);
   if (!peers.ok()) return peers.status();
   results.peers = *std::move(peers);
-  AddComparison(results.peers, options.limited(), report);
+  AddComparison(results.peers, run.limited, report);
   return absl::OkStatus();
 }
 
-absl::Status MeasureCallersAndHosts(const Options& options, Report& report, Results& results) {
-  absl::StatusOr<ScalingResult> scaling = MeasureScaling(options.rounds());
+absl::Status MeasureCallersAndHosts(const BenchRun& run, Report& report, Results& results) {
+  absl::StatusOr<ScalingResult> scaling = MeasureScaling(run, Rounds(run));
   if (!scaling.ok()) return scaling.status();
   results.scaling = *std::move(scaling);
-  AddScaling(results.scaling, options.limited(), report);
+  AddScaling(results.scaling, run.limited, report);
   return absl::OkStatus();
 }
 
 struct Part {
   const char* name;
-  absl::Status (*measure)(const Options&, Report&, Results&);
+  absl::Status (*measure)(const BenchRun&, Report&, Results&);
 };
 
 constexpr std::array<Part, 9> kParts = {{
-    {"floor", [](const Options& options, Report& report,
-                 Results&) { return MeasureFloors(options.units, options.limited(), report); }},
-    {"payloads",
-     [](const Options& options, Report& report, Results&) {
-       return MeasurePayloads(options.rounds(), options.limited(), report);
-     }},
-    {"streams",
-     [](const Options& options, Report& report, Results&) {
-       return MeasureStreams(options.rounds(), options.limited(), report);
-     }},
+    {"floor", [](const BenchRun& run, Report& report,
+                 Results&) { return MeasureFloors(run, run.count, report); }},
+    {"payloads", [](const BenchRun& run, Report& report,
+                    Results&) { return MeasurePayloads(run, Rounds(run), report); }},
+    {"streams", [](const BenchRun& run, Report& report,
+                   Results&) { return MeasureStreams(run, Rounds(run), report); }},
     {"peers", &MeasurePeers},
     {"scaling", &MeasureCallersAndHosts},
-    {"hog", [](const Options& options, Report& report,
-               Results&) { return MeasureHog(options.rounds(), options.limited(), report); }},
-    {"channel",
-     [](const Options& options, Report& report, Results&) {
-       return MeasureNewChannel(options.units, options.limited(), report);
+    {"hog", [](const BenchRun& run, Report& report,
+               Results&) { return MeasureHog(run, Rounds(run), report); }},
+    {"channel", [](const BenchRun& run, Report& report,
+                   Results&) { return MeasureNewChannel(run, run.count, report); }},
+    {"death", [](const BenchRun& run, Report& report,
+                 Results&) { return MeasureDeath(run, (Rounds(run) + 1) / 2, report); }},
+    {"idle",
+     [](const BenchRun& run, Report& report, Results&) {
+       return MeasureIdleHosts(run, (run.short_form ? 2 : 10) * kNanosecondsPerSecond, report);
      }},
-    {"death",
-     [](const Options& options, Report& report, Results&) {
-       return MeasureDeath((options.rounds() + 1) / 2, options.limited(), report);
-     }},
-    {"idle", [](const Options& options, Report& report,
-                Results&) { return MeasureIdleHosts(options.idle_ns, options.limited(), report); }},
 }};
 
 std::vector<std::string> PartNames() {
@@ -108,76 +89,72 @@ std::vector<std::string> PartNames() {
   return names;
 }
 
-absl::Status Measure(const Options& options, Report& report) {
-  Results results;
-  for (const Part& part : kParts) {
-    const bool wanted = options.only.empty() || absl::c_linear_search(options.only, part.name);
-    if (!wanted) continue;
-    std::cerr << "bench-ipc: " << part.name << "\n";
-    if (absl::Status status = part.measure(options, report, results); !status.ok()) return status;
+class IpcBenchmark final : public Benchmark {
+ public:
+  std::string name() const override { return "ipc"; }
+  std::string about() const override {
+    return "What a call costs, beside the floor and beside other ways to ask another process";
   }
-  if (!results.peers.transports.empty()) {
-    PrintComparison(results.peers, std::cout);
-    std::cout << "\n";
+  BenchCount count() const override {
+    return {.option = "--units",
+            .about = "Measurements of each case and of each peer",
+            .usual = 300,
+            .short_form = 20,
+            .max = 100'000};
   }
-  report.PrintTable(std::cout);
-  if (!options.json.empty()) {
-    if (absl::Status status = report.WriteJson(options.json); !status.ok()) return status;
-  }
-  if (options.html.empty()) return absl::OkStatus();
-  return WriteFileAtomically(
-      options.html, IpcPage(results.peers, ScalingPlots(results.scaling), report, options.command));
-}
 
-int Run(const Options& options) {
-  if (sysconf(_SC_NPROCESSORS_ONLN) < 2) {
-    std::printf("SKIP: two processes on two CPUs are measured, and this machine has one\n");
-    return kExitSkipped;
+  void AddOptions(CLI::App& app) override {
+    app.footer(
+        "Google Benchmark's flags work for the floor: --benchmark_filter=spinning, "
+        "--benchmark_out=FILE");
+    CLI::Option* html =
+        app.add_option("--html", html_, "Write a page with plots to this file")->type_name("FILE");
+    app.add_option("--only", only_, "Measure this part; may be given more than once")
+        ->type_name("PART")
+        ->check(CLI::IsMember(PartNames()))
+        ->excludes(html);
   }
-  Report report("bench ipc");
-  if (absl::Status status = Measure(options, report); !status.ok()) {
-    std::cerr << "bench-ipc: " << status.message() << "\n";
-    return 2;
+
+  void TakeFlags(int* count, char** words) override {
+    // Those of the command line come after this one, and so win.
+    std::vector<char*> all(words, words + *count);
+    std::string interleave = "--benchmark_enable_random_interleaving=true";
+    all.insert(all.begin() + 1, interleave.data());
+    int left = static_cast<int>(all.size());
+    benchmark::Initialize(&left, all.data());
+    *count = left;
+    std::copy(all.begin(), all.begin() + left, words);
   }
-  return report.ExitCode();
-}
+
+  absl::Status Probe() override {
+    if (sysconf(_SC_NPROCESSORS_ONLN) >= 2) return absl::OkStatus();
+    return absl::UnavailableError(
+        "two processes on two CPUs are measured, and this machine has one");
+  }
+
+  absl::Status Measure(const BenchRun& run, Report& report) override {
+    Results results;
+    for (const Part& part : kParts) {
+      if (!only_.empty() && !absl::c_linear_search(only_, part.name)) continue;
+      std::cerr << "bench-ipc: " << part.name << "\n";
+      if (absl::Status status = part.measure(run, report, results); !status.ok()) return status;
+    }
+    if (!results.peers.transports.empty()) {
+      PrintComparison(results.peers, std::cout);
+      std::cout << "\n";
+    }
+    if (html_.empty()) return absl::OkStatus();
+    return WriteFileAtomically(
+        html_, IpcPage(results.peers, ScalingPlots(results.scaling), report, run.command));
+  }
+
+ private:
+  std::vector<std::string> only_;
+  std::string html_;
+};
 
 }  // namespace
+
+std::unique_ptr<Benchmark> MakeBenchmark() { return std::make_unique<IpcBenchmark>(); }
+
 }  // namespace bulkhead
-
-int main(int argc, char** argv) {
-  // Google Benchmark takes its own flags out; they come after this one, and so win.
-  std::vector<char*> arguments(argv, argv + argc);
-  std::string interleave = "--benchmark_enable_random_interleaving=true";
-  arguments.insert(arguments.begin() + 1, interleave.data());
-  int count = static_cast<int>(arguments.size());
-  const bool help =
-      std::any_of(argv, argv + argc, [](std::string_view word) { return word == "--help"; });
-  if (!help) benchmark::Initialize(&count, arguments.data());
-
-  CLI::App app("What a call costs, beside the floor and beside other ways to ask another process");
-  app.footer(
-      "Google Benchmark's flags work for the floor: --benchmark_filter=spinning, "
-      "--benchmark_out=FILE");
-  bulkhead::Options options;
-  bool short_form = false;
-  app.add_option("--units", options.units, "Measurements of each case and of each peer")
-      ->check(CLI::Range(1, 100'000));
-  app.add_flag("--short", short_form, "The form for the test suite: 20 units");
-  app.add_flag("--unlimited", options.unlimited, "Judge no time, only whether everything works");
-  app.add_option("--json", options.json, "Write the report to this file")->type_name("FILE");
-  CLI::Option* html = app.add_option("--html", options.html, "Write a page with plots to this file")
-                          ->type_name("FILE");
-  app.add_option("--only", options.only, "Measure this part; may be given more than once")
-      ->type_name("PART")
-      ->check(CLI::IsMember(bulkhead::PartNames()))
-      ->excludes(html);
-  options.command = "./dev bench ipc";
-  for (int i = 1; i < argc; ++i) options.command.append(" ").append(argv[i]);
-  CLI11_PARSE(app, count, arguments.data());
-  if (short_form) {
-    options.units = 20;
-    options.idle_ns = 2 * bulkhead::kNanosecondsPerSecond;
-  }
-  return bulkhead::Run(options);
-}

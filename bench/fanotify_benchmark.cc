@@ -8,28 +8,22 @@
 // Each on a file system of its own, all in every round, in an order that turns. Ratios are formed
 // round by round; their median counts.
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
-#include <atomic>
 #include <cerrno>
 #include <cstdio>
-#include <filesystem>
-#include <iostream>
 #include <memory>
 #include <string>
-#include <system_error>
 #include <utility>
 #include <vector>
 
-#include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
+#include "bench/bench_main.h"
 #include "bench/fanotify_responder.h"
 #include "host/attachment/fanotify/fanotify_attachment.h"
 #include "host/report/percentiles.h"
-#include "host/report/report.h"
 #include "ipc/control/operator_protocol.h"
 #include "ipc/monotonic.h"
 #include "ipc/unique_fd.h"
@@ -38,11 +32,8 @@
 namespace bulkhead {
 namespace {
 
-constexpr int kExitSkipped = 77;
 constexpr size_t kFiles = 32;
 constexpr int kOpens = 400;  // of a case in a round
-
-std::atomic<bool> interrupted{false};
 
 enum Which : size_t { kBare, kPlain, kBulkhead, kCached, kCases };
 constexpr std::array<const char*, kCases> kNames = {"bare", "plain", "bulkhead", "cached"};
@@ -147,7 +138,7 @@ double Unasked(uint64_t opens, uint64_t answered) {
   return opens > answered ? static_cast<double>(opens - answered) : 0;
 }
 
-absl::StatusOr<Report> Run(const Program& program, int rounds) {
+absl::Status Measure(const BenchRun& run, Report& report) {
   std::vector<Case> cases;
   for (size_t i = 0; i < kCases; ++i) {
     absl::StatusOr<std::unique_ptr<GuardedFolder>> folder = GuardedFolder::Create();
@@ -156,7 +147,8 @@ absl::StatusOr<Report> Run(const Program& program, int rounds) {
     if (absl::Status status = cases.back().MakeFiles(); !status.ok()) return status;
   }
   for (const Which which : {kBulkhead, kCached}) {
-    if (absl::Status status = Guard(program, cases[which].folder(), which == kCached); !status.ok())
+    if (absl::Status status = Guard(*run.program, cases[which].folder(), which == kCached);
+        !status.ok())
       return status;
   }
   absl::StatusOr<std::unique_ptr<FanotifyResponder>> responder =
@@ -164,7 +156,8 @@ absl::StatusOr<Report> Run(const Program& program, int rounds) {
   if (!responder.ok()) return responder.status();
 
   std::vector<std::array<Percentiles, kCases>> measured;
-  for (int round = 0; round < rounds && !program.interrupted->load(); ++round) {
+  for (int round = 0; round < run.count; ++round) {
+    if (run.interrupted()) return Interrupted();
     std::array<Percentiles, kCases> now;
     for (size_t i = 0; i < kCases; ++i) {
       const size_t which = (static_cast<size_t>(round) + i) % kCases;
@@ -172,13 +165,11 @@ absl::StatusOr<Report> Run(const Program& program, int rounds) {
     }
     measured.push_back(now);
   }
-  if (program.interrupted->load()) return absl::CancelledError("interrupted");
   const absl::StatusOr<bh_statistics> bulkhead = StatisticsOf(cases[kBulkhead].folder());
   if (!bulkhead.ok()) return bulkhead.status();
   const absl::StatusOr<bh_statistics> cached = StatisticsOf(cases[kCached].folder());
   if (!cached.ok()) return cached.status();
 
-  Report report("bench fanotify");
   uint64_t wrong = 0;
   for (size_t i = 0; i < kCases; ++i) {
     const Percentiles all = ComputePercentiles(cases[i].samples_ns());
@@ -198,54 +189,30 @@ absl::StatusOr<Report> Run(const Program& program, int rounds) {
       static_cast<double>(cached->cached) / static_cast<double>(cases[kCached].opens()), "", 0.9,
       Report::Relation::kAtLeast);
   report.AddInfo("rounds", static_cast<double>(measured.size()), "");
-  return report;
+  return absl::OkStatus();
 }
 
-int Main(int rounds, const std::string& json) {
-  if (const absl::Status able = FanotifyAttachment::Probe(); !able.ok()) {
-    std::cout << "SKIP: " << able.message() << "\n";
-    return kExitSkipped;
+class FanotifyBenchmark final : public Benchmark {
+ public:
+  std::string name() const override { return "fanotify"; }
+  std::string about() const override {
+    return "What open(2) and close(2) cost: bare, under plain fanotify, under Bulkhead (root)";
   }
-  std::error_code error;
-  Program program;
-  program.folder = std::filesystem::read_symlink("/proc/self/exe", error).parent_path().string();
-  program.interrupted = &interrupted;
-  const absl::StatusOr<Report> report = Run(program, rounds);
-  if (absl::IsPermissionDenied(report.status())) {
-    std::cout << "SKIP: " << report.status().message() << "\n";
-    return kExitSkipped;
+  BenchCount count() const override {
+    return {.option = "--rounds",
+            .about = "Rounds; each measures everything once",
+            .usual = 200,
+            .short_form = 20,
+            .max = 10'000};
   }
-  if (!report.ok()) {
-    std::cerr << "bench-fanotify: " << report.status().message() << "\n";
-    return kExitTrouble;
+  absl::Status Probe() override { return FanotifyAttachment::Probe(); }
+  absl::Status Measure(const BenchRun& run, Report& report) override {
+    return bulkhead::Measure(run, report);
   }
-  return Conclude(*report, json);
-}
-
-void OnSignal(int) { interrupted.store(true); }
-
-// The first Ctrl-C ends it in order; the second ends it at once.
-void WatchSignals() {
-  struct sigaction action = {};
-  action.sa_handler = OnSignal;
-  action.sa_flags = static_cast<int>(SA_RESETHAND);
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
-}
+};
 
 }  // namespace
-}  // namespace bulkhead
 
-int main(int argc, char** argv) {
-  CLI::App app("What open(2) and close(2) cost: bare, under plain fanotify, under Bulkhead (root)");
-  int rounds = 200;
-  bool short_form = false;
-  std::string json;
-  app.add_option("--rounds", rounds, "Rounds; each measures everything once")
-      ->check(CLI::Range(1, 10'000));
-  app.add_flag("--short", short_form, "The form for the test suite: 20 rounds");
-  app.add_option("--json", json, "Write the report to this file")->type_name("FILE");
-  CLI11_PARSE(app, argc, argv);
-  bulkhead::WatchSignals();
-  return bulkhead::Main(short_form ? 20 : rounds, json);
-}
+std::unique_ptr<Benchmark> MakeBenchmark() { return std::make_unique<FanotifyBenchmark>(); }
+
+}  // namespace bulkhead

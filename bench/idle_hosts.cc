@@ -3,7 +3,7 @@
 
 #include <unistd.h>
 
-#include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -74,6 +74,14 @@ Taken TakenBy(pid_t pid) {
   return taken;
 }
 
+// In slices, so that a signal is noticed: they wake this process, and no host.
+void Rest(const BenchRun& run, uint64_t span_ns) {
+  const uint64_t until_ns = MonotonicAfterNs(span_ns);
+  while (!run.interrupted() && MonotonicNowNs() < until_ns) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+}
+
 struct Watched {
   std::unique_ptr<EmbeddedShim> shim;
   std::unique_ptr<Service> service;  // uses the shim
@@ -81,14 +89,7 @@ struct Watched {
 
 }  // namespace
 
-absl::Status MeasureIdleHosts(uint64_t span_ns, bool limited, Report& report) {
-  std::atomic<bool> interrupted{false};
-  std::error_code error;
-  Program program;
-  program.folder = std::filesystem::read_symlink("/proc/self/exe", error).parent_path().string();
-  program.now_ns = MonotonicNowNs;
-  program.chance = MonotonicNowNs;  // for the jitter of restarts, of which there are none
-  program.interrupted = &interrupted;
+absl::Status MeasureIdleHosts(const BenchRun& run, uint64_t span_ns, Report& report) {
   ServiceOptions options;
   options.drivers = {"null"};
   std::vector<Watched> all(kHosts);
@@ -97,7 +98,7 @@ absl::Status MeasureIdleHosts(uint64_t span_ns, bool limited, Report& report) {
     if (!shim.ok()) return shim.status();
     one.shim = *std::move(shim);
     absl::StatusOr<std::unique_ptr<Service>> service =
-        StartService(program, options, one.shim.get(), "embedded");
+        StartService(*run.program, options, one.shim.get(), "embedded");
     if (!service.ok()) return service.status();
     one.service = *std::move(service);
   }
@@ -107,11 +108,12 @@ absl::Status MeasureIdleHosts(uint64_t span_ns, bool limited, Report& report) {
     return taken;
   };
   // Each is asked by a heartbeat or two, a second apart, before it is known to rest.
-  std::this_thread::sleep_for(std::chrono::seconds(3));
+  Rest(run, 3 * kNanosecondsPerSecond);
   const uint64_t started_ns = MonotonicNowNs();
   const Taken before = sum();
   const Taken ours_before = TakenBy(getpid());
-  std::this_thread::sleep_for(std::chrono::nanoseconds(span_ns));
+  Rest(run, span_ns);
+  if (run.interrupted()) return Interrupted();
   const Taken after = sum();
   const Taken ours_after = TakenBy(getpid());
   const double seconds = static_cast<double>(MonotonicNowNs() - started_ns) / 1e9;
@@ -121,7 +123,7 @@ absl::Status MeasureIdleHosts(uint64_t span_ns, bool limited, Report& report) {
   AddAtMost(report, "idle_64_hosts_wake_ups",
             rate(before.control_wake_ups + before.worker_wake_ups,
                  after.control_wake_ups + after.worker_wake_ups),
-            "/s", kWakeUpsLimit, limited);
+            "/s", kWakeUpsLimit, run.limited);
   report.AddInfo("idle_64_hosts_wake_ups_by_their_supervisors",
                  rate(before.control_wake_ups, after.control_wake_ups), "/s");
   report.AddInfo("idle_64_hosts_wake_ups_of_workers",

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "bench/bench_run.h"
 #include "host/report/report.h"
 
 namespace bulkhead {
@@ -15,7 +16,7 @@ namespace bulkhead {
 // those of its workers. NotFound when bulkhead-host does not stand beside this program.
 //
 // The process is not dumpable afterwards.
-absl::Status MeasureIdleHosts(uint64_t span_ns, bool limited, Report& report);
+absl::Status MeasureIdleHosts(const BenchRun& run, uint64_t span_ns, Report& report);
 
 }  // namespace bulkhead
 

@@ -129,9 +129,14 @@ struct Measured {
   size_t dropped = 0;
 };
 
-void RunUnit(benchmark::State& state, const Case& unit, Bench& bench, Measured& measured) {
+void RunUnit(benchmark::State& state, const BenchRun& run, const Case& unit, Bench& bench,
+             Measured& measured) {
   for (auto iteration : state) {
     (void)iteration;
+    if (run.interrupted()) {
+      state.SetIterationTime(0);
+      continue;
+    }
     const double before_ns = bench.Probe();
     const double floor_ns = bench.Measure(unit, unit.floor);
     const double ours_ns = bench.Measure(unit, unit.ours);
@@ -183,7 +188,7 @@ void AddTo(Report& report, const Measured& measured, bool limited) {
 
 }  // namespace
 
-absl::Status MeasureFloors(int units, bool limited, Report& report) {
+absl::Status MeasureFloors(const BenchRun& run, int units, Report& report) {
   absl::StatusOr<std::unique_ptr<Peer>> peer = Peer::Start();
   if (!peer.ok()) return peer.status();
   PinTo(0);
@@ -191,8 +196,8 @@ absl::Status MeasureFloors(int units, bool limited, Report& report) {
   Measured measured;
   for (const Case& unit : kCases) {
     benchmark::RegisterBenchmark(unit.name,
-                                 [&unit, &bench, &measured](benchmark::State& state) {
-                                   RunUnit(state, unit, bench, measured);
+                                 [&run, &unit, &bench, &measured](benchmark::State& state) {
+                                   RunUnit(state, run, unit, bench, measured);
                                  })
         ->UseManualTime()
         ->Iterations(1)
@@ -202,7 +207,8 @@ absl::Status MeasureFloors(int units, bool limited, Report& report) {
   benchmark::RunSpecifiedBenchmarks(&console);
   benchmark::ClearRegisteredBenchmarks();  // they refer to what ends here
   PinToNone();
-  AddTo(report, measured, limited);
+  if (run.interrupted()) return Interrupted();
+  AddTo(report, measured, run.limited);
   return absl::OkStatus();
 }
 

@@ -11,12 +11,13 @@
 #define BULKHEAD_BENCH_IPC_FLOOR_H_
 
 #include "absl/status/status.h"
+#include "bench/bench_run.h"
 #include "host/report/report.h"
 
 namespace bulkhead {
 
-// Adds its figures to the report; without limits when not `limited`. REQUIRES: two CPUs.
-absl::Status MeasureFloors(int units, bool limited, Report& report);
+// Adds its figures to the report; without limits when the run has none. REQUIRES: two CPUs.
+absl::Status MeasureFloors(const BenchRun& run, int units, Report& report);
 
 }  // namespace bulkhead
 

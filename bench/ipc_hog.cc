@@ -61,7 +61,7 @@ bool Measure(BenchChannel& channel, const uint64_t& sleeps, Unit& unit) {
 
 }  // namespace
 
-absl::Status MeasureHog(int rounds, bool limited, Report& report) {
+absl::Status MeasureHog(const BenchRun& run, int rounds, Report& report) {
   std::array<std::unique_ptr<BenchChannel>, kKinds.size()> channels;
   std::array<SharedObject<uint64_t>, kKinds.size()> sleeps;
   for (size_t i = 0; i < kKinds.size(); ++i) {
@@ -92,6 +92,7 @@ absl::Status MeasureHog(int rounds, bool limited, Report& report) {
   for (int round = 0; round < rounds; ++round) {
     std::shuffle(order.begin(), order.end(), random);
     for (const size_t i : order) {
+      if (run.interrupted()) return Interrupted();
       const size_t kind = units[i].kind;
       answered = Measure(*channels[kind], *sleeps[kind], units[i]) && answered;
     }
@@ -114,7 +115,7 @@ absl::Status MeasureHog(int rounds, bool limited, Report& report) {
     const double ratio = ns.p999 / no_spin_ns[unit.pace];
     const std::string ratio_name = absl::StrCat(name, "_p999_ratio_to_no_spin");
     if (unit.kind == 0) {
-      AddAtMost(report, ratio_name, ratio, "", kTailLimit, limited);
+      AddAtMost(report, ratio_name, ratio, "", kTailLimit, run.limited);
     } else {
       report.AddInfo(ratio_name, ratio, "");
     }

@@ -3,6 +3,7 @@
 #define BULKHEAD_BENCH_IPC_HOG_H_
 
 #include "absl/status/status.h"
+#include "bench/bench_run.h"
 #include "host/report/report.h"
 
 namespace bulkhead {
@@ -11,7 +12,7 @@ namespace bulkhead {
 // have to notice it, beside a channel and host that never spin, in the same rounds. That second one
 // is measured twice: how far it is from itself is the noise. Calls follow each other at once, or
 // with a pause within which a spinning host would not sleep.
-absl::Status MeasureHog(int rounds, bool limited, Report& report);
+absl::Status MeasureHog(const BenchRun& run, int rounds, Report& report);
 
 }  // namespace bulkhead
 

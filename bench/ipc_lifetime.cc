@@ -230,7 +230,7 @@ absl::Status Die(BenchChannel& channel, pthread_mutex_t& mutex, Death& death) {
 
 }  // namespace
 
-absl::Status MeasureNewChannel(int rounds, bool limited, Report& report) {
+absl::Status MeasureNewChannel(const BenchRun& run, int rounds, Report& report) {
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
     return absl::ErrnoToStatus(errno, "socketpair");
@@ -248,11 +248,13 @@ absl::Status MeasureNewChannel(int rounds, bool limited, Report& report) {
   PinTo(0);
   NewChannelParts parts;
   absl::Status status;
-  for (int i = 0; i < rounds && status.ok(); ++i) status = NewChannel(here.get(), *times, parts);
+  for (int i = 0; i < rounds && status.ok(); ++i) {
+    status = run.interrupted() ? Interrupted() : NewChannel(here.get(), *times, parts);
+  }
   PinToNone();
   if (!status.ok()) return status;
   AddAtMost(report, "new_channel_to_first_answer_p50", ComputePercentiles(parts.total).p50, "us",
-            kNewChannelLimitUs, limited);
+            kNewChannelLimitUs, run.limited);
   report.AddInfo("new_channel_to_first_answer_p99", ComputePercentiles(parts.total).p99, "us");
   for (const auto& [name, part] : {std::pair{"regions", &parts.regions},
                                    {"private_memory", &parts.core},
@@ -265,7 +267,7 @@ absl::Status MeasureNewChannel(int rounds, bool limited, Report& report) {
   return absl::OkStatus();
 }
 
-absl::Status MeasureDeath(int rounds, bool limited, Report& report) {
+absl::Status MeasureDeath(const BenchRun& run, int rounds, Report& report) {
   bh_policy policy = DefaultPolicy();
   for (auto& rules : policy.rule) {
     rules[BH_REASON_CRASHED] = {BH_ACTION_ALLOW, BH_ACTION_ALLOW};
@@ -284,6 +286,7 @@ absl::Status MeasureDeath(int rounds, bool limited, Report& report) {
   for (int round = 0; round < rounds; ++round) {
     std::shuffle(order.begin(), order.end(), random);
     for (const size_t i : order) {
+      if (run.interrupted()) return Interrupted();
       if (absl::Status status = Die(**channel, *mutex, deaths[i]); !status.ok()) return status;
     }
   }
@@ -300,7 +303,7 @@ absl::Status MeasureDeath(int rounds, bool limited, Report& report) {
     AddAtMost(report,
               absl::StrCat("death_of_", deaths[i].touched_bytes / 1024 / 1024,
                            "_MiB_host_call_ended/robust_futex_p50"),
-              ended_us / alone_us, "", kDeathLimit, limited);
+              ended_us / alone_us, "", kDeathLimit, run.limited);
   }
   return absl::OkStatus();
 }

@@ -323,7 +323,7 @@ double TickNs() {
 
 }  // namespace
 
-absl::Status MeasurePayloads(int rounds, bool limited, Report& report) {
+absl::Status MeasurePayloads(const BenchRun& run, int rounds, Report& report) {
   Caller caller;
   if (absl::Status status = caller.Start(); !status.ok()) return status;
   PinTo(0);
@@ -335,6 +335,7 @@ absl::Status MeasurePayloads(int rounds, bool limited, Report& report) {
   };
   double before_ns = probe();
   for (int round = 0; round < rounds; ++round) {
+    if (run.interrupted()) return Interrupted();
     std::array<std::vector<double>, kWays> ticks;
     for (uint64_t way = 0; way < kWays; ++way) {
       ticks[way] = caller.Run(static_cast<Way>(way), kTrips[way]);
@@ -360,7 +361,7 @@ absl::Status MeasurePayloads(int rounds, bool limited, Report& report) {
   PinToNone();
   for (size_t distance = 0; distance < kDistances.size(); ++distance) {
     if (all[distance].header_ratio.empty()) continue;  // the CPUs never stood like that
-    AddTo(report, all[distance], limited, kDistances[distance]);
+    AddTo(report, all[distance], run.limited, kDistances[distance]);
   }
   report.AddFigure("payload_calls_wrong", static_cast<double>(caller.wrong()), "", 0,
                    Report::Relation::kAtMost);

@@ -14,12 +14,13 @@
 #define BULKHEAD_BENCH_IPC_PAYLOAD_H_
 
 #include "absl/status/status.h"
+#include "bench/bench_run.h"
 #include "host/report/report.h"
 
 namespace bulkhead {
 
-// Adds its figures to the report; without limits when not `limited`. REQUIRES: two CPUs.
-absl::Status MeasurePayloads(int rounds, bool limited, Report& report);
+// Adds its figures to the report; without limits when the run has none. REQUIRES: two CPUs.
+absl::Status MeasurePayloads(const BenchRun& run, int rounds, Report& report);
 
 }  // namespace bulkhead
 

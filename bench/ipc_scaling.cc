@@ -109,7 +109,7 @@ absl::Status HostsUnit(const std::vector<std::unique_ptr<BenchChannel>>& channel
   return absl::OkStatus();
 }
 
-absl::Status MeasureCallers(int rounds, ScalingResult& result) {
+absl::Status MeasureCallers(const BenchRun& run, int rounds, ScalingResult& result) {
   absl::StatusOr<std::unique_ptr<BenchChannel>> channel = BenchChannel::Create(kDefaultSpinNs);
   if (!channel.ok()) return channel.status();
   absl::Status status = (*channel)->StartHost({.workers = kDefaultWorkers});
@@ -121,13 +121,14 @@ absl::Status MeasureCallers(int rounds, ScalingResult& result) {
   for (int round = 0; round < rounds; ++round) {
     std::shuffle(order.begin(), order.end(), random);
     for (const size_t i : order) {
+      if (run.interrupted()) return Interrupted();
       result.calls_failed += CallTogether(**channel, result.callers[i]);
     }
   }
   return (*channel)->EndHost();
 }
 
-absl::Status MeasureHosts(int rounds, ScalingResult& result) {
+absl::Status MeasureHosts(const BenchRun& run, int rounds, ScalingResult& result) {
   std::vector<std::unique_ptr<BenchChannel>> channels;
   for (int i = 0; i < kHosts.back(); ++i) {
     absl::StatusOr<std::unique_ptr<BenchChannel>> channel = BenchChannel::Create(kLongSpinNs);
@@ -148,7 +149,8 @@ absl::Status MeasureHosts(int rounds, ScalingResult& result) {
     for (const size_t i : order) {
       const bool asleep = i % 2 != 0;
       auto& points = asleep ? result.hosts_asleep : result.hosts_awake;
-      status = HostsUnit(channels, asleep, points[i / 2], result.calls_failed);
+      status = run.interrupted() ? Interrupted()
+                                 : HostsUnit(channels, asleep, points[i / 2], result.calls_failed);
       if (!status.ok()) break;
     }
   }
@@ -185,10 +187,10 @@ void AddHosts(const std::vector<ScalingPoint>& points, const char* state, bool l
 
 }  // namespace
 
-absl::StatusOr<ScalingResult> MeasureScaling(int rounds) {
+absl::StatusOr<ScalingResult> MeasureScaling(const BenchRun& run, int rounds) {
   ScalingResult result;
-  if (absl::Status status = MeasureCallers(rounds, result); !status.ok()) return status;
-  if (absl::Status status = MeasureHosts(rounds, result); !status.ok()) return status;
+  if (absl::Status status = MeasureCallers(run, rounds, result); !status.ok()) return status;
+  if (absl::Status status = MeasureHosts(run, rounds, result); !status.ok()) return status;
   return result;
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "bench/bench_run.h"
 #include "host/report/report.h"
 
 namespace bulkhead {
@@ -32,7 +33,7 @@ struct ScalingResult {
 };
 
 // REQUIRES: two CPUs.
-absl::StatusOr<ScalingResult> MeasureScaling(int rounds);
+absl::StatusOr<ScalingResult> MeasureScaling(const BenchRun& run, int rounds);
 
 void AddScaling(const ScalingResult& scaling, bool limited, Report& report);
 // Both as curves, for the page.

@@ -362,7 +362,7 @@ struct Series {
 
 }  // namespace
 
-absl::Status MeasureStreams(int rounds, bool limited, Report& report) {
+absl::Status MeasureStreams(const BenchRun& run, int rounds, Report& report) {
   TwoEnds pair;
   if (absl::Status status = pair.Start(); !status.ok()) return status;
   PinTo(0);
@@ -370,6 +370,7 @@ absl::Status MeasureStreams(int rounds, bool limited, Report& report) {
   size_t dropped = 0;
   double before_ns = pair.Probe();
   for (int round = 0; round < rounds; ++round) {
+    if (run.interrupted()) return Interrupted();
     std::map<std::string, double> rates;
     for (size_t i = 0; i < pair.lanes.size(); ++i) rates[pair.lanes[i].name] = pair.Rate(i);
     const double probe_ns = pair.Probe();
@@ -397,7 +398,7 @@ absl::Status MeasureStreams(int rounds, bool limited, Report& report) {
       report.AddInfo(absl::StrCat(name, "_p50"), ComputePercentiles(series.rate).p50, "M/s");
       if (lane.beside == nullptr) continue;
       const double ratio = ComputePercentiles(series.ratio).p50;
-      if (limited) {
+      if (run.limited) {
         report.AddFigure(absl::StrCat(name, "_ratio_p50"), ratio, "", kRateLimit,
                          Report::Relation::kAtLeast);
       } else {

@@ -38,12 +38,10 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
-#include <iostream>
 #include <memory>
 #include <string>
 #include <system_error>
@@ -51,12 +49,11 @@
 #include <utility>
 #include <vector>
 
-#include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
+#include "bench/bench_main.h"
 #include "bench/bounded_wait.h"
 #include "bench/fanotify_responder.h"
 #include "host/report/percentiles.h"
-#include "host/report/report.h"
 #include "ipc/abi/atomics.h"
 #include "ipc/control/operator_protocol.h"
 #include "ipc/futex.h"
@@ -67,14 +64,11 @@
 namespace bulkhead {
 namespace {
 
-constexpr int kExitSkipped = 77;
 constexpr int kWarmUp = 100;       // opens that are not counted, before each series
 constexpr uint32_t kSpinUs = 200;  // of the host: more than an open takes, also where it is slow
 constexpr uint64_t kApartNs = 500'000;
 constexpr int kCallers = 4;
 constexpr uint64_t kScalingNs = 100'000'000;
-
-std::atomic<bool> interrupted{false};
 
 // What a series measures; those apart have their counterparts at the other pace.
 enum Series : size_t {
@@ -104,12 +98,6 @@ enum Work : size_t {
 };
 constexpr std::array<const char*, kWorks> kWorkNames = {"computing", "bare",     "fanotify",
                                                         "spinning",  "sleeping", "cached"};
-
-struct Options {
-  int rounds = 20;
-  int opens = 1000;  // of a series in a round
-  bool unlimited = false;
-};
 
 struct Rate {
   double per_s = 0;
@@ -169,8 +157,11 @@ void WaitApart() {
 
 class Bench {
  public:
-  Bench(const Program& program, const Options& options, GuardedFolder& folder)
-      : program_(program), options_(options), folder_(folder), file_(folder.path() + "/file-0") {}
+  Bench(const BenchRun& run, GuardedFolder& folder)
+      : run_(run),
+        opens_in_a_series_(run.short_form ? 200 : 1000),
+        folder_(folder),
+        file_(folder.path() + "/file-0") {}
 
   absl::Status MakeFiles() {
     for (int i = 0; i < kCallers; ++i) {
@@ -187,10 +178,10 @@ class Bench {
   absl::Status Measure() {
     constexpr std::array kCases = {&Bench::Bare,     &Bench::Marked,   &Bench::Fanotify,
                                    &Bench::Spinning, &Bench::Sleeping, &Bench::Cached};
-    for (int i = 0; i < options_.rounds; ++i) {
+    for (int i = 0; i < run_.count; ++i) {
       rounds_.emplace_back();
       for (size_t k = 0; k < kCases.size(); ++k) {
-        if (program_.interrupted->load()) return absl::CancelledError("interrupted");
+        if (run_.interrupted()) return Interrupted();
         const auto measure = kCases[(static_cast<size_t>(i) + k) % kCases.size()];
         if (absl::Status status = (this->*measure)(); !status.ok()) return status;
       }
@@ -198,7 +189,7 @@ class Bench {
     return absl::OkStatus();
   }
 
-  Report MakeReport() const;
+  void AddTo(Report& report) const;
 
  private:
   std::string FileOf(int caller) const { return absl::StrCat(folder_.path(), "/file-", caller); }
@@ -216,7 +207,7 @@ class Bench {
   void Take(Series series, const Step& step) {
     const bool apart = series >= kBareApart;
     std::vector<double> samples_ns;
-    for (int i = -kWarmUp; i < options_.opens; ++i) {
+    for (int i = -kWarmUp; i < opens_in_a_series_; ++i) {
       if (apart) WaitApart();
       const uint64_t started_ns = MonotonicNowNs();
       step();
@@ -243,8 +234,8 @@ class Bench {
   absl::StatusOr<Rate> Run(Work work, int callers);
   void Call(Work work, int caller, uint64_t from_ns);
 
-  const Program& program_;
-  const Options options_;
+  const BenchRun& run_;
+  const int opens_in_a_series_;
   GuardedFolder& folder_;
   const std::string file_;
   Caller* callers_ = nullptr;
@@ -331,7 +322,7 @@ absl::Status Bench::Serve(bool cached, uint32_t spin_us) {
   options.each.cache_entries = cached ? 4096 : 0;
   options.each.spin_us = spin_us;
   opens_ = 0;
-  return folder_.Guard(program_, options, /*quiet=*/true);
+  return folder_.Guard(*run_.program, options, /*quiet=*/true);
 }
 
 absl::Status Bench::EndService(bool cached) {
@@ -352,7 +343,7 @@ absl::Status Bench::EndService(bool cached) {
 void Bench::Wake() {
   alignas(BH_CACHE_LINE) uint32_t asked = 0;
   alignas(BH_CACHE_LINE) uint32_t answered = 0;
-  const uint32_t last = static_cast<uint32_t>(kWarmUp + options_.opens);
+  const uint32_t last = static_cast<uint32_t>(kWarmUp + opens_in_a_series_);
   std::thread sleeper([&] {
     for (uint32_t seen = 0; seen != last;) {
       FutexWait(&asked, seen, FutexScope::kPrivate, kForeverNs);
@@ -429,14 +420,13 @@ absl::Status Bench::Scale(Work work) {
   return absl::OkStatus();
 }
 
-Report Bench::MakeReport() const {
-  Report report("bench kernel");
+void Bench::AddTo(Report& report) const {
   const auto figure = [&](const std::string& name, double value, double limit,
                           Report::Relation relation) {
-    if (options_.unlimited) {
-      report.AddInfo(name, value, "");
-    } else {
+    if (run_.limited) {
       report.AddFigure(name, value, "", limit, relation);
+    } else {
+      report.AddInfo(name, value, "");
     }
   };
   const auto share = [](uint64_t part, uint64_t whole) {
@@ -498,63 +488,47 @@ Report Bench::MakeReport() const {
   report.AddFigure("unasked", static_cast<double>(unasked_), "", 0, kAtMost);
   report.AddFigure("cached_share", share(cached_answers_, cached_opens_), "", 0.9, kAtLeast);
   report.AddInfo("opens", static_cast<double>(samples_ns_[kBare].size()), "");
-  return report;
 }
 
-int Main(const Options& options, const std::string& json) {
-  std::error_code error;
-  Program program;
-  program.folder = std::filesystem::read_symlink("/proc/self/exe", error).parent_path().string();
-  program.interrupted = &interrupted;
-  if (access("/dev/bulkhead", R_OK | W_OK) != 0) {
-    std::cout << "SKIP: no kernel module that this user may use (insmod bulkhead.ko, as root); "
-                 "./dev bench kernel runs this in a guest\n";
-    return kExitSkipped;
+class KernelBenchmark final : public Benchmark {
+ public:
+  std::string name() const override { return "kernel"; }
+  std::string about() const override {
+    return "What open(2) and close(2) cost under the kernel module, beside fanotify (root)";
   }
-  if (sysconf(_SC_NPROCESSORS_ONLN) < 2) {
-    std::cout << "SKIP: a caller and a host that spins need two CPUs\n";
-    return kExitSkipped;
+  BenchCount count() const override {
+    return {.option = "--rounds",
+            .about = "Rounds of 1000 opens of each kind, or of 200 in the short form",
+            .usual = 20,
+            .short_form = 5,
+            .max = 10'000};
   }
-  const absl::StatusOr<std::unique_ptr<GuardedFolder>> folder = GuardedFolder::Create();
-  if (!folder.ok()) return Complain(folder.status());
-  Bench bench(program, options, **folder);
-  absl::Status status = bench.MakeFiles();
-  if (status.ok()) status = bench.Measure();
-  if (!status.ok()) return Complain(status);
-  return Conclude(bench.MakeReport(), json);
-}
 
-void OnSignal(int) { interrupted.store(true); }
+  absl::Status Probe() override {
+    if (access("/dev/bulkhead", R_OK | W_OK) != 0) {
+      return absl::UnavailableError(
+          "no kernel module that this user may use (insmod bulkhead.ko, as root); ./dev bench "
+          "kernel runs this in a guest");
+    }
+    if (sysconf(_SC_NPROCESSORS_ONLN) < 2) {
+      return absl::UnavailableError("a caller and a host that spins need two CPUs");
+    }
+    return absl::OkStatus();
+  }
 
-// The first Ctrl-C ends it in order; the second ends it at once.
-void WatchSignals() {
-  struct sigaction action = {};
-  action.sa_handler = OnSignal;
-  action.sa_flags = static_cast<int>(SA_RESETHAND);
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
-}
+  absl::Status Measure(const BenchRun& run, Report& report) override {
+    const absl::StatusOr<std::unique_ptr<GuardedFolder>> folder = GuardedFolder::Create();
+    if (!folder.ok()) return folder.status();
+    Bench bench(run, **folder);
+    absl::Status status = bench.MakeFiles();
+    if (status.ok()) status = bench.Measure();
+    if (status.ok()) bench.AddTo(report);
+    return status;
+  }
+};
 
 }  // namespace
-}  // namespace bulkhead
 
-int main(int argc, char** argv) {
-  CLI::App app("What open(2) and close(2) cost under the kernel module, beside fanotify (root)");
-  bulkhead::Options options;
-  bool short_form = false;
-  std::string json;
-  app.add_option("--rounds", options.rounds, "Rounds of 1000 opens of each kind")
-      ->check(CLI::Range(1, 10'000))
-      ->capture_default_str();
-  app.add_flag("--short", short_form, "The form for the test suite: 5 rounds of 200 opens");
-  app.add_flag("--unlimited", options.unlimited,
-               "Only show the ratios: for a machine that is busy with other things");
-  app.add_option("--json", json, "Write the report to this file")->type_name("FILE");
-  CLI11_PARSE(app, argc, argv);
-  if (short_form) {
-    options.rounds = 5;
-    options.opens = 200;
-  }
-  bulkhead::WatchSignals();
-  return bulkhead::Main(options, json);
-}
+std::unique_ptr<Benchmark> MakeBenchmark() { return std::make_unique<KernelBenchmark>(); }
+
+}  // namespace bulkhead

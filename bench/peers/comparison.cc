@@ -120,7 +120,8 @@ class Rounds {
 
 }  // namespace
 
-absl::StatusOr<ComparisonResult> Compare(std::vector<TransportKind> kinds, int rounds) {
+absl::StatusOr<ComparisonResult> Compare(const BenchRun& run, std::vector<TransportKind> kinds,
+                                         int rounds) {
   // Servers and daemons outlive their clients by a moment; they become children of this process,
   // which reaps them.
   prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -128,7 +129,9 @@ absl::StatusOr<ComparisonResult> Compare(std::vector<TransportKind> kinds, int r
   {
     Rounds all;
     absl::Status status = all.Start(std::move(kinds));
-    for (int i = 0; i < rounds && status.ok(); ++i) status = all.Round();
+    for (int i = 0; i < rounds && status.ok(); ++i) {
+      status = run.interrupted() ? Interrupted() : all.Round();
+    }
     if (status.ok()) {
       result = std::move(all.result);
     } else {

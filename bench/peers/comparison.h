@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "bench/bench_run.h"
 #include "bench/peers/transport.h"
 
 namespace bulkhead {
@@ -46,7 +47,8 @@ struct ComparisonResult {
 
 // REQUIRES: two CPUs; kinds[0] is the raw floor, kinds[1] is Bulkhead's call; no child of the
 // process. Fails only when the raw floor can't be measured.
-absl::StatusOr<ComparisonResult> Compare(std::vector<TransportKind> kinds, int rounds);
+absl::StatusOr<ComparisonResult> Compare(const BenchRun& run, std::vector<TransportKind> kinds,
+                                         int rounds);
 
 }  // namespace bulkhead
 

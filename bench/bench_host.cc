@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "bench/bounded_wait.h"
 #include "bench/peer.h"
 #include "bench/prepare_call.h"
 #include "ipc/abi/atomics.h"
@@ -112,8 +113,7 @@ absl::Status BenchChannel::StartHost(const BenchHostOptions& options) {
   if (!host.ok()) return host.status();
   host_.emplace(*std::move(host));
   here.reset();
-  char ready;
-  if (read(there.get(), &ready, 1) != 1) return absl::AbortedError("a host did not start");
+  if (absl::Status ready = AwaitByte("the start of a host", there.get()); !ready.ok()) return ready;
   return shim_->BeginGeneration(
       0, GenerationSpec(generation_, SetOf({BH_CALLBACK_FILE_OPEN}), {}, 1), UniqueFd());
 }

@@ -1,17 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The waits of a benchmark for its other process or thread. A wait that runs into its bound ends
-// the program with exit code 2 and says what did not come: the figures of one that goes on are
-// those of its timeouts. The other processes of a benchmark end with it.
+// The waits of a benchmark for its other process or thread. A wait that runs into its bound is an
+// error and says what did not come: the figures of a benchmark that goes on are those of its
+// timeouts. Most of these end the program with exit code 2, and its other processes end with it.
+//
+// A child's own waits have no bound: the benchmark's wait for the child has one, and the child ends
+// with the benchmark.
+//
+// More waits: for the end of a process (forked_process.h) and of a thread (bounded_thread.h). What
+// waits without a bound of its own, as open(2) of a guarded file does, is watched (watchdog.h).
 #ifndef BULKHEAD_BENCH_BOUNDED_WAIT_H_
 #define BULKHEAD_BENCH_BOUNDED_WAIT_H_
 
+#include <poll.h>
 #include <sched.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <cstdio>
 
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "ipc/abi/atomics.h"
 #include "ipc/futex.h"
 #include "ipc/monotonic.h"
@@ -30,7 +40,7 @@ inline constexpr int kExitWaitFailed = 2;
 // Spins until done() is true. It looks at the clock once in kPollsPerLook turns: what is measured
 // is the line that done() reads.
 template <typename Done>
-void SpinUntil(const char* what, Done done) {
+void SpinUntil(const char* what, Done done, uint64_t bound_ns = kWaitBoundNs) {
   constexpr uint32_t kPollsPerLook = 1u << 20;
   for (uint64_t until_ns = 0;;) {
     for (uint32_t polls = 0; polls < kPollsPerLook; ++polls) {
@@ -38,15 +48,15 @@ void SpinUntil(const char* what, Done done) {
       bh_cpu_relax();
     }
     const uint64_t now_ns = MonotonicNowNs();
-    if (until_ns == 0) until_ns = now_ns + kWaitBoundNs;
+    if (until_ns == 0) until_ns = now_ns + bound_ns;
     if (now_ns > until_ns) WaitFailed(what);
   }
 }
 
 // The same, and leaves the CPU to others meanwhile.
 template <typename Done>
-void YieldUntil(const char* what, Done done) {
-  const uint64_t until_ns = MonotonicAfterNs(kWaitBoundNs);
+void YieldUntil(const char* what, Done done, uint64_t bound_ns = kWaitBoundNs) {
+  const uint64_t until_ns = MonotonicAfterNs(bound_ns);
   while (!done()) {
     sched_yield();
     if (MonotonicNowNs() > until_ns) WaitFailed(what);
@@ -54,12 +64,41 @@ void YieldUntil(const char* what, Done done) {
 }
 
 // Sleeps until the shared word is no longer `old`.
-inline void SleepUntilChanged(const char* what, uint32_t* word, uint32_t old) {
-  const uint64_t until_ns = MonotonicAfterNs(kWaitBoundNs);
+inline void SleepUntilChanged(const char* what, const uint32_t* word, uint32_t old,
+                              uint64_t bound_ns = kWaitBoundNs) {
+  const uint64_t until_ns = MonotonicAfterNs(bound_ns);
   while (bh_load_acquire(word) == old) {
     FutexWait(word, old, FutexScope::kShared, until_ns);
     if (bh_load_acquire(word) == old && MonotonicNowNs() > until_ns) WaitFailed(what);
   }
+}
+
+inline absl::Status DidNotCome(const char* what, uint64_t bound_ns) {
+  return absl::DeadlineExceededError(
+      absl::StrCat(what, " did not come within ", static_cast<double>(bound_ns) / 1e9, " s"));
+}
+
+// Until poll(2) of the descriptor finds it readable or closed at the other end. DeadlineExceeded.
+inline absl::Status AwaitReadable(const char* what, int fd, uint64_t bound_ns = kWaitBoundNs) {
+  const uint64_t until_ns = MonotonicAfterNs(bound_ns);
+  for (;;) {
+    const uint64_t now_ns = MonotonicNowNs();
+    if (now_ns >= until_ns) return DidNotCome(what, bound_ns);
+    pollfd waited = {.fd = fd, .events = POLLIN, .revents = 0};
+    // At least a millisecond, so that the last of them does not spin.
+    const int found =
+        poll(&waited, 1, static_cast<int>((until_ns - now_ns) / kNanosecondsPerMillisecond) + 1);
+    if (found > 0) return absl::OkStatus();
+    if (found < 0 && errno != EINTR) return absl::ErrnoToStatus(errno, what);
+  }
+}
+
+// One byte, which says that what was awaited has happened. Aborted: the other end was closed first.
+inline absl::Status AwaitByte(const char* what, int fd, uint64_t bound_ns = kWaitBoundNs) {
+  if (absl::Status status = AwaitReadable(what, fd, bound_ns); !status.ok()) return status;
+  char byte;
+  if (read(fd, &byte, 1) == 1) return absl::OkStatus();
+  return absl::AbortedError(absl::StrCat(what, " did not come: the other process has ended"));
 }
 
 }  // namespace bulkhead

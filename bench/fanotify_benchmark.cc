@@ -22,6 +22,7 @@
 #include "absl/strings/str_cat.h"
 #include "bench/bench_main.h"
 #include "bench/fanotify_responder.h"
+#include "bench/watchdog.h"
 #include "host/attachment/fanotify/fanotify_attachment.h"
 #include "host/report/percentiles.h"
 #include "ipc/control/operator_protocol.h"
@@ -155,12 +156,14 @@ absl::Status Measure(const BenchRun& run, Report& report) {
       FanotifyResponder::Start(cases[kPlain].folder().path());
   if (!responder.ok()) return responder.status();
 
+  Watchdog watchdog;  // a listener that does not answer keeps an open for ever
   std::vector<std::array<Percentiles, kCases>> measured;
   for (int round = 0; round < run.count; ++round) {
     if (run.interrupted()) return Interrupted();
     std::array<Percentiles, kCases> now;
     for (size_t i = 0; i < kCases; ++i) {
       const size_t which = (static_cast<size_t>(round) + i) % kCases;
+      const Watchdog::Section section = watchdog.Watch("the end of a series of opens");
       now[which] = cases[which].Measure(which == kBulkhead || which == kCached);
     }
     measured.push_back(now);

@@ -9,6 +9,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "bench/watchdog.h"
+
 namespace bulkhead {
 
 absl::StatusOr<std::unique_ptr<FanotifyResponder>> FanotifyResponder::Start(
@@ -31,15 +33,17 @@ absl::StatusOr<std::unique_ptr<FanotifyResponder>> FanotifyResponder::Start(
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  made->thread_ = std::thread([responder = made.get()] { responder->Answer(); });
+  made->thread_.Start([responder = made.get()] { responder->Answer(); });
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   return made;
 }
 
 FanotifyResponder::~FanotifyResponder() {
+  Watchdog watchdog;
+  const Watchdog::Section section = watchdog.Watch("the fanotify responder's last answer");
   stop_.store(true);
   const UniqueFd wakes_it(open(last_.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600));
-  thread_.join();
+  thread_.Join("the fanotify responder's end");
   unlink(last_.c_str());
 }
 

@@ -12,10 +12,10 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <thread>
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "bench/bounded_thread.h"
 #include "host/attachment/fanotify/fanotify_group.h"
 #include "ipc/unique_fd.h"
 
@@ -38,7 +38,7 @@ class FanotifyResponder {
   const std::string last_;  // opened by the destructor; the thread's last answer
   std::atomic<bool> stop_{false};
   std::atomic<uint64_t> answered_{0};
-  std::thread thread_;
+  BoundedThread thread_;
 };
 
 }  // namespace bulkhead

@@ -4,10 +4,15 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <functional>
+#include <optional>
 #include <utility>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "bench/bounded_wait.h"
+#include "ipc/unique_fd.h"
 
 namespace bulkhead {
 
@@ -16,18 +21,32 @@ namespace bulkhead {
 class ForkedProcess {
  public:
   static absl::StatusOr<ForkedProcess> Start(const std::function<void()>& run);
-  ForkedProcess(ForkedProcess&& other) noexcept : pid_(std::exchange(other.pid_, -1)) {}
+  ForkedProcess(ForkedProcess&& other) noexcept
+      : pid_(std::exchange(other.pid_, -1)), pidfd_(std::move(other.pidfd_)) {}
   ForkedProcess& operator=(ForkedProcess&&) = delete;
   ~ForkedProcess() { End(); }
 
   pid_t pid() const { return pid_; }
   void Kill() const;  // and does not wait for its end
-  void End();         // kills it and waits for its end
+  // Kills it and waits for its end. The program ends when that does not come within the bound.
+  void End();
+
+  // Waits until it has ended by itself. OK: with exit code 0. DeadlineExceeded: it did not end, and
+  // was killed. `what` names it: "a caller".
+  absl::Status Join(const char* what, uint64_t bound_ns = kWaitBoundNs);
+  // Its wait status once it has ended, and does not wait.
+  std::optional<int> TakeEnd();
 
  private:
-  explicit ForkedProcess(pid_t pid) : pid_(pid) {}
+  ForkedProcess(pid_t pid, UniqueFd pidfd) : pid_(pid), pidfd_(std::move(pidfd)) {}
   pid_t pid_;  // -1: it has ended
+  UniqueFd pidfd_;
 };
+
+// Waits for the end of all children of this process. What has not ended within the bound is killed
+// by its id and named: DeadlineExceeded.
+// REQUIRES: no ForkedProcess lives.
+absl::Status ReapChildren(const char* what, uint64_t bound_ns = kWaitBoundNs);
 
 }  // namespace bulkhead
 

@@ -17,10 +17,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "bench/bench_host.h"
+#include "bench/bounded_thread.h"
 #include "bench/bounded_wait.h"
 #include "bench/judge.h"
 #include "bench/peer.h"
 #include "bench/peers/shared_object.h"
+#include "bench/watchdog.h"
 #include "host/report/percentiles.h"
 #include "host/supervisor/spawner.h"
 #include "ipc/channel_memory.h"
@@ -36,6 +38,8 @@ constexpr double kDeathLimit = 2;
 constexpr uint64_t kFallAsleepNs =
     500'000;  // more than a waiter for the death needs to fall asleep
 constexpr size_t kTouchedBytes = size_t{512} * 1024 * 1024;
+
+constexpr const char* kTaken = "a host's first call";
 
 double Microseconds(uint64_t from_ns, uint64_t to_ns) {
   return static_cast<double>(to_ns - from_ns) / 1e3;
@@ -201,23 +205,24 @@ absl::Status Die(BenchChannel& channel, pthread_mutex_t& mutex, Death& death) {
 
   uint64_t known_ns = 0, ended_ns = 0;
   uint32_t outcome = BH_OUTCOME_PENDING;
-  std::thread caller([&] {
+  BoundedThread caller, waiter;
+  caller.Start([&] {
     outcome = channel.CallOutcome();
     ended_ns = MonotonicNowNs();
   });
-  std::thread waiter([&] {
+  waiter.Start([&] {
     if (!await_end()) return;
     known_ns = MonotonicNowNs();
     status = channel.EndGeneration();
   });
-  char byte;
-  if (read(taken.get(), &byte, 1) != 1) return absl::AbortedError("a host did not take its call");
+  if (!AwaitByte(kTaken, taken.get()).ok()) WaitFailed(kTaken);  // the threads would wait on
   const uint64_t asleep_ns = MonotonicAfterNs(kFallAsleepNs);
   while (MonotonicNowNs() < asleep_ns) std::this_thread::yield();
   const uint64_t killed_ns = MonotonicNowNs();
   channel.host()->Kill();
-  waiter.join();
-  caller.join();
+  waiter.Join(death.way == Way::kRobustFutex ? "a host's death, by its robust mutex,"
+                                             : "a host's death, by its life line,");
+  caller.Join("the end of the call of a dead host");
   pthread_mutex_destroy(&mutex);
   if (!status.ok()) return status;
   if (outcome != BH_OUTCOME_POLICY || known_ns == 0) {
@@ -245,10 +250,12 @@ absl::Status MeasureNewChannel(const BenchRun& run, int rounds, Report& report) 
   });
   if (!host.ok()) return host.status();
   there.reset();
+  Watchdog watchdog;
   PinTo(0);
   NewChannelParts parts;
   absl::Status status;
   for (int i = 0; i < rounds && status.ok(); ++i) {
+    const Watchdog::Section section = watchdog.Watch("the host's attachment to a new channel");
     status = run.interrupted() ? Interrupted() : NewChannel(here.get(), *times, parts);
   }
   PinToNone();

@@ -1,24 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/ipc_payload.h"
 
-#include <sched.h>
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cstring>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "bench/bounded_wait.h"
+#include "bench/forked_process.h"
 #include "bench/peer.h"
 #include "bench/peers/comparison.h"
 #include "bench/peers/shared_object.h"
@@ -93,26 +90,18 @@ class Caller {
     if (!channel.ok()) return channel.status();
     absl::StatusOr<ChannelDescriptors> regions = shim_->Descriptors(*channel);
     if (!regions.ok()) return regions.status();
-    const pid_t caller = getpid();
-    pid_ = fork();
-    if (pid_ < 0) return absl::ErrnoToStatus(errno, "fork");
-    if (pid_ == 0) {
-      prctl(PR_SET_PDEATHSIG, SIGKILL);
-      if (getppid() != caller) _exit(1);
+    absl::StatusOr<ForkedProcess> host = ForkedProcess::Start([&] {
       PinTo(1);
       auto port =
           HostPort::Attach(std::move(regions->call_region), std::move(regions->reply_region),
                            UniqueFd(), {.generation = 1, .workers = 1, .spin_ns = kSpinNs});
       if (!port.ok()) _exit(2);
       Answer(**port);
-    }
+    });
+    if (!host.ok()) return host.status();
+    host_.emplace(*std::move(host));
     return shim_->BeginGeneration(0, GenerationSpec(1, SetOf({BH_CALLBACK_FILE_OPEN}), {}, 1),
                                   UniqueFd());
-  }
-  ~Caller() {
-    if (pid_ <= 0) return;
-    kill(pid_, SIGKILL);
-    waitpid(pid_, nullptr, 0);
   }
 
   // Ticks of each trip. Valid until the next one.
@@ -246,7 +235,7 @@ class Caller {
 
   SharedObject<Desk> desk_;
   std::unique_ptr<EmbeddedShim> shim_;
-  pid_t pid_ = -1;
+  std::optional<ForkedProcess> host_;
   uint64_t number_ = 0, wrong_ = 0;
   std::vector<double> ticks_;
 };

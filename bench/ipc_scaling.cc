@@ -4,14 +4,14 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <latch>
 #include <memory>
 #include <numeric>
 #include <random>
-#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "bench/bench_host.h"
+#include "bench/bounded_thread.h"
+#include "bench/bounded_wait.h"
 #include "bench/judge.h"
 #include "bench/peer.h"
 #include "host/report/percentiles.h"
@@ -48,27 +48,27 @@ uint64_t CallTogether(BenchChannel& channel, ScalingPoint& point) {
   struct alignas(128) Caller {
     std::vector<double> samples_ns;
     bool answered = true;
-    std::thread thread;
+    BoundedThread thread;
   };
   std::vector<Caller> callers(static_cast<size_t>(point.count));
-  std::latch ready(point.count + 1);
+  std::atomic<int> ready{0};
   std::atomic<uint64_t> until_ns{0};
   for (Caller& caller : callers) {
     caller.samples_ns.reserve(200'000);
-    caller.thread = std::thread([&channel, &caller, &ready, &until_ns] {
-      ready.arrive_and_wait();
-      while (until_ns.load() == 0) std::this_thread::yield();
+    caller.thread.Start([&channel, &caller, &ready, &until_ns] {
+      ready.fetch_add(1);
+      YieldUntil("the start of a unit", [&] { return until_ns.load() != 0; });
       const uint64_t until = until_ns.load();
       while (TimedCall(channel, caller.samples_ns, caller.answered) < until) {
       }
     });
   }
-  ready.arrive_and_wait();
+  YieldUntil("the start of the callers", [&] { return ready.load() == point.count; });
   until_ns.store(MonotonicAfterNs(kCallersUnitNs));
   std::vector<double> samples_ns;
   uint64_t failed = 0;
   for (Caller& caller : callers) {
-    caller.thread.join();
+    caller.thread.Join("the end of the callers");
     if (!caller.answered) ++failed;
     samples_ns.insert(samples_ns.end(), caller.samples_ns.begin(), caller.samples_ns.end());
   }

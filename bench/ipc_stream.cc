@@ -2,28 +2,27 @@
 #include "bench/ipc_stream.h"
 
 #include <sched.h>
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cstring>
 #include <map>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "bench/bounded_wait.h"
+#include "bench/forked_process.h"
 #include "bench/peer.h"
 #include "bench/peers/comparison.h"
 #include "bench/peers/shared_object.h"
 #include "bench/raw_queues.h"
+#include "bench/watchdog.h"
 #include "host/report/percentiles.h"
 #include "ipc/generation_spec.h"
 #include "ipc/host_port.h"
@@ -138,7 +137,8 @@ class Ring {
   }
   EmbeddedShim& shim() { return *shim_; }
 
-  // Until `count` more find room: what the raw queues' writers wait for too.
+  // Until `count` more find room: what the raw queues' writers wait for too. The bound is the
+  // watchdog's, for the whole unit.
   void Await(uint64_t count) {
     while (room_ < count) {
       const absl::StatusOr<bh_statistics> statistics = shim_->Statistics(0);
@@ -238,23 +238,13 @@ class TwoEnds {
     for (Lane& lane : lanes) {
       if (absl::Status status = lane.stream->Prepare(); !status.ok()) return status;
     }
-    const pid_t writer = getpid();
-    pid_ = fork();
-    if (pid_ < 0) return absl::ErrnoToStatus(errno, "fork");
-    if (pid_ == 0) {
-      prctl(PR_SET_PDEATHSIG, SIGKILL);
-      if (getppid() != writer) _exit(1);
-      RunReader();
-    }
+    absl::StatusOr<ForkedProcess> reader = ForkedProcess::Start([this] { RunReader(); });
+    if (!reader.ok()) return reader.status();
+    reader_.emplace(*std::move(reader));
     for (Lane& lane : lanes) {
       if (absl::Status status = lane.stream->StartWriter(); !status.ok()) return status;
     }
     return absl::OkStatus();
-  }
-  ~TwoEnds() {
-    if (pid_ <= 0) return;
-    kill(pid_, SIGKILL);
-    waitpid(pid_, nullptr, 0);
   }
 
   // Nanoseconds of a round trip of the raw line.
@@ -352,7 +342,7 @@ class TwoEnds {
   }
 
   SharedObject<Desk> desk_;
-  pid_t pid_ = -1;
+  std::optional<ForkedProcess> reader_;
   uint64_t wrong_ = 0;
 };
 
@@ -365,6 +355,7 @@ struct Series {
 absl::Status MeasureStreams(const BenchRun& run, int rounds, Report& report) {
   TwoEnds pair;
   if (absl::Status status = pair.Start(); !status.ok()) return status;
+  Watchdog watchdog;
   PinTo(0);
   std::map<std::string, std::array<Series, 2>> all;
   size_t dropped = 0;
@@ -372,7 +363,10 @@ absl::Status MeasureStreams(const BenchRun& run, int rounds, Report& report) {
   for (int round = 0; round < rounds; ++round) {
     if (run.interrupted()) return Interrupted();
     std::map<std::string, double> rates;
-    for (size_t i = 0; i < pair.lanes.size(); ++i) rates[pair.lanes[i].name] = pair.Rate(i);
+    for (size_t i = 0; i < pair.lanes.size(); ++i) {
+      const Watchdog::Section section = watchdog.Watch("the end of a stream");
+      rates[pair.lanes[i].name] = pair.Rate(i);
+    }
     const double probe_ns = pair.Probe();
     const auto [low_ns, high_ns] = std::minmax(before_ns, probe_ns);
     before_ns = probe_ns;

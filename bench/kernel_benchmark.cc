@@ -29,11 +29,8 @@
 //             more callers can only take from each other. So callers are also set before a host
 //             that sleeps at once, whose CPU is free between calls: that is what the limit is for.
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/fanotify.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -51,8 +48,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "bench/bench_main.h"
+#include "bench/bounded_thread.h"
 #include "bench/bounded_wait.h"
 #include "bench/fanotify_responder.h"
+#include "bench/forked_process.h"
+#include "bench/watchdog.h"
 #include "host/report/percentiles.h"
 #include "ipc/abi/atomics.h"
 #include "ipc/control/operator_protocol.h"
@@ -205,6 +205,7 @@ class Bench {
 
   template <typename Step>
   void Take(Series series, const Step& step) {
+    const Watchdog::Section section = watchdog_.Watch("the end of a series of opens");
     const bool apart = series >= kBareApart;
     std::vector<double> samples_ns;
     for (int i = -kWarmUp; i < opens_in_a_series_; ++i) {
@@ -234,6 +235,7 @@ class Bench {
   absl::StatusOr<Rate> Run(Work work, int callers);
   void Call(Work work, int caller, uint64_t from_ns);
 
+  Watchdog watchdog_;  // a listener that does not answer keeps an open for ever
   const BenchRun& run_;
   const int opens_in_a_series_;
   GuardedFolder& folder_;
@@ -344,7 +346,8 @@ void Bench::Wake() {
   alignas(BH_CACHE_LINE) uint32_t asked = 0;
   alignas(BH_CACHE_LINE) uint32_t answered = 0;
   const uint32_t last = static_cast<uint32_t>(kWarmUp + opens_in_a_series_);
-  std::thread sleeper([&] {
+  BoundedThread sleeper;
+  sleeper.Start([&] {
     for (uint32_t seen = 0; seen != last;) {
       FutexWait(&asked, seen, FutexScope::kPrivate, kForeverNs);
       seen = bh_load_acquire(&asked);
@@ -356,7 +359,7 @@ void Bench::Wake() {
     FutexWake(&asked, FutexScope::kPrivate, 1);
     SpinUntil("the sleeper's answer", [&] { return bh_load_acquire(&answered) == asked; });
   });
-  sleeper.join();
+  sleeper.Join("the sleeper's end");
 }
 
 // In a child process: nothing but system calls.
@@ -378,26 +381,18 @@ void Bench::Call(Work work, int caller, uint64_t from_ns) {
 
 absl::StatusOr<Rate> Bench::Run(Work work, int callers) {
   const uint64_t from_ns = MonotonicAfterNs(50'000'000);  // all are there by then
-  std::vector<pid_t> children;
+  std::vector<ForkedProcess> children;
   for (int i = 0; i < callers; ++i) {
-    const pid_t child = fork();
-    if (child == 0) {
-      prctl(PR_SET_PDEATHSIG, SIGKILL);
-      Call(work, i, from_ns);
-      _exit(0);
-    }
-    if (child > 0) children.push_back(child);
+    absl::StatusOr<ForkedProcess> child =
+        ForkedProcess::Start([this, work, i, from_ns] { Call(work, i, from_ns); });
+    if (!child.ok()) return child.status();
+    children.push_back(*std::move(child));
   }
   while (MonotonicNowNs() < from_ns) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   const Ticks before = ReadTicks();
-  bool all = children.size() == static_cast<size_t>(callers);
-  for (const pid_t child : children) {
-    int status = 0;
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
-    }
-    all = all && status == 0;
-  }
-  if (!all) return absl::InternalError("a caller's process failed");
+  absl::Status ended;
+  for (ForkedProcess& child : children) ended.Update(child.Join("a caller"));
+  if (!ended.ok()) return ended;
   const Ticks after = ReadTicks();
   uint64_t units = 0;
   for (int i = 0; i < callers; ++i) {

@@ -2,10 +2,7 @@
 #include "bench/peer.h"
 
 #include <sched.h>
-#include <signal.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -203,15 +200,12 @@ absl::StatusOr<std::unique_ptr<Peer>> Peer::Start() {
   // a lock of the allocator held for ever.
   absl::StatusOr<std::pair<ControlSocket, ControlSocket>> sockets = ControlSocket::Pair();
   if (!sockets.ok()) return sockets.status();
-  const pid_t parent = getpid();
-  peer->pid_ = fork();
-  if (peer->pid_ < 0) return absl::ErrnoToStatus(errno, "fork");
-  if (peer->pid_ == 0) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent) _exit(1);
+  absl::StatusOr<ForkedProcess> process = ForkedProcess::Start([&] {
     sockets->first = ControlSocket();
     Answer(*peer->page_, std::move(sockets->second));
-  }
+  });
+  if (!process.ok()) return process.status();
+  peer->process_.emplace(*std::move(process));
   for (int i = 0; i < kChannels; ++i) {
     absl::StatusOr<std::unique_ptr<EmbeddedShim>> shim = EmbeddedShim::Create({});
     if (!shim.ok()) return shim.status();
@@ -244,10 +238,7 @@ absl::StatusOr<std::unique_ptr<Peer>> Peer::Start() {
 }
 
 Peer::~Peer() {
-  if (pid_ > 0) {
-    kill(pid_, SIGKILL);
-    waitpid(pid_, nullptr, 0);
-  }
+  process_.reset();
   if (page_ != nullptr) munmap(page_, sizeof(Page));
 }
 

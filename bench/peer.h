@@ -6,15 +6,14 @@
 #ifndef BULKHEAD_BENCH_PEER_H_
 #define BULKHEAD_BENCH_PEER_H_
 
-#include <signal.h>
-#include <sys/types.h>
-
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <optional>
 
 #include "absl/status/statusor.h"
 #include "bench/bounded_wait.h"
+#include "bench/forked_process.h"
 #include "ipc/abi/atomics.h"
 #include "shim/embedded/embedded_shim.h"
 
@@ -70,9 +69,6 @@ class Peer {
               [&] { return bh_load_acquire(&page_->reply.sequence) == sequence; });
     std::memcpy(payload, page_->reply.payload, sizeof(payload));
   }
-  // Takes its CPU away from the peer, and gives it back: where there are two, one must not spin.
-  void Halt() { kill(pid_, SIGSTOP); }
-  void Resume() { kill(pid_, SIGCONT); }
   // One call through the channel of the mode; not 0: it ended as it should.
   bool Call(Mode mode, const uint8_t* arguments);
 
@@ -80,7 +76,7 @@ class Peer {
   Peer() = default;
   void Rouse(Mode mode);
   Page* page_ = nullptr;
-  pid_t pid_ = -1;
+  std::optional<ForkedProcess> process_;
   std::unique_ptr<EmbeddedShim> shims_[kChannels];
 };
 

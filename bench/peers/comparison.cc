@@ -2,15 +2,14 @@
 #include "bench/peers/comparison.h"
 
 #include <sys/prctl.h>
-#include <sys/wait.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <numeric>
 #include <optional>
 #include <random>
 
 #include "absl/strings/str_cat.h"
+#include "bench/forked_process.h"
 #include "bench/peers/pair.h"
 #include "host/report/percentiles.h"
 
@@ -138,9 +137,9 @@ absl::StatusOr<ComparisonResult> Compare(const BenchRun& run, std::vector<Transp
       result = status;
     }
   }
-  while (waitpid(-1, nullptr, 0) > 0 || errno == EINTR) {
-  }
+  const absl::Status reaped = ReapChildren("the end of the peers' servers and daemons");
   prctl(PR_SET_CHILD_SUBREAPER, 0);
+  if (result.ok() && !reaped.ok()) return reaped;
   return result;
 }
 

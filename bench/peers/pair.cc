@@ -9,8 +9,10 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "bench/bounded_wait.h"
 #include "bench/peer.h"
 #include "ipc/abi/atomics.h"
 #include "ipc/futex.h"
@@ -38,7 +40,6 @@ struct PairPage {
 namespace {
 
 // A wait is divided into slices: a stop of the process uses up only one of them.
-constexpr int kSlices = 300;
 constexpr uint64_t kSliceNs = 100 * kNanosecondsPerMillisecond;
 
 void Post(uint32_t* word, uint32_t value) {
@@ -150,14 +151,12 @@ absl::StatusOr<std::unique_ptr<Pair>> Pair::Start(const TransportKind& kind) {
   std::unique_ptr<Pair> pair(new Pair);
   if (absl::Status status = pair->page_.Map(); !status.ok()) return status;
   PairPage& page = *pair->page_;
-  const pid_t bench = getpid();
-  pair->pid_ = fork();
-  if (pair->pid_ < 0) return absl::ErrnoToStatus(errno, "fork");
-  if (pair->pid_ == 0) {
-    DieWith(bench);
-    RunClient(kind, page);
-  }
-  if (absl::Status status = pair->Await(&page.client_state, PairPage::kStarting); !status.ok()) {
+  absl::StatusOr<ForkedProcess> client = ForkedProcess::Start([&] { RunClient(kind, page); });
+  if (!client.ok()) return client.status();
+  pair->client_.emplace(*std::move(client));
+  if (absl::Status status =
+          pair->Await("the start of its client", &page.client_state, PairPage::kStarting, kBoundNs);
+      !status.ok()) {
     return status;
   }
   if (bh_load_acquire(&page.client_state) == PairPage::kFailed) {
@@ -166,35 +165,35 @@ absl::StatusOr<std::unique_ptr<Pair>> Pair::Start(const TransportKind& kind) {
   return pair;
 }
 
-Pair::~Pair() {
-  if (pid_ <= 0) return;
-  kill(pid_, SIGKILL);
-  waitpid(pid_, nullptr, 0);
-}
+Pair::~Pair() = default;
 
-absl::Status Pair::Await(const uint32_t* word, uint32_t old) {
-  for (int slice = 0; slice < kSlices; ++slice) {
+absl::Status Pair::Await(const char* what, const uint32_t* word, uint32_t old, uint64_t bound_ns) {
+  for (uint64_t slice = 0; slice * kSliceNs < bound_ns; ++slice) {
     if (bh_load_acquire(word) != old) return absl::OkStatus();
-    int end;
-    if (waitpid(pid_, &end, WNOHANG) == pid_) {
-      pid_ = -1;
-      return absl::AbortedError(WIFSIGNALED(end)
-                                    ? absl::StrCat("it ended by signal ", WTERMSIG(end))
+    if (const std::optional<int> end = client_->TakeEnd()) {
+      client_.reset();
+      return absl::AbortedError(WIFSIGNALED(*end)
+                                    ? absl::StrCat("it ended by signal ", WTERMSIG(*end))
                                     : "its server or the daemon ended");
     }
     FutexWait(word, old, FutexScope::kShared, MonotonicAfterNs(kSliceNs));
   }
-  return absl::DeadlineExceededError("no answer for half a minute");
+  client_.reset();
+  return DidNotCome(what, bound_ns);
 }
 
-absl::StatusOr<absl::Span<const uint32_t>> Pair::Run(uint32_t trips, uint64_t budget_ns) {
-  if (pid_ <= 0) return absl::AbortedError("it ended before");
+absl::StatusOr<absl::Span<const uint32_t>> Pair::Run(uint32_t trips, uint64_t budget_ns,
+                                                     uint64_t bound_ns) {
+  if (!client_) return absl::AbortedError("it ended before");
   PairPage& page = *page_;
   page.trips = trips;
   page.budget_ns = budget_ns;
   const uint32_t done = bh_load_relaxed(&page.units_done);
   Post(&page.units_wanted, done + 1);
-  if (absl::Status status = Await(&page.units_done, done); !status.ok()) return status;
+  if (absl::Status status = Await("the end of a unit", &page.units_done, done, bound_ns);
+      !status.ok()) {
+    return status;
+  }
   return absl::MakeConstSpan(page.samples_ns, page.sample_count);
 }
 

@@ -12,16 +12,17 @@
 #ifndef BULKHEAD_BENCH_PEERS_PAIR_H_
 #define BULKHEAD_BENCH_PEERS_PAIR_H_
 
-#include <sys/types.h>
-
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "bench/forked_process.h"
 #include "bench/peers/shared_object.h"
 #include "bench/peers/transport.h"
+#include "ipc/monotonic.h"
 
 namespace bulkhead {
 
@@ -30,9 +31,11 @@ struct PairPage;
 class Pair {
  public:
   static constexpr uint32_t kTripsMax = 2000;
+  static constexpr uint64_t kBoundNs = 30 * kNanosecondsPerSecond;
 
   // Returns when the first call can be made. Unavailable: to be skipped, the message gives the
-  // reason.
+  // reason. DeadlineExceeded, here and in Run(): no answer within the bound; the pair has been
+  // ended.
   static absl::StatusOr<std::unique_ptr<Pair>> Start(const TransportKind& kind);
   ~Pair();
 
@@ -40,7 +43,8 @@ class Pair {
   // counted. Returns the nanoseconds of each, including one reading of the clock; valid until the
   // next Run().
   // REQUIRES: 0 < trips <= kTripsMax.
-  absl::StatusOr<absl::Span<const uint32_t>> Run(uint32_t trips, uint64_t budget_ns);
+  absl::StatusOr<absl::Span<const uint32_t>> Run(uint32_t trips, uint64_t budget_ns,
+                                                 uint64_t bound_ns = kBoundNs);
 
   // Calls that failed or had a wrong answer.
   uint64_t wrong() const;
@@ -48,10 +52,10 @@ class Pair {
 
  private:
   Pair() = default;
-  absl::Status Await(const uint32_t* word, uint32_t old);
+  absl::Status Await(const char* what, const uint32_t* word, uint32_t old, uint64_t bound_ns);
 
   SharedObject<PairPage> page_;
-  pid_t pid_ = -1;
+  std::optional<ForkedProcess> client_;
 };
 
 }  // namespace bulkhead

@@ -70,6 +70,21 @@ TEST(PairTest, TellsThatAServerEnded) {
   EXPECT_TRUE(absl::IsAborted((*pair)->Run(10, kLongNs).status())) << "and says so again";
 }
 
+TEST(PairTest, AServerThatDoesNotAnswerIsAnErrorAndNoFigure) {
+  struct Silent : Idle {
+    bool Call(Payload&) override {
+      for (;;) pause();
+    }
+  };
+  absl::StatusOr<std::unique_ptr<Pair>> pair =
+      Pair::Start(Kind([] { return std::make_unique<Silent>(); }));
+  ASSERT_TRUE(pair.ok()) << pair.status().message();
+  const absl::Status silent = (*pair)->Run(10, kLongNs, kNanosecondsPerMillisecond).status();
+  EXPECT_TRUE(absl::IsDeadlineExceeded(silent));
+  EXPECT_THAT(std::string(silent.message()), HasSubstr("the end of a unit did not come"));
+  EXPECT_TRUE(absl::IsAborted((*pair)->Run(10, kLongNs).status())) << "it is gone";
+}
+
 TEST(PairTest, PassesOnWhyATransportCannotStart) {
   struct Forbidden : Idle {
     absl::Status Prepare() override { return absl::UnavailableError("forbidden here"); }

@@ -8,6 +8,7 @@
 #include <spawn.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -26,6 +27,7 @@ namespace bulkhead {
 namespace {
 
 constexpr int kReadyWithinMs = 40'000;
+constexpr int kEndWithinMs = 60'000;  // more than the bounds of all that a stop waits for
 
 // As the operator would type it.
 std::vector<std::string> Words(const Program& program, const ServiceOptions& options,
@@ -113,21 +115,36 @@ absl::Status GuardedFolder::Guard(const Program& program, const ServiceOptions& 
   return absl::UnavailableError("the service does not start; the lines above say why");
 }
 
-void GuardedFolder::Reap() {
-  while (service_ > 0 && waitpid(service_, nullptr, 0) < 0 && errno == EINTR) {
+// Its wait status. None: it did not end within the bound, was killed, and is gone.
+std::optional<int> GuardedFolder::AwaitEnd() {
+  const UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, service_, 0)));
+  pollfd wait = {pidfd.get(), POLLIN, 0};
+  int ended;
+  do {
+    ended = poll(&wait, 1, kEndWithinMs);
+  } while (ended < 0 && errno == EINTR);
+  if (ended != 1) kill(service_, SIGKILL);
+  int status = 0;
+  while (waitpid(service_, &status, 0) < 0 && errno == EINTR) {
   }
   service_ = -1;
+  return ended == 1 ? std::optional<int>(status) : std::nullopt;
+}
+
+void GuardedFolder::Reap() {
+  if (service_ > 0) (void)AwaitEnd();
 }
 
 absl::StatusOr<std::map<std::string, double>> GuardedFolder::Stop() {
   if (service_ <= 0) return absl::FailedPreconditionError("no service runs");
   kill(service_, SIGTERM);
-  int status = 0;
-  while (waitpid(service_, &status, 0) < 0 && errno == EINTR) {
+  const std::optional<int> status = AwaitEnd();
+  if (!status) {
+    return absl::DeadlineExceededError(
+        absl::StrCat("the service did not end within ", kEndWithinMs / 1000, " s and was killed"));
   }
-  service_ = -1;
-  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-    return absl::InternalError(absl::StrCat("the service ended badly (status ", status, ")"));
+  if (!WIFEXITED(*status) || WEXITSTATUS(*status) != 0) {
+    return absl::InternalError(absl::StrCat("the service ended badly (status ", *status, ")"));
   }
   std::ifstream file(reports_.path() + "/run.json");
   const auto report = nlohmann::ordered_json::parse(file, nullptr, /*allow_exceptions=*/false);

@@ -35,7 +35,8 @@ class GuardedFolder {
                      const std::string& attach = "auto");
   // A service that was killed is gone, and Guard() may be called again.
   void Reap();
-  // Ends the service in order. What it counted: the figures of `bulkhead run --json`, by name.
+  // Ends the service in order. DeadlineExceeded: it did not end, and was killed. What it counted:
+  // the figures of `bulkhead run --json`, by name.
   absl::StatusOr<std::map<std::string, double>> Stop();
 
   const std::string& path() const { return folder_.path(); }
@@ -54,6 +55,7 @@ class GuardedFolder {
   TemporaryFolder reports_;
   const std::string program_;
   bool mounted_ = false;
+  std::optional<int> AwaitEnd();
   pid_t service_ = -1;
 };
 

@@ -91,7 +91,7 @@ struct bh_call_slot {
 	uint8_t args[BH_INLINE_BYTES];
 	/* line 1: shim writes, host reads */
 	uint64_t call_id;        /* the same through every reissue; for logs and records */
-	uint64_t deadline_ns;    /* CLOCK_MONOTONIC */
+	uint64_t deadline_ns;    /* CLOCK_MONOTONIC; this driver's share of the call's */
 	uint64_t payload_offset; /* bytes from the start of the call pool */
 	uint64_t payload_bytes;
 	uint64_t reply_offset; /* bytes from the start of the reply pool: room lent for an answer */

@@ -2,10 +2,12 @@
 /*
  * The shim's core: what it knows about every call, and the one place that decides about it.
  *
- *   shim        an ordered stack of channels; a call visits them by altitude, the first denial wins
- *   channel     one driver's shared memory and the shim's private truth about it
- *   call        one callback that waits for an answer; it ends exactly once, by its deadline
- *   step        looks at a call, moves it as far as it can go, and says what to wait for
+ *   shim        an ordered stack of channels; a call visits them by altitude, the first denial
+ * wins. Each visit ends by an equal share of the time that the call has left, so that no channel
+ * keeps those behind it from being asked channel     one driver's shared memory and the shim's
+ * private truth about it call        one callback that waits for an answer; it ends exactly once,
+ * by its deadline step        looks at a call, moves it as far as it can go, and says what to wait
+ * for
  *
  * Freestanding C11: no libc, no allocation after set-up, everything else comes in through
  * struct bh_platform. The same sources build into the user-mode library and the kernel module,
@@ -249,6 +251,7 @@ struct bh_call {
 	uint8_t waits_here;  /* its caller has nothing else to do on its CPU until it ends */
 	uint8_t way;         /* enum bh_way: how a host that slept was woken for this issue */
 	uint64_t woken_ns;   /* right before that */
+	uint64_t visit_deadline_ns; /* by which this channel must answer; else the next is asked */
 	uint64_t ticket;
 	uint64_t content_version; /* that the answer will be about */
 	struct bh_call *suspect_previous;
@@ -261,7 +264,9 @@ struct bh_call {
  * Lends `bytes` of the channel's call pool to a caller, which fills them and makes them the payload
  * of one call, whole: payload is the loan, payload_bytes what was lent. The host reads them where
  * they are; other channels of the stack get a copy. The call's end gives the room back, or, where
- * the host has not answered, that host's end. NULL when there is no room, or nothing is asked for.
+ * the host has not answered, that host's end. A call that goes on without that host's answer needs
+ * the same room again for those behind it; where there is none, it is `full` for them. NULL when
+ * there is no room, or nothing is asked for.
  *
  * To be given back by bh_loan_drop() when no call was started with it. A call made while the loan
  * is being filled waits for room no longer than its deadline, as always.

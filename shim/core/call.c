@@ -15,7 +15,8 @@
  *                                              and from each state: cancelled
  *
  * A verdict by policy or from the cache counts like the driver's: allow goes on to the next
- * channel.
+ * channel. "Deadline" below START is the visit's: the channel's share of the time that the call has
+ * left (share_time()).
  * NEED_HOST is passed over while a host serves.
  */
 #include "shim/core/internal.h"
@@ -33,6 +34,8 @@
 #define SPURIOUS_SLICE_NS 100000u
 #define SPURIOUS_SLICE_MAX_NS 1000000u
 #define SPURIOUS_MAX 128u
+/* A share is measured from a coarse time only if that takes less than a tenth of it. */
+#define SHARE_COARSE_NS (10ull * BH_COARSE_NS)
 
 void bh_call_start(struct bh_shim *shim, struct bh_call *call)
 {
@@ -54,6 +57,7 @@ void bh_call_start(struct bh_shim *shim, struct bh_call *call)
 	call->suspect = 0;
 	call->waits_here = 0;
 	call->ticket = BH_TICKET_NONE;
+	call->visit_deadline_ns = call->deadline_ns;
 	if (call->args_bytes > BH_ARGS_BYTES_MAX)
 		call->args_bytes = BH_ARGS_BYTES_MAX;
 }
@@ -132,7 +136,34 @@ static int end_by_policy(struct bh_call *call, uint32_t reason, int final, uint6
 
 /* ---- START ---- */
 
-static void start_visit(struct bh_call *call, uint64_t now_ns)
+/*
+ * How long the channel at `position` may keep the call: an equal share of what is left for it and
+ * for those behind it that will be asked, so that each gets its turn however slow the others are.
+ * The last one gets all. A driver must not be blamed for time that had gone by before its visit:
+ * where that matters, *now_ns is read anew.
+ *
+ * SUBTLE: a driver may register for another set meanwhile. The number of visits to come only
+ * divides the time.
+ */
+static void share_time(struct bh_call *call, uint64_t *now_ns)
+{
+	const struct bh_platform *platform = call->shim->platform;
+	const struct bh_shim *shim = call->shim;
+	uint64_t bit = bh_set_bit(call->callback);
+	uint32_t visits = 1, i;
+
+	for (i = call->position + 1; i < shim->channel_count; i++)
+		if (bh_set_has_bit(&shim->channels[i]->callbacks, call->callback, bit))
+			visits++;
+	if (call->deadline_ns < *now_ns + SHARE_COARSE_NS * visits)
+		*now_ns = platform->now_ns(platform->context);
+	call->visit_deadline_ns = call->deadline_ns;
+	if (visits > 1 && call->deadline_ns > *now_ns)
+		call->visit_deadline_ns = *now_ns + (call->deadline_ns - *now_ns) / visits;
+}
+
+/* *now_ns moves on when the clock was read. */
+static void start_visit(struct bh_call *call, uint64_t *now_ns)
 {
 	struct bh_shim *shim = call->shim;
 	uint64_t bit = bh_set_bit(call->callback);
@@ -143,9 +174,11 @@ static void start_visit(struct bh_call *call, uint64_t now_ns)
 	       !bh_set_has_bit(&shim->channels[call->position]->callbacks, call->callback, bit))
 		call->position++;
 	if (call->position >= shim->channel_count) {
-		finish(call, call->visit_outcome, now_ns);
+		finish(call, call->visit_outcome, *now_ns);
 		return;
 	}
+	if (shim->channel_count > 1)
+		share_time(call, now_ns);
 	channel = shim->channels[call->position];
 	call->channel = channel;
 	call->lane = channel->platform->cpu(channel->platform->context);
@@ -165,7 +198,7 @@ static void start_visit(struct bh_call *call, uint64_t now_ns)
 	if (verdict) {
 		call->error = error;
 		bh_count(channel, call->lane, BH_COUNT_CACHED);
-		end_by_verdict(call, BH_OUTCOME_CACHED, verdict, now_ns);
+		end_by_verdict(call, BH_OUTCOME_CACHED, verdict, *now_ns);
 	}
 }
 
@@ -177,7 +210,7 @@ static void wait_private(struct bh_call *call, struct bh_wait *wait, uint32_t *w
 	wait->word = word;
 	wait->expected = expected;
 	wait->shared = 0;
-	wait->until_ns = bh_min_u64(call->deadline_ns, until_ns);
+	wait->until_ns = bh_min_u64(call->visit_deadline_ns, until_ns);
 	wait->spin_word = NULL;
 	wait->spin_value = 0;
 	wait->spin_epoch = NULL;
@@ -191,7 +224,7 @@ static int seek_host(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait
 	struct bh_channel *channel = call->channel;
 	uint32_t epoch = bh_load(&channel->epoch); /* before looking at what it announces */
 	uint32_t serving = bh_load(&channel->serving);
-	int past = now_ns >= call->deadline_ns;
+	int past = now_ns >= call->visit_deadline_ns;
 	uint32_t reason;
 	int final;
 
@@ -234,7 +267,7 @@ static int seek_slot(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait
 	uint32_t epoch = bh_load(&channel->epoch);
 	uint32_t generation = bh_load(&channel->serving);
 
-	if (now_ns >= call->deadline_ns)
+	if (now_ns >= call->visit_deadline_ns)
 		return end_by_policy(call, call->suspect ? BH_REASON_CRASHED : BH_REASON_FULL, 1,
 				     now_ns);
 	if (!generation) {
@@ -286,12 +319,6 @@ static void release(struct bh_call *call)
 
 static BH_COLD void abandon(struct bh_call *call, int violated)
 {
-	/* A call that has missed its deadline is issued no more; one whose host broke the protocol
-	 * may be. */
-	if (violated)
-		bh_loan_to_call(call, &call->channel->slots[call->slot]);
-	else
-		bh_loan_stays(call);
 	/* First the queue of suspects must know: a slot that comes back lets the next one go. */
 	bh_suspect_abandoned(call);
 	bh_slot_abandon(call->channel, call->slot, call->ticket, violated);
@@ -329,6 +356,8 @@ static BH_COLD void violated(struct bh_call *call, uint32_t violation, uint64_t 
 	bh_count(channel, call->lane, BH_COUNT_VIOLATIONS);
 	bh_channel_event(channel, BH_EVENT_VIOLATION, violation, call);
 	bh_channel_detach(channel, bh_ticket_generation(call->ticket));
+	/* It is issued again. */
+	bh_loan_to_call(call, &channel->slots[call->slot]);
 	abandon(call, 1);
 	/* No need to look whether it was begun: the host had it, and answered wrongly. */
 	charge(call, BH_END_HOSTILE | BH_FATE_BEGUN, now_ns);
@@ -413,6 +442,8 @@ static BH_COLD void overdue(struct bh_call *call, uint64_t now_ns)
 		bh_count(channel, call->lane, BH_COUNT_OVERDUE);
 		bh_channel_event(channel, BH_EVENT_OVERDUE, 0, call);
 	}
+	/* The other channels may still be asked. */
+	bh_loan_stays(call, call->position + 1 < call->shim->channel_count);
 	abandon(call, 0);
 	end_by_policy(call, busy ? BH_REASON_FULL : BH_REASON_HUNG, 1, now_ns);
 }
@@ -465,7 +496,7 @@ static int seek_answer(struct bh_call *call, uint64_t now_ns, struct bh_wait *wa
 				lose_host(call, now_ns);
 				return 1;
 			}
-			if (now_ns >= call->deadline_ns) {
+			if (now_ns >= call->visit_deadline_ns) {
 				overdue(call, now_ns);
 				return 1;
 			}
@@ -477,7 +508,7 @@ static int seek_answer(struct bh_call *call, uint64_t now_ns, struct bh_wait *wa
 			wait->word = &reply->bell;
 			wait->expected = bell;
 			wait->shared = 1;
-			wait->until_ns = call->deadline_ns;
+			wait->until_ns = call->visit_deadline_ns;
 			wait->spin_word = &reply->ticket;
 			wait->spin_value = call->ticket;
 			wait->spin_epoch = &channel->epoch;
@@ -502,7 +533,7 @@ int bh_call_step(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait)
 		/* The usual way is straight down. */
 		switch (call->state) {
 		case BH_CALL_START:
-			start_visit(call, now_ns);
+			start_visit(call, &now_ns);
 			if (call->state != BH_CALL_NEED_SLOT)
 				break;
 			bh_fallthrough;
@@ -532,7 +563,7 @@ int bh_call_step(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait)
 int bh_call_try_caches(struct bh_call *call, uint64_t now_ns)
 {
 	while (call->state == BH_CALL_START)
-		start_visit(call, now_ns);
+		start_visit(call, &now_ns);
 	return call->state == BH_CALL_ENDED;
 }
 
@@ -542,8 +573,10 @@ void bh_call_cancel(struct bh_call *call, uint64_t now_ns)
 		return;
 	bh_call_awake(call);
 	if (call->channel && call->state != BH_CALL_START) {
-		if (call->state == BH_CALL_ISSUED)
+		if (call->state == BH_CALL_ISSUED) {
+			bh_loan_stays(call, 0);
 			abandon(call, 0);
+		}
 		count_visit(call);
 		bh_count(call->channel, call->lane, BH_COUNT_CANCELLED);
 		stop_waiting_for_room(call);

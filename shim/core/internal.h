@@ -286,7 +286,7 @@ static inline int bh_loan_is_of(const struct bh_channel *channel, const void *pa
 static inline void bh_loan_to_slot(const struct bh_call *call, struct bh_slot *s)
 {
 }
-static inline void bh_loan_stays(struct bh_call *call)
+static inline void bh_loan_stays(struct bh_call *call, int goes_on)
 {
 }
 static inline void bh_loan_end(struct bh_call *call)
@@ -298,8 +298,11 @@ void bh_channel_adopt(struct bh_channel *channel, uint32_t takeover);
 int bh_loan_is_of(const struct bh_channel *channel, const void *payload);
 /* The slot owns it. REQUIRES: it is of the call's channel. */
 void bh_loan_to_slot(const struct bh_call *call, struct bh_slot *s);
-/* The slot keeps it; the call has no payload any more. */
-void bh_loan_stays(struct bh_call *call);
+/*
+ * The slot keeps it. The call has a copy if it `goes_on`; without room for one, a payload that fits
+ * nowhere, so that the channels that would need it are not asked.
+ */
+void bh_loan_stays(struct bh_call *call, int goes_on);
 /* The call has ended: gives back what it has. */
 void bh_loan_end(struct bh_call *call);
 #endif

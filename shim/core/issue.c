@@ -84,7 +84,7 @@ static void fill(struct bh_call *call, const struct bh_slot *s, struct bh_call_s
 	if (call->attempts)
 		flags |= BH_CALL_REISSUED;
 	shared->call_id = call->call_id;
-	shared->deadline_ns = call->deadline_ns;
+	shared->deadline_ns = call->visit_deadline_ns;
 	shared->payload_offset = 0;
 	shared->payload_bytes = 0;
 	if (s->call_chunks) {

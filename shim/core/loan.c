@@ -6,8 +6,9 @@
  *   the call     while no host has it: before its issue, between two issues, while another channel
  *                is asked
  *   the slot     while a host has it. It returns to the call with the answer, the host's end or its
- *                violation. It stays with the slot if the call has ended without an answer: that
- *                host may still read it
+ *                violation. It stays with the slot if the call has left the channel without an
+ *                answer: that host may still read it. A call that goes on to another channel takes
+ *                a copy along, in room of the same pool
  *
  * A payload is a loan if its address is inside the call pool.
  */
@@ -60,10 +61,27 @@ void bh_loan_to_slot(const struct bh_call *call, struct bh_slot *s)
 	s->call_chunks = (uint16_t)bh_chunks_for(call->payload_bytes);
 }
 
-void bh_loan_stays(struct bh_call *call)
+/* In place of a payload that could not be copied, with a size that fits nowhere. */
+static const char lost_payload;
+
+void bh_loan_stays(struct bh_call *call, int goes_on)
 {
-	if (call->payload && bh_loan_is_of(call->channel, call->payload))
-		call->payload = NULL;
+	const void *payload = call->payload;
+	void *copy;
+
+	if (!payload || !bh_loan_is_of(call->channel, payload))
+		return;
+	call->payload = NULL;
+	if (!goes_on)
+		return;
+	copy = bh_loan_take(call->channel, call->payload_bytes);
+	if (copy) {
+		bh_copy(copy, payload, call->payload_bytes);
+		call->payload = copy;
+	} else {
+		call->payload = &lost_payload;
+		call->payload_bytes = ~(size_t)0;
+	}
 }
 
 void bh_loan_end(struct bh_call *call)
@@ -71,12 +89,13 @@ void bh_loan_end(struct bh_call *call)
 	struct bh_channel *channel;
 	uint32_t i;
 
-	for (i = 0; i < call->shim->channel_count; i++) {
+	if (call->payload == &lost_payload)
+		call->payload = NULL;
+	for (i = 0; call->payload && i < call->shim->channel_count; i++) {
 		channel = call->shim->channels[i];
 		if (!bh_loan_is_of(channel, call->payload))
 			continue;
 		bh_loan_drop(channel, call->payload, call->payload_bytes);
 		call->payload = NULL;
-		return;
 	}
 }

@@ -230,5 +230,93 @@ TEST_F(CoreLoan, IsCopiedForTheNextChannel)
 	}
 }
 
+// A stack of two, and a call with a loan of the first, whose host never answers.
+class CoreLoanOfSlowHost : public CoreLoan
+{
+      protected:
+	CoreLoanOfSlowHost() : second(&platform, Below())
+	{
+		second.BeginGeneration(1);
+		bh_shim_add(&shim, second.c);
+	}
+	static bh_channel_config Below()
+	{
+		bh_channel_config config = TestConfig();
+		config.altitude = 0;
+		return config;
+	}
+	bh_call Lent(size_t bytes)
+	{
+		bh_call call = NewCall();
+		call.payload = bh_loan_take(channel.c, bytes);
+		call.payload_bytes = bytes;
+		std::memset(const_cast<void *>(call.payload), 'z', bytes);
+		return call;
+	}
+	// To the end of the first host's time.
+	int Miss(bh_call *call)
+	{
+		EXPECT_FALSE(Start(call));
+		channel.Begin(call->slot);
+		platform.now_ns = wait.until_ns;
+		return Step(call);
+	}
+	FakeChannel second;
+};
+
+TEST_F(CoreLoanOfSlowHost, IsCopiedForTheNextOneAndStaysAsItIs)
+{
+	bh_call call = Lent(kPoolBytes / 2);
+	const char *loan = static_cast<const char *>(call.payload);
+	ASSERT_FALSE(Miss(&call));
+	ASSERT_EQ(call.channel, second.c);
+	const bh_call_slot &slot = *second.Call(call.slot);
+	ASSERT_EQ(slot.payload_bytes, kPoolBytes / 2);
+	EXPECT_EQ(std::memcmp(Payload(second, slot), loan, kPoolBytes / 2), 0);
+	// It answers late: what it has read comes back, and what the call has does not.
+	channel.Answer(0, BH_VERDICT_ALLOW);
+	bh_slots_reclaim(channel.c);
+	void *again = bh_loan_take(channel.c, kPoolBytes / 2);
+	ASSERT_NE(again, nullptr);
+	EXPECT_EQ(again, loan);
+	EXPECT_NE(call.payload, loan);
+	bh_loan_drop(channel.c, again, kPoolBytes / 2);
+	EXPECT_FALSE(RoomIsBack());
+	// The second host dies: the copy goes to its next generation.
+	second.Begin(call.slot);
+	ASSERT_EQ(second.BeginGeneration(2), 0);
+	ASSERT_FALSE(Step(&call));
+	EXPECT_EQ(*Payload(second, *second.Call(call.slot)), 'z');
+	second.Answer(call.slot, BH_VERDICT_DENY);
+	ASSERT_TRUE(Step(&call));
+	EXPECT_EQ(call.verdict, BH_VERDICT_DENY);
+	EXPECT_EQ(call.payload, nullptr);
+	EXPECT_TRUE(RoomIsBack());
+}
+
+TEST_F(CoreLoanOfSlowHost, WithoutRoomForACopyTheNextOneIsFull)
+{
+	bh_call call = Lent(kPoolBytes);
+	ASSERT_TRUE(Miss(&call));
+	ExpectPolicy(call, BH_REASON_FULL, BH_VERDICT_ALLOW);
+	EXPECT_EQ(call.issues, 1u);
+	EXPECT_EQ(call.payload, nullptr);
+	EXPECT_EQ(second.Statistics().by_policy[BH_REASON_FULL], 1u);
+	EXPECT_EQ(second.Statistics().overdue, 0u);
+	channel.Answer(0, BH_VERDICT_ALLOW);
+	bh_slots_reclaim(channel.c);
+	EXPECT_TRUE(RoomIsBack());
+}
+
+TEST_F(CoreLoanOfSlowHost, IsNotCopiedForACancelledCall)
+{
+	bh_call call = Lent(kPoolBytes / 2);
+	ASSERT_FALSE(Start(&call));
+	bh_call_cancel(&call, platform.now_ns);
+	void *rest = bh_loan_take(channel.c, kPoolBytes / 2);
+	EXPECT_NE(rest, nullptr);
+	bh_loan_drop(channel.c, rest, kPoolBytes / 2);
+}
+
 } // namespace
 } // namespace bulkhead

@@ -23,7 +23,7 @@ class History
 	explicit History(uint64_t seed) : random(seed)
 	{
 		bh_shim_init(&shim, &platform.c);
-		const uint32_t count = 1 + Pick(2);
+		const uint32_t count = 1 + Pick(3);
 		for (uint32_t i = 0; i < count; i++) {
 			bh_channel_config config = TestConfig();
 			config.geometry = {1 + Pick(3), 1 + Pick(3), Pick(4), Pick(3)};
@@ -166,6 +166,12 @@ class History
 			if (!Pick(3)) {
 				caller->call.payload = payload;
 				caller->call.payload_bytes = Pick(sizeof(payload));
+			} else if (!Pick(3)) {
+				caller->call.payload_bytes = 1 + Pick(sizeof(payload));
+				caller->call.payload = bh_loan_take(
+					worlds[Pick(static_cast<uint32_t>(worlds.size()))]
+						.channel->c,
+					caller->call.payload_bytes);
 			}
 			if (!Pick(3)) {
 				caller->call.reply_payload = caller->reply;
@@ -196,8 +202,9 @@ class History
 		EXPECT_EQ(caller->call.outcome, BH_OUTCOME_PENDING);
 		// Not a step past the deadline, unless it has just moved to where it must look
 		// again.
-		EXPECT_LT(platform.now_ns, caller->call.deadline_ns);
-		EXPECT_LE(caller->wait.until_ns, caller->call.deadline_ns);
+		EXPECT_LT(platform.now_ns, caller->call.visit_deadline_ns);
+		EXPECT_LE(caller->wait.until_ns, caller->call.visit_deadline_ns);
+		EXPECT_LE(caller->call.visit_deadline_ns, caller->call.deadline_ns);
 		EXPECT_NE(caller->wait.word, nullptr);
 	}
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "tests/testing/fake_channel.h"
+#include "shim/core/internal.h"
 
 namespace bulkhead
 {
@@ -19,6 +20,7 @@ class StackTest : public ::testing::Test
 		for (uint32_t altitude : {200u, 300u, 100u}) {
 			bh_channel_config config = TestConfig();
 			config.altitude = altitude;
+			config.cookie = &cookies[channels.size()];
 			if (altitude == 100)
 				config.callbacks = bh_set_of(BH_CALLBACK_FILE_EXEC);
 			channels.push_back(std::make_unique<FakeChannel>(&platform, config));
@@ -26,11 +28,34 @@ class StackTest : public ::testing::Test
 			EXPECT_EQ(bh_shim_add(&shim, channels.back()->c), 0);
 		}
 	}
+	int Start(bh_call *call)
+	{
+		bh_call_start(&shim, call);
+		return Step(call);
+	}
+	// What the driver that has the call is told, from now on.
+	uint64_t TimeToldNs(size_t asked, const bh_call &call)
+	{
+		return channels[asked]->Call(call.slot)->deadline_ns - platform.now_ns;
+	}
+	void ExpectHung(size_t asked, uint64_t calls)
+	{
+		const bh_statistics statistics = channels[asked]->Statistics();
+		EXPECT_EQ(statistics.overdue, calls) << asked;
+		EXPECT_EQ(statistics.by_policy[BH_REASON_HUNG], calls) << asked;
+		uint64_t events = 0;
+		for (const SeenEvent &seen : platform.events)
+			events += seen.event == BH_EVENT_OVERDUE &&
+				  seen.cookie == channels[asked]->config.cookie;
+		EXPECT_EQ(events, calls) << asked;
+	}
 	int Step(bh_call *call)
 	{
 		return bh_call_step(call, platform.now_ns, &wait);
 	}
 	FakePlatform platform;
+	uint32_t generation = 1;
+	int cookies[3];
 	std::vector<std::unique_ptr<FakeChannel>> channels;
 	bh_shim shim;
 	bh_wait wait{};
@@ -103,17 +128,245 @@ TEST_F(StackTest, BeforeTheFirstGenerationNothingPassesUnasked)
 	EXPECT_FALSE(bh_shim_wants(&alone, BH_CALLBACK_FILE_OPEN));
 }
 
-TEST_F(StackTest, TheDeadlineIsShared)
+TEST_F(StackTest, ADriverThatNeverAnswersLeavesTheNextItsTurn)
 {
 	bh_call call = FileCall(7, platform.now_ns + 1000);
-	bh_call_start(&shim, &call);
-	Step(&call);
+	ASSERT_EQ(Start(&call), 0);
+	ASSERT_EQ(call.channel, channels[1]->c);
+	channels[1]->Begin(call.slot);
+	EXPECT_EQ(TimeToldNs(1, call), 500u); // the driver at 100 is not asked about this
+	EXPECT_EQ(wait.until_ns, platform.now_ns + 500);
+	platform.now_ns += 499;
+	ASSERT_EQ(Step(&call), 0);
+	EXPECT_EQ(call.channel, channels[1]->c);
+	platform.now_ns += 1;
+	ASSERT_EQ(Step(&call), 0);
+	ASSERT_EQ(call.channel, channels[0]->c);
+	EXPECT_EQ(TimeToldNs(0, call), 500u);
+	EXPECT_EQ(wait.until_ns, call.deadline_ns);
+	channels[0]->Answer(call.slot, BH_VERDICT_DENY, BH_CACHE_NOT, 13);
+	ASSERT_EQ(Step(&call), 1);
+	EXPECT_EQ(call.outcome, BH_OUTCOME_ANSWERED);
+	EXPECT_EQ(call.verdict, BH_VERDICT_DENY);
+	EXPECT_EQ(call.error, 13u);
+	ExpectHung(1, 1);
+	ExpectHung(0, 0);
+}
+
+TEST_F(StackTest, AVisitThatEndsEarlyLeavesItsTimeToTheNext)
+{
+	bh_call call = FileCall(7, platform.now_ns + 1000, BH_CALLBACK_FILE_EXEC);
+	ASSERT_EQ(Start(&call), 0);
+	EXPECT_EQ(TimeToldNs(1, call), 333u);
+	platform.now_ns += 100;
 	channels[1]->Answer(call.slot, BH_VERDICT_ALLOW);
-	platform.now_ns = call.deadline_ns;
+	ASSERT_EQ(Step(&call), 0);
+	EXPECT_EQ(TimeToldNs(0, call), 450u);
+	channels[0]->Answer(call.slot, BH_VERDICT_ALLOW);
+	ASSERT_EQ(Step(&call), 0);
+	EXPECT_EQ(TimeToldNs(2, call), 900u);
+}
+
+TEST_F(StackTest, OfThreeThatNeverAnswerEachHasItsTurnAndIsBlamedForItsOwn)
+{
+	bh_call call = FileCall(7, platform.now_ns + 900, BH_CALLBACK_FILE_EXEC);
+	ASSERT_EQ(Start(&call), 0);
+	for (size_t asked : {size_t{1}, size_t{0}, size_t{2}}) {
+		ASSERT_EQ(call.channel, channels[asked]->c);
+		channels[asked]->Begin(call.slot);
+		EXPECT_EQ(TimeToldNs(asked, call), 300u);
+		ExpectHung(asked, 0);
+		platform.now_ns += 300;
+		Step(&call);
+		ExpectHung(asked, 1);
+	}
+	EXPECT_EQ(platform.now_ns, call.deadline_ns);
+	EXPECT_EQ(call.outcome, BH_OUTCOME_POLICY);
+	EXPECT_EQ(call.reason, BH_REASON_HUNG);
+	EXPECT_EQ(call.issues, 3u);
+}
+
+TEST_F(StackTest, APolicyThatDeniesAHungDriversCallsEndsThem)
+{
+	SetRule(&channels[1]->config.policy, BH_REASON_HUNG, BH_ACTION_DENY, BH_ACTION_DENY);
+	ASSERT_EQ(bh_channel_set_policy(channels[1]->c, &channels[1]->config.policy), 0);
+	bh_call call = FileCall(7, platform.now_ns + 1000);
+	ASSERT_EQ(Start(&call), 0);
+	channels[1]->Begin(call.slot);
+	platform.now_ns += 500;
 	ASSERT_EQ(Step(&call), 1);
 	EXPECT_EQ(call.outcome, BH_OUTCOME_POLICY);
+	EXPECT_EQ(call.verdict, BH_VERDICT_DENY);
+	EXPECT_EQ(channels[0]->Statistics().calls, 0u);
+}
+
+TEST_F(StackTest, ACallIsHeldForAHostNoLongerThanItsShare)
+{
+	ASSERT_EQ(bh_channel_end_generation(channels[1]->c, 1, BH_END_CRASHED), 0);
+	bh_call call = FileCall(7, platform.now_ns + 1000);
+	ASSERT_EQ(Start(&call), 0);
+	EXPECT_EQ(call.state, uint32_t{BH_CALL_NEED_HOST});
+	EXPECT_EQ(wait.until_ns, platform.now_ns + 500);
+	platform.now_ns += 500;
+	ASSERT_EQ(Step(&call), 0);
+	ASSERT_EQ(call.channel, channels[0]->c);
+	channels[0]->Answer(call.slot, BH_VERDICT_DENY);
+	ASSERT_EQ(Step(&call), 1);
+	EXPECT_EQ(call.outcome, BH_OUTCOME_ANSWERED);
+	EXPECT_EQ(call.verdict, BH_VERDICT_DENY);
+	EXPECT_EQ(channels[1]->Statistics().by_policy[BH_REASON_CRASHED], 1u);
+	ExpectHung(1, 0);
+}
+
+TEST_F(StackTest, ACallIsHeldForRoomNoLongerThanItsShare)
+{
+	const uint32_t slots = bh_slot_count(&channels[1]->config.geometry);
+	std::vector<bh_call> others(slots);
+	for (bh_call &other : others) {
+		other = FileCall(8, platform.now_ns + 100000);
+		ASSERT_EQ(Start(&other), 0);
+		channels[1]->Begin(other.slot);
+	}
+	bh_call call = FileCall(7, platform.now_ns + 1000);
+	ASSERT_EQ(Start(&call), 0);
+	EXPECT_EQ(call.state, uint32_t{BH_CALL_NEED_SLOT});
+	EXPECT_EQ(wait.until_ns, platform.now_ns + 500);
+	platform.now_ns += 500;
+	ASSERT_EQ(Step(&call), 0);
+	EXPECT_EQ(call.channel, channels[0]->c);
+	EXPECT_EQ(channels[1]->Statistics().by_policy[BH_REASON_FULL], 1u);
+	ExpectHung(1, 0);
+}
+
+TEST_F(StackTest, ARestartGetsNoNewShare)
+{
+	bh_call call = FileCall(7, platform.now_ns + 1000);
+	ASSERT_EQ(Start(&call), 0);
+	channels[1]->Begin(call.slot);
+	platform.now_ns += 400;
+	ASSERT_EQ(bh_channel_end_generation(channels[1]->c, 1, BH_END_CRASHED), 0);
+	ASSERT_EQ(Step(&call), 0);
+	EXPECT_EQ(wait.until_ns, platform.now_ns + 100);
+	ASSERT_EQ(channels[1]->BeginGeneration(2), 0);
+	ASSERT_EQ(Step(&call), 0);
+	ASSERT_EQ(call.channel, channels[1]->c);
+	EXPECT_EQ(call.issues, 2u);
+	EXPECT_EQ(TimeToldNs(1, call), 100u);
+	channels[1]->Begin(call.slot);
+	platform.now_ns += 100;
+	ASSERT_EQ(Step(&call), 0);
+	EXPECT_EQ(call.channel, channels[0]->c);
+	ExpectHung(1, 1);
+}
+
+TEST_F(StackTest, ALateAnswerIsDroppedWhileTheNextDriverIsAsked)
+{
+	bh_call call = FileCall(7, platform.now_ns + 1000);
+	ASSERT_EQ(Start(&call), 0);
+	const uint32_t slot = call.slot;
+	channels[1]->Begin(slot);
+	platform.now_ns += 500;
+	ASSERT_EQ(Step(&call), 0);
+	ASSERT_EQ(call.channel, channels[0]->c);
+	channels[1]->Answer(slot, BH_VERDICT_DENY);
+	EXPECT_EQ(Step(&call), 0);
+	channels[0]->Answer(call.slot, BH_VERDICT_ALLOW);
+	ASSERT_EQ(Step(&call), 1);
+	EXPECT_EQ(call.verdict, BH_VERDICT_ALLOW);
+	bh_slots_reclaim(channels[1]->c);
+	EXPECT_EQ(channels[1]->Statistics().late, 1u);
+}
+
+TEST_F(StackTest, ASingleDriverHasTheWholeDeadlineAndCostsNoLookAtTheClock)
+{
+	bh_shim alone;
+	bh_shim_init(&alone, &platform.c);
+	ASSERT_EQ(bh_shim_add(&alone, channels[0]->c), 0);
+	platform.c.now_ns = [](void *) -> uint64_t {
+		ADD_FAILURE() << "the clock was read";
+		return 0;
+	};
+	bh_call call = FileCall(7, platform.now_ns + 1000);
+	bh_call_start(&alone, &call);
+	ASSERT_EQ(Step(&call), 0);
+	EXPECT_EQ(TimeToldNs(0, call), 1000u);
+	EXPECT_EQ(wait.until_ns, call.deadline_ns);
+	channels[0]->Begin(call.slot);
+	platform.now_ns += 999;
+	ASSERT_EQ(Step(&call), 0);
+	platform.now_ns += 1;
+	ASSERT_EQ(Step(&call), 1);
+	EXPECT_EQ(call.reason, BH_REASON_HUNG);
+}
+
+TEST_F(StackTest, TheOnlyDriverThatIsAskedHasTheWholeDeadline)
+{
+	channels[1]->config.callbacks = bh_set_of(BH_CALLBACK_FILE_EXEC);
+	bh_channel_set_wanted(channels[1]->c, channels[1]->Spec());
+	bh_call call = FileCall(7, platform.now_ns + 1000);
+	ASSERT_EQ(Start(&call), 0);
+	EXPECT_EQ(call.channel, channels[0]->c);
+	EXPECT_EQ(TimeToldNs(0, call), 1000u);
+}
+
+TEST_F(StackTest, ACallThatIsOverdueWhenItComesIsNoDriversFault)
+{
+	for (uint64_t late_ns : {uint64_t{0}, uint64_t{1}, uint64_t{1000}}) {
+		bh_call call = FileCall(7, platform.now_ns - late_ns);
+		ASSERT_EQ(Start(&call), 1);
+		EXPECT_EQ(call.outcome, BH_OUTCOME_POLICY);
+		EXPECT_EQ(call.reason, BH_REASON_FULL);
+		EXPECT_EQ(call.issues, 0u);
+		for (size_t asked : {size_t{0}, size_t{1}})
+			ExpectHung(asked, 0);
+	}
+}
+
+TEST_F(StackTest, ADriverIsNotBlamedForTheTimeBeforeItsVisit)
+{
+	platform.coarse_behind_ns = BH_COARSE_NS;
+	const uint64_t began_ns = platform.now_ns;
+	bh_call call = FileCall(7, began_ns + BH_COARSE_NS);
+	platform.on_wait = [&](uint32_t *, uint32_t, uint64_t until_ns) {
+		const bool first = call.channel == channels[1]->c;
+		EXPECT_EQ(until_ns, began_ns + BH_COARSE_NS / (first ? 2 : 1));
+		EXPECT_GE(until_ns, platform.now_ns + BH_COARSE_NS / 2);
+		channels[first ? 1 : 0]->Begin(call.slot);
+		platform.now_ns = until_ns;
+		return 0;
+	};
+	bh_call_run(&shim, &call);
+	EXPECT_EQ(platform.waits, 2u);
+	EXPECT_EQ(call.issues, 2u);
+	EXPECT_EQ(call.ended_ns, began_ns + BH_COARSE_NS);
+}
+
+TEST_F(StackTest, AShareThatEndsBeforeTheCallerWaitsIsNoDriversFault)
+{
+	platform.coarse_behind_ns = BH_COARSE_NS;
+	bh_call call = FileCall(7, platform.now_ns + 100ull * BH_COARSE_NS);
+	bh_call_start(&shim, &call);
+	ASSERT_EQ(bh_call_try_caches(&call, platform.now_ns), 0);
+	platform.now_ns += 50ull * BH_COARSE_NS; // while it looks for the file's name
+	EXPECT_EQ(bh_call_run_until(&call, platform.now_ns), 0);
+	EXPECT_EQ(call.channel, channels[0]->c);
 	EXPECT_EQ(call.issues, 1u);
-	EXPECT_EQ(channels[0]->Statistics().calls, 1u);
+	EXPECT_EQ(channels[1]->Statistics().by_policy[BH_REASON_FULL], 1u);
+	ExpectHung(1, 0);
+}
+
+TEST_F(StackTest, AnOldLookAtTheClockTakesAtMostATenthOfAShare)
+{
+	for (uint64_t time_ns = BH_COARSE_NS; time_ns <= 64ull * BH_COARSE_NS;
+	     time_ns += BH_COARSE_NS / 2) {
+		bh_call call = FileCall(7, platform.now_ns + time_ns);
+		bh_call_start(&shim, &call);
+		ASSERT_EQ(bh_call_step(&call, platform.now_ns - BH_COARSE_NS, &wait), 0);
+		EXPECT_GE(TimeToldNs(1, call), time_ns / 2 * 9 / 10) << time_ns;
+		EXPECT_LE(TimeToldNs(1, call), time_ns / 2) << time_ns;
+		bh_call_cancel(&call, platform.now_ns);
+		ASSERT_EQ(channels[1]->BeginGeneration(++generation), 0); // the slot comes back
+	}
 }
 
 TEST_F(StackTest, AStackHasItsSize)

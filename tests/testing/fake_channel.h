@@ -34,6 +34,7 @@ struct SeenEvent {
   uint32_t detail;
   uint32_t generation;
   uint64_t call_id;
+  const void* cookie;  // of the channel
 };
 
 // For one thread.
@@ -54,9 +55,9 @@ class FakePlatform {
       Self(self).sent_tickets.push_back(ticket);
       return Self(self).send_result;
     };
-    c.event = [](void* self, void*, uint32_t event, uint32_t detail, uint32_t generation,
+    c.event = [](void* self, void* cookie, uint32_t event, uint32_t detail, uint32_t generation,
                  uint64_t call_id) {
-      Self(self).events.push_back({event, detail, generation, call_id});
+      Self(self).events.push_back({event, detail, generation, call_id, cookie});
     };
     c.cpu = [](void* self) { return Self(self).cpu; };
   }

@@ -132,7 +132,7 @@ struct bulkhead_host {
 
   /* One line, at most 1,024 bytes, cut beyond. Never waits: a full queue drops and counts. */
   void (*log)(void* context, uint32_t level, const char* text, size_t length);
-  /* Nanoseconds until the call's deadline; 0 when it has passed. */
+  /* Nanoseconds until this driver's deadline for the call; 0 when it has passed. */
   uint64_t (*time_left_ns)(void* context, const struct bulkhead_call* call);
   /*
    * The file's bytes, mapped read-only from the page cache; unmapped when the call has ended.

@@ -46,6 +46,10 @@ GOOD = {
         "CALLERS=2 SLOTS=2 WORKERS=1 GENERATIONS=2 PENDING",
         "CALLERS=2 SLOTS=2 WORKERS=2 GENERATIONS=2 PENDING",
         "CALLERS=2 SLOTS=2 WORKERS=2 GENERATIONS=2 PENDING STRICT",
+        "CALLERS=1 SLOTS=2 WORKERS=2 GENERATIONS=3 PENDING WITH_DRAIN",
+        "CALLERS=2 SLOTS=1 WORKERS=2 GENERATIONS=2 PENDING WITH_DRAIN",
+        "CALLERS=2 SLOTS=2 WORKERS=2 GENERATIONS=2 PENDING WITH_DRAIN",
+        "CALLERS=2 SLOTS=2 WORKERS=2 GENERATIONS=2 PENDING WITH_DRAIN STRICT",
     ],
     "ring": [
         "ENTRIES=2 HAPPEN=5 LIVES=3",
@@ -62,6 +66,10 @@ GOOD_LONG = {
         "CALLERS=2 SLOTS=1 WORKERS=2 GENERATIONS=3",
         "CALLERS=2 SLOTS=2 WORKERS=2 GENERATIONS=3",
         "CALLERS=2 SLOTS=3 WORKERS=2 GENERATIONS=3",
+        "CALLERS=2 SLOTS=1 WORKERS=2 GENERATIONS=3 PENDING WITH_DRAIN",
+        "CALLERS=2 SLOTS=2 WORKERS=2 GENERATIONS=3 PENDING WITH_DRAIN",
+        "CALLERS=2 SLOTS=3 WORKERS=2 GENERATIONS=3 PENDING WITH_DRAIN",
+        "CALLERS=3 SLOTS=1 WORKERS=1 GENERATIONS=2",
     ],
 }
 
@@ -94,6 +102,8 @@ MUTATIONS = {
         ("BEGUN_STORED_LAST", "CALLERS=1 WORKERS=1 STRICT", "begun_twice"),
         ("BEGUN_BY_WORKER", "CALLERS=1 WORKERS=1 STRICT PENDING", "begun_twice"),
         ("COMPLETED_AGAIN", "CALLERS=2 WORKERS=1 GENERATIONS=1 PENDING", "changed_in_hand"),
+        ("LEAVES_WITH_KEPT", "CALLERS=1 WORKERS=1 STRICT PENDING WITH_DRAIN", "left_begun"),
+        ("DRAIN_BLAMES_NONE", "CALLERS=1 WORKERS=1 STRICT PENDING WITH_DRAIN", "begun_twice"),
     ],
     "ring": [
         ("PUBLISHED_BEFORE_COUNTED", "LIVES=2", "told_twice"),
@@ -120,7 +130,7 @@ def run(command, folder, seconds_max=SECONDS_MAX):
 
 
 def search(model, defines, compiler, is_long):
-    """The violated assertion ("" if none), and the number of states."""
+    """The violated assertion ("" if none), the number of states, and the MiB that they took."""
     with tempfile.TemporaryDirectory(prefix="bh-model.") as folder:
         source = os.path.join(HERE, model + ".pml")
         for command in (["spin", *("-D" + d for d in defines), "-a", source],
@@ -133,6 +143,8 @@ def search(model, defines, compiler, is_long):
         _, output = run(["./pan", "-m100000", "-w26" if is_long else "-w22"], folder,
                         LONG_SECONDS_MAX if is_long else SECONDS_MAX)
     errors = re.search(r"errors: (\d+)", output)
+    memory = re.search(r"([\d.]+)\s+total actual memory usage", output)
+    mib = round(float(memory.group(1))) if memory else 0
     states = re.search(r"(\d+) states, stored", output)
     if not errors or not states or "search depth too small" in output:
         raise Failed(output)
@@ -141,9 +153,10 @@ def search(model, defines, compiler, is_long):
         # An error ends the search early, and so does a full memory.
         if "not completed" in output:
             raise Failed(output)
-        return "", int(states.group(1))
+        return "", int(states.group(1)), mib
     check = re.search(r"assertion violated\s*!\((\w+)\)", found.group(1)) if found else None
-    return (check.group(1) if check else found.group(1) if found else output), int(states.group(1))
+    return (check.group(1) if check else found.group(1) if found else output), \
+        int(states.group(1)), mib
 
 
 def cpu_seconds():
@@ -154,13 +167,13 @@ def cpu_seconds():
 def check(model, size, mutation, expected, compiler, is_long=False):
     start = cpu_seconds()
     try:
-        violated, states = search(model, size.split() + ([mutation] if mutation else []), compiler,
+        violated, states, mib = search(model, size.split() + ([mutation] if mutation else []), compiler,
                                   is_long)
     except (Failed, subprocess.TimeoutExpired) as error:
-        violated, states = f"no result: {error}", 0
+        violated, states, mib = f"no result: {error}", 0, 0
     name = mutation or "the model"
     said = f"{model}: {name} ({size}): {violated or 'holds'}, {states} states, "
-    said += f"{cpu_seconds() - start:.0f} s"
+    said += f"{mib} MiB, {cpu_seconds() - start:.0f} s"
     print(said if violated == expected else f"FAILED {said}; expected: {expected or 'holds'}",
           flush=True)
     return violated == expected

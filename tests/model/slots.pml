@@ -15,7 +15,12 @@
  *   when no process can make a step, no caller waits for a host or for room that is there
  *
  * With PENDING a worker may keep a call that it has begun and take the next one; any thread of the
- * host completes it then, at any time, in any order (HostPort::Reply, PendingCalls).
+ * host completes it then, at any time, in any order (HostPort::Reply, CallTable).
+ *
+ * With WITH_DRAIN a host may also be ordered to leave, instead of its crash: no call is issued to it
+ * from then on, and it ends when it has answered all that it has taken, or is killed before that.
+ *
+ *   a host that leaves as ordered leaves no call behind that it has begun
  *
  * How a caller sleeps while it waits for an answer is in waiting.pml: here it polls all the time.
  * Each sequentially consistent operation of the code is one step here.
@@ -80,6 +85,9 @@ byte owner[SLOTS] = NO_OWNER;
 byte begun[CALLERS], completions[CALLERS];
 byte waits_for[CALLERS]; /* 1: host, 2: room */
 bool begun_twice, completed_twice, wrong_answer, two_owners, changed_in_hand;
+#ifdef WITH_DRAIN
+bool left_begun;
+#endif
 
 #define TELL(caller, word) changed[caller] = changed[caller] || watches[caller] == word
 #if CALLERS > 2
@@ -482,7 +490,7 @@ end:
 #else
 #define TAKE_OUT(s) kept[s] = 0; kept_call[s] = 0
 #endif
-/* PendingCalls::Take and Reply. All of the driver's threads are one: an entry is taken out once. */
+/* CallTable::Complete and Reply. All of the driver's threads are one: an entry is taken out once. */
 active proctype Completer() {
 	byte s, issue, value;
 
@@ -565,26 +573,84 @@ inline blame_all() {
 #define FORGET_CLAIMS claims[0] = 0
 #endif
 
+/* The host dies, with its private state. */
+#if WORKERS > 1
+#define REST_ALL REST(0); REST(1)
+#else
+#define REST_ALL REST(0)
+#endif
+#define DIE alive = 0; FORGET_CLAIMS; FORGET_KEPT; REST_ALL
+
+#ifdef WITH_DRAIN
+/* Dispatcher::Finish: no worker has a call, and none is kept. */
+#if WORKERS > 1
+#define NONE_IN_HAND (step[0] == 0 && step[1] == 0)
+#else
+#define NONE_IN_HAND (step[0] == 0)
+#endif
+#if !defined(PENDING) || defined(LEAVES_WITH_KEPT)
+#define NONE_IS_KEPT true
+#elif SLOTS > 2
+#define NONE_IS_KEPT !(kept[0] || kept[1] || kept[2])
+#elif SLOTS > 1
+#define NONE_IS_KEPT !(kept[0] || kept[1])
+#else
+#define NONE_IS_KEPT !kept[0]
+#endif
+#if SLOTS > 2
+#define SOME_TO_BLAME (TO_BLAME(0) || TO_BLAME(1) || TO_BLAME(2))
+#elif SLOTS > 1
+#define SOME_TO_BLAME (TO_BLAME(0) || TO_BLAME(1))
+#else
+#define SOME_TO_BLAME TO_BLAME(0)
+#endif
+#endif
+
 /* Ends and begins generations, under the channel's lock. */
 active proctype Supervisor() {
 	byte generation = 1;
+#ifdef DRAIN_BLAMES_NONE
+	bool ordered;
+#endif
 
 	do
-	:: atomic { /* the host dies, with its private state */
-			alive = 0;
-			FORGET_CLAIMS;
-			FORGET_KEPT;
-#if WORKERS > 1
-			REST(1);
+#ifndef WITH_DRAIN
+	:: atomic { DIE }
+#else
+	:: if
+		:: atomic { DIE }
+		   /* Ordered to leave, it stops to take calls at any time after. Without one in hand it
+		    * leaves; killed before that, it dies as above. */
+		:: atomic { /* bh_channel_set_draining */
+				serving = 0
+#ifdef DRAIN_BLAMES_NONE
+				; ordered = true
 #endif
-			REST(0)
-		}
+			}
+			atomic { CHANGE(EPOCH); CHANGE(FREED) }
+			if
+			:: atomic {
+					NONE_IN_HAND && NONE_IS_KEPT ->
+					left_begun = left_begun || SOME_TO_BLAME;
+					DIE
+				}
+			:: atomic { DIE }
+			fi
+		fi;
+#endif
 		/* end_living */
 		atomic { serving = 0 }
 #ifdef ENDED_BEFORE_FATES
 		atomic { ended = generation }
 #endif
+#ifdef DRAIN_BLAMES_NONE
+		if
+		:: ordered -> ordered = false
+		:: else -> blame_all()
+		fi;
+#else
 		blame_all();
+#endif
 		atomic { /* No process reads what an ended generation had begun. */
 			ended = generation;
 			FORGET_BEGUN
@@ -648,6 +714,9 @@ active proctype Check() {
 	assert(!begun_twice);
 	assert(!two_owners);
 	assert(!changed_in_hand);
+#ifdef WITH_DRAIN
+	assert(!left_begun);
+#endif
 	assert(!lost_host);
 	assert(!lost_room);
 	assert(!lost_call)

@@ -14,6 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "ipc/check.h"
+#include "ipc/poll_until.h"
 
 namespace bulkhead {
 namespace {
@@ -22,22 +23,6 @@ constexpr int kBacklog = 8;
 
 absl::Status PeerClosed() {
   return absl::UnavailableError("the peer has closed the control socket");
-}
-
-// Waits for `events` (or the peer's end) until until_ns; false when nothing came.
-bool PollUntil(int fd, short events, uint64_t until_ns) {
-  for (;;) {
-    const uint64_t now_ns = MonotonicNowNs();
-    const uint64_t left_ns = until_ns > now_ns ? until_ns - now_ns : 0;
-    timespec timeout;
-    timeout.tv_sec = static_cast<time_t>(left_ns / kNanosecondsPerSecond);
-    timeout.tv_nsec = static_cast<long>(left_ns % kNanosecondsPerSecond);
-    pollfd entry = {fd, events, 0};
-    const int ready = ppoll(&entry, 1, until_ns == kForeverNs ? nullptr : &timeout, nullptr);
-    if (ready > 0) return true;
-    if (ready == 0 && MonotonicNowNs() >= until_ns) return false;
-    BULKHEAD_CHECK(ready == 0 || errno == EINTR);
-  }
 }
 
 // An empty datagram and a closed peer both read as 0 bytes; this distinguishes them.

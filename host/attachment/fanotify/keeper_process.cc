@@ -10,12 +10,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "ipc/monotonic.h"
+#include "ipc/poll_until.h"
 
 namespace bulkhead {
 namespace {
@@ -114,15 +113,7 @@ absl::StatusOr<KeeperProcess> KeeperProcess::Start(
 
 bool KeeperProcess::Reap(uint64_t until_ns) {
   if (pid_ < 0) return true;
-  bool ended = false;
-  for (;;) {
-    const uint64_t now_ns = MonotonicNowNs();
-    const uint64_t left_ms = until_ns > now_ns ? (until_ns - now_ns) / 1'000'000 + 1 : 0;
-    pollfd waited = {.fd = pidfd_.get(), .events = POLLIN, .revents = 0};
-    const int ready = poll(&waited, 1, static_cast<int>(std::min<uint64_t>(left_ms, 60'000)));
-    ended = ready > 0;
-    if (ended || now_ns >= until_ns) break;
-  }
+  const bool ended = PollUntil(pidfd_.get(), POLLIN, until_ns);
   if (!ended) kill(pid_, SIGKILL);
   while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
   }

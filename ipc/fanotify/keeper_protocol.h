@@ -9,6 +9,9 @@
 //   kAddChannel (spec)                 ->    kDone with two descriptors: call region, reply region
 //   kRun                               ->    kDone: a worker runs from now on
 //
+// A reply has its order's number: one that comes after the supervisor has given the order up is not
+// taken for the reply to the next.
+//
 // A channel can be added while a worker runs: the keeper ends that worker and starts the next,
 // which takes everything over, as after a crash.
 #ifndef BULKHEAD_IPC_FANOTIFY_KEEPER_PROTOCOL_H_
@@ -22,7 +25,7 @@
 
 namespace bulkhead {
 
-inline constexpr uint32_t kKeeperVersion = 2;
+inline constexpr uint32_t kKeeperVersion = 3;
 
 // Descriptors that a keeper inherits.
 enum KeeperDescriptor : int {
@@ -39,6 +42,7 @@ enum class KeeperOrder : uint32_t { kConfigure = 1, kAddChannel = 2, kRun = 3 };
 struct KeeperRequest {
   uint32_t version;
   KeeperOrder order;
+  uint32_t number;
   // kConfigure
   uint32_t readers;
   uint32_t in_flight_max;
@@ -54,6 +58,7 @@ struct KeeperRequest {
 
 struct KeeperReply {
   uint32_t version;
+  uint32_t number;
   uint32_t failed;  // 0: done
   char error[248];
 };

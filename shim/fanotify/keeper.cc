@@ -135,6 +135,7 @@ absl::Status Keeper::HandleOrder() {
     Reply(status, nullptr);
     return status;
   }
+  order_ = request.number;
   switch (request.order) {
     case KeeperOrder::kConfigure:
       Reply(Configure(request), nullptr);
@@ -273,6 +274,7 @@ void Keeper::ReapWorker() {
 void Keeper::Reply(const absl::Status& status, const ChannelDescriptors* descriptors) {
   KeeperReply reply = {};
   reply.version = kKeeperVersion;
+  reply.number = order_;
   reply.failed = status.ok() ? 0 : 1;
   const std::string error(status.message());
   std::memcpy(reply.error, error.data(), std::min(error.size(), sizeof(reply.error) - 1));

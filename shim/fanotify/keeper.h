@@ -54,6 +54,7 @@ class Keeper {
   pid_t worker_ = -1;
   bool configured_ = false;
   bool run_ = false;
+  uint32_t order_ = 0;  // the number of the order in work
   bool stop_ = false;
   uint32_t unready_deaths_ = 0;  // workers in a row that died before they served
 };

@@ -22,6 +22,7 @@ namespace bulkhead {
 namespace {
 
 constexpr int kStartAttempts = 5;
+constexpr uint64_t kStartsWithinNs = 5 * kNanosecondsPerSecond;
 constexpr uint64_t kStopNs = 4 * kNanosecondsPerSecond;
 // A worker without a keeper ends by itself within half a second; one that does not is hung.
 constexpr int kOrphanMs = 1000;
@@ -199,7 +200,8 @@ void FanotifyAttachment::Recover() {
   absl::Status status;
   for (int attempt = 1; attempt <= kStartAttempts && !stopping_.load(); ++attempt) {
     status = StartKeeper();
-    if (status.ok() && was_running) status = link_->EnsureRunning();
+    if (status.ok() && was_running)
+      status = link_->EnsureRunning(MonotonicAfterNs(kStartsWithinNs));
     if (status.ok()) {
       Log("the fanotify shim died and has been started again");
       link_->NotifyShimLost();
@@ -243,7 +245,7 @@ void FanotifyAttachment::GiveUp(const absl::Status& why) {
 }
 
 absl::StatusOr<FanotifyGroup*> FanotifyAttachment::GroupFor(const GuardSpec& guard) {
-  const std::lock_guard<std::mutex> lock(guards_mutex_);
+  const MutexLock lock(guards_mutex_);
   Journal& shared = *journal();
   const uint32_t used = shared.groups_used.load();
   for (uint32_t group = 0; group < used; ++group) {
@@ -271,7 +273,7 @@ absl::StatusOr<MarkKind> FanotifyAttachment::Guard(const GuardSpec& guard) {
   absl::StatusOr<FanotifyGroup*> group = GroupFor(guard);
   if (!group.ok()) return group.status();
   // From here on processes may wait for the shim, so it must run.
-  absl::Status status = link_->EnsureRunning();
+  absl::Status status = link_->EnsureRunning(MonotonicAfterNs(kStartsWithinNs));
   if (!status.ok()) return status;
   if (kind != MarkKind::kDirectory) {
     status = (*group)->Mark(directory->get(), kind, guard.callbacks, guard.folder);
@@ -283,21 +285,21 @@ absl::StatusOr<MarkKind> FanotifyAttachment::Guard(const GuardSpec& guard) {
   if (!tree.ok()) return tree.status();
   status = (*tree)->AddTree(guard.folder);
   if (!status.ok()) return status;
-  std::lock_guard<std::mutex> lock(guards_mutex_);
+  const MutexLock lock(guards_mutex_);
   trees_.push_back(*std::move(tree));
   return kind;
 }
 
 void FanotifyAttachment::RemoveGuards() {
   {
-    std::lock_guard<std::mutex> lock(guards_mutex_);
+    const MutexLock lock(guards_mutex_);
     trees_.clear();  // first, or its thread would set marks again
   }
   for (FanotifyGroup& group : groups_) group.RemoveMarks();
 }
 
 uint64_t FanotifyAttachment::guarded_directories() const {
-  std::lock_guard<std::mutex> lock(guards_mutex_);
+  const MutexLock lock(guards_mutex_);
   uint64_t directories = 0;
   for (const std::unique_ptr<TreeMarks>& tree : trees_) directories += tree->directories();
   return directories;

@@ -29,7 +29,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -41,6 +40,7 @@
 #include "host/attachment/fanotify/keeper_process.h"
 #include "host/attachment/fanotify/remote_shim_link.h"
 #include "host/attachment/fanotify/tree_marks.h"
+#include "ipc/mutex.h"
 #include "ipc/shared_memory.h"
 #include "ipc/shim_link.h"
 
@@ -124,8 +124,8 @@ class FanotifyAttachment final : public Attachment {
   std::atomic<bool> lost_{false};
   std::atomic<bool> stopping_{false};
 
-  mutable std::mutex guards_mutex_;  // of the groups' deadlines too
-  std::vector<std::unique_ptr<TreeMarks>> trees_;
+  mutable Mutex guards_mutex_;  // of the groups' deadlines too
+  std::vector<std::unique_ptr<TreeMarks>> trees_ ABSL_GUARDED_BY(guards_mutex_);
   std::thread watcher_;
 };
 

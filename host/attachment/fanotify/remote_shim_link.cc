@@ -6,29 +6,67 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "ipc/abi/events.h"
+#include "ipc/check.h"
 #include "ipc/control/fields.h"
 #include "ipc/control/shim_protocol.h"
 #include "ipc/fanotify/journal.h"
 #include "ipc/monotonic.h"
+#include "ipc/poll_until.h"
 
 namespace bulkhead {
 namespace {
 
-constexpr std::chrono::seconds kAnswerLimit(1);
-constexpr std::chrono::seconds kHelloLimit(5);
-constexpr int kKeeperAnswerMs = 1000;
+// What a link promises (ipc/shim_link.h).
+constexpr uint64_t kAnswerWithinNs = kNanosecondsPerSecond;
+// The lock is held meanwhile. The worker has the same state from the journal.
+constexpr uint64_t kResendWithinNs = kNanosecondsPerSecond / 4;
 
 absl::Status Gone() {
   return absl::UnavailableError("the fanotify shim has died; the next one is being started");
 }
 
+absl::Status WorkerSilent() {
+  return absl::UnavailableError("the fanotify shim did not answer within a second");
+}
+
+absl::Status KeeperSilent() {
+  return absl::UnavailableError("the fanotify shim's keeper does not answer");
+}
+
 }  // namespace
+
+class RemoteShimLink::KeeperTurn {
+ public:
+  KeeperTurn(RemoteShimLink& link, uint64_t until_ns) : link_(link) {
+    const MutexLock lock(link_.mutex_);
+    while (link_.keeper_turn_taken_) {
+      if (!link_.changed_.WaitUntil(link_.mutex_, until_ns)) return;
+    }
+    link_.keeper_turn_taken_ = true;
+    taken_ = true;
+  }
+  KeeperTurn(const KeeperTurn&) = delete;
+  KeeperTurn& operator=(const KeeperTurn&) = delete;
+  ~KeeperTurn() {
+    if (!taken_) return;
+    {
+      const MutexLock lock(link_.mutex_);
+      link_.keeper_turn_taken_ = false;
+    }
+    link_.changed_.NotifyAll();
+  }
+  // False: another thread had it until until_ns.
+  bool taken() const { return taken_; }
+
+ private:
+  RemoteShimLink& link_;
+  bool taken_ = false;
+};
 
 RemoteShimLink::RemoteShimLink(ExclusionTable* exclusions, const Limits& limits,
                                std::function<void()> on_lost)
@@ -36,25 +74,37 @@ RemoteShimLink::RemoteShimLink(ExclusionTable* exclusions, const Limits& limits,
 
 RemoteShimLink::~RemoteShimLink() { Disconnect(); }
 
+// While it runs the link is not connected, so that no other function waits for it.
 absl::Status RemoteShimLink::Connect(ControlSocket control, UniqueFd keeper) {
   if (reader_.joinable()) reader_.join();
-  std::lock_guard<std::mutex> keeper_lock(keeper_mutex_);
+  const KeeperTurn turn(*this, kForeverNs);  // the other threads' turns are bounded
   keeper_ = std::move(keeper);
   KeeperRequest configure = {};
   configure.order = KeeperOrder::kConfigure;
   configure.readers = limits_.readers;
   configure.in_flight_max = limits_.in_flight_max;
-  absl::Status status = OrderKeeper(configure).status();
+  absl::Status status = OrderKeeper(turn, configure, MonotonicAfterNs(kAnswerWithinNs)).status();
   if (!status.ok()) return status;
 
-  std::lock_guard<std::mutex> lock(mutex_);
-  for (const std::unique_ptr<Channel>& channel : channels_) {
-    absl::StatusOr<ChannelDescriptors> regions = MakeChannel(channel->spec);
+  std::vector<ChannelSpec> specs;
+  {
+    const MutexLock lock(mutex_);
+    for (const std::unique_ptr<Channel>& channel : channels_) specs.push_back(channel->spec);
+  }
+  std::vector<ChannelDescriptors> made;
+  for (const ChannelSpec& spec : specs) {
+    absl::StatusOr<ChannelDescriptors> regions =
+        MakeChannel(turn, spec, MonotonicAfterNs(kAnswerWithinNs));
     if (!regions.ok()) return regions.status();
-    channel->regions = *std::move(regions);
-    channel->generation = 0;
-    channel->descriptor_socket.reset();
-    channel->made_again = true;
+    made.push_back(*std::move(regions));
+  }
+  const MutexLock lock(mutex_);
+  for (size_t i = 0; i < made.size(); ++i) {
+    Channel& channel = *channels_[i];
+    channel.regions = std::move(made[i]);
+    channel.generation = 0;
+    channel.descriptor_socket.reset();
+    channel.made_again = true;
   }
   control_ = std::make_shared<ControlSocket>(std::move(control));
   running_ = false;
@@ -67,91 +117,95 @@ absl::Status RemoteShimLink::Connect(ControlSocket control, UniqueFd keeper) {
 
 void RemoteShimLink::Disconnect() {
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     disconnecting_ = true;
     // Wakes the link's reader, and closes the worker's end.
     if (control_ != nullptr) shutdown(control_->fd(), SHUT_RDWR);
   }
   if (reader_.joinable()) reader_.join();
-  std::lock_guard<std::mutex> keeper_lock(keeper_mutex_);
+  const KeeperTurn turn(*this, kForeverNs);
   keeper_.reset();
 }
 
-absl::Status RemoteShimLink::EnsureRunning() {
-  {
-    std::lock_guard<std::mutex> keeper_lock(keeper_mutex_);
-    bool running;
+absl::Status RemoteShimLink::EnsureRunning(uint64_t until_ns) {
+  const MutexLock lock(mutex_);
+  return AwaitWorker(until_ns);
+}
+
+absl::Status RemoteShimLink::AwaitWorker(uint64_t until_ns) {
+  if (control_ == nullptr) return Gone();
+  if (!running_) {
+    mutex_.Unlock();
+    absl::Status status = KeeperSilent();
     {
-      std::lock_guard<std::mutex> lock(mutex_);
-      if (control_ == nullptr) return Gone();
-      running = running_;
-    }
-    if (!running) {
+      const KeeperTurn turn(*this, until_ns);
       KeeperRequest run = {};
-      run.order = KeeperOrder::kRun;
-      absl::Status status = OrderKeeper(run).status();
-      if (!status.ok()) return status;
-      std::lock_guard<std::mutex> lock(mutex_);
-      running_ = true;
+      run.order = KeeperOrder::kRun;  // of no effect when a worker runs already
+      if (turn.taken()) status = OrderKeeper(turn, run, until_ns).status();
+      const MutexLock lock(mutex_);
+      if (status.ok()) running_ = true;  // within the turn: the same keeper's
     }
+    mutex_.Lock();
+    if (!status.ok()) return status;
   }
-  std::unique_lock<std::mutex> lock(mutex_);
-  if (!changed_.wait_for(lock, kHelloLimit, [this] { return greeted_ || control_ == nullptr; })) {
-    return absl::UnavailableError("the fanotify shim did not begin within 5 s");
+  while (!greeted_ && control_ != nullptr) {
+    if (!changed_.WaitUntil(mutex_, until_ns)) {
+      return absl::UnavailableError("the fanotify shim is still starting");
+    }
   }
   return control_ == nullptr ? Gone() : absl::OkStatus();
 }
 
-// REQUIRES: keeper_mutex_.
-absl::StatusOr<ChannelDescriptors> RemoteShimLink::OrderKeeper(const KeeperRequest& order) {
+absl::StatusOr<ChannelDescriptors> RemoteShimLink::OrderKeeper(const KeeperTurn& turn,
+                                                               const KeeperRequest& order,
+                                                               uint64_t until_ns) {
+  BULKHEAD_CHECK(turn.taken());
   KeeperRequest request = order;
   request.version = kKeeperVersion;
+  request.number = ++orders_;
   if (!keeper_.valid()) return Gone();
-  if (send(keeper_.get(), &request, sizeof(request), MSG_NOSIGNAL) != sizeof(request)) {
-    return Gone();
+  if (send(keeper_.get(), &request, sizeof(request), MSG_NOSIGNAL | MSG_DONTWAIT) !=
+      sizeof(request)) {
+    return errno == EAGAIN ? KeeperSilent() : Gone();
   }
-  pollfd waited = {.fd = keeper_.get(), .events = POLLIN, .revents = 0};
-  const uint64_t until_ns = MonotonicAfterNs(kKeeperAnswerMs * kNanosecondsPerMillisecond);
-  while (poll(&waited, 1, kKeeperAnswerMs) <= 0) {
-    if (MonotonicNowNs() < until_ns) continue;
-    // A late reply would be taken for the reply to the next order: this keeper can't be used any
-    // more.
-    keeper_.reset();
-    return absl::UnavailableError("the fanotify shim's keeper did not answer within a second");
+  for (;;) {
+    if (!PollUntil(keeper_.get(), POLLIN, until_ns)) return KeeperSilent();
+    KeeperReply reply = {};
+    iovec bytes = {.iov_base = &reply, .iov_len = sizeof(reply)};
+    alignas(cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))] = {};
+    msghdr message = {};
+    message.msg_iov = &bytes;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof(control);
+    const ssize_t received = recvmsg(keeper_.get(), &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    ChannelDescriptors descriptors;
+    const cmsghdr* header = received > 0 ? CMSG_FIRSTHDR(&message) : nullptr;
+    if (header != nullptr && header->cmsg_type == SCM_RIGHTS &&
+        header->cmsg_len == CMSG_LEN(2 * sizeof(int))) {
+      int fds[2];
+      std::memcpy(fds, CMSG_DATA(header), sizeof(fds));
+      descriptors.call_region.reset(fds[0]);
+      descriptors.reply_region.reset(fds[1]);
+    }
+    if (received <= 0) return Gone();
+    if (received != sizeof(reply) || reply.version != kKeeperVersion) {
+      return absl::FailedPreconditionError(
+          "bulkhead-shim-fanotify is of another version than this program: install both of one "
+          "release");
+    }
+    if (reply.number != request.number) continue;  // to an order that was given up
+    if (reply.failed != 0) {
+      return absl::InvalidArgumentError(
+          std::string(reply.error, strnlen(reply.error, sizeof(reply.error))));
+    }
+    return descriptors;
   }
-  KeeperReply reply = {};
-  iovec bytes = {.iov_base = &reply, .iov_len = sizeof(reply)};
-  alignas(cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))] = {};
-  msghdr message = {};
-  message.msg_iov = &bytes;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof(control);
-  const ssize_t received = recvmsg(keeper_.get(), &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-  ChannelDescriptors descriptors;
-  const cmsghdr* header = received > 0 ? CMSG_FIRSTHDR(&message) : nullptr;
-  if (header != nullptr && header->cmsg_type == SCM_RIGHTS &&
-      header->cmsg_len == CMSG_LEN(2 * sizeof(int))) {
-    int fds[2];
-    std::memcpy(fds, CMSG_DATA(header), sizeof(fds));
-    descriptors.call_region.reset(fds[0]);
-    descriptors.reply_region.reset(fds[1]);
-  }
-  if (received <= 0) return Gone();
-  if (received != sizeof(reply) || reply.version != kKeeperVersion) {
-    return absl::FailedPreconditionError(
-        "bulkhead-shim-fanotify is of another version than this program: install both of one "
-        "release");
-  }
-  if (reply.failed != 0) {
-    return absl::InvalidArgumentError(
-        std::string(reply.error, strnlen(reply.error, sizeof(reply.error))));
-  }
-  return descriptors;
 }
 
-// REQUIRES: keeper_mutex_.
-absl::StatusOr<ChannelDescriptors> RemoteShimLink::MakeChannel(const ChannelSpec& spec) {
+absl::StatusOr<ChannelDescriptors> RemoteShimLink::MakeChannel(const KeeperTurn& turn,
+                                                               const ChannelSpec& spec,
+                                                               uint64_t until_ns) {
   KeeperRequest request = {};
   request.order = KeeperOrder::kAddChannel;
   request.geometry = spec.geometry;
@@ -162,17 +216,22 @@ absl::StatusOr<ChannelDescriptors> RemoteShimLink::MakeChannel(const ChannelSpec
   request.without_paths = !spec.paths;
   std::memcpy(request.driver, spec.driver.data(),
               std::min(spec.driver.size(), sizeof(request.driver) - 1));
-  absl::StatusOr<ChannelDescriptors> regions = OrderKeeper(request);
+  absl::StatusOr<ChannelDescriptors> regions = OrderKeeper(turn, request, until_ns);
   if (regions.ok() && !regions->reply_region.valid()) {
     return absl::InternalError("the keeper made a channel and did not send it");
   }
+  // It may have made the channel all the same, under a number that this link does not know.
+  // Without its socket it ends, and the next keeper has the channels of this link.
+  if (absl::IsUnavailable(regions.status())) keeper_.reset();
   return regions;
 }
 
 absl::StatusOr<ChannelId> RemoteShimLink::AddChannel(const ChannelSpec& spec) {
-  std::lock_guard<std::mutex> keeper_lock(keeper_mutex_);
+  const uint64_t until_ns = MonotonicAfterNs(kAnswerWithinNs);
+  const KeeperTurn turn(*this, until_ns);
+  if (!turn.taken()) return KeeperSilent();
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     if (control_ == nullptr) return Gone();
     for (size_t i = 0; i < channels_.size(); ++i) {
       if (channels_[i]->spec.driver != spec.driver) continue;
@@ -185,17 +244,17 @@ absl::StatusOr<ChannelId> RemoteShimLink::AddChannel(const ChannelSpec& spec) {
     }
     restart_expected_ = greeted_;
   }
-  absl::StatusOr<ChannelDescriptors> regions = MakeChannel(spec);
+  absl::StatusOr<ChannelDescriptors> regions = MakeChannel(turn, spec, until_ns);
   if (!regions.ok()) return regions.status();
   auto channel = std::make_unique<Channel>();
   channel->spec = spec;
   channel->regions = *std::move(regions);
-  std::lock_guard<std::mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   channels_.push_back(std::move(channel));
   return static_cast<ChannelId>(channels_.size() - 1);
 }
 
-absl::StatusOr<RemoteShimLink::Channel*> RemoteShimLink::FindLocked(ChannelId channel) {
+absl::StatusOr<RemoteShimLink::Channel*> RemoteShimLink::Find(ChannelId channel) {
   if (channel >= channels_.size()) {
     return absl::NotFoundError(absl::StrCat("the shim has no channel ", channel));
   }
@@ -203,8 +262,8 @@ absl::StatusOr<RemoteShimLink::Channel*> RemoteShimLink::FindLocked(ChannelId ch
 }
 
 absl::StatusOr<ChannelDescriptors> RemoteShimLink::Descriptors(ChannelId id) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  absl::StatusOr<Channel*> channel = FindLocked(id);
+  const MutexLock lock(mutex_);
+  absl::StatusOr<Channel*> channel = Find(id);
   if (!channel.ok()) return channel.status();
   if (control_ == nullptr) return Gone();
   absl::StatusOr<UniqueFd> call = (*channel)->regions.call_region.Duplicate();
@@ -217,28 +276,31 @@ absl::StatusOr<ChannelDescriptors> RemoteShimLink::Descriptors(ChannelId id) {
   return descriptors;
 }
 
-absl::Status RemoteShimLink::SendLocked(const ControlBuffer& message, int descriptor) {
+absl::Status RemoteShimLink::Send(const ControlBuffer& message, int descriptor, uint64_t until_ns) {
   if (control_ == nullptr) return Gone();
-  return descriptor >= 0 ? control_->Send(message, {&descriptor, 1}) : control_->Send(message);
+  const absl::Span<const int> descriptors(&descriptor, descriptor >= 0 ? 1 : 0);
+  absl::Status status = control_->Send(message, descriptors, until_ns);
+  if (!absl::IsDeadlineExceeded(status)) return status;
+  resend_wanted_ = true;
+  return WorkerSilent();
 }
 
-absl::StatusOr<bh_statistics> RemoteShimLink::Ask(std::unique_lock<std::mutex>& lock, uint64_t id,
-                                                  const ControlBuffer& message, int descriptor) {
+absl::StatusOr<bh_statistics> RemoteShimLink::Ask(uint64_t id, const ControlBuffer& message,
+                                                  int descriptor, uint64_t until_ns) {
   Request request;
   request.message = &message;
   request.descriptor = descriptor;
   pending_[id] = &request;
-  absl::Status sent = SendLocked(message, descriptor);
+  absl::Status sent = Send(message, descriptor, /*until_ns=*/0);
   if (sent.ok()) {
-    changed_.wait_for(lock, kAnswerLimit, [&request] { return request.done; });
+    while (!request.done && changed_.WaitUntil(mutex_, until_ns)) {
+    }
   } else {
     request.done = true;
-    request.status = absl::IsUnavailable(sent) ? Gone() : sent;
+    request.status = std::move(sent);
   }
   pending_.erase(id);
-  if (!request.done) {
-    return absl::UnavailableError("the fanotify shim did not answer within a second");
-  }
+  if (!request.done) return WorkerSilent();
   if (!request.status.ok()) return request.status;
   return request.statistics.value_or(bh_statistics());
 }
@@ -246,10 +308,10 @@ absl::StatusOr<bh_statistics> RemoteShimLink::Ask(std::unique_lock<std::mutex>& 
 absl::Status RemoteShimLink::BeginGeneration(ChannelId id, const bh_generation_spec& spec,
                                              UniqueFd descriptor_socket) {
   const uint32_t generation = spec.generation;
-  absl::Status running = EnsureRunning();
-  if (!running.ok()) return running;
-  std::unique_lock<std::mutex> lock(mutex_);
-  absl::StatusOr<Channel*> found = FindLocked(id);
+  const uint64_t until_ns = MonotonicAfterNs(kAnswerWithinNs);
+  const MutexLock lock(mutex_);
+  if (absl::Status running = AwaitWorker(until_ns); !running.ok()) return running;
+  absl::StatusOr<Channel*> found = Find(id);
   if (!found.ok()) return found.status();
   Channel& channel = **found;
   if (channel.generation != 0 || generation <= channel.highest_generation) {
@@ -264,20 +326,21 @@ absl::Status RemoteShimLink::BeginGeneration(ChannelId id, const bh_generation_s
   channel.descriptor_socket = std::move(descriptor_socket);
   const uint64_t request = next_request_++;
   const ControlBuffer message = MakeBeginGeneration(request, id, spec);
-  absl::Status status = Ask(lock, request, message, channel.descriptor_socket.get()).status();
+  absl::Status status = Ask(request, message, channel.descriptor_socket.get(), until_ns).status();
   if (!status.ok() && channel.generation == generation) {
     // The supervisor will end the host; until then no worker is asked to begin it again.
     channel.generation = 0;
     channel.descriptor_socket.reset();
     const ControlBuffer end = MakeEndGeneration(0, id, generation, BH_END_STOPPED);
-    SendLocked(end, -1).IgnoreError();
+    Send(end, -1, /*until_ns=*/0).IgnoreError();
   }
   return status;
 }
 
 absl::Status RemoteShimLink::EndGeneration(ChannelId id, uint32_t generation, bh_end cause) {
-  std::unique_lock<std::mutex> lock(mutex_);
-  absl::StatusOr<Channel*> found = FindLocked(id);
+  const uint64_t until_ns = MonotonicAfterNs(kAnswerWithinNs);
+  const MutexLock lock(mutex_);
+  absl::StatusOr<Channel*> found = Find(id);
   if (!found.ok()) return found.status();
   Channel& channel = **found;
   if (generation == 0 || channel.generation != generation) {
@@ -286,19 +349,19 @@ absl::Status RemoteShimLink::EndGeneration(ChannelId id, uint32_t generation, bh
   channel.generation = 0;
   channel.descriptor_socket.reset();
   const uint64_t request = next_request_++;
-  return Ask(lock, request, MakeEndGeneration(request, id, generation, cause)).status();
+  return Ask(request, MakeEndGeneration(request, id, generation, cause), -1, until_ns).status();
 }
 
 absl::Status RemoteShimLink::SetState(ChannelId id, bool quarantined, bool draining) {
-  absl::Status running = EnsureRunning();
-  if (!running.ok()) return running;
-  std::unique_lock<std::mutex> lock(mutex_);
-  absl::StatusOr<Channel*> channel = FindLocked(id);
+  const uint64_t until_ns = MonotonicAfterNs(kAnswerWithinNs);
+  const MutexLock lock(mutex_);
+  absl::StatusOr<Channel*> channel = Find(id);
   if (!channel.ok()) return channel.status();
   (*channel)->quarantined = quarantined;
   (*channel)->draining = draining;
+  if (absl::Status running = AwaitWorker(until_ns); !running.ok()) return running;
   const uint64_t request = next_request_++;
-  return Ask(lock, request, MakeSetState(request, id, quarantined, draining)).status();
+  return Ask(request, MakeSetState(request, id, quarantined, draining), -1, until_ns).status();
 }
 
 absl::Status RemoteShimLink::SetPolicy(ChannelId id, const bh_policy& policy) {
@@ -307,38 +370,38 @@ absl::Status RemoteShimLink::SetPolicy(ChannelId id, const bh_policy& policy) {
     return absl::InvalidArgumentError(
         "a policy rule has an unknown action, or a fallback other than allow and deny");
   }
-  absl::Status running = EnsureRunning();
-  if (!running.ok()) return running;
-  std::unique_lock<std::mutex> lock(mutex_);
-  absl::StatusOr<Channel*> channel = FindLocked(id);
+  const uint64_t until_ns = MonotonicAfterNs(kAnswerWithinNs);
+  const MutexLock lock(mutex_);
+  absl::StatusOr<Channel*> channel = Find(id);
   if (!channel.ok()) return channel.status();
   (*channel)->spec.policy = policy;
+  if (absl::Status running = AwaitWorker(until_ns); !running.ok()) return running;
   const uint64_t request = next_request_++;
-  return Ask(lock, request, MakeSetPolicy(request, id, policy)).status();
+  return Ask(request, MakeSetPolicy(request, id, policy), -1, until_ns).status();
 }
 
 absl::StatusOr<bh_statistics> RemoteShimLink::Statistics(ChannelId id) {
-  absl::Status running = EnsureRunning();
-  if (!running.ok()) return running;
-  std::unique_lock<std::mutex> lock(mutex_);
-  absl::StatusOr<Channel*> channel = FindLocked(id);
+  const uint64_t until_ns = MonotonicAfterNs(kAnswerWithinNs);
+  const MutexLock lock(mutex_);
+  absl::StatusOr<Channel*> channel = Find(id);
   if (!channel.ok()) return channel.status();
+  if (absl::Status running = AwaitWorker(until_ns); !running.ok()) return running;
   const uint64_t request = next_request_++;
-  return Ask(lock, request, MakeGetStatistics(request, id));
+  return Ask(request, MakeGetStatistics(request, id), -1, until_ns);
 }
 
 absl::Status RemoteShimLink::Exclude(pid_t pid) {
-  std::lock_guard<std::mutex> lock(exclusions_mutex_);
+  const MutexLock lock(exclusions_mutex_);
   return exclusions_->Add(pid);
 }
 
 absl::Status RemoteShimLink::Include(pid_t pid) {
-  std::lock_guard<std::mutex> lock(exclusions_mutex_);
+  const MutexLock lock(exclusions_mutex_);
   return exclusions_->Remove(pid);
 }
 
 bool RemoteShimLink::AllowsUnanswered(uint32_t callback) const {
-  std::lock_guard<std::mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   for (const std::unique_ptr<Channel>& channel : channels_) {
     if (!PolicyAllows(channel->spec.policy, callback, BH_REASON_CRASHED)) return false;
   }
@@ -346,19 +409,19 @@ bool RemoteShimLink::AllowsUnanswered(uint32_t callback) const {
 }
 
 void RemoteShimLink::SetObserver(Observer* observer) {
-  std::lock_guard<std::mutex> lock(observer_mutex_);
+  const MutexLock lock(observer_mutex_);
   observer_ = observer;
 }
 
 void RemoteShimLink::NotifyShimLost() {
-  std::lock_guard<std::mutex> lock(observer_mutex_);
+  const MutexLock lock(observer_mutex_);
   if (observer_ != nullptr) observer_->OnShimLost();
 }
 
 void RemoteShimLink::Read() {
   std::shared_ptr<ControlSocket> control;
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     control = control_;
   }
   for (;;) {
@@ -371,7 +434,7 @@ void RemoteShimLink::Read() {
   }
   bool lost;
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     control_.reset();
     worker_pid_.store(0);
     for (auto& [id, request] : pending_) {
@@ -384,7 +447,7 @@ void RemoteShimLink::Read() {
     }
     lost = !disconnecting_;
   }
-  changed_.notify_all();
+  changed_.NotifyAll();
   if (lost) on_lost_();
 }
 
@@ -394,7 +457,8 @@ void RemoteShimLink::Handle(ControlMessage& message) {
     return;
   }
   if (const auto* result = message.as<wire::Result>()) {
-    std::lock_guard<std::mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
+    if (std::exchange(resend_wanted_, false)) ResendAll();  // the worker reads again
     const auto found = pending_.find(result->request());
     if (found == pending_.end()) return;
     Request& request = *found->second;
@@ -403,11 +467,11 @@ void RemoteShimLink::Handle(ControlMessage& message) {
       request.status = absl::FailedPreconditionError(result->error()->str());
     }
     if (result->statistics() != nullptr) request.statistics = ReadStatistics(*result->statistics());
-    changed_.notify_all();
+    changed_.NotifyAll();
     return;
   }
   if (const auto* event = message.as<wire::ShimEvent>()) {
-    std::lock_guard<std::mutex> lock(observer_mutex_);
+    const MutexLock lock(observer_mutex_);
     if (observer_ == nullptr) return;
     switch (event->event()) {
       case BH_EVENT_OVERDUE:
@@ -428,34 +492,35 @@ void RemoteShimLink::Handle(ControlMessage& message) {
 void RemoteShimLink::HandleHello(const wire::ShimHello& hello) {
   bool takeover;
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     takeover = greeted_ && !restart_expected_;
     greeted_ = true;
     restart_expected_ = false;
     worker_pid_.store(static_cast<pid_t>(hello.pid()));
     incarnation_.store(hello.incarnation());
-    ResendAllLocked();
+    ResendAll();
   }
-  changed_.notify_all();
+  changed_.NotifyAll();
   if (!takeover) return;
-  std::lock_guard<std::mutex> lock(observer_mutex_);
+  const MutexLock lock(observer_mutex_);
   if (observer_ != nullptr) observer_->OnTakeover(hello.incarnation(), hello.adopted());
 }
 
 // Under the lock throughout: an order to end a generation must not overtake this order to begin it.
-void RemoteShimLink::ResendAllLocked() {
+void RemoteShimLink::ResendAll() {
+  const uint64_t until_ns = MonotonicAfterNs(kResendWithinNs);
   for (size_t i = 0; i < channels_.size(); ++i) {
     const Channel& channel = *channels_[i];
     const ChannelId id = static_cast<ChannelId>(i);
-    SendLocked(MakeSetPolicy(0, id, channel.spec.policy), -1).IgnoreError();
+    Send(MakeSetPolicy(0, id, channel.spec.policy), -1, until_ns).IgnoreError();
     if (channel.generation != 0) {
-      SendLocked(MakeBeginGeneration(0, id, channel.begun), channel.descriptor_socket.get())
+      Send(MakeBeginGeneration(0, id, channel.begun), channel.descriptor_socket.get(), until_ns)
           .IgnoreError();
     }
-    SendLocked(MakeSetState(0, id, channel.quarantined, channel.draining), -1).IgnoreError();
+    Send(MakeSetState(0, id, channel.quarantined, channel.draining), -1, until_ns).IgnoreError();
   }
   for (const auto& [id, request] : pending_) {
-    if (!request->done) SendLocked(*request->message, request->descriptor).IgnoreError();
+    if (!request->done) Send(*request->message, request->descriptor, until_ns).IgnoreError();
   }
 }
 

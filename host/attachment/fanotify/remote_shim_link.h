@@ -14,12 +14,10 @@
 #define BULKHEAD_HOST_ATTACHMENT_FANOTIFY_REMOTE_SHIM_LINK_H_
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
@@ -30,6 +28,7 @@
 #include "ipc/control_socket.h"
 #include "ipc/exclusion_table.h"
 #include "ipc/fanotify/keeper_protocol.h"
+#include "ipc/mutex.h"
 #include "ipc/shim_link.h"
 #include "ipc/unique_fd.h"
 
@@ -50,9 +49,9 @@ class RemoteShimLink final : public ShimLink {
   // Configures a new keeper and makes the channels that there were, in their order. Not
   // concurrently with another Connect(); after a loss, only once `on_lost` was called.
   absl::Status Connect(ControlSocket control, UniqueFd keeper);
-  // Starts a worker if none runs, and waits until it says hello (5 s at most). The other functions
-  // call it when they need a worker.
-  absl::Status EnsureRunning();
+  // Starts a worker if none runs, and waits until it says hello or until_ns. The functions of
+  // ShimLink that need a worker do that, too, within their second.
+  absl::Status EnsureRunning(uint64_t until_ns);
   // Closes both sockets, which ends the shim. Waits until the shim has closed its ends.
   void Disconnect();
 
@@ -98,39 +97,58 @@ class RemoteShimLink final : public ShimLink {
     std::optional<bh_statistics> statistics;
   };
 
-  absl::StatusOr<Channel*> FindLocked(ChannelId channel);
-  // Sends a request and waits for its answer; `lock` holds mutex_ and is released meanwhile.
-  absl::StatusOr<bh_statistics> Ask(std::unique_lock<std::mutex>& lock, uint64_t id,
-                                    const ControlBuffer& message, int descriptor = -1);
-  absl::Status SendLocked(const ControlBuffer& message, int descriptor);
-  absl::StatusOr<ChannelDescriptors> OrderKeeper(const KeeperRequest& request);
-  absl::StatusOr<ChannelDescriptors> MakeChannel(const ChannelSpec& spec);
+  // The right to order the keeper, of one thread at a time; released by the destructor.
+  class KeeperTurn;
+
+  absl::StatusOr<Channel*> Find(ChannelId channel) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status AwaitWorker(uint64_t until_ns) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Sends a request and waits for its answer; mutex_ is released meanwhile.
+  absl::StatusOr<bh_statistics> Ask(uint64_t id, const ControlBuffer& message, int descriptor,
+                                    uint64_t until_ns) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Waits for room until until_ns, with the lock. A message that has none then is sent again, with
+  // the whole state, when the worker has answered anything.
+  absl::Status Send(const ControlBuffer& message, int descriptor, uint64_t until_ns)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Both take a turn, by reference, as the proof that the caller has it.
+  absl::StatusOr<ChannelDescriptors> OrderKeeper(const KeeperTurn& turn,
+                                                 const KeeperRequest& request, uint64_t until_ns);
+  absl::StatusOr<ChannelDescriptors> MakeChannel(const KeeperTurn& turn, const ChannelSpec& spec,
+                                                 uint64_t until_ns);
   void Read();
   void Handle(ControlMessage& message);
   void HandleHello(const wire::ShimHello& hello);
-  void ResendAllLocked();
+  void ResendAll() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   ExclusionTable* const exclusions_;
   const Limits limits_;
   const std::function<void()> on_lost_;
 
-  std::mutex observer_mutex_;
-  Observer* observer_ = nullptr;
+  Mutex observer_mutex_;
+  Observer* observer_ ABSL_GUARDED_BY(observer_mutex_) = nullptr;
 
-  std::mutex keeper_mutex_;  // one order at a time; before mutex_
+  // Of the thread that has the turn.
   UniqueFd keeper_;
+  uint32_t orders_ = 0;  // the number of the last one
 
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  std::shared_ptr<ControlSocket> control_;  // null: not connected
-  bool running_ = false;                    // the keeper has the order to run a worker
-  bool greeted_ = false;                    // a worker of this keeper has said hello
-  bool restart_expected_ = false;           // the keeper changes workers at this link's request
-  bool disconnecting_ = false;
-  std::vector<std::unique_ptr<Channel>> channels_;
-  std::map<uint64_t, Request*> pending_;
-  uint64_t next_request_ = 1;
-  std::mutex exclusions_mutex_;
+  mutable Mutex mutex_;
+  CondVar changed_;
+  bool keeper_turn_taken_ ABSL_GUARDED_BY(mutex_) = false;
+  // Null: not connected.
+  std::shared_ptr<ControlSocket> control_ ABSL_GUARDED_BY(mutex_);
+  // The keeper has the order to run a worker.
+  bool running_ ABSL_GUARDED_BY(mutex_) = false;
+  // A worker of this keeper has said hello.
+  bool greeted_ ABSL_GUARDED_BY(mutex_) = false;
+  // The keeper changes workers at this link's request.
+  bool restart_expected_ ABSL_GUARDED_BY(mutex_) = false;
+  bool disconnecting_ ABSL_GUARDED_BY(mutex_) = false;
+  // A message was not sent for want of room.
+  bool resend_wanted_ ABSL_GUARDED_BY(mutex_) = false;
+  // Grows only in the turn of the thread that adds one.
+  std::vector<std::unique_ptr<Channel>> channels_ ABSL_GUARDED_BY(mutex_);
+  std::map<uint64_t, Request*> pending_ ABSL_GUARDED_BY(mutex_);
+  uint64_t next_request_ ABSL_GUARDED_BY(mutex_) = 1;
+  Mutex exclusions_mutex_;  // one change of *exclusions_ at a time
 
   std::atomic<pid_t> worker_pid_{0};
   std::atomic<uint32_t> incarnation_{0};

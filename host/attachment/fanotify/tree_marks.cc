@@ -53,12 +53,11 @@ absl::Status TreeMarks::AddTree(const std::string& root) {
   if (!directory.ok()) return directory.status();
   struct stat object;
   if (fstat(directory->get(), &object) != 0) return absl::ErrnoToStatus(errno, root);
-  std::lock_guard<std::mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   roots_.push_back({root, object.st_dev});
   return Walk(root, object.st_dev, /*is_root=*/true);
 }
 
-// REQUIRES: mutex_.
 absl::Status TreeMarks::Walk(const std::string& path, uint64_t device, bool is_root) {
   const int follow = is_root ? 0 : O_NOFOLLOW;
   UniqueFd directory(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | follow));
@@ -109,7 +108,6 @@ absl::Status TreeMarks::Walk(const std::string& path, uint64_t device, bool is_r
   return absl::OkStatus();
 }
 
-// REQUIRES: mutex_.
 void TreeMarks::Unguarded(const absl::Status& status) {
   if (status.ok()) return;
   log_.Log(absl::StrCat("not guarded: ", std::string(status.message())), MonotonicNowNs());
@@ -122,7 +120,7 @@ void TreeMarks::Watch() {
     poll(waited, 2, static_cast<int>(LogLimit::kMinuteNs / kNanosecondsPerMillisecond));
     const bool stops = waited[1].revents != 0;
     if (!stops) HandleEvents();
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     log_.TellLeftOut(stops ? kForeverNs : MonotonicNowNs());
     if (stops) return;
   }
@@ -134,7 +132,7 @@ void TreeMarks::HandleEvents() {
   for (;;) {
     const ssize_t bytes = read(inotify_.get(), buffer, sizeof(buffer));
     if (bytes <= 0) break;
-    std::lock_guard<std::mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     for (ssize_t at = 0; at < bytes;) {
       inotify_event event;
       std::memcpy(&event, buffer + at, sizeof(event));
@@ -157,7 +155,7 @@ void TreeMarks::HandleEvents() {
     }
   }
   if (!again) return;
-  std::lock_guard<std::mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   for (const Watched& root : roots_) Unguarded(Walk(root.path, root.device, /*is_root=*/true));
 }
 

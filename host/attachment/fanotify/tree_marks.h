@@ -18,7 +18,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -27,6 +26,7 @@
 #include "absl/status/statusor.h"
 #include "host/attachment/fanotify/fanotify_group.h"
 #include "host/attachment/fanotify/log_limit.h"
+#include "ipc/mutex.h"
 #include "ipc/unique_fd.h"
 
 namespace bulkhead {
@@ -52,24 +52,25 @@ class TreeMarks {
   TreeMarks(FanotifyGroup* group, const bh_callback_set& callbacks,
             std::function<void(const std::string&)> log);
 
-  absl::Status Walk(const std::string& path, uint64_t device, bool is_root);
+  absl::Status Walk(const std::string& path, uint64_t device, bool is_root)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Watch();
   void HandleEvents();
-  void Unguarded(const absl::Status& status);
+  void Unguarded(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   FanotifyGroup* const group_;
   const bh_callback_set callbacks_;
   UniqueFd inotify_;
   UniqueFd stop_;
 
-  mutable std::mutex mutex_;
   struct Watched {
     std::string path;
     uint64_t device = 0;
   };
-  std::map<int, Watched> watched_;  // by inotify's number
-  std::vector<Watched> roots_;
-  LogLimit log_;
+  Mutex mutex_;
+  std::map<int, Watched> watched_ ABSL_GUARDED_BY(mutex_);  // by inotify's number
+  std::vector<Watched> roots_ ABSL_GUARDED_BY(mutex_);
+  LogLimit log_ ABSL_GUARDED_BY(mutex_);
 
   std::atomic<uint64_t> directories_{0};
   std::thread thread_;

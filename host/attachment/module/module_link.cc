@@ -159,7 +159,7 @@ void ModuleLink::ReadEvents() {
 }
 
 void ModuleLink::Deliver(const bh_module_event& event) {
-  const std::lock_guard<std::mutex> lock(observer_mutex_);
+  const MutexLock lock(observer_mutex_);
   if (observer_ == nullptr) return;
   switch (event.event) {
     case BH_EVENT_OVERDUE:
@@ -174,7 +174,7 @@ void ModuleLink::Deliver(const bh_module_event& event) {
 }
 
 void ModuleLink::SetObserver(Observer* observer) {
-  const std::lock_guard<std::mutex> lock(observer_mutex_);
+  const MutexLock lock(observer_mutex_);
   observer_ = observer;
 }
 

@@ -13,7 +13,6 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
@@ -23,6 +22,7 @@
 #include "absl/status/statusor.h"
 #include "host/attachment/guard_spec.h"
 #include "ipc/abi/module.h"
+#include "ipc/mutex.h"
 #include "ipc/shim_link.h"
 #include "ipc/unique_fd.h"
 
@@ -75,9 +75,9 @@ class ModuleLink final : public ShimLink {
   const UniqueFd device_;
   const UniqueFd stop_;  // readable: the thread is to end
   std::array<std::atomic<uint32_t>, BH_MODULE_CHANNELS_MAX> last_generation_ = {};
-  bool found_left_ = false;    // not changed after Open()
-  std::mutex observer_mutex_;  // held through a delivery, so that SetObserver(nullptr) is final
-  Observer* observer_ = nullptr;
+  bool found_left_ = false;  // not changed after Open()
+  Mutex observer_mutex_;     // held through a delivery, so that SetObserver(nullptr) is final
+  Observer* observer_ ABSL_GUARDED_BY(observer_mutex_) = nullptr;
   std::thread reader_;
 };
 

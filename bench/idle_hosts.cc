@@ -83,8 +83,8 @@ void Rest(const BenchRun& run, uint64_t span_ns) {
 }
 
 struct Watched {
-  std::unique_ptr<EmbeddedShim> shim;
-  std::unique_ptr<Service> service;  // uses the shim
+  std::shared_ptr<EmbeddedShim> shim;
+  std::unique_ptr<Service> service;
 };
 
 }  // namespace
@@ -98,7 +98,7 @@ absl::Status MeasureIdleHosts(const BenchRun& run, uint64_t span_ns, Report& rep
     if (!shim.ok()) return shim.status();
     one.shim = *std::move(shim);
     absl::StatusOr<std::unique_ptr<Service>> service =
-        StartService(*run.program, options, one.shim.get(), "embedded");
+        StartService(*run.program, options, one.shim, "embedded");
     if (!service.ok()) return service.status();
     one.service = *std::move(service);
   }

@@ -91,6 +91,11 @@ class Attachment {
   virtual void Stop() = 0;
 };
 
+// Its link, which keeps it alive: a request that a shim never answers still uses both.
+inline std::shared_ptr<ShimLink> SharedLink(const std::shared_ptr<Attachment>& attachment) {
+  return {attachment, attachment->link()};
+}
+
 // The row.
 struct AttachmentKind {
   const char* name;

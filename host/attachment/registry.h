@@ -22,7 +22,7 @@ AttachmentRows Attachments();
 
 struct ChosenAttachment {
   const AttachmentKind* kind = nullptr;
-  std::unique_ptr<Attachment> attachment;
+  std::shared_ptr<Attachment> attachment;
 };
 
 // `name` is a row's, or "auto". FailedPrecondition: it lacks a need; the message names the need's

@@ -32,14 +32,15 @@ struct Finding {
 
 // A whole call: channel, host process, sandbox, driver and back.
 absl::Status TryCall(const Program& program) {
-  absl::StatusOr<std::unique_ptr<EmbeddedAttachment>> attachment = EmbeddedAttachment::Create();
-  if (!attachment.ok()) return attachment.status();
+  absl::StatusOr<std::unique_ptr<EmbeddedAttachment>> made = EmbeddedAttachment::Create();
+  if (!made.ok()) return made.status();
+  const std::shared_ptr<EmbeddedAttachment> attachment = *std::move(made);
   ServiceOptions options;
   options.drivers = {"null"};
   absl::StatusOr<std::unique_ptr<Service>> service =
-      StartService(program, options, (*attachment)->link(), kEmbeddedAttachment.name);
+      StartService(program, options, SharedLink(attachment), kEmbeddedAttachment.name);
   if (!service.ok()) return service.status();
-  const Completion completion = (*attachment)->calls().Call(FileRequest());
+  const Completion completion = attachment->calls().Call(FileRequest());
   if (completion.outcome == BH_OUTCOME_ANSWERED) return absl::OkStatus();
   return absl::InternalError(absl::StrCat("a call ended ", OutcomeText(completion)));
 }

@@ -111,8 +111,8 @@ int RunService(const Program& program, RunOptions options) {
   if (!chosen.ok()) return Complain(chosen.status());
   const AttachmentKind& kind = *chosen->kind;
   Attachment& attachment = *chosen->attachment;
-  absl::StatusOr<std::unique_ptr<Service>> service =
-      Service::Start(EnvironmentOf(program, options.service), config, attachment.link(), kind.name);
+  absl::StatusOr<std::unique_ptr<Service>> service = Service::Start(
+      EnvironmentOf(program, options.service), config, SharedLink(chosen->attachment), kind.name);
   if (!service.ok()) return Complain(service.status());
   const auto complete = [&](StatusFields& status) {
     const Attachment::ShimProcess shim = attachment.shim_process();

@@ -198,17 +198,18 @@ class Scan {
 };
 
 int RunScan(const Program& program, ScanOptions options) {
-  absl::StatusOr<std::unique_ptr<EmbeddedAttachment>> attachment =
+  absl::StatusOr<std::unique_ptr<EmbeddedAttachment>> made =
       EmbeddedAttachment::Create(options.service.deadline_ns);
-  if (!attachment.ok()) return Complain(attachment.status());
+  if (!made.ok()) return Complain(made.status());
+  const std::shared_ptr<EmbeddedAttachment> attachment = *std::move(made);
   options.service.on_event = [&options](const DriverEvent& event) {
     if (options.verbose || event.level == DriverEvent::Level::kError) PrintEvent(event);
   };
   absl::StatusOr<std::unique_ptr<Service>> service =
-      StartService(program, options.service, (*attachment)->link(), kEmbeddedAttachment.name);
+      StartService(program, options.service, SharedLink(attachment), kEmbeddedAttachment.name);
   if (!service.ok()) return Complain(service.status());
   const uint64_t started_ns = program.now_ns();
-  Scan scan(program, (*attachment)->calls(), options, (*service)->folder());
+  Scan scan(program, attachment->calls(), options, (*service)->folder());
   scan.Run();
   (*service)->Stop();
   return scan.Conclude(static_cast<double>(program.now_ns() - started_ns) / 1e9);

@@ -129,11 +129,12 @@ Service::Environment EnvironmentOf(const Program& program, const ServiceOptions&
 }
 
 absl::StatusOr<std::unique_ptr<Service>> StartService(const Program& program,
-                                                      const ServiceOptions& options, ShimLink* link,
+                                                      const ServiceOptions& options,
+                                                      std::shared_ptr<ShimLink> link,
                                                       const std::string& attachment) {
   const ServiceConfig config = ConfigOf(options);
   if (absl::Status status = CheckConfig(config, "--"); !status.ok()) return status;
-  return Service::Start(EnvironmentOf(program, options), config, link, attachment);
+  return Service::Start(EnvironmentOf(program, options), config, std::move(link), attachment);
 }
 
 void PrintEvent(const DriverEvent& event) {

@@ -41,7 +41,8 @@ Service::Environment EnvironmentOf(const Program& program, const ServiceOptions&
 
 // Checks and starts a service without guards.
 absl::StatusOr<std::unique_ptr<Service>> StartService(const Program& program,
-                                                      const ServiceOptions& options, ShimLink* link,
+                                                      const ServiceOptions& options,
+                                                      std::shared_ptr<ShimLink> link,
                                                       const std::string& attachment);
 
 // "scanner g3 (pid 42): text" on standard error.

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <thread>
+#include <utility>
 
 #include "ipc/check.h"
 #include "ipc/monotonic.h"
@@ -45,7 +46,8 @@ absl::StatusOr<DriverConfig> Configure(const ServiceDriver& driver) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Service>> Service::Start(const Environment& environment,
-                                                        const ServiceConfig& config, ShimLink* link,
+                                                        const ServiceConfig& config,
+                                                        std::shared_ptr<ShimLink> link,
                                                         const std::string& attachment) {
   // Hosts run as the same user: one that got past its filter must not open our /proc/PID/mem.
   BULKHEAD_CHECK(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0);
@@ -54,7 +56,7 @@ absl::StatusOr<std::unique_ptr<Service>> Service::Start(const Environment& envir
   std::unique_ptr<Service> service(new Service(*std::move(folder)));
   service->spawner_ = std::make_unique<ProcessSpawner>(environment.host_program);
   Supervisor::Options wanted;
-  wanted.link = link;
+  wanted.link = std::move(link);
   wanted.spawner = service->spawner_.get();
   wanted.run_folder = service->folder_.path();
   wanted.attachment = attachment;

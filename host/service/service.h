@@ -30,10 +30,11 @@ class Service {
     std::function<void(const DriverEvent&)> on_event;  // may be empty
   };
 
-  // Finds the drivers, makes channels, starts hosts; waits until each serves. `link` outlives it.
+  // Finds the drivers, makes channels, starts hosts; waits until each serves.
   // `attachment`: the link's, for the status. REQUIRES: CheckConfig(config).ok().
   static absl::StatusOr<std::unique_ptr<Service>> Start(const Environment& environment,
-                                                        const ServiceConfig& config, ShimLink* link,
+                                                        const ServiceConfig& config,
+                                                        std::shared_ptr<ShimLink> link,
                                                         const std::string& attachment);
   Supervisor& supervisor() { return *supervisor_; }
   const std::vector<std::string>& drivers() const { return names_; }

@@ -19,14 +19,15 @@ TEST(Service, OpensItsMemoryToNoOtherProcess) {
   ASSERT_NE(build, nullptr);
   ServiceConfig config;
   config.drivers = {{.driver = std::string(build) + "/drivers/null"}};
-  auto shim = EmbeddedShim::Create({});
-  ASSERT_TRUE(shim.ok()) << shim.status();
+  auto made = EmbeddedShim::Create({});
+  ASSERT_TRUE(made.ok()) << made.status();
+  const std::shared_ptr<EmbeddedShim> shim = *std::move(made);
   ASSERT_EQ(prctl(PR_GET_DUMPABLE), 1) << "of a program that was just started";
   const auto service = Service::Start({.host_program = std::string(build) + "/bin/bulkhead-host",
                                        .now_ns = MonotonicNowNs,
                                        .chance = [] { return uint64_t{0}; },
                                        .on_event = {}},
-                                      config, shim->get(), "embedded");
+                                      config, shim, "embedded");
   ASSERT_TRUE(service.ok()) << service.status();
   EXPECT_EQ(prctl(PR_GET_DUMPABLE), 0);
 }

@@ -32,8 +32,8 @@ struct LinkQueue::State {
     std::string error;
   };
 
-  State(ShimLink* link_in, std::function<uint64_t()> now_ns_in)
-      : link(link_in), now_ns(std::move(now_ns_in)) {}
+  State(std::shared_ptr<ShimLink> link_in, std::function<uint64_t()> now_ns_in)
+      : link(std::move(link_in)), now_ns(std::move(now_ns_in)) {}
 
   void Schedule(LaneId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   void StartThread(const std::shared_ptr<State>& self) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
@@ -47,7 +47,7 @@ struct LinkQueue::State {
                         [](const auto& lane) { return lane->scheduled; });
   }
 
-  ShimLink* const link;
+  const std::shared_ptr<ShimLink> link;
   const std::function<uint64_t()> now_ns;
 
   Mutex mutex;
@@ -61,8 +61,8 @@ struct LinkQueue::State {
   std::vector<std::thread::id> left ABSL_GUARDED_BY(mutex);  // threads that have ended
 };
 
-LinkQueue::LinkQueue(ShimLink* link, std::function<uint64_t()> now_ns)
-    : state_(std::make_shared<State>(link, std::move(now_ns))) {
+LinkQueue::LinkQueue(std::shared_ptr<ShimLink> link, std::function<uint64_t()> now_ns)
+    : state_(std::make_shared<State>(std::move(link), std::move(now_ns))) {
   const MutexLock lock(state_->mutex);
   state_->StartThread(state_);
   BULKHEAD_CHECK(!state_->threads.empty());

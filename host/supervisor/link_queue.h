@@ -11,7 +11,7 @@
 //
 // A link promises to answer within a second (ipc/shim_link.h). Stop() does not rely on that: a
 // request that is not answered by then is abandoned with its thread, which touches nothing but the
-// link afterwards. The link must outlive it.
+// link afterwards. That thread shares the ownership of the link until the request returns.
 //
 // Threads: AddLane before the first Submit; the others from any thread.
 #ifndef BULKHEAD_HOST_SUPERVISOR_LINK_QUEUE_H_
@@ -45,8 +45,8 @@ class LinkQueue {
     std::string error;       // of the last try to fetch statistics; empty: it worked
   };
 
-  // `link` is not owned. Starts the first thread.
-  LinkQueue(ShimLink* link, std::function<uint64_t()> now_ns);
+  // Starts the first thread.
+  LinkQueue(std::shared_ptr<ShimLink> link, std::function<uint64_t()> now_ns);
   ~LinkQueue();  // Stop(now)
 
   LaneId AddLane(ChannelId channel);

@@ -5,7 +5,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "ipc/check.h"
 #include "ipc/control/operator_protocol.h"
@@ -14,7 +16,6 @@
 namespace bulkhead {
 namespace {
 
-constexpr uint64_t kRequestWithinNs = kNanosecondsPerSecond;
 constexpr uint64_t kContentWithinNs = 60 * kNanosecondsPerSecond;
 
 std::string TextOf(const flatbuffers::String* text) { return text == nullptr ? "" : text->str(); }
@@ -27,18 +28,20 @@ ControlBuffer Done(const absl::Status& status, uint64_t version = 0) {
 
 absl::StatusOr<std::unique_ptr<OperatorServer>> OperatorServer::Listen(
     const std::string& path, Supervisor* supervisor, std::function<void(StatusFields&)> complete,
-    std::function<void()> shut_down) {
+    std::function<void()> shut_down, uint64_t request_within_ns) {
   absl::StatusOr<ControlListener> listener = ControlListener::Listen(path);
   if (!listener.ok()) return listener.status();
   std::unique_ptr<OperatorServer> server(new OperatorServer);
   server->supervisor_ = supervisor;
   server->complete_ = std::move(complete);
   server->shut_down_ = std::move(shut_down);
+  server->request_within_ns_ = request_within_ns;
   server->listener_ = *std::move(listener);
   server->stop_ = UniqueFd(eventfd(0, EFD_CLOEXEC));
   BULKHEAD_CHECK(server->stop_.valid());
+  server->reader_ = std::thread([raw = server.get()] { raw->Read(); });
   for (std::thread& thread : server->threads_) {
-    thread = std::thread([raw = server.get()] { raw->Run(); });
+    thread = std::thread([raw = server.get()] { raw->Answer(); });
   }
   return server;
 }
@@ -46,25 +49,74 @@ absl::StatusOr<std::unique_ptr<OperatorServer>> OperatorServer::Listen(
 OperatorServer::~OperatorServer() {
   const uint64_t one = 1;
   (void)!write(stop_.get(), &one, sizeof(one));
+  reader_.join();
+  {
+    const MutexLock lock(mutex_);
+    stopping_ = true;
+  }
+  asked_.NotifyAll();
   for (std::thread& thread : threads_) thread.join();
 }
 
-void OperatorServer::Run() {
+void OperatorServer::Read() {
+  std::deque<Peer> peers;  // the oldest first
   for (;;) {
-    pollfd ready[] = {{stop_.get(), POLLIN, 0}, {listener_.fd(), POLLIN, 0}};
-    poll(ready, 2, -1);
+    std::vector<pollfd> ready = {{stop_.get(), POLLIN, 0}, {listener_.fd(), POLLIN, 0}};
+    for (const Peer& peer : peers) ready.push_back({peer.socket.fd(), POLLIN, 0});
+    const uint64_t now_ns = MonotonicNowNs();
+    int timeout_ms = -1;
+    if (!peers.empty()) {
+      const uint64_t left_ns = std::max(peers.front().until_ns, now_ns) - now_ns;
+      timeout_ms =
+          static_cast<int>(std::min<uint64_t>(left_ns / kNanosecondsPerMillisecond, 60'000)) + 1;
+    }
+    poll(ready.data(), ready.size(), timeout_ms);
     if (ready[0].revents != 0) return;
-    if (ready[1].revents == 0) continue;
-    absl::StatusOr<ControlSocket> peer = listener_.Accept(0);  // or another thread was faster
-    if (peer.ok()) Answer(*peer);
+    std::deque<Peer> silent;
+    for (size_t i = 0; i < peers.size(); ++i) {
+      const bool spoke = ready[2 + i].revents != 0;
+      if (spoke ? Hear(peers[i]) : MonotonicNowNs() < peers[i].until_ns) {
+        silent.push_back(std::move(peers[i]));
+      }
+    }
+    peers = std::move(silent);
+    if (ready[1].revents != 0) Accept(peers);
   }
 }
 
-void OperatorServer::Answer(ControlSocket& peer) {
-  const absl::StatusOr<PeerCredentials> who = peer.Peer();
-  if (!who.ok() || (who->uid != 0 && who->uid != geteuid())) return;
-  const absl::StatusOr<ControlMessage> request = peer.Receive(MonotonicAfterNs(kRequestWithinNs));
-  if (request.ok()) (void)peer.Send(Carry(*request));
+void OperatorServer::Accept(std::deque<Peer>& peers) {
+  absl::StatusOr<ControlSocket> socket = listener_.Accept(0);
+  if (!socket.ok()) return;
+  const absl::StatusOr<PeerCredentials> user = socket->Peer();
+  if (!user.ok() || (user->uid != 0 && user->uid != geteuid())) return;
+  if (peers.size() == kPeersMax) peers.pop_front();
+  peers.push_back({*std::move(socket), MonotonicAfterNs(request_within_ns_)});
+}
+
+bool OperatorServer::Hear(Peer& peer) {
+  absl::StatusOr<ControlMessage> message = peer.socket.Receive(0);
+  if (!message.ok()) return absl::IsDeadlineExceeded(message.status());
+  {
+    const MutexLock lock(mutex_);
+    if (requests_.size() == kPeersMax) return false;
+    requests_.push_back({std::move(peer.socket), *std::move(message)});
+  }
+  asked_.NotifyOne();
+  return false;
+}
+
+void OperatorServer::Answer() {
+  for (;;) {
+    std::unique_ptr<Request> request;
+    {
+      const MutexLock lock(mutex_);
+      while (requests_.empty() && !stopping_) asked_.Wait(mutex_);
+      if (stopping_) return;
+      request = std::make_unique<Request>(std::move(requests_.front()));
+      requests_.pop_front();
+    }
+    (void)request->peer.Send(Carry(request->message));
+  }
 }
 
 ControlBuffer OperatorServer::Carry(const ControlMessage& request) {

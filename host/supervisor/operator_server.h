@@ -3,13 +3,18 @@
 // OperatorServer: answers operators' requests (status, content, release, shutdown) on a Unix socket
 // that only root and the user that runs the service can reach. One request a connection.
 //
-// Content is answered when it serves or was rolled back, which takes as long as its driver's start.
-// Some threads answer, and one of them is never given to content: status is always answered.
+// One thread reads: a peer that connects and sends nothing delays no other. It is dropped after
+// `request_within_ns`, or sooner when kPeersMax others wait. Content is answered when it serves or
+// was rolled back, which takes as long as its driver's start. Some threads answer, and some of them
+// are never given to content: status is always answered.
 #ifndef BULKHEAD_HOST_SUPERVISOR_OPERATOR_SERVER_H_
 #define BULKHEAD_HOST_SUPERVISOR_OPERATOR_SERVER_H_
 
 #include <array>
 #include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <string>
@@ -19,35 +24,57 @@
 #include "host/supervisor/supervisor.h"
 #include "ipc/control/operator_protocol.h"
 #include "ipc/control_socket.h"
+#include "ipc/mutex.h"
 
 namespace bulkhead {
 
 class OperatorServer {
  public:
   static constexpr int kContentsMax = 3;  // that many wait for theirs to serve
+  static constexpr size_t kPeersMax = 32;
 
   // `supervisor` outlives this. `complete` adds to a status what the supervisor does not know;
   // `shut_down` is told that the service is to end. Both are called from any of the threads.
   static absl::StatusOr<std::unique_ptr<OperatorServer>> Listen(
       const std::string& path, Supervisor* supervisor, std::function<void(StatusFields&)> complete,
-      std::function<void()> shut_down);
+      std::function<void()> shut_down, uint64_t request_within_ns = 1'000'000'000);
   // Waits for the answers that are being made: stop the supervisor first.
   ~OperatorServer();
 
  private:
+  struct Peer {
+    ControlSocket socket;
+    uint64_t until_ns = 0;  // its request has to come by then
+  };
+  struct Request {
+    ControlSocket peer;
+    ControlMessage message;
+  };
+
   OperatorServer() = default;
-  void Run();
-  void Answer(ControlSocket& peer);
+  void Read();
+  void Accept(std::deque<Peer>& peers);
+  // False: the peer is done with, or its request is in requests_.
+  bool Hear(Peer& peer);
+  void Answer();
   ControlBuffer Carry(const ControlMessage& request);
   ControlBuffer PutInForce(const wire::SetContent& content);
 
   Supervisor* supervisor_ = nullptr;
   std::function<void(StatusFields&)> complete_;
   std::function<void()> shut_down_;
+  uint64_t request_within_ns_ = 0;
   ControlListener listener_;
   UniqueFd stop_;
   std::atomic<int> contents_ = 0;
-  std::array<std::thread, kContentsMax + 1> threads_;
+
+  Mutex mutex_;
+  CondVar asked_;
+  std::deque<Request> requests_ ABSL_GUARDED_BY(mutex_);
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+
+  std::thread reader_;
+  std::array<std::thread, kContentsMax + 2> threads_;
 };
 
 // The other side: sends one request to the instance behind `path`, returns its answer. NotFound:

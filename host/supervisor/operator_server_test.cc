@@ -39,7 +39,7 @@ class OperatorServerTest : public ::testing::Test {
     std::filesystem::create_directories(folder_ + "/run");
     std::filesystem::create_directories(folder_ + "/content");
     Supervisor::Options options;
-    options.link = &shim_;
+    options.link = shim_;
     options.spawner = &hosts_;
     options.run_folder = folder_ + "/run";
     options.now_ns = MonotonicNowNs;
@@ -59,9 +59,13 @@ class OperatorServerTest : public ::testing::Test {
       ASSERT_TRUE(supervisor_->WaitUntilServing(DriverName(i), MonotonicAfterNs(kSoonNs)).ok());
       serving_.push_back(*std::move(host));
     }
+    Listen(kSoonNs);
+  }
+  void Listen(uint64_t request_within_ns) {
+    server_.reset();
     auto server = OperatorServer::Listen(
         Path(), supervisor_.get(), [](StatusFields& status) { status.guarded = {"/guarded"}; },
-        [this] { shut_downs_.fetch_add(1); });
+        [this] { shut_downs_.fetch_add(1); }, request_within_ns);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
   }
@@ -114,7 +118,7 @@ class OperatorServerTest : public ::testing::Test {
   }
 
   std::string folder_;
-  FakeShimLink shim_;
+  std::shared_ptr<FakeShimLink> shim_ = std::make_shared<FakeShimLink>();
   FakeSpawner hosts_;
   std::unique_ptr<Supervisor> supervisor_;
   std::unique_ptr<OperatorServer> server_;
@@ -154,6 +158,33 @@ TEST_F(OperatorServerTest, AStopEndsTheWaitForContent) {
   supervisor_->Stop();
   WaitForAnswers();
   EXPECT_THAT(answers_[0], HasSubstr("the service ends"));
+}
+
+TEST_F(OperatorServerTest, PeersThatSendNothingDelayNoOther) {
+  Listen(kForeverNs);
+  std::vector<ControlSocket> silent;
+  for (size_t i = 0; i < OperatorServer::kPeersMax; ++i) {
+    absl::StatusOr<ControlSocket> peer = ControlSocket::Connect(Path());
+    ASSERT_TRUE(peer.ok()) << peer.status();
+    silent.push_back(*std::move(peer));
+    if (i % 8 == 0) {
+      const absl::StatusOr<ControlMessage> answer = AskInstance(Path(), MakeGetStatus());
+      ASSERT_TRUE(answer.ok()) << answer.status();
+    }
+  }
+  // With as many as there may be, the oldest makes room.
+  const absl::StatusOr<ControlMessage> answer = AskInstance(Path(), MakeGetStatus());
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_NE(answer->as<wire::Status>(), nullptr);
+  EXPECT_TRUE(absl::IsUnavailable(silent.front().Receive(MonotonicAfterNs(kSoonNs)).status()));
+  EXPECT_TRUE(absl::IsDeadlineExceeded(silent.back().Receive(0).status()));
+}
+
+TEST_F(OperatorServerTest, APeerThatSendsNothingIsDropped) {
+  Listen(kNanosecondsPerMillisecond);
+  absl::StatusOr<ControlSocket> peer = ControlSocket::Connect(Path());
+  ASSERT_TRUE(peer.ok()) << peer.status();
+  EXPECT_TRUE(absl::IsUnavailable(peer->Receive(MonotonicAfterNs(kSoonNs)).status()));
 }
 
 TEST_F(OperatorServerTest, ShutdownIsPassedOn) {

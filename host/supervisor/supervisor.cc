@@ -48,8 +48,9 @@ absl::Status Supervisor::AddDriver(const DriverConfig& config) {
   if (IndexOf(name).ok()) {
     return absl::AlreadyExistsError(absl::StrCat("driver '", name, "' is given twice"));
   }
-  absl::StatusOr<std::unique_ptr<Driver>> driver = Driver::Create(
-      &surroundings_, config, absl::StrCat(options_.run_folder, "/content-", name), options_.link);
+  absl::StatusOr<std::unique_ptr<Driver>> driver =
+      Driver::Create(&surroundings_, config, absl::StrCat(options_.run_folder, "/content-", name),
+                     options_.link.get());
   if (!driver.ok()) return driver.status();
   drivers_.push_back(*std::move(driver));
   published_.drivers.emplace_back();

@@ -44,7 +44,8 @@ namespace bulkhead {
 class Supervisor final : private ShimLink::Observer {
  public:
   struct Options {
-    ShimLink* link = nullptr;  // not owned; outlives this, and every request that it never answers
+    // Shared with the thread of each request that the shim never answers.
+    std::shared_ptr<ShimLink> link;
     Spawner* spawner = nullptr;  // not owned; outlives this
     std::string run_folder;      // private, exists; content copies are kept below it
     std::string attachment;      // for the status

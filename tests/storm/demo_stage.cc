@@ -81,7 +81,7 @@ class EmbeddedStage final : public DemoStage {
     if (!shim.ok()) return shim.status();
     shim_ = *std::move(shim);
     absl::StatusOr<std::unique_ptr<Service>> service =
-        StartService(program, options, shim_.get(), "embedded");
+        StartService(program, options, shim_, "embedded");
     if (!service.ok()) return service.status();
     service_ = *std::move(service);
     return absl::OkStatus();
@@ -120,7 +120,7 @@ class EmbeddedStage final : public DemoStage {
     return answer;
   }
   TemporaryFolder folder_;
-  std::unique_ptr<EmbeddedShim> shim_;
+  std::shared_ptr<EmbeddedShim> shim_;
   std::unique_ptr<Service> service_;
 };
 

@@ -49,11 +49,12 @@ int StormEmbedded(const Program& program, const StormOptions& options) {
   const uint64_t kills = options.kills != 0 ? options.kills : options.short_form ? 100 : 2'000;
   const uint64_t every_ms = options.every_ms != 0 ? options.every_ms : 5;
 
-  absl::StatusOr<std::unique_ptr<EmbeddedShim>> shim =
+  absl::StatusOr<std::unique_ptr<EmbeddedShim>> made =
       EmbeddedShim::Create({.deadline_ns = kDeadlineNs});
-  if (!shim.ok()) return Complain(shim.status());
+  if (!made.ok()) return Complain(made.status());
+  const std::shared_ptr<EmbeddedShim> shim = *std::move(made);
   absl::StatusOr<std::unique_ptr<Service>> service =
-      StartService(program, StormService(kDeadlineNs), shim->get(), "embedded");
+      StartService(program, StormService(kDeadlineNs), shim, "embedded");
   if (!service.ok()) return Complain(service.status());
 
   Ledger ledger(calls);
@@ -73,7 +74,7 @@ int StormEmbedded(const Program& program, const StormOptions& options) {
       request.inode = number;
       const uint64_t started_ns = MonotonicNowNs();
       request.deadline_ns = started_ns + kDeadlineNs;
-      const Completion completion = (*shim)->Call(request);
+      const Completion completion = shim->Call(request);
       const uint64_t ended_ns = MonotonicNowNs();
       if (number < calls) {
         ledger.Complete(number);

@@ -159,12 +159,6 @@ absl::StatusOr<std::shared_ptr<FakeHostProcess>> FakeSpawner::Attached(const std
   }
 }
 
-FakeShimLink::~FakeShimLink() {
-  LetGo();
-  std::unique_lock<std::mutex> lock(mutex_);
-  changed_.wait(lock, [this] { return waiting_ == 0; });
-}
-
 void FakeShimLink::Hold(ChannelId channel) {
   const std::lock_guard<std::mutex> lock(mutex_);
   held_.insert(channel);
@@ -220,8 +214,11 @@ absl::Status FakeShimLink::BeginGeneration(ChannelId channel, const bh_generatio
 }
 
 absl::StatusOr<bh_statistics> FakeShimLink::Statistics(ChannelId channel) {
+  bh_statistics statistics = {};
+  statistics.calls = statistics_asked.fetch_add(1) + 1;
   (void)Pass(channel);
-  return bh_statistics{};
+  if (statistics_fail) return absl::UnavailableError("the shim has no counters");
+  return statistics;
 }
 
 }  // namespace bulkhead

@@ -92,8 +92,6 @@ class FakeSpawner final : public Spawner {
 // Requests can be held, as by a shim that is slow or never answers.
 class FakeShimLink final : public ShimLink {
  public:
-  ~FakeShimLink() override;  // lets held requests go, and waits until they have gone
-
   // Requests about this channel wait from here on; HoldAll(): all do, those about processes too.
   void Hold(ChannelId channel);
   void HoldAll();
@@ -102,6 +100,9 @@ class FakeShimLink final : public ShimLink {
   bool WaitUntilHeld(uint64_t until_ns);
   // So many times BeginGeneration fails as by a shim that is not there.
   std::atomic<int> absent_begins = 0;
+  // How often Statistics was asked; the `calls` of its answer.
+  std::atomic<uint64_t> statistics_asked = 0;
+  std::atomic<bool> statistics_fail = false;
 
   void SetObserver(Observer*) override {}
   absl::StatusOr<ChannelId> AddChannel(const ChannelSpec&) override { return channels_++; }

@@ -39,6 +39,8 @@ target_compile_options(bulkhead_options INTERFACE
   -Wimplicit-fallthrough -Wundef -Wvla -Wno-missing-field-initializers
   # No function is replaced at load time; for that possibility gcc would leave functions uninlined.
   $<$<CXX_COMPILER_ID:GNU>:-fno-semantic-interposition>
+  # ipc/mutex.h; tests/structure/unguarded.cc shows that it is checked.
+  $<$<COMPILE_LANG_AND_ID:CXX,Clang>:-Wthread-safety>
   $<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes -Wmissing-prototypes>
   $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor -Woverloaded-virtual>
   $<$<BOOL:${BULKHEAD_WERROR}>:-Werror>)

@@ -144,6 +144,7 @@ absl::Status Measure(const BenchRun& run, Report& report) {
   for (size_t i = 0; i < kCases; ++i) {
     absl::StatusOr<std::unique_ptr<GuardedFolder>> folder = GuardedFolder::Create();
     if (!folder.ok()) return folder.status();
+    (*folder)->EndServiceWithItsStarter();
     cases.emplace_back(*std::move(folder));
     if (absl::Status status = cases.back().MakeFiles(); !status.ok()) return status;
   }

@@ -514,6 +514,7 @@ class KernelBenchmark final : public Benchmark {
   absl::Status Measure(const BenchRun& run, Report& report) override {
     const absl::StatusOr<std::unique_ptr<GuardedFolder>> folder = GuardedFolder::Create();
     if (!folder.ok()) return folder.status();
+    (*folder)->EndServiceWithItsStarter();
     Bench bench(run, **folder);
     absl::Status status = bench.MakeFiles();
     if (status.ok()) status = bench.Measure();

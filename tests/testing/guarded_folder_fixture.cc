@@ -5,7 +5,6 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -20,8 +19,6 @@
 #include "absl/strings/str_cat.h"
 #include "host/supervisor/instance.h"
 #include "host/supervisor/operator_server.h"
-
-extern char** environ;
 
 namespace bulkhead {
 namespace {
@@ -101,9 +98,17 @@ absl::Status GuardedFolder::Guard(const Program& program, const ServiceOptions& 
   std::vector<char*> arguments;
   for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);
-  const int error =
-      posix_spawn(&service_, arguments[0], nullptr, nullptr, arguments.data(), environ);
-  if (error != 0) return absl::ErrnoToStatus(error, words[0]);
+  const pid_t starter = getpid();
+  service_ = fork();
+  if (service_ < 0) return absl::ErrnoToStatus(errno, "fork");
+  if (service_ == 0) {  // only system calls: the starter may have threads
+    if (ends_with_starter_) {
+      prctl(PR_SET_PDEATHSIG, SIGTERM);
+      if (getppid() != starter) _exit(1);
+    }
+    execv(arguments[0], arguments.data());
+    _exit(127);
+  }
   ready_in.reset();
   pollfd wait = {ready_out.get(), POLLIN, 0};
   char line = 0;

@@ -11,6 +11,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -28,6 +29,11 @@ class GuardedFolder {
   // one that takes the words of `bulkhead run`.
   static absl::StatusOr<std::unique_ptr<GuardedFolder>> Create(std::string service = "bulkhead");
   ~GuardedFolder();  // Stop()
+
+  // A service that is started from now on is asked to end when the thread that started it has
+  // ended: for a program that may end without Stop(). REQUIRES: that thread lasts as long as the
+  // service.
+  void EndServiceWithItsStarter() { ends_with_starter_ = true; }
 
   // Starts the service, returns when the folder is guarded. `quiet`: without the service's own
   // lines. `attach` as in `bulkhead run`.
@@ -51,11 +57,13 @@ class GuardedFolder {
  private:
   GuardedFolder(TemporaryFolder folder, TemporaryFolder reports, std::string program)
       : folder_(std::move(folder)), reports_(std::move(reports)), program_(std::move(program)) {}
+  std::optional<int> AwaitEnd();
+
   TemporaryFolder folder_;
   TemporaryFolder reports_;
   const std::string program_;
   bool mounted_ = false;
-  std::optional<int> AwaitEnd();
+  bool ends_with_starter_ = false;
   pid_t service_ = -1;
 };
 

@@ -21,7 +21,7 @@ constexpr int kPhaseBits = 3;
 constexpr uint64_t kPhaseMask = (1u << kPhaseBits) - 1;
 constexpr int kIndexBits = 16;
 
-static_assert(sizeof(const bulkhead_call*) == sizeof(uint64_t));
+static_assert(sizeof(uintptr_t) == sizeof(uint64_t));  // a handle is a number in a pointer
 static_assert(BH_LANES_MAX * BH_SLOTS_PER_LANE_MAX + BH_WORKERS_MAX < (1u << kIndexBits));
 
 // An empty file can't be mapped; it gets an address all the same.

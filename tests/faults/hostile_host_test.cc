@@ -2,6 +2,10 @@
 //
 // Callers with hostile hosts. Whatever a host writes to the memory that it may write: each call
 // ends once, by its deadline, with a valid outcome, and the next honest host serves again.
+//
+// And each kind of attack comes to the end that kExpectations states for it: the host is convicted,
+// or it goes on to serve. One that does neither, and keeps its callers from service undetected,
+// fails the test.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -13,6 +17,8 @@
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <random>
@@ -37,9 +43,44 @@ const bh_callback_set kCallbacks =
 constexpr int kCallers = 4;
 // The delay that the scheduler of a busy machine may add to a deadline.
 constexpr uint64_t kSlackNs = (kSanitized ? 1000 : 100) * kMs;
-// How long a peer may run when it is not detected.
-constexpr std::chrono::milliseconds kRound(100);
-constexpr std::chrono::milliseconds kLongRound(1000);
+// What may become of a peer: bits, for a set of them.
+enum Ending : uint32_t {
+  kNeither = 0,         // not enough answers, and no event: never right
+  kViolation = 1 << 0,  // it broke the protocol
+  kOverdue = 1 << 1,    // it let a deadline pass
+  kServes = 1 << 2,     // its callers get kServedCalls answers
+};
+
+// `endings`: those that are right for such a peer. Where to be overdue is none of them, callers
+// have patience: their deadlines are far away, so that a busy machine convicts no peer. A peer that
+// serves ends when it has answered them all; one that does not leaves them to the next, which
+// stands behind it for that.
+struct Expectation {
+  Hostility hostility;
+  uint32_t endings;
+  constexpr bool patient() const { return (endings & kOverdue) == 0; }
+};
+constexpr Expectation kExpectations[] = {
+    {Hostility::kGarbage, kViolation},
+    // The first or the second answer counts: both are verdicts.
+    {Hostility::kAnswerTwice, kServes},
+    // Each time it attaches it goes on where it was.
+    {Hostility::kReopen, kServes},
+    // A ticket that is stored over an answer before its caller looked takes the answer away.
+    {Hostility::kReplay, kServes | kOverdue | kViolation},
+    // A bell that rings 128 times for one call is a violation, if no deadline comes first.
+    {Hostility::kScribble, kOverdue | kViolation},
+    {Hostility::kScribbleBells, kOverdue | kViolation},
+    {Hostility::kSilent, kOverdue},
+    {Hostility::kMutate, kOverdue | kViolation},
+};
+static_assert(std::size(kExpectations) == std::size(kHostilities));
+static_assert(kExpectations[0].patient() && kExpectations[1].endings == kServes);
+
+constexpr uint64_t kServedCalls = 200;
+constexpr uint64_t kPatienceNs = 60 * kNanosecondsPerSecond;
+// A peer that came to none of the endings by then has come to kNeither.
+constexpr std::chrono::seconds kDetectedWithin(30);
 
 uint64_t SecondsToRun() {
   const char* text = std::getenv("BULKHEAD_HOSTILE_SECONDS");
@@ -50,40 +91,49 @@ uint64_t SecondsToRun() {
 // The events on which a supervisor acts.
 class Alarm final : public ShimLink::Observer {
  public:
-  void OnOverdue(ChannelId, uint32_t generation, uint64_t) override {
-    Raise(generation, BH_END_HUNG);
-  }
+  void OnOverdue(ChannelId, uint32_t generation, uint64_t) override { Raise(generation, kOverdue); }
   void OnViolation(ChannelId, uint32_t generation, uint32_t) override {
     violations_.fetch_add(1);
-    Raise(generation, BH_END_HOSTILE);
+    Raise(generation, kViolation);
   }
   void OnPoison(ChannelId, uint32_t, uint64_t) override {}
   void OnTakeover(uint32_t, uint32_t) override {}
   void OnShimLost() override {}
 
-  // The cause with which to end this generation: the violation reported until then, or as if killed
-  // from outside.
-  bh_end WaitFor(uint32_t generation, std::chrono::milliseconds limit) {
+  // What becomes of this generation. `serves`: that it serves is an end.
+  Ending WaitFor(uint32_t generation, bool serves) {
     std::unique_lock<std::mutex> lock(mutex_);
-    const auto raised = [&] { return generation_ == generation; };
-    return changed_.wait_for(lock, limit, raised) ? cause_ : BH_END_KILLED;
+    served_from_ = answers_.load();
+    const auto ended = [&] {
+      return generation_ == generation ||
+             (serves && answers_.load() - served_from_.load() >= kServedCalls);
+    };
+    if (!changed_.wait_for(lock, kDetectedWithin, ended)) return kNeither;
+    return generation_ == generation ? ending_ : kServes;
+  }
+  void CountAnswer() {
+    if (answers_.fetch_add(1) + 1 - served_from_.load() != kServedCalls) return;
+    { std::lock_guard<std::mutex> lock(mutex_); }
+    changed_.notify_all();
   }
   uint64_t violations() const { return violations_.load(); }
 
  private:
-  void Raise(uint32_t generation, bh_end cause) {
+  // The first event of a generation counts; one of a generation before it comes too late.
+  void Raise(uint32_t generation, Ending ending) {
     {
       std::lock_guard<std::mutex> lock(mutex_);
+      if (generation <= generation_) return;
       generation_ = generation;
-      cause_ = cause;
+      ending_ = ending;
     }
     changed_.notify_all();
   }
   std::mutex mutex_;
   std::condition_variable changed_;
   uint32_t generation_ = 0;
-  bh_end cause_ = BH_END_KILLED;
-  std::atomic<uint64_t> violations_{0};
+  Ending ending_ = kNeither;
+  std::atomic<uint64_t> violations_{0}, answers_{0}, served_from_{0};
 };
 
 // Time during which this whole process did not run (stopped process, busy machine), for which
@@ -183,13 +233,16 @@ class HostileHost : public ::testing::Test {
           request.inode = random();
           request.path = "/somewhere/or/other";
           if (random() % 2 == 0) request.descriptor = file_.get();
-          request.deadline_ns = MonotonicAfterNs((1 + random() % 30) * kMs);
+          const bool patient = BeginCall();
+          request.deadline_ns = MonotonicAfterNs(patient ? kPatienceNs : (1 + random() % 30) * kMs);
           bh_notification notification = {};
           notification.kind = BH_NOTIFY_PROCESS_CREATED;
           shim_->Notify(notification);
           const uint64_t stolen_ns = stolen_.SumNs();
           const Completion completion = shim_->Call(request);
           tally_.Add(request, completion, MonotonicNowNs(), stolen_, stolen_ns);
+          if (completion.outcome == BH_OUTCOME_ANSWERED) alarm_.CountAnswer();
+          EndCall(patient);
         }
       });
     }
@@ -200,23 +253,68 @@ class HostileHost : public ::testing::Test {
     callers_.clear();
   }
 
+  // Calls that begin from here on have patience, or not; returns when all others have ended.
+  void SetPatience(bool patient) {
+    std::unique_lock<std::mutex> lock(patience_mutex_);
+    patient_ = patient;
+    patience_changed_.wait(lock, [this] { return calls_in_flight_[!patient_] == 0; });
+  }
+  bool BeginCall() {
+    std::lock_guard<std::mutex> lock(patience_mutex_);
+    ++calls_in_flight_[patient_];
+    return patient_;
+  }
+  void EndCall(bool patient) {
+    {
+      std::lock_guard<std::mutex> lock(patience_mutex_);
+      --calls_in_flight_[patient];
+    }
+    patience_changed_.notify_all();
+  }
+
   // One hostile generation, and its end by the rules of a supervisor.
-  void RunHostile(Hostility hostility, uint64_t seed, std::chrono::milliseconds round) {
+  void RunHostile(const Expectation& expected, uint64_t seed) {
     const uint32_t generation = ++generation_;
+    const char* name = Name(expected.hostility);
+    if (expected.patient()) SetPatience(true);
+    const uint64_t by_policy = tally_.by_policy.load();
     auto regions = shim_->Descriptors(channel_);
     ASSERT_TRUE(regions.ok()) << regions.status();
     UniqueFd shim_files;
-    auto peer = HostilePeer::Start(*std::move(regions), generation, geometry_, hostility, seed,
-                                   &shim_files);
+    auto peer = HostilePeer::Start(*std::move(regions), generation, geometry_, expected.hostility,
+                                   seed, &shim_files);
     ASSERT_TRUE(peer.ok()) << peer.status();
     const absl::Status begun = shim_->BeginGeneration(
         channel_, GenerationSpec(generation, kCallbacks, kCallbacks, 1, bh_set_everything()),
         std::move(shim_files));
     ASSERT_TRUE(begun.ok()) << begun;
-    const bh_end cause = alarm_.WaitFor(generation, round);
-    EXPECT_TRUE(peer->End()) << "the peer ended by itself: " << Name(hostility);
+    const Ending ending = alarm_.WaitFor(generation, (expected.endings & kServes) != 0);
+    EXPECT_NE(ending & expected.endings, 0u) << name << " came to " << ending;
+    if (expected.patient()) {
+      EXPECT_EQ(tally_.by_policy.load(), by_policy) << name;
+      if (ending == kServes) SetPatience(false);
+    }
+    ++endings_[static_cast<size_t>(expected.hostility)][ending];
+    EXPECT_TRUE(peer->End()) << "the peer ended by itself: " << name;
+    const bh_end cause = ending == kViolation ? BH_END_HOSTILE
+                         : ending == kOverdue ? BH_END_HUNG
+                                              : BH_END_KILLED;
     const absl::Status ended = shim_->EndGeneration(channel_, generation, cause);
     EXPECT_TRUE(ended.ok() || absl::IsNotFound(ended)) << ended;
+  }
+
+  // `rounds` of this kind came to the right endings, and to no other.
+  void ExpectEndings(const Expectation& expected, uint64_t rounds) {
+    uint64_t right = 0;
+    std::printf("%-18s", Name(expected.hostility));
+    for (const auto& [ending, count] : endings_[static_cast<size_t>(expected.hostility)]) {
+      constexpr const char* kNames[] = {"neither", "violation", "overdue", "", "serves"};
+      std::printf("  %s %llu", kNames[ending], static_cast<unsigned long long>(count));
+      if ((ending & expected.endings) != 0) right += count;
+    }
+    std::printf("\n");
+    EXPECT_GT(rounds, 0u);
+    EXPECT_EQ(right, rounds) << Name(expected.hostility);
   }
 
   // Checks that no call is lost, and that an honest host finds everything in order.
@@ -231,6 +329,11 @@ class HostileHost : public ::testing::Test {
   UniqueFd file_;
   std::atomic<bool> stop_{false};
   std::vector<std::thread> callers_;
+  std::mutex patience_mutex_;
+  std::condition_variable patience_changed_;
+  bool patient_ = false;
+  int calls_in_flight_[2] = {};  // impatient, patient
+  std::array<std::map<Ending, uint64_t>, std::size(kHostilities)> endings_;
   StolenTime stolen_;
   Tally tally_;
 };
@@ -289,29 +392,34 @@ void HostileHost::ExpectNothingLost(uint64_t generations) {
   EXPECT_EQ(answered.load(), 200u * kCallers);
 }
 
-TEST_F(HostileHost, CannotHoldACallerOrLeaveAnythingBehind) {
+TEST_F(HostileHost, IsConvictedOrServesAndLeavesNothingBehind) {
   StartCallers();
   const uint64_t until_ns = MonotonicAfterNs(SecondsToRun() * kNanosecondsPerSecond);
-  uint64_t round = 0;
+  uint64_t rounds = 0, seed = 0;
   do {
-    for (const Hostility hostility : kHostilities) {
-      ASSERT_NO_FATAL_FAILURE(RunHostile(hostility, ++round, kRound));
+    for (const Expectation& expected : kExpectations) {
+      ASSERT_NO_FATAL_FAILURE(RunHostile(expected, ++seed));
     }
-  } while (MonotonicNowNs() < until_ns);
+    ++rounds;
+  } while (MonotonicNowNs() < until_ns && !HasFailure());
   StopCallers();
-  ExpectNothingLost(round);
+  for (const Expectation& expected : kExpectations) ExpectEndings(expected, rounds);
+  ExpectNothingLost(seed);
 }
 
 // One kind alone, at full speed until it is detected.
 TEST_F(HostileHost, CannotHoldACallerByRandomWrites) {
+  const Expectation& mutate = kExpectations[std::size(kExpectations) - 1];
+  ASSERT_EQ(mutate.hostility, Hostility::kMutate);
   StartCallers();
   const uint64_t until_ns = MonotonicAfterNs(SecondsToRun() * kNanosecondsPerSecond);
-  uint64_t round = 0;
+  uint64_t rounds = 0;
   do {
-    ASSERT_NO_FATAL_FAILURE(RunHostile(Hostility::kMutate, ++round, kLongRound));
-  } while (MonotonicNowNs() < until_ns);
+    ASSERT_NO_FATAL_FAILURE(RunHostile(mutate, ++rounds));
+  } while (MonotonicNowNs() < until_ns && !HasFailure());
   StopCallers();
-  ExpectNothingLost(round);
+  ExpectEndings(mutate, rounds);
+  ExpectNothingLost(rounds);
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A host is killed after each of its instructions: while it attaches, and while it takes calls,
-// answers them and leaves. Whatever it had written by then, its calls end with the right verdict,
-// from it or from the next generation, each once.
+// A host is killed after each of its instructions: while it attaches, while it takes calls, answers
+// them and leaves, and while pending calls are completed. Whatever it had written by then, its
+// calls end with the right verdict, from it or from the next generation, each once.
 //
 // The host is a process of its own that runs one instruction at a time; callers and the next
 // generation are in this process. The suite kills it after every few instructions;
@@ -22,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "host/process/call_table.h"
 #include "ipc/generation_spec.h"
 #include "ipc/host_port.h"
 #include "ipc/monotonic.h"
@@ -41,11 +42,50 @@ constexpr long kPlaces = 80;  // places at which the suite kills
 // A function of the object alone, so that all generations give the same answer.
 bool Allowed(uint64_t inode) { return inode % 2 == 0; }
 
-enum class Part { kAttaching, kServing };
+enum class Part { kAttaching, kServing, kCompleting };
+
+bulkhead_answer AnswerFor(uint64_t inode) {
+  return {.size = sizeof(bulkhead_answer),
+          .verdict = Allowed(inode) ? uint32_t{BULKHEAD_ALLOW} : uint32_t{BULKHEAD_DENY},
+          .cacheability = 0,
+          .error = 0};
+}
+
+// A driver that has kept all calls (BULKHEAD_PENDING) completes them, the last one first.
+void ServeLater(HostPort& port) {
+  CallTable table(1, kCalls);
+  CallTable::Entry* mine = table.OfWorker(0);
+  std::array<std::pair<const bulkhead_call*, uint64_t>, kCalls> pending;
+  for (auto& [handle, inode] : pending) {
+    std::optional<TakenCall> call = port.Take(0, kForeverNs);
+    if (!call) _exit(2);
+    bh_file_args file;
+    std::memcpy(&file, call->args, sizeof(file));
+    inode = file.inode;
+    absl::StatusOr<UniqueFd> descriptor = port.ReceiveDescriptor(*call);
+    if (!descriptor.ok()) _exit(3);
+    mine->descriptor = *std::move(descriptor);
+    handle = table.Open(*mine, 0);
+    port.BeginDriver(*call);
+    mine->taken = *call;
+    if (!table.Keep(&mine)) _exit(5);
+  }
+  SteppedProcess::StopHere();
+  const auto send = [&port](TakenCall& call, const bulkhead_answer& answer) {
+    const bh_verdict_reply reply = {.verdict = answer.verdict, .cacheability = BH_CACHE_NOT};
+    port.Reply(call, BH_REPLY_DONE, {reinterpret_cast<const uint8_t*>(&reply), sizeof(reply)});
+  };
+  for (auto call = pending.rbegin(); call != pending.rend(); ++call) {
+    const auto& [handle, inode] = *call;
+    if (table.Complete(handle, AnswerFor(inode), send) != CallTable::Completion::kSent) _exit(6);
+  }
+  table.WaitUntilNoneIsKept();
+}
 
 // The host's life. It stops itself where its parent takes control: before it attaches, when it has
-// attached, and when it has left.
-[[noreturn]] void LiveAsHost(ChannelDescriptors regions, UniqueFd files, uint32_t generation) {
+// attached, when it has kept its calls, and when it has left.
+[[noreturn]] void LiveAsHost(Part part, ChannelDescriptors regions, UniqueFd files,
+                             uint32_t generation) {
   SteppedProcess::StopHere();
   {
     auto port =
@@ -53,7 +93,8 @@ enum class Part { kAttaching, kServing };
                          std::move(files), {.generation = generation, .workers = 1, .spin_ns = 0});
     if (!port.ok()) _exit(1);
     SteppedProcess::StopHere();
-    for (int i = 0; i < kCalls; ++i) {
+    if (part == Part::kCompleting) ServeLater(**port);
+    for (int i = 0; i < kCalls && part != Part::kCompleting; ++i) {
       std::optional<TakenCall> call = (*port)->Take(0, kForeverNs);
       if (!call) _exit(2);
       bh_file_args file;
@@ -118,20 +159,22 @@ class SingleStep : public ::testing::Test {
     }
     UniqueFd shim_end(ends[0]), host_end(ends[1]);
     const uint32_t generation = ++generation_;
-    SteppedProcess host([&] { LiveAsHost(*std::move(regions), std::move(host_end), generation); });
+    SteppedProcess host(
+        [&] { LiveAsHost(part, *std::move(regions), std::move(host_end), generation); });
     host_end.reset();
     std::vector<std::unique_ptr<EmbeddedShim::PendingCall>> calls;
-    if (part == Part::kServing) {
+    if (part != Part::kAttaching) {
       host.Continue();
       const absl::Status begun = shim_->BeginGeneration(
           channel_, GenerationSpec(generation, kCallbacks, kCallbacks, 1), std::move(shim_end));
       EXPECT_TRUE(begun.ok()) << begun;
       calls = StartCalls();
     }
+    if (part == Part::kCompleting) host.Continue();
     const long taken = host.Step(steps);
     EXPECT_TRUE(host.alive()) << "the host ended by itself after instruction " << taken;
     host.Kill();
-    if (part == Part::kServing) {
+    if (part != Part::kAttaching) {
       const absl::Status ended = shim_->EndGeneration(channel_, generation, BH_END_KILLED);
       EXPECT_TRUE(ended.ok()) << ended;
     } else {
@@ -162,7 +205,8 @@ class SingleStep : public ::testing::Test {
     const long length = KillAfter(part, 1'000'000);
     ASSERT_GT(length, 100);
     const bool each = std::getenv("BULKHEAD_EVERY_INSTRUCTION") != nullptr;
-    const long stride = each ? 1 : std::max(1L, length / kPlaces);
+    const long places_max = part == Part::kCompleting ? kPlaces / 3 : kPlaces;
+    const long stride = each ? 1 : std::max(1L, length / places_max);
     long places = 0;
     for (long steps = 0; steps <= length && !HasFailure(); steps += stride, ++places) {
       KillAfter(part, steps);
@@ -190,6 +234,10 @@ class SingleStep : public ::testing::Test {
 TEST_F(SingleStep, AHostMayDieAnywhereWhileItAttaches) { KillEverywhere(Part::kAttaching); }
 
 TEST_F(SingleStep, AHostMayDieAnywhereWhileItServes) { KillEverywhere(Part::kServing); }
+
+TEST_F(SingleStep, AHostMayDieAnywhereWhileItCompletesPendingCalls) {
+  KillEverywhere(Part::kCompleting);
+}
 
 }  // namespace
 }  // namespace bulkhead

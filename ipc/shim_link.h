@@ -15,11 +15,12 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "ipc/abi/channel.h"
+#include "ipc/abi/channel_spec.h"
 #include "ipc/abi/end.h"
 #include "ipc/abi/events.h"
 #include "ipc/abi/generation.h"
@@ -39,15 +40,11 @@ inline bh_policy DefaultPolicy() {
   return policy;
 }
 
-struct ChannelSpec {
+struct ChannelSpec : bh_channel_spec {
+  explicit ChannelSpec(std::string of_driver = "") : driver(std::move(of_driver)) {
+    bh_channel_spec_default(this);
+  }
   std::string driver;
-  uint32_t altitude = 1000;
-  bh_geometry geometry = {};
-  bh_policy policy = DefaultPolicy();
-  uint32_t spin_ns = 20'000;
-  uint32_t cache_entries = 4096;
-  uint32_t notify_entries = 0;  // of the notification ring; 0: none
-  bool paths = true;            // false: its driver does not look at the names of files
 };
 
 // What a host needs to map a channel; duplicates, owned by the receiver.

@@ -51,6 +51,10 @@ def tables(abi):
     made = {name: table(['value', 'name', 'meaning'],
                         [[row[0], f'`{row[2]}`', row[3]] for row in rows(*source)])
             for name, source in lists.items()}
+    flags = rows(abi / 'channel_spec.h', 'define BH_FOR_EACH_CHANNEL_FLAG')
+    made['channel_flags'] = table(
+        ['bit', 'key of a manifest', 'default', 'meaning of true'],
+        [[row[0], f'`{row[2]}`', 'true' if row[3] == '1' else 'false', row[4]] for row in flags])
     made['classes'] = table(['class', 'name', 'of what'],
                             [[row[0], f'`{row[2]}`', row[3]] for row in rows(abi / 'classes.def')])
     made['callbacks'] = table(

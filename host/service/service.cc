@@ -29,7 +29,7 @@ absl::StatusOr<DriverConfig> Configure(const ServiceDriver& driver) {
   }
   const uint32_t cpus = std::max(1u, std::thread::hardware_concurrency());
   config.channel.altitude = manifest->altitude;
-  config.channel.paths = manifest->paths;
+  config.channel.flags = manifest->channel_flags;
   config.channel.geometry = {.lanes = std::min(cpus, BH_LANES_MAX),
                              .slots_per_lane = 32,
                              .call_chunks = 32 * std::min(cpus, BH_LANES_MAX),

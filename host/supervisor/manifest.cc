@@ -59,6 +59,11 @@ class Reader {
     if (!found->is_boolean()) return Fail(field, "must be true or false");
     *value = found->get<bool>();
   }
+  void Flag(const char* field, uint32_t bit, uint32_t* flags) {
+    bool value = (*flags & bit) != 0;
+    Flag(field, &value);
+    *flags = value ? *flags | bit : *flags & ~bit;
+  }
   const Json* Find(const char* field, bool required) {
     known_.push_back(field);
     const auto found = object_.find(field);
@@ -184,7 +189,10 @@ absl::StatusOr<Manifest> ParseManifest(std::string_view text) {
   ReadNames(reader, "callbacks", true, kCallbacks, &manifest.callbacks);
   ReadNames(reader, "notifications", false, kNotifications, &manifest.notifications);
   reader.Number("altitude", 0, 1'000'000, &manifest.altitude, false);
-  reader.Flag("paths", &manifest.paths);
+#define BH_READ_FLAG(id, NAME, name, on, doc) \
+  reader.Flag(#name, BH_CHANNEL_##NAME, &manifest.channel_flags);
+  BH_FOR_EACH_CHANNEL_FLAG(BH_READ_FLAG)
+#undef BH_READ_FLAG
   reader.Number("workers", 1, BH_WORKERS_MAX, &manifest.workers, false);
   reader.Number("pending_calls_max", 0, BH_LANES_MAX * BH_SLOTS_PER_LANE_MAX,
                 &manifest.pending_calls_max, false);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "ipc/abi/channel_spec.h"
 #include "ipc/abi/sets.h"
 
 namespace bulkhead {
@@ -24,7 +25,7 @@ struct Manifest {
   bh_callback_set callbacks = {};
   bh_callback_set notifications = {};
   uint32_t altitude = 1000;
-  bool paths = true;  // false: it does not look at the names of files
+  uint32_t channel_flags = BH_CHANNEL_FLAGS_DEFAULT;
   uint32_t workers = 2;
   uint32_t pending_calls_max = 0;  // calls that it may answer after their callback has returned
   uint32_t checkpoint_bytes = 4096;

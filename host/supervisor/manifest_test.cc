@@ -34,13 +34,27 @@ TEST(Manifest, ReadsAGoodOne) {
   EXPECT_EQ(manifest->name, "good");
   EXPECT_EQ(manifest->callbacks, SetOf({BH_CALLBACK_FILE_OPEN, BH_CALLBACK_FILE_EXEC}));
   EXPECT_EQ(manifest->workers, 2u);
-  EXPECT_TRUE(manifest->paths);
+  EXPECT_EQ(manifest->channel_flags, uint32_t{BH_CHANNEL_FLAGS_DEFAULT});
 }
 
-TEST(Manifest, MaySayThatPathsAreNotLookedAt) {
-  const auto manifest = ParseManifest(With("paths", "false"));
-  ASSERT_TRUE(manifest.ok()) << manifest.status();
-  EXPECT_FALSE(manifest->paths);
+TEST(Manifest, SetsEachBooleanOfAChannel) {
+  struct Row {
+    const char* name;
+    uint32_t bit;
+  };
+#define FLAG(id, NAME, name, on, doc) {#name, BH_CHANNEL_##NAME},
+  constexpr Row kRows[] = {BH_FOR_EACH_CHANNEL_FLAG(FLAG)};
+#undef FLAG
+  for (const Row& row : kRows) {
+    for (const bool on : {false, true}) {
+      const auto manifest = ParseManifest(With(row.name, on ? "true" : "false"));
+      ASSERT_TRUE(manifest.ok()) << manifest.status();
+      EXPECT_EQ((manifest->channel_flags & row.bit) != 0, on) << row.name;
+      EXPECT_EQ(manifest->channel_flags & ~row.bit, BH_CHANNEL_FLAGS_DEFAULT & ~row.bit);
+    }
+    const auto wrong = ParseManifest(With(row.name, "1"));
+    EXPECT_THAT(wrong.status().message(), HasSubstr("must be true or false"));
+  }
 }
 
 TEST(Manifest, NamesWhatADriverMayBeTold) {

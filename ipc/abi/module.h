@@ -27,6 +27,7 @@
 #include "ipc/abi/end.h"
 #include "ipc/abi/events.h"
 #include "ipc/abi/generation.h"
+#include "ipc/abi/channel_spec.h"
 #include "ipc/abi/notification.h"
 #include "ipc/abi/policy.h"
 #include "ipc/abi/statistics.h"
@@ -37,7 +38,7 @@
 #include <sys/ioctl.h>
 #endif
 
-#define BH_MODULE_ABI 3u
+#define BH_MODULE_ABI 4u
 #define BH_MODULE_REPLY_OFFSET (1ull << 32)
 #define BH_MODULE_NOTIFY_OFFSET (2ull << 32)
 #define BH_MODULE_NAME_BYTES 32
@@ -49,16 +50,11 @@
 
 struct bh_module_add {
 	uint32_t abi; /* BH_MODULE_ABI */
-	uint32_t altitude;
+	uint32_t reserved;
 	char name[BH_MODULE_NAME_BYTES]; /* ends with 0 */
-	struct bh_geometry geometry;
-	uint32_t spin_ns;
-	uint32_t cache_entries;
-	uint32_t notify_entries; /* of its notification ring; 0: none */
-	uint32_t without_paths;  /* not 0: its driver does not look at the names of files */
-	uint32_t channel;        /* the kernel writes: its number, below BH_MODULE_CHANNELS_MAX */
-	uint32_t generation;     /* 0; the kernel writes: the last that a channel left behind had */
-	struct bh_policy policy;
+	struct bh_channel_spec spec;
+	uint32_t channel;    /* the kernel writes: its number, below BH_MODULE_CHANNELS_MAX */
+	uint32_t generation; /* 0; the kernel writes: the last that a channel left behind had */
 };
 
 struct bh_module_begin {
@@ -200,7 +196,7 @@ struct bh_module_ring {
 #define BH_HOST_FETCH _IOW(BH_MODULE_IOC, 36, struct bh_module_fetch)
 #define BH_HOST_RING_INFO _IOR(BH_MODULE_IOC, 48, struct bh_module_ring)
 
-BH_ASSERT_SIZE(struct bh_module_add, 160);
+BH_ASSERT_SIZE(struct bh_module_add, 168);
 BH_ASSERT_SIZE(struct bh_module_set_policy, 88);
 BH_ASSERT_SIZE(struct bh_module_statistics, 16 + sizeof(struct bh_statistics));
 BH_ASSERT_SIZE(struct bh_module_begin, 8 + sizeof(struct bh_generation_spec));

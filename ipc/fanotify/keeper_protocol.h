@@ -19,8 +19,7 @@
 
 #include <cstdint>
 
-#include "ipc/abi/channel.h"
-#include "ipc/abi/policy.h"
+#include "ipc/abi/channel_spec.h"
 #include "ipc/fanotify/journal.h"
 
 namespace bulkhead {
@@ -47,12 +46,7 @@ struct KeeperRequest {
   uint32_t readers;
   uint32_t in_flight_max;
   // kAddChannel
-  bh_geometry geometry;
-  bh_policy policy;
-  uint32_t altitude;
-  uint32_t spin_ns;
-  uint32_t cache_entries;
-  uint32_t without_paths;
+  bh_channel_spec spec;
   char driver[64];
 };
 

@@ -184,7 +184,7 @@ TEST_F(BlameTest, AHostCanOnlyAccuseItsOwnCalls)
 	Begin();
 	bh_call call = NewCall();
 	Start(&call);
-	for (uint32_t slot = 0; slot < bh_slot_count(&channel.config.geometry); slot++)
+	for (uint32_t slot = 0; slot < bh_slot_count(&channel.config.spec.geometry); slot++)
 		channel.Reply(slot)->begun = slot == call.slot ? call.ticket + 1 : call.ticket;
 	ASSERT_EQ(bh_channel_end_generation(channel.c, generation, BH_END_CRASHED), 0);
 	ASSERT_EQ(Step(&call), 0);
@@ -223,7 +223,7 @@ TEST_F(BlameTest, AnyNumberOfCallsMayBeInHandAndEndInAnyOrder)
 TEST_F(BlameTest, ADeadHostCannotAccuseTheCallsOfItsSuccessor)
 {
 	Begin();
-	for (uint32_t slot = 0; slot < bh_slot_count(&channel.config.geometry); slot++)
+	for (uint32_t slot = 0; slot < bh_slot_count(&channel.config.spec.geometry); slot++)
 		channel.Reply(slot)->begun = bh_ticket_make(generation + 1, 1);
 	Crash();
 	Begin();

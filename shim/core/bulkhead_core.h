@@ -26,7 +26,7 @@
 #ifndef BULKHEAD_SHIM_CORE_BULKHEAD_CORE_H_
 #define BULKHEAD_SHIM_CORE_BULKHEAD_CORE_H_
 
-#include "ipc/abi/channel.h"
+#include "ipc/abi/channel_spec.h"
 #include "ipc/abi/end.h"
 #include "ipc/abi/events.h"
 #include "ipc/abi/generation.h"
@@ -71,18 +71,12 @@ struct bh_platform {
 };
 
 struct bh_channel_config {
-	struct bh_geometry geometry;
-	struct bh_policy policy;
+	struct bh_channel_spec spec;
 	struct bh_callback_set callbacks; /* until a generation begins; others pass without a call.
 					   * Default: all, so that calls wait for the first host */
 	struct bh_callback_set descriptor_callbacks; /* calls that carry the file to the host */
-	uint32_t altitude;                           /* higher is asked first */
 	uint32_t poison_crashes; /* hosts a call may crash or hang before it is poison; default 2 */
 	uint32_t poison_kills;   /* the same for hosts killed from outside; default 16 */
-	uint32_t spin_ns;        /* ceiling of the adaptive spin budget; 0 never spins */
-	uint32_t cache_entries;  /* verdict cache, a power of two; 0 is off */
-	uint32_t without_paths;  /* not 0: its driver does not look at the names of files */
-	uint32_t notify_entries; /* of the notification ring; 0: there is none */
 	void *notify_region;     /* bh_notification_region_bytes(), zeroed unless adopted */
 	uint32_t adopt;          /* not 0: which take-over of a dead shim's regions this is */
 	void *cookie;            /* handed to the platform */

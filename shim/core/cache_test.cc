@@ -9,7 +9,7 @@ namespace
 bh_channel_config CacheConfig()
 {
 	bh_channel_config config = TestConfig();
-	config.cache_entries = 64;
+	config.spec.cache_entries = 64;
 	return config;
 }
 
@@ -187,10 +187,10 @@ TEST(Cache, SizeIsAPowerOfTwo)
 {
 	bh_channel_config config = TestConfig();
 	for (uint32_t entries : {0u, 1u, 2u, 4u, 1024u}) {
-		config.cache_entries = entries;
+		config.spec.cache_entries = entries;
 		EXPECT_NE(bh_channel_private_bytes(&config), 0u) << entries;
 	}
-	config.cache_entries = 3;
+	config.spec.cache_entries = 3;
 	EXPECT_EQ(bh_channel_private_bytes(&config), 0u);
 }
 

@@ -12,17 +12,12 @@
 void bh_channel_config_default(struct bh_channel_config *config)
 {
 	bh_zero(config, sizeof(*config));
-	config->geometry.lanes = 2;
-	config->geometry.slots_per_lane = 16;
-	config->geometry.call_chunks = 64;
-	bh_policy_default(&config->policy);
+	bh_channel_spec_default(&config->spec);
 	/* Until the first host has declared its callbacks, every call is for it: none passes
 	 * unasked while the driver starts. */
 	config->callbacks = bh_set_everything();
 	config->poison_crashes = 2;
 	config->poison_kills = 16;
-	config->spin_ns = 20000;
-	config->cache_entries = 1024;
 }
 
 /* Where things are in the private memory. */
@@ -45,11 +40,9 @@ static size_t place(struct layout *layout, size_t bytes)
 
 static int lay_out(const struct bh_channel_config *config, struct layout *layout)
 {
-	const struct bh_geometry *geometry = &config->geometry;
+	const struct bh_geometry *geometry = &config->spec.geometry;
 
-	if (!bh_geometry_valid(geometry) || bh_policy_check(&config->policy) ||
-	    !bh_notification_entries_valid(config->notify_entries) ||
-	    (config->cache_entries & (config->cache_entries - 1)) || !config->poison_crashes ||
+	if (!bh_channel_spec_valid(&config->spec) || !config->poison_crashes ||
 	    !config->poison_kills)
 		return -1;
 	layout->bytes = 0;
@@ -59,7 +52,7 @@ static int lay_out(const struct bh_channel_config *config, struct layout *layout
 	layout->call_pool = place(layout, bh_pool_words(geometry->call_chunks) * sizeof(uint64_t));
 	layout->reply_pool = place(layout,
 				   bh_pool_words(geometry->reply_chunks) * sizeof(uint64_t));
-	layout->cache = place(layout, bh_cache_bytes(config->cache_entries));
+	layout->cache = place(layout, bh_cache_bytes(config->spec.cache_entries));
 	return 0;
 }
 
@@ -110,34 +103,34 @@ struct bh_channel *bh_channel_init(void *private_memory, const struct bh_channel
 	uint32_t lane;
 
 	if (!private_memory || !platform || !call_region || !reply_region ||
-	    lay_out(config, &layout) || (config->notify_entries && !config->notify_region))
+	    lay_out(config, &layout) || (config->spec.notify_entries && !config->notify_region))
 		return NULL;
 	channel->platform = platform;
 	channel->call_region = call_region;
 	channel->reply_region = reply_region;
 	channel->lanes = (void *)(memory + layout.lanes);
 	channel->slots = (void *)(memory + layout.slots);
-	channel->geometry = config->geometry;
-	channel->slot_count = bh_slot_count(&config->geometry);
-	channel->lane_factor = bh_lane_factor(config->geometry.slots_per_lane);
-	channel->altitude = config->altitude;
+	channel->geometry = config->spec.geometry;
+	channel->slot_count = bh_slot_count(&config->spec.geometry);
+	channel->lane_factor = bh_lane_factor(config->spec.geometry.slots_per_lane);
+	channel->altitude = config->spec.altitude;
 	channel->callbacks = config->callbacks;
 	channel->descriptor_callbacks = config->descriptor_callbacks;
-	channel->without_paths = config->without_paths;
+	channel->flags = config->spec.flags;
 	channel->poison_crashes = config->poison_crashes;
 	channel->poison_kills = config->poison_kills;
-	channel->spin_ns = config->spin_ns;
+	channel->spin_ns = config->spec.spin_ns;
 	channel->cookie = config->cookie;
 	bh_pool_init(&channel->call_pool, (void *)(memory + layout.call_pool),
-		     config->geometry.call_chunks);
+		     config->spec.geometry.call_chunks);
 	bh_pool_init(&channel->reply_pool, (void *)(memory + layout.reply_pool),
-		     config->geometry.reply_chunks);
-	bh_cache_init(&channel->cache, memory + layout.cache, config->cache_entries);
+		     config->spec.geometry.reply_chunks);
+	bh_cache_init(&channel->cache, memory + layout.cache, config->spec.cache_entries);
 	bh_lock_init(&channel->lock);
-	store_policy(channel, &config->policy);
-	for (lane = 0; lane < config->geometry.lanes; lane++) {
-		channel->lanes[lane].free = ~0ull >> (64 - config->geometry.slots_per_lane);
-		channel->lanes[lane].spin_ns = config->spin_ns;
+	store_policy(channel, &config->spec.policy);
+	for (lane = 0; lane < config->spec.geometry.lanes; lane++) {
+		channel->lanes[lane].free = ~0ull >> (64 - config->spec.geometry.slots_per_lane);
+		channel->lanes[lane].spin_ns = config->spec.spin_ns;
 	}
 	bh_ring_init(channel, config);
 	write_header(channel);
@@ -344,7 +337,7 @@ uint32_t bh_shim_wants(const struct bh_shim *shim, uint32_t callback)
 		if (!bh_set_has_bit(&shim->channels[i]->callbacks, callback, bit))
 			continue;
 		wants |= BH_WANTS_CALL;
-		if (!shim->channels[i]->without_paths)
+		if (shim->channels[i]->flags & BH_CHANNEL_PATHS)
 			wants |= BH_WANTS_PATH;
 	}
 	return wants;

@@ -130,7 +130,7 @@ struct bh_channel {
 	uint32_t poison_crashes;
 	uint32_t poison_kills;
 	uint32_t spin_ns;
-	uint32_t without_paths;
+	uint32_t flags; /* enum bh_channel_flag */
 	void *cookie;
 	struct bh_pool call_pool;
 	struct bh_pool reply_pool;

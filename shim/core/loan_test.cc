@@ -42,7 +42,7 @@ class CoreLoan : public CoreTest
 	static const char *Payload(const FakeChannel &of, const bh_call_slot &slot)
 	{
 		return static_cast<const char *>(of.call_region.get()) +
-		       bh_call_pool_offset(&of.config.geometry) + slot.payload_offset;
+		       bh_call_pool_offset(&of.config.spec.geometry) + slot.payload_offset;
 	}
 };
 
@@ -201,7 +201,7 @@ TEST_F(CoreLoan, IsKeptWhenItCanNotBeIssued)
 TEST_F(CoreLoan, IsCopiedForTheNextChannel)
 {
 	bh_channel_config config = TestConfig();
-	config.altitude = 0;
+	config.spec.altitude = 0;
 	FakeChannel second(&platform, config);
 	second.BeginGeneration(1);
 	bh_shim_add(&shim, second.c);
@@ -242,7 +242,7 @@ class CoreLoanOfSlowHost : public CoreLoan
 	static bh_channel_config Below()
 	{
 		bh_channel_config config = TestConfig();
-		config.altitude = 0;
+		config.spec.altitude = 0;
 		return config;
 	}
 	bh_call Lent(size_t bytes)

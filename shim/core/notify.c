@@ -75,11 +75,11 @@ void bh_ring_init(struct bh_channel *channel, const struct bh_channel_config *co
 	struct bh_notification_header *header;
 
 	bh_lock_init(&ring->lock);
-	if (!config->notify_entries)
+	if (!config->spec.notify_entries)
 		return;
 	ring->region = config->notify_region;
 	ring->reader = (void *)(channel->reply_region + BH_NOTIFICATION_READER_OFFSET);
-	ring->entries = config->notify_entries;
+	ring->entries = config->spec.notify_entries;
 	header = header_of(ring);
 	if (config->adopt && header->magic == BH_NOTIFICATION_MAGIC)
 		adopt(ring);

@@ -34,7 +34,7 @@ struct Ring {
 	static bh_channel_config Config(void *region)
 	{
 		bh_channel_config config = TestConfig();
-		config.notify_entries = kEntries;
+		config.spec.notify_entries = kEntries;
 		config.notify_region = region;
 		return config;
 	}
@@ -195,7 +195,7 @@ TEST_F(CoreNotify, RefusesARingOfAWrongSize)
 {
 	for (uint32_t entries : {1u, 63u, 100u, 2 * BH_NOTIFICATION_ENTRIES_MAX}) {
 		bh_channel_config config = TestConfig();
-		config.notify_entries = entries;
+		config.spec.notify_entries = entries;
 		EXPECT_EQ(bh_channel_private_bytes(&config), 0u) << entries;
 	}
 }

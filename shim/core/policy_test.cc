@@ -61,9 +61,9 @@ TEST_F(PolicyTable, EveryActionForEveryReason)
 				SCOPED_TRACE(std::to_string(reason) + "/" + std::to_string(action) +
 					     "/" + std::to_string(fallback));
 				bh_channel_config config = TestConfig();
-				config.geometry = {1, 1, 0, 0};
+				config.spec.geometry = {1, 1, 0, 0};
 				config.poison_crashes = reason == BH_REASON_POISON ? 1 : 2;
-				SetRule(&config.policy, reason, action, fallback);
+				SetRule(&config.spec.policy, reason, action, fallback);
 				FakeChannel target(&platform, config);
 				Use(&target);
 				bh_call blocker = FileCall(1, platform.now_ns + 100000);
@@ -89,7 +89,7 @@ TEST_F(PolicyTable, EveryActionForEveryReason)
 
 TEST_F(PolicyTable, RulesAreByClass)
 {
-	for (auto &klass : channel.config.policy.rule)
+	for (auto &klass : channel.config.spec.policy.rule)
 		klass[BH_REASON_ABSENT] = {BH_ACTION_ALLOW, BH_ACTION_ALLOW};
 	SetPolicy(BH_REASON_ABSENT, BH_ACTION_DENY, BH_ACTION_ALLOW);
 	bh_call call = NewCall();

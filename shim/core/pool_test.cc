@@ -77,7 +77,7 @@ TEST_F(PayloadTest, PayloadIsCopiedAndItsRoomComesBack)
 		EXPECT_TRUE(slot->flags & BH_CALL_HAS_PAYLOAD);
 		EXPECT_EQ(slot->payload_bytes, payload.size());
 		const char *pool = static_cast<const char *>(channel.call_region.get()) +
-				   bh_call_pool_offset(&channel.config.geometry);
+				   bh_call_pool_offset(&channel.config.spec.geometry);
 		EXPECT_EQ(std::memcmp(pool + slot->payload_offset, payload.data(), payload.size()),
 			  0);
 		channel.Answer(call.slot, BH_VERDICT_ALLOW);
@@ -126,7 +126,7 @@ TEST_F(PayloadTest, AnswersBeyondTheLineAreCopiedToTheCaller)
 	const bh_call_slot *slot = channel.Call(call.slot);
 	EXPECT_EQ(slot->reply_capacity, room.size());
 	char *pool = static_cast<char *>(channel.reply_region.get()) +
-		     bh_reply_pool_offset(&channel.config.geometry);
+		     bh_reply_pool_offset(&channel.config.spec.geometry);
 	std::memset(pool + slot->reply_offset, 'r', 4999);
 	channel.Reply(call.slot)->payload_bytes = 4999;
 	channel.Answer(call.slot, BH_VERDICT_ALLOW);

@@ -26,14 +26,14 @@ class History
 		const uint32_t count = 1 + Pick(3);
 		for (uint32_t i = 0; i < count; i++) {
 			bh_channel_config config = TestConfig();
-			config.geometry = {1 + Pick(3), 1 + Pick(3), Pick(4), Pick(3)};
-			config.altitude = Pick(10);
-			config.cache_entries = Pick(2) ? 0 : 4;
+			config.spec.geometry = {1 + Pick(3), 1 + Pick(3), Pick(4), Pick(3)};
+			config.spec.altitude = Pick(10);
+			config.spec.cache_entries = Pick(2) ? 0 : 4;
 			config.poison_crashes = 1 + Pick(3);
 			if (Pick(2) != 0)
 				config.descriptor_callbacks = bh_set_of(BH_CALLBACK_FILE_OPEN);
 			for (uint32_t reason = 0; reason < BH_REASON_COUNT; reason++)
-				SetRule(&config.policy, reason,
+				SetRule(&config.spec.policy, reason,
 					Pick(3) ? uint32_t{BH_ACTION_HOLD} : 1 + Pick(4),
 					1 + Pick(2));
 			worlds.push_back({std::make_unique<FakeChannel>(&platform, config), 0});
@@ -83,7 +83,7 @@ class History
 	void Host(World *world)
 	{
 		FakeChannel &channel = *world->channel;
-		const uint32_t slot = Pick(bh_slot_count(&channel.config.geometry));
+		const uint32_t slot = Pick(bh_slot_count(&channel.config.spec.geometry));
 		const uint32_t worker = Pick(BH_WORKERS_MAX);
 		bh_reply_slot *reply = channel.Reply(slot);
 		switch (Pick(12)) {
@@ -97,7 +97,8 @@ class History
 			if (Pick(4))
 				break;
 			for (int i = 0; i < 200; i++) {
-				const size_t bytes = bh_reply_pool_offset(&channel.config.geometry);
+				const size_t bytes = bh_reply_pool_offset(
+					&channel.config.spec.geometry);
 				static_cast<uint8_t *>(
 					channel.reply_region
 						.get())[random() %
@@ -150,7 +151,7 @@ class History
 			world->channel->SetContent(Pick(3));
 			break;
 		default:
-			bh_channel_set_policy(c, &world->channel->config.policy);
+			bh_channel_set_policy(c, &world->channel->config.spec.policy);
 			break;
 		}
 	}
@@ -246,12 +247,12 @@ class History
 			bh_shim_init(&alone, &platform.c);
 			bh_shim_add(&alone, world.channel->c);
 			platform.send_result = 0;
-			std::vector<bh_call> all(bh_slot_count(&config.geometry));
+			std::vector<bh_call> all(bh_slot_count(&config.spec.geometry));
 			for (bh_call &call : all) {
 				call = FileCall(999, platform.now_ns + 1000);
 				if (&call == &all[0]) { // takes the whole pool
 					call.payload = payload;
-					call.payload_bytes = config.geometry.call_chunks *
+					call.payload_bytes = config.spec.geometry.call_chunks *
 							     size_t{BH_POOL_CHUNK_BYTES};
 				}
 				bh_call_start(&alone, &call);

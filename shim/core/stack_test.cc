@@ -19,7 +19,7 @@ class StackTest : public ::testing::Test
 		bh_shim_init(&shim, &platform.c);
 		for (uint32_t altitude : {200u, 300u, 100u}) {
 			bh_channel_config config = TestConfig();
-			config.altitude = altitude;
+			config.spec.altitude = altitude;
 			config.cookie = &cookies[channels.size()];
 			if (altitude == 100)
 				config.callbacks = bh_set_of(BH_CALLBACK_FILE_EXEC);
@@ -188,8 +188,8 @@ TEST_F(StackTest, OfThreeThatNeverAnswerEachHasItsTurnAndIsBlamedForItsOwn)
 
 TEST_F(StackTest, APolicyThatDeniesAHungDriversCallsEndsThem)
 {
-	SetRule(&channels[1]->config.policy, BH_REASON_HUNG, BH_ACTION_DENY, BH_ACTION_DENY);
-	ASSERT_EQ(bh_channel_set_policy(channels[1]->c, &channels[1]->config.policy), 0);
+	SetRule(&channels[1]->config.spec.policy, BH_REASON_HUNG, BH_ACTION_DENY, BH_ACTION_DENY);
+	ASSERT_EQ(bh_channel_set_policy(channels[1]->c, &channels[1]->config.spec.policy), 0);
 	bh_call call = FileCall(7, platform.now_ns + 1000);
 	ASSERT_EQ(Start(&call), 0);
 	channels[1]->Begin(call.slot);
@@ -220,7 +220,7 @@ TEST_F(StackTest, ACallIsHeldForAHostNoLongerThanItsShare)
 
 TEST_F(StackTest, ACallIsHeldForRoomNoLongerThanItsShare)
 {
-	const uint32_t slots = bh_slot_count(&channels[1]->config.geometry);
+	const uint32_t slots = bh_slot_count(&channels[1]->config.spec.geometry);
 	std::vector<bh_call> others(slots);
 	for (bh_call &other : others) {
 		other = FileCall(8, platform.now_ns + 100000);
@@ -382,7 +382,7 @@ TEST_F(StackTest, AStackWantsWhatItsDriversWant)
 	EXPECT_EQ(bh_shim_wants(&shim, BH_CALLBACK_FILE_ACCESS), 0u);
 
 	bh_channel_config config = TestConfig();
-	config.without_paths = 1;
+	config.spec.flags &= ~uint32_t{BH_CHANNEL_PATHS};
 	FakeChannel without(&platform, config);
 	bh_shim alone;
 	bh_shim_init(&alone, &platform.c);

@@ -120,7 +120,8 @@ class Host
 	bool Serve()
 	{
 		bool served = false;
-		for (uint32_t slot = 0; slot < bh_slot_count(&channel->config.geometry); slot++) {
+		for (uint32_t slot = 0; slot < bh_slot_count(&channel->config.spec.geometry);
+		     slot++) {
 			const uint64_t ticket = Take(slot);
 			if (!ticket)
 				continue;
@@ -167,8 +168,8 @@ TEST(CoreThreads, CallsEndOnceAndRightThroughDyingHosts)
 {
 	Threads platform;
 	bh_channel_config config = TestConfig();
-	config.geometry = {2, 1, 4, 0}; // fewer slots than callers: they wait for room too
-	config.spin_ns = 2000;
+	config.spec.geometry = {2, 1, 4, 0}; // fewer slots than callers: they wait for room too
+	config.spec.spin_ns = 2000;
 	config.poison_kills = 1000000;
 	FakePlatform unused;
 	FakeChannel channel(&unused, config);

@@ -171,8 +171,8 @@ class SpinTest : public ::testing::Test
 	SpinTest()
 	{
 		bh_channel_config config = TestConfig();
-		config.spin_ns = 10000;
-		config.cache_entries = 0;
+		config.spec.spin_ns = 10000;
+		config.spec.cache_entries = 0;
 		platform.c.now_ns = [](void *self) {
 			auto *fake = static_cast<FakePlatform *>(self);
 			return fake->now_ns += 1000;

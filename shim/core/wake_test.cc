@@ -14,7 +14,7 @@ constexpr uint64_t kLookNs = 500; // what a look at the clock takes: a spin ends
 bh_channel_config SpinningConfig()
 {
 	bh_channel_config config = TestConfig();
-	config.spin_ns = kSpinNs;
+	config.spec.spin_ns = kSpinNs;
 	return config;
 }
 

@@ -16,14 +16,9 @@ absl::StatusOr<std::unique_ptr<UserChannel>> UserChannel::Create(
 
   bh_channel_config config;
   bh_channel_config_default(&config);
-  config.geometry = spec.geometry;
-  config.policy = spec.policy;
-  config.altitude = spec.altitude;
-  config.spin_ns = spec.spin_ns;
-  config.cache_entries = spec.cache_entries;
-  config.without_paths = !spec.paths;
+  config.spec = spec;
   config.notify_region = notify_region;
-  config.notify_entries = notify_region != nullptr ? spec.notify_entries : 0;
+  if (notify_region == nullptr) config.spec.notify_entries = 0;
   config.adopt = takeover;
   config.cookie = &channel->cookie_;
 

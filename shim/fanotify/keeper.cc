@@ -177,14 +177,8 @@ absl::Status Keeper::AddChannel(const KeeperRequest& request) {
           nullptr);
     return absl::OkStatus();
   }
-  ChannelSpec spec;
-  spec.driver = std::string(request.driver, strnlen(request.driver, sizeof(request.driver)));
-  spec.altitude = request.altitude;
-  spec.geometry = request.geometry;
-  spec.spin_ns = request.spin_ns;
-  spec.cache_entries = request.cache_entries;
-  spec.paths = request.without_paths == 0;
-  spec.policy = request.policy;
+  ChannelSpec spec(std::string(request.driver, strnlen(request.driver, sizeof(request.driver))));
+  static_cast<bh_channel_spec&>(spec) = request.spec;
 
   // No worker may run while the descriptor table changes: it closes the descriptors that it does
   // not know.
@@ -212,7 +206,7 @@ absl::Status Keeper::AddChannel(const KeeperRequest& request) {
     }
   }
   ChannelState state = {};
-  state.policy = request.policy;
+  state.policy = request.spec.policy;
   state.wanted.callbacks = bh_set_everything();
   state.wanted.descriptor_callbacks = bh_set_everything();
   StoreChannelState(setup_.journal->channels[setup_.channels.size()], state);

@@ -211,13 +211,13 @@ class Shim {
     platform_.cpu = [](void*) -> uint32_t { return 0; };
     bh_channel_config config;
     bh_channel_config_default(&config);
-    config.geometry = {.lanes = 1, .slots_per_lane = 1, .call_chunks = 0, .reply_chunks = 0};
-    config.cache_entries = 0;
-    config.notify_entries = kEntries;
+    config.spec.geometry = {.lanes = 1, .slots_per_lane = 1, .call_chunks = 0, .reply_chunks = 0};
+    config.spec.cache_entries = 0;
+    config.spec.notify_entries = kEntries;
     config.notify_region = ring_ = Zeroed(kRingBytes);
-    reply_ = Zeroed(bh_reply_region_bytes(&config.geometry));
+    reply_ = Zeroed(bh_reply_region_bytes(&config.spec.geometry));
     channel_ = bh_channel_init(Zeroed(bh_channel_private_bytes(&config)), &config, &platform_,
-                               Zeroed(bh_call_region_bytes(&config.geometry)), reply_);
+                               Zeroed(bh_call_region_bytes(&config.spec.geometry)), reply_);
     Require(channel_ != nullptr);
     spec_.notifications = bh_set_of(BH_NOTIFY_PROCESS_CREATED);
     bh_channel_set_wanted(channel_, &spec_);

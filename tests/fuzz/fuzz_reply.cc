@@ -95,11 +95,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   const bh_platform platform = PlatformOf(&world);
   bh_channel_config config;
   bh_channel_config_default(&config);
-  config.geometry = {.lanes = 1, .slots_per_lane = 2, .call_chunks = 1, .reply_chunks = 1};
+  config.spec.geometry = {.lanes = 1, .slots_per_lane = 2, .call_chunks = 1, .reply_chunks = 1};
   config.callbacks = bh_set_of(BH_CALLBACK_FILE_OPEN);
-  config.cache_entries = 0;
-  static Region call_region(bh_call_region_bytes(&config.geometry));
-  static Region reply_region(bh_reply_region_bytes(&config.geometry));
+  config.spec.cache_entries = 0;
+  static Region call_region(bh_call_region_bytes(&config.spec.geometry));
+  static Region reply_region(bh_reply_region_bytes(&config.spec.geometry));
   static Region memory(bh_channel_private_bytes(&config));
   uint8_t* calls = call_region.Zeroed();
   uint8_t* replies = reply_region.Zeroed();

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What a new counter, callback or notification costs in files.
+"""What a new counter, callback, notification or boolean of a channel costs in files.
 
 Usage: one_row_test.py SOURCES GENERATED CC CXX     (GENERATED: where flatc's headers are)
 """
@@ -25,6 +25,10 @@ READERS = {
     'host/attachment/module/module_attachment.cc': {'calls', 'denied'},
 }
 
+# What a boolean of a channel costs: its row, and each use of it in the core or in a shim's source.
+FLAG_ROW = ' \\\n\tX(31, EXAMPLE, example_flag, 1, "an example")\n/* clang-format on */'
+FLAG_USE = '\t\twants |= shim->channels[i]->flags & BH_CHANNEL_EXAMPLE;\n'
+
 COUNTER_ROW = 'BH_STATISTIC(EXAMPLE, example, CALLS, "an example")\n'
 CALLBACK_ROW = ('BH_CALLBACK_ROW(PROCESS, 64, PROCESS_EXAMPLE, process_example, DECIDES, file_args, '
                 'verdict_reply, IF_UNBEGUN, 0, "an example")\n')
@@ -45,6 +49,11 @@ int main() {
   const bool apart = bh_set_has(&set, BH_CALLBACK_PROCESS_EXAMPLE) &&
                      !bh_set_has(&set, BH_CALLBACK_FILE_OPEN) &&
                      !bh_set_has(&set, BH_NOTIFY_MODULE_EXAMPLE);
+  bh_channel_spec spec;
+  bh_channel_spec_default(&spec);
+  const bool set_and_valid =
+      (spec.flags & BH_CHANNEL_EXAMPLE) != 0 && bh_channel_spec_valid(&spec) != 0;
+  std::printf("flag %d\n", set_and_valid);
   std::printf("%s %s %d %d\n", bh_callback_name(BULKHEAD_ON_PROCESS_EXAMPLE),
               bh_notification_name(BULKHEAD_MODULE_EXAMPLE), apart,
               bh_callback_reissue(BH_CALLBACK_PROCESS_EXAMPLE) == BH_REISSUE_IF_UNBEGUN);
@@ -77,6 +86,17 @@ class Counters(unittest.TestCase):
                              'its increments in shim/core')
 
 
+class ChannelFlags(unittest.TestCase):
+
+    def test_a_boolean_of_a_channel_is_its_row_and_its_use(self):
+        files = list(product_files())
+        for row in vocabulary.rows(SOURCES / 'ipc/abi/channel_spec.h',
+                                   'define BH_FOR_EACH_CHANNEL_FLAG'):
+            use = re.compile(rf'\bBH_CHANNEL_{row[1]}\b|\bX\({row[0]}, {row[1]},')
+            named = {path for path, text in files if use.search(text)}
+            self.assertLessEqual(len(named), 3, named)
+
+
 class OneRow(unittest.TestCase):
 
     @classmethod
@@ -90,6 +110,12 @@ class OneRow(unittest.TestCase):
             path = cls.tree / f'ipc/abi/{name}.def'
             text = path.read_text()
             path.write_text(text.replace('/* clang-format on */', row + '/* clang-format on */'))
+        path = cls.tree / 'ipc/abi/channel_spec.h'
+        path.write_text(path.read_text().replace('\n/* clang-format on */', FLAG_ROW, 1))
+        path = cls.tree / 'shim/core/channel.c'
+        text = path.read_text()
+        at = text.index('\t\twants |= BH_WANTS_CALL;')
+        path.write_text(text[:at] + FLAG_USE + text[at:])
         script = SOURCES / 'cmake/dev/vocabulary.py'
         stale = subprocess.run([sys.executable, script, cls.tree, '--check'],
                                stdout=subprocess.PIPE, text=True)
@@ -123,10 +149,11 @@ class OneRow(unittest.TestCase):
                                text=True).stdout.split('\n')
         self.assertIn('example', shown)
         self.assertIn('process_example module_example 1 1', shown)
+        self.assertIn('flag 1', shown)
 
     def test_the_pages_have_it(self):
         page = (self.tree / 'docs/reference.md').read_text()
-        for name in ('`example`', '`process_example`', '`module_example`'):
+        for name in ('`example`', '`process_example`', '`module_example`', '`example_flag`'):
             self.assertIn(name, page)
 
 

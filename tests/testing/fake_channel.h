@@ -99,11 +99,11 @@ class FakePlatform {
 inline bh_channel_config TestConfig() {
   bh_channel_config config;
   bh_channel_config_default(&config);
-  config.geometry = {2, 2, 4, 4};
+  config.spec.geometry = {2, 2, 4, 4};
   config.callbacks = bh_set_of(BH_CALLBACK_FILE_OPEN);
   bh_set_add(&config.callbacks, BH_CALLBACK_FILE_EXEC);
-  config.spin_ns = 0;
-  config.cache_entries = 0;
+  config.spec.spin_ns = 0;
+  config.spec.cache_entries = 0;
   return config;
 }
 
@@ -117,8 +117,8 @@ class FakeChannel {
  public:
   FakeChannel(FakePlatform* platform, const bh_channel_config& channel_config)
       : config(channel_config),
-        call_region(ZeroedMemory(bh_call_region_bytes(&config.geometry))),
-        reply_region(ZeroedMemory(bh_reply_region_bytes(&config.geometry))) {
+        call_region(ZeroedMemory(bh_call_region_bytes(&config.spec.geometry))),
+        reply_region(ZeroedMemory(bh_reply_region_bytes(&config.spec.geometry))) {
     Init(&platform->c);
   }
   // Again for a take-over: the regions stay, the private memory is new.
@@ -232,8 +232,8 @@ class CoreTest : public ::testing::Test {
     bh_shim_add(&shim, used->c);
   }
   void SetPolicy(uint32_t reason, uint32_t action, uint32_t fallback) {
-    SetRule(&channel.config.policy, reason, action, fallback);
-    ASSERT_EQ(bh_channel_set_policy(channel.c, &channel.config.policy), 0);
+    SetRule(&channel.config.spec.policy, reason, action, fallback);
+    ASSERT_EQ(bh_channel_set_policy(channel.c, &channel.config.spec.policy), 0);
   }
   bh_call NewCall(uint64_t inode = 7) { return FileCall(inode, platform.now_ns + 1000); }
   // Started and stepped once.

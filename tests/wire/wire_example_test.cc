@@ -92,11 +92,11 @@ TEST(WireExample, IsWhatTheShimWritesAndReads) {
 
   bh_channel_config config;
   bh_channel_config_default(&config);
-  config.geometry = {.lanes = 1, .slots_per_lane = 1, .call_chunks = 1, .reply_chunks = 0};
+  config.spec.geometry = {.lanes = 1, .slots_per_lane = 1, .call_chunks = 1, .reply_chunks = 0};
   config.callbacks = bh_set_of(BH_CALLBACK_FILE_OPEN);
   const bh_platform platform = StillPlatform();
-  Region call_region = MakeRegion(bh_call_region_bytes(&config.geometry));
-  Region reply_region = MakeRegion(bh_reply_region_bytes(&config.geometry));
+  Region call_region = MakeRegion(bh_call_region_bytes(&config.spec.geometry));
+  Region reply_region = MakeRegion(bh_reply_region_bytes(&config.spec.geometry));
   Region memory = MakeRegion(bh_channel_private_bytes(&config));
   bh_channel* channel =
       bh_channel_init(memory.get(), &config, &platform, call_region.get(), reply_region.get());
@@ -133,7 +133,7 @@ TEST(WireExample, IsWhatTheShimWritesAndReads) {
   EXPECT_THAT(Bytes(slot, 64), ElementsAreArray(blocks[0].bytes));
   EXPECT_EQ(blocks[1].offset, 64u);
   EXPECT_THAT(Bytes(slot + 64, blocks[1].bytes.size()), ElementsAreArray(blocks[1].bytes));
-  EXPECT_EQ(std::memcmp(call_region.get() + bh_call_pool_offset(&config.geometry), name.data(),
+  EXPECT_EQ(std::memcmp(call_region.get() + bh_call_pool_offset(&config.spec.geometry), name.data(),
                         name.size()),
             0);
 

@@ -719,6 +719,7 @@ TEST_F(FanotifyAttachmentTest, WhatCanNotBeGuardedIsAnErrorThatSaysWhy) {
   EXPECT_EQ(attachment_->Guard({.folder = volume_->path(), .callbacks = SetOf({})}).status().code(),
             absl::StatusCode::kInvalidArgument);
   ChannelSpec spec;
+  spec.geometry = {};
   spec.driver = "bad";
   EXPECT_EQ(attachment_->link()->AddChannel(spec).status().code(),
             absl::StatusCode::kInvalidArgument);

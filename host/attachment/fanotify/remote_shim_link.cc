@@ -208,12 +208,7 @@ absl::StatusOr<ChannelDescriptors> RemoteShimLink::MakeChannel(const KeeperTurn&
                                                                uint64_t until_ns) {
   KeeperRequest request = {};
   request.order = KeeperOrder::kAddChannel;
-  request.geometry = spec.geometry;
-  request.policy = spec.policy;
-  request.altitude = spec.altitude;
-  request.spin_ns = spec.spin_ns;
-  request.cache_entries = spec.cache_entries;
-  request.without_paths = !spec.paths;
+  request.spec = spec;
   std::memcpy(request.driver, spec.driver.data(),
               std::min(spec.driver.size(), sizeof(request.driver) - 1));
   absl::StatusOr<ChannelDescriptors> regions = OrderKeeper(turn, request, until_ns);

@@ -100,7 +100,7 @@ class RemoteShimLinkTest : public ::testing::Test {
       EXPECT_EQ(request.order, KeeperOrder::kAddChannel);
       ReplyWithRegions(request);
     });
-    const absl::StatusOr<ChannelId> channel = link_.AddChannel({.driver = "scanner"});
+    const absl::StatusOr<ChannelId> channel = link_.AddChannel(ChannelSpec("scanner"));
     keeper.join();
     ASSERT_TRUE(channel.ok()) << channel.status();
     ASSERT_EQ(*channel, 0u);
@@ -182,7 +182,7 @@ TEST_F(RemoteShimLinkTest, AReplyThatComesTooLateIsNotTheNextOrders) {
     EXPECT_EQ(request.order, KeeperOrder::kAddChannel);
     ReplyWithRegions(request);
   });
-  const absl::StatusOr<ChannelId> channel = link_.AddChannel({.driver = "scanner"});
+  const absl::StatusOr<ChannelId> channel = link_.AddChannel(ChannelSpec("scanner"));
   keeper.join();
   EXPECT_TRUE(channel.ok()) << channel.status();
 }
@@ -190,7 +190,7 @@ TEST_F(RemoteShimLinkTest, AReplyThatComesTooLateIsNotTheNextOrders) {
 // The keeper may have made the channel: no order may follow on a number that the link does not
 // know.
 TEST_F(RemoteShimLinkTest, AKeeperThatDoesNotAnswerAboutAChannelIsGivenUp) {
-  ExpectUnavailableInTime([this] { return link_.AddChannel({.driver = "scanner"}).status(); });
+  ExpectUnavailableInTime([this] { return link_.AddChannel(ChannelSpec("scanner")).status(); });
   EXPECT_EQ(ReadOrder().order, KeeperOrder::kAddChannel);
   char byte;
   EXPECT_EQ(recv(keeper_.get(), &byte, 1, MSG_DONTWAIT), 0) << "its socket is closed";

@@ -197,14 +197,8 @@ absl::Status ModuleLink::Guard(const GuardSpec& guard) {
 absl::StatusOr<ChannelId> ModuleLink::AddChannel(const ChannelSpec& spec) {
   bh_module_add add = {};
   add.abi = BH_MODULE_ABI;
-  add.altitude = spec.altitude;
   spec.driver.copy(add.name, sizeof(add.name) - 1);
-  add.geometry = spec.geometry;
-  add.spin_ns = spec.spin_ns;
-  add.cache_entries = spec.cache_entries;
-  add.notify_entries = spec.notify_entries;
-  add.without_paths = !spec.paths;
-  add.policy = spec.policy;
+  add.spec = spec;
   const int error = UnlessBusy(kHostsEndWithinNs, [this, &add] {
     return ioctl(device_.get(), BH_CONTROL_ADD, &add) == 0 ? 0 : errno;
   });

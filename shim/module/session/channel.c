@@ -30,13 +30,7 @@ struct bh_mchannel *bh_mchannel_create(const struct bh_module_add *add, u32 numb
 
 	BUILD_BUG_ON(BH_MODULE_CHANNELS_MAX != BH_CHANNELS_MAX);
 	bh_channel_config_default(&config);
-	config.geometry = add->geometry;
-	config.policy = add->policy;
-	config.altitude = add->altitude;
-	config.spin_ns = add->spin_ns;
-	config.cache_entries = add->cache_entries;
-	config.without_paths = add->without_paths;
-	config.notify_entries = add->notify_entries;
+	config.spec = add->spec;
 	private_bytes = bh_channel_private_bytes(&config);
 	if (!private_bytes)
 		return ERR_PTR(-EINVAL);
@@ -46,18 +40,18 @@ struct bh_mchannel *bh_mchannel_create(const struct bh_module_add *add, u32 numb
 	kref_init(&channel->ref);
 	channel->number = number;
 	channel->made = *add;
-	channel->geometry = add->geometry;
-	channel->slots = bh_slot_count(&add->geometry);
+	channel->geometry = add->spec.geometry;
+	channel->slots = bh_slot_count(&add->spec.geometry);
 	channel->private = vzalloc(private_bytes);
-	channel->call_region = vmalloc_user(bh_call_region_bytes(&add->geometry));
-	channel->reply_region = vmalloc_user(bh_reply_region_bytes(&add->geometry));
-	channel->notify_entries = add->notify_entries;
-	if (add->notify_entries)
+	channel->call_region = vmalloc_user(bh_call_region_bytes(&add->spec.geometry));
+	channel->reply_region = vmalloc_user(bh_reply_region_bytes(&add->spec.geometry));
+	channel->notify_entries = add->spec.notify_entries;
+	if (add->spec.notify_entries)
 		channel->notify_region = vmalloc_user(
-			bh_notification_region_bytes(add->notify_entries));
+			bh_notification_region_bytes(add->spec.notify_entries));
 	if (bh_call_files_init(&channel->files, channel->slots) || !channel->private ||
 	    !channel->call_region || !channel->reply_region ||
-	    (add->notify_entries && !channel->notify_region)) {
+	    (add->spec.notify_entries && !channel->notify_region)) {
 		bh_mchannel_put(channel);
 		return ERR_PTR(-ENOMEM);
 	}
@@ -78,7 +72,7 @@ int bh_mchannel_continue(struct bh_mchannel *channel, const struct bh_module_add
 	/* A host of the dead supervisor may still run and could write replies for the next one. */
 	if (channel->hosts)
 		return -EBUSY;
-	if (bh_channel_set_policy(channel->core, &add->policy))
+	if (bh_channel_set_policy(channel->core, &add->spec.policy))
 		return -EINVAL;
 	bh_channel_set_quarantined(channel->core, 0);
 	bh_channel_set_draining(channel->core, 0);

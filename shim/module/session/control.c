@@ -132,7 +132,7 @@ static struct bh_mchannel *find_left(const struct bh_module_add *add)
 
 	for (i = 0; i < BH_CHANNELS_MAX; i++)
 		if (channels[i] && channels[i]->left &&
-		    !memcmp(&channels[i]->made, add, offsetof(struct bh_module_add, channel)))
+		    !memcmp(&channels[i]->made, add, offsetof(struct bh_module_add, spec.policy)))
 			return channels[i];
 	return NULL;
 }
@@ -143,7 +143,7 @@ static long add(struct bh_module_add *add)
 	u32 number;
 	int result;
 
-	if (add->abi != BH_MODULE_ABI || add->generation || add->without_paths > 1 ||
+	if (add->abi != BH_MODULE_ABI || add->reserved || add->generation ||
 	    add->name[BH_MODULE_NAME_BYTES - 1])
 		return -EINVAL;
 	channel = find_left(add);

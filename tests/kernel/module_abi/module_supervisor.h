@@ -48,8 +48,8 @@ class Supervisor {
     added_ = {};
     added_.abi = BH_MODULE_ABI;
     std::string_view(name).copy(added_.name, sizeof(added_.name) - 1);
-    added_.geometry = kGeometry;
-    for (auto& of_class : added_.policy.rule) {
+    added_.spec.geometry = kGeometry;
+    for (auto& of_class : added_.spec.policy.rule) {
       for (bh_rule& rule : of_class) rule = {BH_ACTION_DENY, BH_ACTION_DENY};
       of_class[BH_REASON_ABSENT].action = absent;
     }

@@ -2,12 +2,11 @@
 /*
  * The shim's core: what it knows about every call, and the one place that decides about it.
  *
- *   shim        an ordered stack of channels; a call visits them by altitude, the first denial
- * wins. Each visit ends by an equal share of the time that the call has left, so that no channel
- * keeps those behind it from being asked channel     one driver's shared memory and the shim's
- * private truth about it call        one callback that waits for an answer; it ends exactly once,
- * by its deadline step        looks at a call, moves it as far as it can go, and says what to wait
- * for
+ *   shim        an ordered stack of channels; a call visits them by altitude, the first denial wins
+ *   visit       a call's time at one channel: an equal share of what the call has left
+ *   channel     one driver's shared memory and the shim's private truth about it
+ *   call        one callback that waits for an answer; it ends exactly once, by its deadline
+ *   step        looks at a call, moves it as far as it can go, and says what to wait for
  *
  * Freestanding C11: no libc, no allocation after set-up, everything else comes in through
  * struct bh_platform. The same sources build into the user-mode library and the kernel module,

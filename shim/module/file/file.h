@@ -8,7 +8,7 @@
  *   notifications.c   tells the drivers after a change
  *   guards.c          the list of guards: which accesses are calls, with which deadline
  *   volumes.c         the file systems that have a guard, and their marks
- *   filter.c, change_cookie.c, fs_marks.c
+ *   guard_filter.c, change_cookie.c, fs_marks.c
  *
  * What changes under bh_control_mutex here is read by callers under RCU.
  */
@@ -22,7 +22,7 @@
 
 #include "ipc/abi/module.h"
 
-/* filter.c: which accesses below a guard are worth a call; read under RCU */
+/* guard_filter.c: which accesses below a guard are worth a call; read under RCU */
 struct bh_filter {
 	u32 modes;
 	bool any_owner;

@@ -19,13 +19,12 @@
 /* clang-format on */
 
 #define BH_CHANNEL_FLAG_ENUM_ROW(id, NAME, name, on, doc) BH_CHANNEL_##NAME = 1u << (id),
-#define BH_CHANNEL_FLAG_BIT_ROW(id, NAME, name, on, doc) | 1u << (id)
 #define BH_CHANNEL_FLAG_ON_ROW(id, NAME, name, on, doc) | (uint32_t)(on) << (id)
 enum bh_channel_flag {
 	BH_FOR_EACH_CHANNEL_FLAG(BH_CHANNEL_FLAG_ENUM_ROW)
 };
 enum {
-	BH_CHANNEL_FLAGS = 0u BH_FOR_EACH_CHANNEL_FLAG(BH_CHANNEL_FLAG_BIT_ROW),
+	BH_CHANNEL_FLAGS = 0u BH_FOR_EACH_CHANNEL_FLAG(BH_ROW_BIT),
 	BH_CHANNEL_FLAGS_DEFAULT = 0u BH_FOR_EACH_CHANNEL_FLAG(BH_CHANNEL_FLAG_ON_ROW)
 };
 

@@ -31,10 +31,9 @@ enum bh_end {
 
 #define BH_END_NONE 0xffu /* where a last end is asked for: no generation has ended */
 
-#define BH_END_BIT_ROW(id, NAME, name, doc) | 1u << (id)
 static inline int bh_end_known(uint32_t end)
 {
-	return end < 32 && ((0u BH_FOR_EACH_END(BH_END_BIT_ROW)) >> end & 1);
+	return end < 32 && ((0u BH_FOR_EACH_END(BH_ROW_BIT)) >> end & 1);
 }
 
 /*

@@ -46,10 +46,9 @@ enum bh_start {
 	BH_FOR_EACH_START(BH_START_ENUM_ROW)
 };
 
-#define BH_START_BIT_ROW(id, NAME, name, doc) | 1u << (id)
 static inline int bh_start_known(uint32_t reason)
 {
-	return reason < 32 && ((0u BH_FOR_EACH_START(BH_START_BIT_ROW)) >> reason & 1);
+	return reason < 32 && ((0u BH_FOR_EACH_START(BH_ROW_BIT)) >> reason & 1);
 }
 
 #endif /* BULKHEAD_IPC_ABI_EVENTS_H_ */

@@ -61,9 +61,8 @@ enum bh_notification_flags {
 enum bh_notification_loss {
 	BH_FOR_EACH_LOSS(BH_LOSS_ENUM_ROW)
 };
-#define BH_LOSS_COUNT_ROW(id, NAME, name, doc) +1
 enum {
-	BH_LOST_COUNT = 0 BH_FOR_EACH_LOSS(BH_LOSS_COUNT_ROW)
+	BH_LOST_COUNT = 0 BH_FOR_EACH_LOSS(BH_ROW_COUNT)
 };
 #define BH_LOST_MAX 6u /* room for causes to come */
 

@@ -37,10 +37,9 @@ enum bh_action {
 	BH_FOR_EACH_ACTION(BH_ACTION_ENUM_ROW)
 };
 
-#define BH_COUNT_ROW(...) +1
 /* Reasons are the indexes of a table. */
 enum {
-	BH_REASON_COUNT = 0 BH_FOR_EACH_REASON(BH_COUNT_ROW)
+	BH_REASON_COUNT = 0 BH_FOR_EACH_REASON(BH_ROW_COUNT)
 };
 
 struct bh_rule {
@@ -70,10 +69,9 @@ static inline void bh_policy_default(struct bh_policy *policy)
 	}
 }
 
-#define BH_ACTION_BIT_ROW(id, NAME, name, doc) | 1u << (id)
 static inline int bh_action_known(uint32_t action)
 {
-	return action < 32 && ((0u BH_FOR_EACH_ACTION(BH_ACTION_BIT_ROW)) >> action & 1);
+	return action < 32 && ((0u BH_FOR_EACH_ACTION(BH_ROW_BIT)) >> action & 1);
 }
 
 static inline int bh_rule_valid(const struct bh_rule *rule)

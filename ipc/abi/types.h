@@ -31,6 +31,10 @@
 #define BH_ASSERT_OFFSET(type, field, offset) \
 	BH_STATIC_ASSERT(offsetof(type, field) == (offset), #type "." #field " moved")
 
+/* For lists X(id, ...): how many rows, and the set of the rows' ids as bits. */
+#define BH_ROW_COUNT(...) +1
+#define BH_ROW_BIT(id, ...) | 1u << (id)
+
 /* What one core takes from another in one transfer; x86-64 and arm64 server parts. */
 #define BH_CACHE_LINE 64
 

@@ -86,6 +86,10 @@ function(bulkhead_test name)
   add_executable(${name} ${arg_SOURCES})
   bulkhead_configure_target(${name} PRIVATE)
   target_link_libraries(${name} PRIVATE ${arg_LIBS} bulkhead_options GTest::gmock_main)
+  if(BULKHEAD_SANITIZE)
+    # Compiles three times as fast. What is tested keeps its optimisation, and release tests all of it.
+    target_compile_options(${name} PRIVATE -O0)
+  endif()
   set_target_properties(${name} PROPERTIES
     RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin/tests)
   if(arg_DEPENDS)

@@ -35,10 +35,9 @@ struct bh_channel_spec {
 	uint32_t spin_ns;        /* ceiling of the adaptive spin budget; 0 never spins */
 	uint32_t cache_entries;  /* verdict cache, a power of two; 0 is off */
 	uint32_t notify_entries; /* of the notification ring; 0: there is none */
-	uint32_t reserved;       /* 0 */
 	struct bh_policy policy;
 };
-BH_ASSERT_SIZE(struct bh_channel_spec, 24 + sizeof(struct bh_geometry) + sizeof(struct bh_policy));
+BH_ASSERT_SIZE(struct bh_channel_spec, 20 + sizeof(struct bh_geometry) + sizeof(struct bh_policy));
 BH_ASSERT_TRIVIAL(struct bh_channel_spec);
 
 static inline void bh_channel_spec_default(struct bh_channel_spec *spec)
@@ -52,14 +51,12 @@ static inline void bh_channel_spec_default(struct bh_channel_spec *spec)
 	spec->spin_ns = 20000;
 	spec->cache_entries = 4096;
 	spec->notify_entries = 0;
-	spec->reserved = 0;
 	bh_policy_default(&spec->policy);
 }
 
 static inline int bh_channel_spec_valid(const struct bh_channel_spec *spec)
 {
-	return !(spec->flags & ~(uint32_t)BH_CHANNEL_FLAGS) && !spec->reserved &&
-	       bh_geometry_valid(&spec->geometry) &&
+	return !(spec->flags & ~(uint32_t)BH_CHANNEL_FLAGS) && bh_geometry_valid(&spec->geometry) &&
 	       bh_notification_entries_valid(spec->notify_entries) &&
 	       !(spec->cache_entries & (spec->cache_entries - 1)) &&
 	       bh_policy_check(&spec->policy) == 0;

@@ -49,8 +49,7 @@
 #define BH_MODULE_ANY_OWNER 0xffffffffu
 
 struct bh_module_add {
-	uint32_t abi; /* BH_MODULE_ABI */
-	uint32_t reserved;
+	uint32_t abi;                    /* BH_MODULE_ABI */
 	char name[BH_MODULE_NAME_BYTES]; /* ends with 0 */
 	struct bh_channel_spec spec;
 	uint32_t channel;    /* the kernel writes: its number, below BH_MODULE_CHANNELS_MAX */
@@ -196,7 +195,7 @@ struct bh_module_ring {
 #define BH_HOST_FETCH _IOW(BH_MODULE_IOC, 36, struct bh_module_fetch)
 #define BH_HOST_RING_INFO _IOR(BH_MODULE_IOC, 48, struct bh_module_ring)
 
-BH_ASSERT_SIZE(struct bh_module_add, 168);
+BH_ASSERT_SIZE(struct bh_module_add, 160);
 BH_ASSERT_SIZE(struct bh_module_set_policy, 88);
 BH_ASSERT_SIZE(struct bh_module_statistics, 16 + sizeof(struct bh_statistics));
 BH_ASSERT_SIZE(struct bh_module_begin, 8 + sizeof(struct bh_generation_spec));

@@ -177,8 +177,6 @@ static void start_visit(struct bh_call *call, uint64_t *now_ns)
 		finish(call, call->visit_outcome, *now_ns);
 		return;
 	}
-	if (shim->channel_count > 1)
-		share_time(call, now_ns);
 	channel = shim->channels[call->position];
 	call->channel = channel;
 	call->lane = channel->platform->cpu(channel->platform->context);
@@ -191,15 +189,18 @@ static void start_visit(struct bh_call *call, uint64_t *now_ns)
 	call->reason = 0;
 	/* What seek_host() would say, where there is a host. */
 	call->state = bh_load(&channel->serving) ? BH_CALL_NEED_SLOT : BH_CALL_NEED_HOST;
-	if (!channel->cache.sets)
-		return;
-	verdict = bh_cache_find(&channel->cache, call, bh_load_relaxed(&channel->content_version),
-				0, &error);
-	if (verdict) {
-		call->error = error;
-		bh_count(channel, call->lane, BH_COUNT_CACHED);
-		end_by_verdict(call, BH_OUTCOME_CACHED, verdict, *now_ns);
+	if (channel->cache.sets) {
+		verdict = bh_cache_find(&channel->cache, call,
+					bh_load_relaxed(&channel->content_version), 0, &error);
+		if (verdict) {
+			call->error = error;
+			bh_count(channel, call->lane, BH_COUNT_CACHED);
+			end_by_verdict(call, BH_OUTCOME_CACHED, verdict, *now_ns);
+			return;
+		}
 	}
+	if (shim->channel_count > 1)
+		share_time(call, now_ns);
 }
 
 /* ---- Waiting ---- */

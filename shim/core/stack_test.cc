@@ -34,7 +34,7 @@ class StackTest : public ::testing::Test
 		return Step(call);
 	}
 	// What the driver that has the call is told, from now on.
-	uint64_t TimeToldNs(size_t asked, const bh_call &call)
+	uint64_t VisitTimeNs(size_t asked, const bh_call &call)
 	{
 		return channels[asked]->Call(call.slot)->deadline_ns - platform.now_ns;
 	}
@@ -134,7 +134,7 @@ TEST_F(StackTest, ADriverThatNeverAnswersLeavesTheNextItsTurn)
 	ASSERT_EQ(Start(&call), 0);
 	ASSERT_EQ(call.channel, channels[1]->c);
 	channels[1]->Begin(call.slot);
-	EXPECT_EQ(TimeToldNs(1, call), 500u); // the driver at 100 is not asked about this
+	EXPECT_EQ(VisitTimeNs(1, call), 500u); // the driver at 100 is not asked about this
 	EXPECT_EQ(wait.until_ns, platform.now_ns + 500);
 	platform.now_ns += 499;
 	ASSERT_EQ(Step(&call), 0);
@@ -142,7 +142,7 @@ TEST_F(StackTest, ADriverThatNeverAnswersLeavesTheNextItsTurn)
 	platform.now_ns += 1;
 	ASSERT_EQ(Step(&call), 0);
 	ASSERT_EQ(call.channel, channels[0]->c);
-	EXPECT_EQ(TimeToldNs(0, call), 500u);
+	EXPECT_EQ(VisitTimeNs(0, call), 500u);
 	EXPECT_EQ(wait.until_ns, call.deadline_ns);
 	channels[0]->Answer(call.slot, BH_VERDICT_DENY, BH_CACHE_NOT, 13);
 	ASSERT_EQ(Step(&call), 1);
@@ -157,14 +157,14 @@ TEST_F(StackTest, AVisitThatEndsEarlyLeavesItsTimeToTheNext)
 {
 	bh_call call = FileCall(7, platform.now_ns + 1000, BH_CALLBACK_FILE_EXEC);
 	ASSERT_EQ(Start(&call), 0);
-	EXPECT_EQ(TimeToldNs(1, call), 333u);
+	EXPECT_EQ(VisitTimeNs(1, call), 333u);
 	platform.now_ns += 100;
 	channels[1]->Answer(call.slot, BH_VERDICT_ALLOW);
 	ASSERT_EQ(Step(&call), 0);
-	EXPECT_EQ(TimeToldNs(0, call), 450u);
+	EXPECT_EQ(VisitTimeNs(0, call), 450u);
 	channels[0]->Answer(call.slot, BH_VERDICT_ALLOW);
 	ASSERT_EQ(Step(&call), 0);
-	EXPECT_EQ(TimeToldNs(2, call), 900u);
+	EXPECT_EQ(VisitTimeNs(2, call), 900u);
 }
 
 TEST_F(StackTest, OfThreeThatNeverAnswerEachHasItsTurnAndIsBlamedForItsOwn)
@@ -174,7 +174,7 @@ TEST_F(StackTest, OfThreeThatNeverAnswerEachHasItsTurnAndIsBlamedForItsOwn)
 	for (size_t asked : {size_t{1}, size_t{0}, size_t{2}}) {
 		ASSERT_EQ(call.channel, channels[asked]->c);
 		channels[asked]->Begin(call.slot);
-		EXPECT_EQ(TimeToldNs(asked, call), 300u);
+		EXPECT_EQ(VisitTimeNs(asked, call), 300u);
 		ExpectHung(asked, 0);
 		platform.now_ns += 300;
 		Step(&call);
@@ -251,7 +251,7 @@ TEST_F(StackTest, ARestartGetsNoNewShare)
 	ASSERT_EQ(Step(&call), 0);
 	ASSERT_EQ(call.channel, channels[1]->c);
 	EXPECT_EQ(call.issues, 2u);
-	EXPECT_EQ(TimeToldNs(1, call), 100u);
+	EXPECT_EQ(VisitTimeNs(1, call), 100u);
 	channels[1]->Begin(call.slot);
 	platform.now_ns += 100;
 	ASSERT_EQ(Step(&call), 0);
@@ -289,7 +289,7 @@ TEST_F(StackTest, ASingleDriverHasTheWholeDeadlineAndCostsNoLookAtTheClock)
 	bh_call call = FileCall(7, platform.now_ns + 1000);
 	bh_call_start(&alone, &call);
 	ASSERT_EQ(Step(&call), 0);
-	EXPECT_EQ(TimeToldNs(0, call), 1000u);
+	EXPECT_EQ(VisitTimeNs(0, call), 1000u);
 	EXPECT_EQ(wait.until_ns, call.deadline_ns);
 	channels[0]->Begin(call.slot);
 	platform.now_ns += 999;
@@ -306,7 +306,7 @@ TEST_F(StackTest, TheOnlyDriverThatIsAskedHasTheWholeDeadline)
 	bh_call call = FileCall(7, platform.now_ns + 1000);
 	ASSERT_EQ(Start(&call), 0);
 	EXPECT_EQ(call.channel, channels[0]->c);
-	EXPECT_EQ(TimeToldNs(0, call), 1000u);
+	EXPECT_EQ(VisitTimeNs(0, call), 1000u);
 }
 
 TEST_F(StackTest, ACallThatIsOverdueWhenItComesIsNoDriversFault)
@@ -362,8 +362,8 @@ TEST_F(StackTest, AnOldLookAtTheClockTakesAtMostATenthOfAShare)
 		bh_call call = FileCall(7, platform.now_ns + time_ns);
 		bh_call_start(&shim, &call);
 		ASSERT_EQ(bh_call_step(&call, platform.now_ns - BH_COARSE_NS, &wait), 0);
-		EXPECT_GE(TimeToldNs(1, call), time_ns / 2 * 9 / 10) << time_ns;
-		EXPECT_LE(TimeToldNs(1, call), time_ns / 2) << time_ns;
+		EXPECT_GE(VisitTimeNs(1, call), time_ns / 2 * 9 / 10) << time_ns;
+		EXPECT_LE(VisitTimeNs(1, call), time_ns / 2) << time_ns;
 		bh_call_cancel(&call, platform.now_ns);
 		ASSERT_EQ(channels[1]->BeginGeneration(++generation), 0); // the slot comes back
 	}

@@ -40,12 +40,10 @@ struct bh_mchannel *bh_mchannel_create(const struct bh_module_add *add, u32 numb
 	kref_init(&channel->ref);
 	channel->number = number;
 	channel->made = *add;
-	channel->geometry = add->spec.geometry;
 	channel->slots = bh_slot_count(&add->spec.geometry);
 	channel->private = vzalloc(private_bytes);
 	channel->call_region = vmalloc_user(bh_call_region_bytes(&add->spec.geometry));
 	channel->reply_region = vmalloc_user(bh_reply_region_bytes(&add->spec.geometry));
-	channel->notify_entries = add->spec.notify_entries;
 	if (add->spec.notify_entries)
 		channel->notify_region = vmalloc_user(
 			bh_notification_region_bytes(add->spec.notify_entries));

@@ -143,8 +143,7 @@ static long add(struct bh_module_add *add)
 	u32 number;
 	int result;
 
-	if (add->abi != BH_MODULE_ABI || add->reserved || add->generation ||
-	    add->name[BH_MODULE_NAME_BYTES - 1])
+	if (add->abi != BH_MODULE_ABI || add->generation || add->name[BH_MODULE_NAME_BYTES - 1])
 		return -EINVAL;
 	channel = find_left(add);
 	if (channel) {

@@ -156,19 +156,19 @@ static int map(struct file *file, struct vm_area_struct *vma)
 	void *region;
 	int result;
 
-	if (offset == 0 && bytes == bh_call_region_bytes(&channel->geometry)) {
+	if (offset == 0 && bytes == bh_call_region_bytes(&channel->made.spec.geometry)) {
 		if (vma->vm_flags & VM_WRITE)
 			return -EPERM;
 		vm_flags_clear(vma, VM_MAYWRITE);
 		region = channel->call_region;
 	} else if (offset == BH_MODULE_NOTIFY_OFFSET && channel->notify_region &&
-		   bytes == bh_notification_region_bytes(channel->notify_entries)) {
+		   bytes == bh_notification_region_bytes(channel->made.spec.notify_entries)) {
 		if (vma->vm_flags & VM_WRITE)
 			return -EPERM;
 		vm_flags_clear(vma, VM_MAYWRITE);
 		region = channel->notify_region;
 	} else if (offset == BH_MODULE_REPLY_OFFSET &&
-		   bytes == bh_reply_region_bytes(&channel->geometry)) {
+		   bytes == bh_reply_region_bytes(&channel->made.spec.geometry)) {
 		region = channel->reply_region;
 	} else {
 		return -EINVAL;
@@ -222,7 +222,7 @@ static long fetch(struct bh_host *host, void __user *argument)
 
 static long ring_info(const struct bh_mchannel *channel, void __user *argument)
 {
-	struct bh_module_ring ring = {.entries = channel->notify_entries};
+	struct bh_module_ring ring = {.entries = channel->made.spec.notify_entries};
 
 	return copy_to_user(argument, &ring, sizeof(ring)) ? -EFAULT : 0;
 }
@@ -235,7 +235,8 @@ static long host_ioctl(struct file *file, unsigned int command, unsigned long ar
 
 	switch (command) {
 	case BH_HOST_INFO:
-		return copy_to_user(pointer, &channel->geometry, sizeof(channel->geometry))
+		return copy_to_user(pointer, &channel->made.spec.geometry,
+				    sizeof(channel->made.spec.geometry))
 			       ? -EFAULT
 			       : 0;
 	case BH_HOST_WAIT:

@@ -63,13 +63,11 @@ struct bh_mchannel {
 	struct kref ref; /* session, stack and hosts */
 	u32 number;
 	struct bh_module_add made; /* as it was asked for */
-	struct bh_geometry geometry;
 	u32 slots;
 	void *private;
 	void *call_region;
 	void *reply_region;
 	void *notify_region; /* NULL: no ring */
-	u32 notify_entries;
 	struct bh_channel *core;
 	struct bh_call_files files;
 	/* Under bh_control_mutex. */

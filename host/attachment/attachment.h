@@ -7,7 +7,7 @@
 //   create    makes one: from here on its link accepts channels
 //   Guard     accesses to a folder are calls from now on
 //   Settle    every folder is guarded: what an earlier supervisor had guarded besides is let go
-//   Stop      ends it; callers that wait are answered
+//   Stop      ends it; callers that wait are answered. Again: nothing
 //
 // Code outside an attachment's folder asks the row what it can do (Capability), never what its name
 // is. docs/adding-an-attachment.md walks through a new one.

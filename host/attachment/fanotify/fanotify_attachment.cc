@@ -200,8 +200,9 @@ void FanotifyAttachment::Recover() {
   absl::Status status;
   for (int attempt = 1; attempt <= kStartAttempts && !stopping_.load(); ++attempt) {
     status = StartKeeper();
-    if (status.ok() && was_running)
+    if (status.ok() && was_running) {
       status = link_->EnsureRunning(MonotonicAfterNs(kStartsWithinNs));
+    }
     if (status.ok()) {
       Log("the fanotify shim died and has been started again");
       link_->NotifyShimLost();

@@ -23,8 +23,14 @@ namespace {
 
 // What a link promises (ipc/shim_link.h).
 constexpr uint64_t kAnswerWithinNs = kNanosecondsPerSecond;
-// The lock is held meanwhile. The worker has the same state from the journal.
+// The lock is held meanwhile.
 constexpr uint64_t kResendWithinNs = kNanosecondsPerSecond / 4;
+
+// For a wait that leaves time for what follows.
+uint64_t HalfUntil(uint64_t until_ns) {
+  const uint64_t now_ns = MonotonicNowNs();
+  return until_ns > now_ns ? now_ns + (until_ns - now_ns) / 2 : until_ns;
+}
 
 absl::Status Gone() {
   return absl::UnavailableError("the fanotify shim has died; the next one is being started");
@@ -40,6 +46,7 @@ absl::Status KeeperSilent() {
 
 }  // namespace
 
+// The right to order the keeper, of one thread at a time.
 class RemoteShimLink::KeeperTurn {
  public:
   KeeperTurn(RemoteShimLink& link, uint64_t until_ns) : link_(link) {
@@ -63,6 +70,11 @@ class RemoteShimLink::KeeperTurn {
   // False: another thread had it until until_ns.
   bool taken() const { return taken_; }
 
+  // REQUIRES: taken().
+  void Replace(UniqueFd keeper) { link_.keeper_ = std::move(keeper); }
+  absl::StatusOr<ChannelDescriptors> Order(const KeeperRequest& order, uint64_t until_ns);
+  absl::StatusOr<ChannelDescriptors> MakeChannel(const ChannelSpec& spec, uint64_t until_ns);
+
  private:
   RemoteShimLink& link_;
   bool taken_ = false;
@@ -77,13 +89,13 @@ RemoteShimLink::~RemoteShimLink() { Disconnect(); }
 // While it runs the link is not connected, so that no other function waits for it.
 absl::Status RemoteShimLink::Connect(ControlSocket control, UniqueFd keeper) {
   if (reader_.joinable()) reader_.join();
-  const KeeperTurn turn(*this, kForeverNs);  // the other threads' turns are bounded
-  keeper_ = std::move(keeper);
+  KeeperTurn turn(*this, kForeverNs);  // the other threads' turns are bounded
+  turn.Replace(std::move(keeper));
   KeeperRequest configure = {};
   configure.order = KeeperOrder::kConfigure;
   configure.readers = limits_.readers;
   configure.in_flight_max = limits_.in_flight_max;
-  absl::Status status = OrderKeeper(turn, configure, MonotonicAfterNs(kAnswerWithinNs)).status();
+  absl::Status status = turn.Order(configure, MonotonicAfterNs(kAnswerWithinNs)).status();
   if (!status.ok()) return status;
 
   std::vector<ChannelSpec> specs;
@@ -94,7 +106,7 @@ absl::Status RemoteShimLink::Connect(ControlSocket control, UniqueFd keeper) {
   std::vector<ChannelDescriptors> made;
   for (const ChannelSpec& spec : specs) {
     absl::StatusOr<ChannelDescriptors> regions =
-        MakeChannel(turn, spec, MonotonicAfterNs(kAnswerWithinNs));
+        turn.MakeChannel(spec, MonotonicAfterNs(kAnswerWithinNs));
     if (!regions.ok()) return regions.status();
     made.push_back(*std::move(regions));
   }
@@ -104,6 +116,7 @@ absl::Status RemoteShimLink::Connect(ControlSocket control, UniqueFd keeper) {
     channel.regions = std::move(made[i]);
     channel.generation = 0;
     channel.descriptor_socket.reset();
+    channel.ended = 0;
     channel.made_again = true;
   }
   control_ = std::make_shared<ControlSocket>(std::move(control));
@@ -123,8 +136,7 @@ void RemoteShimLink::Disconnect() {
     if (control_ != nullptr) shutdown(control_->fd(), SHUT_RDWR);
   }
   if (reader_.joinable()) reader_.join();
-  const KeeperTurn turn(*this, kForeverNs);
-  keeper_.reset();
+  KeeperTurn(*this, kForeverNs).Replace(UniqueFd());
 }
 
 absl::Status RemoteShimLink::EnsureRunning(uint64_t until_ns) {
@@ -138,10 +150,10 @@ absl::Status RemoteShimLink::AwaitWorker(uint64_t until_ns) {
     mutex_.Unlock();
     absl::Status status = KeeperSilent();
     {
-      const KeeperTurn turn(*this, until_ns);
+      KeeperTurn turn(*this, HalfUntil(until_ns));
       KeeperRequest run = {};
       run.order = KeeperOrder::kRun;  // of no effect when a worker runs already
-      if (turn.taken()) status = OrderKeeper(turn, run, until_ns).status();
+      if (turn.taken()) status = turn.Order(run, until_ns).status();
       const MutexLock lock(mutex_);
       if (status.ok()) running_ = true;  // within the turn: the same keeper's
     }
@@ -156,20 +168,20 @@ absl::Status RemoteShimLink::AwaitWorker(uint64_t until_ns) {
   return control_ == nullptr ? Gone() : absl::OkStatus();
 }
 
-absl::StatusOr<ChannelDescriptors> RemoteShimLink::OrderKeeper(const KeeperTurn& turn,
-                                                               const KeeperRequest& order,
-                                                               uint64_t until_ns) {
-  BULKHEAD_CHECK(turn.taken());
+absl::StatusOr<ChannelDescriptors> RemoteShimLink::KeeperTurn::Order(const KeeperRequest& order,
+                                                                     uint64_t until_ns) {
+  BULKHEAD_CHECK(taken_);
+  const UniqueFd& keeper = link_.keeper_;
   KeeperRequest request = order;
   request.version = kKeeperVersion;
-  request.number = ++orders_;
-  if (!keeper_.valid()) return Gone();
-  if (send(keeper_.get(), &request, sizeof(request), MSG_NOSIGNAL | MSG_DONTWAIT) !=
+  request.number = ++link_.orders_;
+  if (!keeper.valid()) return Gone();
+  if (send(keeper.get(), &request, sizeof(request), MSG_NOSIGNAL | MSG_DONTWAIT) !=
       sizeof(request)) {
     return errno == EAGAIN ? KeeperSilent() : Gone();
   }
   for (;;) {
-    if (!PollUntil(keeper_.get(), POLLIN, until_ns)) return KeeperSilent();
+    if (!PollUntil(keeper.get(), POLLIN, until_ns)) return KeeperSilent();
     KeeperReply reply = {};
     iovec bytes = {.iov_base = &reply, .iov_len = sizeof(reply)};
     alignas(cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))] = {};
@@ -178,7 +190,7 @@ absl::StatusOr<ChannelDescriptors> RemoteShimLink::OrderKeeper(const KeeperTurn&
     message.msg_iovlen = 1;
     message.msg_control = control;
     message.msg_controllen = sizeof(control);
-    const ssize_t received = recvmsg(keeper_.get(), &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    const ssize_t received = recvmsg(keeper.get(), &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     ChannelDescriptors descriptors;
     const cmsghdr* header = received > 0 ? CMSG_FIRSTHDR(&message) : nullptr;
     if (header != nullptr && header->cmsg_type == SCM_RIGHTS &&
@@ -203,27 +215,26 @@ absl::StatusOr<ChannelDescriptors> RemoteShimLink::OrderKeeper(const KeeperTurn&
   }
 }
 
-absl::StatusOr<ChannelDescriptors> RemoteShimLink::MakeChannel(const KeeperTurn& turn,
-                                                               const ChannelSpec& spec,
-                                                               uint64_t until_ns) {
+absl::StatusOr<ChannelDescriptors> RemoteShimLink::KeeperTurn::MakeChannel(const ChannelSpec& spec,
+                                                                           uint64_t until_ns) {
   KeeperRequest request = {};
   request.order = KeeperOrder::kAddChannel;
   request.spec = spec;
   std::memcpy(request.driver, spec.driver.data(),
               std::min(spec.driver.size(), sizeof(request.driver) - 1));
-  absl::StatusOr<ChannelDescriptors> regions = OrderKeeper(turn, request, until_ns);
+  absl::StatusOr<ChannelDescriptors> regions = Order(request, until_ns);
   if (regions.ok() && !regions->reply_region.valid()) {
     return absl::InternalError("the keeper made a channel and did not send it");
   }
   // It may have made the channel all the same, under a number that this link does not know.
   // Without its socket it ends, and the next keeper has the channels of this link.
-  if (absl::IsUnavailable(regions.status())) keeper_.reset();
+  if (absl::IsUnavailable(regions.status())) link_.keeper_.reset();
   return regions;
 }
 
 absl::StatusOr<ChannelId> RemoteShimLink::AddChannel(const ChannelSpec& spec) {
   const uint64_t until_ns = MonotonicAfterNs(kAnswerWithinNs);
-  const KeeperTurn turn(*this, until_ns);
+  KeeperTurn turn(*this, HalfUntil(until_ns));
   if (!turn.taken()) return KeeperSilent();
   {
     const MutexLock lock(mutex_);
@@ -239,7 +250,7 @@ absl::StatusOr<ChannelId> RemoteShimLink::AddChannel(const ChannelSpec& spec) {
     }
     restart_expected_ = greeted_;
   }
-  absl::StatusOr<ChannelDescriptors> regions = MakeChannel(turn, spec, until_ns);
+  absl::StatusOr<ChannelDescriptors> regions = turn.MakeChannel(spec, until_ns);
   if (!regions.ok()) return regions.status();
   auto channel = std::make_unique<Channel>();
   channel->spec = spec;
@@ -277,7 +288,7 @@ absl::Status RemoteShimLink::Send(const ControlBuffer& message, int descriptor, 
   absl::Status status = control_->Send(message, descriptors, until_ns);
   if (!absl::IsDeadlineExceeded(status)) return status;
   resend_wanted_ = true;
-  return WorkerSilent();
+  return absl::UnavailableError("the fanotify shim does not read: its control socket is full");
 }
 
 absl::StatusOr<bh_statistics> RemoteShimLink::Ask(uint64_t id, const ControlBuffer& message,
@@ -324,8 +335,7 @@ absl::Status RemoteShimLink::BeginGeneration(ChannelId id, const bh_generation_s
   absl::Status status = Ask(request, message, channel.descriptor_socket.get(), until_ns).status();
   if (!status.ok() && channel.generation == generation) {
     // The supervisor will end the host; until then no worker is asked to begin it again.
-    channel.generation = 0;
-    channel.descriptor_socket.reset();
+    channel.End(BH_END_STOPPED);
     const ControlBuffer end = MakeEndGeneration(0, id, generation, BH_END_STOPPED);
     Send(end, -1, /*until_ns=*/0).IgnoreError();
   }
@@ -341,8 +351,7 @@ absl::Status RemoteShimLink::EndGeneration(ChannelId id, uint32_t generation, bh
   if (generation == 0 || channel.generation != generation) {
     return absl::NotFoundError(absl::StrCat("generation ", generation, " is not the active one"));
   }
-  channel.generation = 0;
-  channel.descriptor_socket.reset();
+  channel.End(cause);
   const uint64_t request = next_request_++;
   return Ask(request, MakeEndGeneration(request, id, generation, cause), -1, until_ns).status();
 }
@@ -356,7 +365,9 @@ absl::Status RemoteShimLink::SetState(ChannelId id, bool quarantined, bool drain
   (*channel)->draining = draining;
   if (absl::Status running = AwaitWorker(until_ns); !running.ok()) return running;
   const uint64_t request = next_request_++;
-  return Ask(request, MakeSetState(request, id, quarantined, draining), -1, until_ns).status();
+  return Ask(request, MakeSetState(request, id, (*channel)->quarantined, (*channel)->draining), -1,
+             until_ns)
+      .status();
 }
 
 absl::Status RemoteShimLink::SetPolicy(ChannelId id, const bh_policy& policy) {
@@ -372,7 +383,7 @@ absl::Status RemoteShimLink::SetPolicy(ChannelId id, const bh_policy& policy) {
   (*channel)->spec.policy = policy;
   if (absl::Status running = AwaitWorker(until_ns); !running.ok()) return running;
   const uint64_t request = next_request_++;
-  return Ask(request, MakeSetPolicy(request, id, policy), -1, until_ns).status();
+  return Ask(request, MakeSetPolicy(request, id, (*channel)->spec.policy), -1, until_ns).status();
 }
 
 absl::StatusOr<bh_statistics> RemoteShimLink::Statistics(ChannelId id) {
@@ -453,16 +464,18 @@ void RemoteShimLink::Handle(ControlMessage& message) {
   }
   if (const auto* result = message.as<wire::Result>()) {
     const MutexLock lock(mutex_);
-    if (std::exchange(resend_wanted_, false)) ResendAll();  // the worker reads again
-    const auto found = pending_.find(result->request());
-    if (found == pending_.end()) return;
-    Request& request = *found->second;
-    request.done = true;
-    if (result->error() != nullptr && result->error()->size() > 0) {
-      request.status = absl::FailedPreconditionError(result->error()->str());
+    if (const auto found = pending_.find(result->request()); found != pending_.end()) {
+      Request& request = *found->second;
+      request.done = true;
+      if (result->error() != nullptr && result->error()->size() > 0) {
+        request.status = absl::FailedPreconditionError(result->error()->str());
+      }
+      if (result->statistics() != nullptr) {
+        request.statistics = ReadStatistics(*result->statistics());
+      }
+      changed_.NotifyAll();
     }
-    if (result->statistics() != nullptr) request.statistics = ReadStatistics(*result->statistics());
-    changed_.NotifyAll();
+    if (resend_wanted_) ResendAll();  // the worker reads again
     return;
   }
   if (const auto* event = message.as<wire::ShimEvent>()) {
@@ -503,11 +516,15 @@ void RemoteShimLink::HandleHello(const wire::ShimHello& hello) {
 
 // Under the lock throughout: an order to end a generation must not overtake this order to begin it.
 void RemoteShimLink::ResendAll() {
+  resend_wanted_ = false;
   const uint64_t until_ns = MonotonicAfterNs(kResendWithinNs);
   for (size_t i = 0; i < channels_.size(); ++i) {
     const Channel& channel = *channels_[i];
     const ChannelId id = static_cast<ChannelId>(i);
     Send(MakeSetPolicy(0, id, channel.spec.policy), -1, until_ns).IgnoreError();
+    if (channel.ended != 0) {
+      Send(MakeEndGeneration(0, id, channel.ended, channel.end), -1, until_ns).IgnoreError();
+    }
     if (channel.generation != 0) {
       Send(MakeBeginGeneration(0, id, channel.begun), channel.descriptor_socket.get(), until_ns)
           .IgnoreError();

@@ -21,6 +21,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -87,7 +88,15 @@ class RemoteShimLink final : public ShimLink {
     uint32_t highest_generation = 0;
     bh_generation_spec begun = {};  // of the generation that serves
     UniqueFd descriptor_socket;     // of the active generation, for the next worker
-    bool made_again = false;        // after a loss; AddChannel has not been called for it since
+    uint32_t ended = 0;             // the last generation that ended, for a worker that missed it
+    bh_end end = BH_END_STOPPED;
+    bool made_again = false;  // after a loss; AddChannel has not been called for it since
+
+    void End(bh_end cause) {
+      ended = std::exchange(generation, 0);
+      end = cause;
+      descriptor_socket.reset();
+    }
   };
   struct Request {
     const ControlBuffer* message = nullptr;
@@ -97,7 +106,6 @@ class RemoteShimLink final : public ShimLink {
     std::optional<bh_statistics> statistics;
   };
 
-  // The right to order the keeper, of one thread at a time; released by the destructor.
   class KeeperTurn;
 
   absl::StatusOr<Channel*> Find(ChannelId channel) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -105,15 +113,10 @@ class RemoteShimLink final : public ShimLink {
   // Sends a request and waits for its answer; mutex_ is released meanwhile.
   absl::StatusOr<bh_statistics> Ask(uint64_t id, const ControlBuffer& message, int descriptor,
                                     uint64_t until_ns) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Waits for room until until_ns, with the lock. A message that has none then is sent again, with
-  // the whole state, when the worker has answered anything.
+  // Waits for room until until_ns, with the lock. When there is none, the whole state is sent once
+  // the worker has answered anything.
   absl::Status Send(const ControlBuffer& message, int descriptor, uint64_t until_ns)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Both take a turn, by reference, as the proof that the caller has it.
-  absl::StatusOr<ChannelDescriptors> OrderKeeper(const KeeperTurn& turn,
-                                                 const KeeperRequest& request, uint64_t until_ns);
-  absl::StatusOr<ChannelDescriptors> MakeChannel(const KeeperTurn& turn, const ChannelSpec& spec,
-                                                 uint64_t until_ns);
   void Read();
   void Handle(ControlMessage& message);
   void HandleHello(const wire::ShimHello& hello);

@@ -105,15 +105,33 @@ class RemoteShimLinkTest : public ::testing::Test {
     ASSERT_TRUE(channel.ok()) << channel.status();
     ASSERT_EQ(*channel, 0u);
   }
-  // The keeper starts a worker.
+  // The keeper answers every order, and its worker greets.
   void Run() {
-    std::thread keeper([this] { AnswerOrder(KeeperOrder::kRun); });
-    EXPECT_TRUE(absl::IsUnavailable(link_.EnsureRunning(MonotonicAfterNs(kAtOnceNs))));
+    ASSERT_TRUE(worker_.Send(MakeShimHello(static_cast<uint32_t>(getpid()), 1, 0)).ok());
+    std::atomic<bool> greeted = false;
+    std::thread keeper([this, &greeted] {
+      while (!greeted) {
+        if (PollUntil(keeper_.get(), POLLIN, MonotonicAfterNs(kAtOnceNs))) Reply(ReadOrder());
+      }
+    });
+    EXPECT_TRUE(link_.EnsureRunning(MonotonicAfterNs(kSoonNs)).ok());
+    greeted = true;
     keeper.join();
   }
-  void Greet() {
-    ASSERT_TRUE(worker_.Send(MakeShimHello(static_cast<uint32_t>(getpid()), 1, 0)).ok());
-    ASSERT_TRUE(link_.EnsureRunning(MonotonicAfterNs(kSoonNs)).ok());
+  bool Begins() {
+    std::thread worker([this] {
+      for (;;) {
+        const absl::StatusOr<ControlMessage> message = worker_.Receive(MonotonicAfterNs(kSoonNs));
+        if (!message.ok()) return;
+        const auto* begin = message->as<wire::BeginGeneration>();
+        if (begin == nullptr) continue;
+        EXPECT_TRUE(worker_.Send(MakeResult(begin->request(), "", nullptr)).ok());
+        return;
+      }
+    });
+    const absl::Status status = link_.BeginGeneration(0, {.generation = 1}, UniqueFd());
+    worker.join();
+    return status.ok();
   }
   // Reads and answers until this state comes.
   bool WorkerIsSent(bool quarantined, bool draining) {
@@ -121,6 +139,7 @@ class RemoteShimLinkTest : public ::testing::Test {
       const absl::StatusOr<ControlMessage> message = worker_.Receive(MonotonicAfterNs(kSoonNs));
       if (!message.ok()) return false;
       EXPECT_TRUE(worker_.Send(MakeResult(0, "", nullptr)).ok());
+      if (const auto* end = message->as<wire::EndGeneration>()) end_sent_ = end->generation();
       const auto* state = message->as<wire::SetState>();
       if (state == nullptr) continue;
       if (state->quarantined() == quarantined && state->draining() == draining) return true;
@@ -150,8 +169,9 @@ class RemoteShimLinkTest : public ::testing::Test {
   }
 
   ExclusionTable exclusions_;
-  UniqueFd keeper_;       // the keeper's end
-  ControlSocket worker_;  // the worker's end
+  UniqueFd keeper_;        // the keeper's end
+  ControlSocket worker_;   // the worker's end
+  uint32_t end_sent_ = 0;  // the generation of the last EndGeneration that the worker read
   RemoteShimLink link_{&exclusions_, {}, [] {}};
 };
 
@@ -162,14 +182,15 @@ TEST_F(RemoteShimLinkTest, AKeeperThatNeverAnswersCostsASecond) {
 
 TEST_F(RemoteShimLinkTest, AWorkerThatNeverGreetsCostsASecond) {
   AddChannel();
-  Run();
+  std::thread keeper([this] { AnswerOrder(KeeperOrder::kRun); });
+  ExpectUnavailableInTime([this] { return link_.Statistics(0).status(); });
+  keeper.join();
   ExpectAllUnavailableInTime();
 }
 
 TEST_F(RemoteShimLinkTest, AWorkerThatNeverAnswersCostsASecond) {
   AddChannel();
   Run();
-  Greet();
   ExpectAllUnavailableInTime();
 }
 
@@ -198,16 +219,15 @@ TEST_F(RemoteShimLinkTest, AKeeperThatDoesNotAnswerAboutAChannelIsGivenUp) {
 
 TEST_F(RemoteShimLinkTest, WhatIsSetWhileNoWorkerServesIsSentToTheNext) {
   AddChannel();
-  Run();
   ExpectUnavailableInTime([this] { return link_.SetState(0, true, false); });
-  Greet();
+  Run();
   EXPECT_TRUE(WorkerIsSent(true, false));
 }
 
 TEST_F(RemoteShimLinkTest, WhatFoundNoRoomIsSentWhenTheWorkerReadsAgain) {
   AddChannel();
   Run();
-  Greet();
+  ASSERT_TRUE(Begins());
   // Nothing reads: at some point the socket is full, and requests end at once.
   std::vector<std::thread> threads;
   std::atomic<bool> full = false;
@@ -222,7 +242,9 @@ TEST_F(RemoteShimLinkTest, WhatFoundNoRoomIsSentWhenTheWorkerReadsAgain) {
   }
   for (std::thread& thread : threads) thread.join();
   ExpectUnavailableInTime([this] { return link_.SetState(0, false, true); });
+  ExpectUnavailableInTime([this] { return link_.EndGeneration(0, 1, BH_END_CRASHED); });
   EXPECT_TRUE(WorkerIsSent(false, true));
+  EXPECT_EQ(end_sent_, 1u) << "or its successor is refused";
 }
 
 }  // namespace

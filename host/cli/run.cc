@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "CLI/CLI.hpp"
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "host/attachment/registry.h"
@@ -111,6 +112,8 @@ int RunService(const Program& program, RunOptions options) {
   if (!chosen.ok()) return Complain(chosen.status());
   const AttachmentKind& kind = *chosen->kind;
   Attachment& attachment = *chosen->attachment;
+  // On each way out: a request that the shim never answers keeps the attachment.
+  const absl::Cleanup stop_attachment = [&attachment] { attachment.Stop(); };
   absl::StatusOr<std::unique_ptr<Service>> service = Service::Start(
       EnvironmentOf(program, options.service), config, SharedLink(chosen->attachment), kind.name);
   if (!service.ok()) return Complain(service.status());
@@ -147,7 +150,6 @@ int RunService(const Program& program, RunOptions options) {
   attachment.RemoveGuards();  // from here on no open waits
   (*service)->Stop();
   server->reset();  // no request for content waits any more
-  attachment.Stop();
   if (options.json.empty()) return kExitOk;
   Report report("run");
   for (size_t i = 0; i < kind.counters.size(); ++i) {

@@ -47,6 +47,11 @@ struct LinkQueue::State {
                         [](const auto& lane) { return lane->scheduled; });
   }
 
+  size_t InWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    return static_cast<size_t>(
+        std::count_if(lanes.begin(), lanes.end(), [](const auto& lane) { return lane->in_work; }));
+  }
+
   const std::shared_ptr<ShimLink> link;
   const std::function<uint64_t()> now_ns;
 
@@ -216,9 +221,9 @@ bool LinkQueue::Stop(uint64_t until_ns) {
     state.work.NotifyAll();
     state.changed.NotifyAll();
     // A thread that carries nothing ends at once.
-    size_t stuck = 0;
-    for (const auto& lane : state.lanes) stuck += lane->in_work ? size_t{1} : size_t{0};
-    while (state.left.size() + stuck < state.threads.size()) state.changed.Wait(state.mutex);
+    while (state.left.size() + state.InWork() < state.threads.size()) {
+      state.changed.Wait(state.mutex);
+    }
     threads.swap(state.threads);
     left = state.left;
   }

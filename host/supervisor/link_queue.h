@@ -11,7 +11,8 @@
 //
 // A link promises to answer within a second (ipc/shim_link.h). Stop() does not rely on that: a
 // request that is not answered by then is abandoned with its thread, which touches nothing but the
-// link afterwards. That thread shares the ownership of the link until the request returns.
+// link and the clock afterwards. That thread shares the ownership of the link until the request
+// returns.
 //
 // Threads: AddLane before the first Submit; the others from any thread.
 #ifndef BULKHEAD_HOST_SUPERVISOR_LINK_QUEUE_H_

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -72,14 +73,9 @@ void OperatorServer::Read() {
     }
     poll(ready.data(), ready.size(), timeout_ms);
     if (ready[0].revents != 0) return;
-    std::deque<Peer> silent;
-    for (size_t i = 0; i < peers.size(); ++i) {
-      const bool spoke = ready[2 + i].revents != 0;
-      if (spoke ? Hear(peers[i]) : MonotonicNowNs() < peers[i].until_ns) {
-        silent.push_back(std::move(peers[i]));
-      }
-    }
-    peers = std::move(silent);
+    peers.erase(
+        std::remove_if(peers.begin(), peers.end(), [this](Peer& peer) { return !Hear(peer); }),
+        peers.end());
     if (ready[1].revents != 0) Accept(peers);
   }
 }
@@ -95,7 +91,9 @@ void OperatorServer::Accept(std::deque<Peer>& peers) {
 
 bool OperatorServer::Hear(Peer& peer) {
   absl::StatusOr<ControlMessage> message = peer.socket.Receive(0);
-  if (!message.ok()) return absl::IsDeadlineExceeded(message.status());
+  if (!message.ok()) {
+    return absl::IsDeadlineExceeded(message.status()) && MonotonicNowNs() < peer.until_ns;
+  }
   {
     const MutexLock lock(mutex_);
     if (requests_.size() == kPeersMax) return false;
@@ -107,12 +105,12 @@ bool OperatorServer::Hear(Peer& peer) {
 
 void OperatorServer::Answer() {
   for (;;) {
-    std::unique_ptr<Request> request;
+    std::optional<Request> request;
     {
       const MutexLock lock(mutex_);
       while (requests_.empty() && !stopping_) asked_.Wait(mutex_);
       if (stopping_) return;
-      request = std::make_unique<Request>(std::move(requests_.front()));
+      request = std::move(requests_.front());
       requests_.pop_front();
     }
     (void)request->peer.Send(Carry(request->message));

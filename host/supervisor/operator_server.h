@@ -24,6 +24,7 @@
 #include "host/supervisor/supervisor.h"
 #include "ipc/control/operator_protocol.h"
 #include "ipc/control_socket.h"
+#include "ipc/monotonic.h"
 #include "ipc/mutex.h"
 
 namespace bulkhead {
@@ -37,7 +38,7 @@ class OperatorServer {
   // `shut_down` is told that the service is to end. Both are called from any of the threads.
   static absl::StatusOr<std::unique_ptr<OperatorServer>> Listen(
       const std::string& path, Supervisor* supervisor, std::function<void(StatusFields&)> complete,
-      std::function<void()> shut_down, uint64_t request_within_ns = 1'000'000'000);
+      std::function<void()> shut_down, uint64_t request_within_ns = kNanosecondsPerSecond);
   // Waits for the answers that are being made: stop the supervisor first.
   ~OperatorServer();
 
@@ -54,7 +55,7 @@ class OperatorServer {
   OperatorServer() = default;
   void Read();
   void Accept(std::deque<Peer>& peers);
-  // False: the peer is done with, or its request is in requests_.
+  // False: the peer is gone or late, or its request is in requests_.
   bool Hear(Peer& peer);
   void Answer();
   ControlBuffer Carry(const ControlMessage& request);

@@ -16,7 +16,6 @@
 #include <sched.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstdint>
 #include <cstdio>
 
@@ -25,6 +24,7 @@
 #include "ipc/abi/atomics.h"
 #include "ipc/futex.h"
 #include "ipc/monotonic.h"
+#include "ipc/poll_until.h"
 
 namespace bulkhead {
 
@@ -80,17 +80,8 @@ inline absl::Status DidNotCome(const char* what, uint64_t bound_ns) {
 
 // Until poll(2) of the descriptor finds it readable or closed at the other end. DeadlineExceeded.
 inline absl::Status AwaitReadable(const char* what, int fd, uint64_t bound_ns = kWaitBoundNs) {
-  const uint64_t until_ns = MonotonicAfterNs(bound_ns);
-  for (;;) {
-    const uint64_t now_ns = MonotonicNowNs();
-    if (now_ns >= until_ns) return DidNotCome(what, bound_ns);
-    pollfd waited = {.fd = fd, .events = POLLIN, .revents = 0};
-    // At least a millisecond, so that the last of them does not spin.
-    const int found =
-        poll(&waited, 1, static_cast<int>((until_ns - now_ns) / kNanosecondsPerMillisecond) + 1);
-    if (found > 0) return absl::OkStatus();
-    if (found < 0 && errno != EINTR) return absl::ErrnoToStatus(errno, what);
-  }
+  return PollUntil(fd, POLLIN, MonotonicAfterNs(bound_ns)) ? absl::OkStatus()
+                                                           : DidNotCome(what, bound_ns);
 }
 
 // One byte, which says that what was awaited has happened. Aborted: the other end was closed first.

@@ -89,27 +89,14 @@ TEST(BoundedWaitDeathTest, WhatDoesNotComeEndsTheProgramAndIsNamed) {
   }
 }
 
-// It looks at a section again and again, and each of these is over in less than its bound.
-TEST(WatchdogTest, LeavesSectionsAloneThatEnd) {
-  std::atomic<int> done{0};
-  {
-    Watchdog watchdog;
-    for (int i = 0; i < 1000; ++i) {
-      const Watchdog::Section section = watchdog.Watch("a section that ends");
-      ++done;
-    }
-  }
-  EXPECT_EQ(done, 1000);
-}
-
-// A section that has ended is not one that lasts: the bound passes outside of it.
+// A section that has ended is not one that lasts: the bound passes behind it.
 TEST(WatchdogTest, DoesNotWatchBetweenSections) {
-  constexpr uint64_t kBoundNs = kNanosecondsPerMillisecond;
+  constexpr uint64_t kBoundNs =
+      kNanosecondsPerSecond / 2;  // a section that does nothing is shorter
   Watchdog watchdog(kBoundNs);
   const Pipe never;
-  for (int i = 0; i < 3; ++i) {
-    EXPECT_TRUE(absl::IsDeadlineExceeded(AwaitByte("a byte", never.out.get(), 10 * kBoundNs)));
-  }
+  { const Watchdog::Section section = watchdog.Watch("a section that ends"); }
+  EXPECT_TRUE(absl::IsDeadlineExceeded(AwaitByte("a byte", never.out.get(), 3 * kBoundNs)));
 }
 
 }  // namespace

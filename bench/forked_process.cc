@@ -11,6 +11,8 @@
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
+#include <functional>
+#include <set>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -18,12 +20,13 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "ipc/monotonic.h"
 
 namespace bulkhead {
 namespace {
 
-// The state behind the name, which may hold anything, in /proc/PID/stat.
+// /proc/PID/stat has the parent behind the name, which may hold anything, and the state.
 pid_t ParentOf(pid_t pid) {
   std::ifstream file(absl::StrCat("/proc/", pid, "/stat"));
   std::string line;
@@ -48,9 +51,11 @@ std::vector<pid_t> ChildrenOf(pid_t parent) {
   return children;
 }
 
-// False: some child has not ended by then.
-bool ReapAllBy(uint64_t until_ns) {
+// Calls `each_turn` while there are children. False: some child has not ended by then.
+bool ReapAllBy(
+    uint64_t until_ns, const std::function<void()>& each_turn = [] {}) {
   for (;;) {
+    each_turn();
     const pid_t reaped = waitpid(-1, nullptr, WNOHANG);
     if (reaped < 0 && errno == ECHILD) return true;
     if (reaped > 0) continue;
@@ -118,15 +123,18 @@ std::optional<int> ForkedProcess::TakeEnd() {
 
 absl::Status ReapChildren(const char* what, uint64_t bound_ns) {
   if (ReapAllBy(MonotonicAfterNs(bound_ns))) return absl::OkStatus();
-  std::string named;
-  for (const pid_t child : ChildrenOf(getpid())) {
-    absl::StrAppend(&named, " ", child);
-    kill(child, SIGKILL);
-  }
-  if (!ReapAllBy(MonotonicAfterNs(bound_ns))) WaitFailed("the end of a killed process");
-  return absl::DeadlineExceededError(absl::StrCat(what, " did not come within ",
-                                                  static_cast<double>(bound_ns) / 1e9,
-                                                  " s; these were killed:", named));
+  // The children of one that is killed become this process's.
+  std::set<pid_t> killed;
+  const auto kill_all = [&killed] {
+    for (const pid_t child : ChildrenOf(getpid())) {
+      kill(child, SIGKILL);
+      killed.insert(child);
+    }
+  };
+  if (!ReapAllBy(MonotonicAfterNs(bound_ns), kill_all)) WaitFailed("the end of a killed process");
+  return absl::DeadlineExceededError(
+      absl::StrCat(what, " did not come within ", static_cast<double>(bound_ns) / 1e9,
+                   " s; these were killed: ", absl::StrJoin(killed, " ")));
 }
 
 }  // namespace bulkhead

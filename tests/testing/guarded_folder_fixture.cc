@@ -19,12 +19,15 @@
 #include "absl/strings/str_cat.h"
 #include "host/supervisor/instance.h"
 #include "host/supervisor/operator_server.h"
+#include "ipc/monotonic.h"
+#include "ipc/poll_until.h"
 
 namespace bulkhead {
 namespace {
 
 constexpr int kReadyWithinMs = 40'000;
-constexpr int kEndWithinMs = 60'000;  // more than the bounds of all that a stop waits for
+constexpr uint64_t kEndWithinNs =
+    60 * kNanosecondsPerSecond;  // more than the bounds of all that a stop waits for
 
 // As the operator would type it.
 std::vector<std::string> Words(const Program& program, const ServiceOptions& options,
@@ -123,17 +126,14 @@ absl::Status GuardedFolder::Guard(const Program& program, const ServiceOptions& 
 // Its wait status. None: it did not end within the bound, was killed, and is gone.
 std::optional<int> GuardedFolder::AwaitEnd() {
   const UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, service_, 0)));
-  pollfd wait = {pidfd.get(), POLLIN, 0};
-  int ended;
-  do {
-    ended = poll(&wait, 1, kEndWithinMs);
-  } while (ended < 0 && errno == EINTR);
-  if (ended != 1) kill(service_, SIGKILL);
+  const bool ended =
+      pidfd.valid() && PollUntil(pidfd.get(), POLLIN, MonotonicAfterNs(kEndWithinNs));
+  if (!ended) kill(service_, SIGKILL);
   int status = 0;
   while (waitpid(service_, &status, 0) < 0 && errno == EINTR) {
   }
   service_ = -1;
-  return ended == 1 ? std::optional<int>(status) : std::nullopt;
+  return ended ? std::optional<int>(status) : std::nullopt;
 }
 
 void GuardedFolder::Reap() {
@@ -145,8 +145,9 @@ absl::StatusOr<std::map<std::string, double>> GuardedFolder::Stop() {
   kill(service_, SIGTERM);
   const std::optional<int> status = AwaitEnd();
   if (!status) {
-    return absl::DeadlineExceededError(
-        absl::StrCat("the service did not end within ", kEndWithinMs / 1000, " s and was killed"));
+    return absl::DeadlineExceededError(absl::StrCat("the service did not end within ",
+                                                    kEndWithinNs / kNanosecondsPerSecond,
+                                                    " s and was killed"));
   }
   if (!WIFEXITED(*status) || WEXITSTATUS(*status) != 0) {
     return absl::InternalError(absl::StrCat("the service ended badly (status ", *status, ")"));

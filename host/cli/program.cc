@@ -22,7 +22,13 @@ namespace {
 
 std::atomic<bool> interrupted{false};
 
-void OnSignal(int) { interrupted.store(true); }
+std::atomic<bool> ends_in_order{false};
+
+void OnSignal(int number) {
+  if (!interrupted.exchange(true) || ends_in_order.load()) return;
+  signal(number, SIG_DFL);
+  raise(number);  // when this returns
+}
 
 uint64_t Chance() {
   uint64_t number = 0;
@@ -35,7 +41,6 @@ uint64_t Chance() {
 Program StartProgram() {
   struct sigaction action = {};
   action.sa_handler = OnSignal;
-  action.sa_flags = static_cast<int>(SA_RESETHAND);
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
   signal(SIGPIPE, SIG_IGN);
@@ -46,6 +51,8 @@ Program StartProgram() {
           .interrupted = &interrupted,
           .attachments = Attachments()};
 }
+
+void EndInOrder() { ends_in_order.store(true); }
 
 std::string Program::HostPath() const { return folder + "/bulkhead-host"; }
 

@@ -37,6 +37,9 @@ struct Program {
 // first SIGINT or SIGTERM sets `interrupted`, the second one ends the process, and SIGPIPE is
 // ignored.
 Program StartProgram();
+// From here on the second signal is ignored, too: for a command that has something to put away, and
+// ends within a bound.
+void EndInOrder();
 
 // "bulkhead: …" on standard error; returns kExitTrouble.
 int Complain(const absl::Status& status);

@@ -89,6 +89,7 @@ class StatusLine {
 };
 
 int RunService(const Program& program, RunOptions options) {
+  EndInOrder();
   ServiceConfig config = ConfigOf(options.service);
   config.attachment = options.attachment;
   for (const std::string& folder : options.guarded) {
@@ -146,6 +147,7 @@ int RunService(const Program& program, RunOptions options) {
     line.Show((*service)->supervisor().Status(), attachment.CounterValues().front(), 1.0);
   }
   line.End();
+  line.Text("ends: opens pass unasked from here on");
   const std::vector<uint64_t> counters = attachment.CounterValues();
   attachment.RemoveGuards();  // from here on no open waits
   (*service)->Stop();
@@ -176,9 +178,13 @@ Instances FindInstances() {
       found.answered.emplace_back(path, ReadStatus(*status));
       continue;
     }
-    found.silent.emplace_back(std::filesystem::path(path).stem(),
-                              answer.ok() ? absl::StrCat("it answered ", answer->name())
-                                          : std::string(answer.status().message()));
+    std::string error = std::string(answer.status().message());
+    if (const auto* done = answer.ok() ? answer->as<wire::Done>() : nullptr) {
+      error = done->error() != nullptr ? done->error()->str() : "it answered Done";
+    } else if (answer.ok()) {
+      error = absl::StrCat("it answered ", answer->name());
+    }
+    found.silent.emplace_back(std::filesystem::path(path).stem(), std::move(error));
     std::fprintf(stderr,
                  "bulkhead: instance %s does not answer (%s): its guards may hold; look at that "
                  "process, or end it\n",
@@ -226,8 +232,10 @@ nlohmann::ordered_json CountersOf(const bh_statistics& statistics) {
   return counters;
 }
 
-// A shim that is silent for so long has no current numbers, and `status` fails.
+// A shim that is silent for so long does not answer, and `status` fails.
 constexpr uint64_t kShimSilentMs = 1000;
+// Nor does one that has not answered this request: Supervisor::Status() waits that long for it.
+constexpr uint64_t kCountersOldMs = 750;
 
 int ShowStatus(const std::string& json) {
   const Instances instances = FindInstances();
@@ -257,13 +265,17 @@ int ShowStatus(const std::string& json) {
                   static_cast<unsigned long>(driver.restarts),
                   driver.last_end.empty() ? "" : ", last: ", Printable(driver.last_end).c_str());
       if (driver.shim_silent_ms >= kShimSilentMs) {
-        std::printf("    the shim has not answered for %lu ms: the numbers below are %lu ms old\n",
-                    static_cast<unsigned long>(driver.shim_silent_ms),
-                    static_cast<unsigned long>(driver.statistics_age_ms));
+        std::printf("    the shim has not answered for %lu ms\n",
+                    static_cast<unsigned long>(driver.shim_silent_ms));
         code = kExitFailed;
       }
       if (!driver.shim_error.empty()) {
-        std::printf("    the shim answered: %s\n", Printable(driver.shim_error).c_str());
+        std::printf("    error of the shim: %s\n", Printable(driver.shim_error).c_str());
+        code = kExitFailed;
+      }
+      if (driver.statistics_age_ms >= kCountersOldMs) {
+        std::printf("    the numbers below are %lu ms old\n",
+                    static_cast<unsigned long>(driver.statistics_age_ms));
         code = kExitFailed;
       }
       PrintCounters(driver.statistics, StatisticGroup::CALLS);

@@ -28,7 +28,7 @@ struct LinkQueue::State {
     bool refreshing = false;  // the request in work is such a try
     bh_statistics statistics = {};
     bool has_statistics = false;
-    uint64_t fetched_ns = 0;
+    uint64_t fetched_ns = 0;  // or when the lane was added
     std::string error;
   };
 
@@ -87,6 +87,7 @@ LinkQueue::LaneId LinkQueue::AddLane(ChannelId channel) {
   const MutexLock lock(state_->mutex);
   state_->lanes.push_back(std::make_unique<State::Lane>());
   state_->lanes.back()->channel = channel;
+  state_->lanes.back()->fetched_ns = state_->now_ns();
   return state_->lanes.size() - 1;
 }
 
@@ -135,7 +136,7 @@ LinkQueue::Report LinkQueue::ReportOf(LaneId id) const {
   Report report;
   report.statistics = lane.statistics;
   report.has_statistics = lane.has_statistics;
-  if (lane.has_statistics) report.statistics_age_ns = now_ns - lane.fetched_ns;
+  report.statistics_age_ns = now_ns - lane.fetched_ns;
   if (lane.in_work) report.silent_ns = now_ns - lane.since_ns;
   report.error = lane.error;
   return report;

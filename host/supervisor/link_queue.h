@@ -41,7 +41,7 @@ class LinkQueue {
   struct Report {
     bh_statistics statistics = {};
     bool has_statistics = false;
-    uint64_t statistics_age_ns = 0;
+    uint64_t statistics_age_ns = 0;  // without any: since the lane was added
     uint64_t silent_ns = 0;  // how long the request in work has waited for its answer; 0: none
     std::string error;       // of the last try to fetch statistics; empty: it worked
   };

@@ -124,6 +124,8 @@ TEST_F(LinkQueueTest, RefreshReturnsWithCountsThatAreNewerThanItsCall) {
   const auto first = queue_->AddLane(0);
   const auto second = queue_->AddLane(1);
   EXPECT_FALSE(queue_->ReportOf(first).has_statistics);
+  ahead_ns_ = 5 * kNanosecondsPerSecond;
+  EXPECT_GE(queue_->ReportOf(first).statistics_age_ns, 5 * kNanosecondsPerSecond);
   for (int i = 0; i < 100; ++i) {
     const uint64_t before = link_->statistics_asked;
     queue_->Refresh(MonotonicAfterNs(kSoonNs));

@@ -94,13 +94,23 @@ bool OperatorServer::Hear(Peer& peer) {
   if (!message.ok()) {
     return absl::IsDeadlineExceeded(message.status()) && MonotonicNowNs() < peer.until_ns;
   }
+  if (message->as<wire::Shutdown>() == nullptr && Enqueue(peer, *message)) return false;
+  (void)peer.socket.Send(message->as<wire::Shutdown>() != nullptr
+                             ? Carry(*message)
+                             : Done(absl::ResourceExhaustedError(
+                                   "the instance is busy with other requests; try again")),
+                         {}, /*until_ns=*/0);
+  return false;
+}
+
+bool OperatorServer::Enqueue(Peer& peer, ControlMessage& message) {
   {
     const MutexLock lock(mutex_);
     if (requests_.size() == kPeersMax) return false;
-    requests_.push_back({std::move(peer.socket), *std::move(message)});
+    requests_.push_back({std::move(peer.socket), std::move(message)});
   }
   asked_.NotifyOne();
-  return false;
+  return true;
 }
 
 void OperatorServer::Answer() {

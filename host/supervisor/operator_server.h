@@ -6,7 +6,8 @@
 // One thread reads: a peer that connects and sends nothing delays no other. It is dropped after
 // `request_within_ns`, or sooner when kPeersMax others wait. Content is answered when it serves or
 // was rolled back, which takes as long as its driver's start. Some threads answer, and some of them
-// are never given to content: status is always answered.
+// are never given to content: status is always answered. The reader itself carries a shutdown,
+// however many requests wait; one that finds no room is answered with an error.
 #ifndef BULKHEAD_HOST_SUPERVISOR_OPERATOR_SERVER_H_
 #define BULKHEAD_HOST_SUPERVISOR_OPERATOR_SERVER_H_
 
@@ -57,6 +58,8 @@ class OperatorServer {
   void Accept(std::deque<Peer>& peers);
   // False: the peer is gone or late, or its request is in requests_.
   bool Hear(Peer& peer);
+  // False: there is no room.
+  bool Enqueue(Peer& peer, ControlMessage& message);
   void Answer();
   ControlBuffer Carry(const ControlMessage& request);
   ControlBuffer PutInForce(const wire::SetContent& content);

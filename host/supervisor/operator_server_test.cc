@@ -187,6 +187,31 @@ TEST_F(OperatorServerTest, APeerThatSendsNothingIsDropped) {
   EXPECT_TRUE(absl::IsUnavailable(peer->Receive(MonotonicAfterNs(kSoonNs)).status()));
 }
 
+// The shim is deaf, so that each status waits for it; more are asked than there is room for.
+TEST_F(OperatorServerTest, AShutdownIsCarriedHoweverManyWait) {
+  shim_->HoldAll();
+  std::vector<ControlSocket> peers;
+  for (size_t i = 0; i < 4 * OperatorServer::kPeersMax; ++i) {
+    absl::StatusOr<ControlSocket> peer = ControlSocket::Connect(Path());
+    ASSERT_TRUE(peer.ok()) << peer.status();
+    ASSERT_TRUE(peer->Send(MakeGetStatus()).ok());
+    peers.push_back(*std::move(peer));
+  }
+  EXPECT_EQ(Ask(MakeShutdown()), "");
+  EXPECT_EQ(shut_downs_.load(), 1);
+  int busy = 0;
+  for (ControlSocket& peer : peers) {
+    const absl::StatusOr<ControlMessage> answer = peer.Receive(MonotonicAfterNs(kSoonNs));
+    ASSERT_TRUE(answer.ok()) << answer.status() << ": each is answered";
+    if (const auto* done = answer->as<wire::Done>()) {
+      EXPECT_THAT(done->error()->str(), HasSubstr("try again"));
+      ++busy;
+    }
+  }
+  EXPECT_GT(busy, 0);
+  shim_->LetGo();
+}
+
 TEST_F(OperatorServerTest, ShutdownIsPassedOn) {
   EXPECT_EQ(Ask(MakeShutdown()), "");
   EXPECT_EQ(shut_downs_.load(), 1);

@@ -57,6 +57,7 @@ bool LimitMemory(rlim_t bytes) {
                              int control, int null, int error_output, rlim_t memory_bytes_max) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(127);
+  setsid();  // a Ctrl-C in our terminal is for us
   for (int number = 1; number < NSIG; ++number) signal(number, SIG_DFL);
   sigset_t none;
   sigemptyset(&none);

@@ -19,7 +19,7 @@ namespace {
 using Kind = DriverEventKind;
 
 // Of a link that promises to answer within a second.
-constexpr uint64_t kStatisticsWithinNs = kNanosecondsPerSecond / 2;
+constexpr uint64_t kStatisticsWithinNs = kNanosecondsPerSecond * 3 / 4;
 constexpr uint64_t kLinkStopsWithinNs = 2 * kNanosecondsPerSecond;
 
 }  // namespace

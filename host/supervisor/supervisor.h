@@ -78,8 +78,8 @@ class Supervisor final : private ShimLink::Observer {
                                       uint64_t until_ns);
   absl::Status LiftQuarantine(const std::string& driver);
 
-  // Counts are fetched from the shim first. What it does not answer within half a second is as old
-  // as its age says. Takes nothing that the loop or another caller waits for.
+  // Counts are fetched from the shim first. What it does not answer within three quarters of a
+  // second is as old as its age says. Takes nothing that the loop or another caller waits for.
   StatusFields Status();
   // Process id of the driver's host; -1 when there is none. For tests and storms that kill it.
   pid_t HostPid(const std::string& driver) const;

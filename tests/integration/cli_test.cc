@@ -198,6 +198,17 @@ TEST_F(CliAsRoot, StatusNamesAnInstanceThatDoesNotAnswer) {
   EXPECT_EQ(StopService(), 0);
 }
 
+// As a second Ctrl-C does, and `timeout`, which signals the process and its group.
+TEST_F(CliAsRoot, ASecondSignalDoesNotKeepItFromPuttingThingsAway) {
+  for (int i = 0; i < 5; ++i) {
+    const pid_t service = StartService("--driver scanner --quiet --guard " + files_);
+    ASSERT_GT(service, 0) << "it did not start";
+    for (int signals = 0; signals < 3; ++signals) ASSERT_EQ(kill(service, SIGINT), 0);
+    EXPECT_EQ(StopService(), 0);
+    EXPECT_TRUE(std::filesystem::is_empty(temporary_));
+  }
+}
+
 TEST_F(CliAsRoot, StopEndsAnInstanceInOrder) {
   Infect();
   const pid_t service = StartService("--driver scanner --quiet --guard " + files_);

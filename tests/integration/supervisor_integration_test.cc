@@ -119,6 +119,7 @@ TEST_F(SupervisorIntegration, AKilledHostIsReplacedAndItsCallsAreAnswered) {
   ASSERT_TRUE(Serves("null"));
   for (uint64_t i = 0; i < 4; ++i) {
     const pid_t killed = supervisor_->HostPid("null");
+    EXPECT_EQ(getsid(killed), killed) << "a Ctrl-C in the supervisor's terminal is not for it";
     ASSERT_EQ(kill(killed, SIGKILL), 0);
     const Completion even = Ask(2 * i);
     EXPECT_EQ(even.outcome, uint32_t{BH_OUTCOME_ANSWERED});

@@ -89,7 +89,6 @@ class StatusLine {
 };
 
 int RunService(const Program& program, RunOptions options) {
-  EndInOrder();
   ServiceConfig config = ConfigOf(options.service);
   config.attachment = options.attachment;
   for (const std::string& folder : options.guarded) {
@@ -142,14 +141,15 @@ int RunService(const Program& program, RunOptions options) {
     (void)!write(options.ready_fd, "\n", 1);
     close(options.ready_fd);
   }
+  EndInOrder();  // not before: a start takes as long as its drivers and folders do
   pollfd stopped = {stop.get(), POLLIN, 0};
   while (!program.interrupted->load() && poll(&stopped, 1, 1000) != 1) {  // a signal ends it early
     line.Show((*service)->supervisor().Status(), attachment.CounterValues().front(), 1.0);
   }
   line.End();
-  line.Text("ends: opens pass unasked from here on");
   const std::vector<uint64_t> counters = attachment.CounterValues();
   attachment.RemoveGuards();  // from here on no open waits
+  line.Text("ends: opens pass unasked from here on");
   (*service)->Stop();
   server->reset();  // no request for content waits any more
   if (options.json.empty()) return kExitOk;

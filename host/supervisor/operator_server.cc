@@ -94,12 +94,13 @@ bool OperatorServer::Hear(Peer& peer) {
   if (!message.ok()) {
     return absl::IsDeadlineExceeded(message.status()) && MonotonicNowNs() < peer.until_ns;
   }
-  if (message->as<wire::Shutdown>() == nullptr && Enqueue(peer, *message)) return false;
-  (void)peer.socket.Send(message->as<wire::Shutdown>() != nullptr
-                             ? Carry(*message)
-                             : Done(absl::ResourceExhaustedError(
-                                   "the instance is busy with other requests; try again")),
-                         {}, /*until_ns=*/0);
+  const bool is_shutdown = message->as<wire::Shutdown>() != nullptr;
+  if (!is_shutdown && Enqueue(peer, *message)) return false;
+  const ControlBuffer answer = is_shutdown
+                                   ? Carry(*message)
+                                   : Done(absl::ResourceExhaustedError(
+                                         "the instance is busy with other requests; try again"));
+  (void)peer.socket.Send(answer, {}, /*until_ns=*/0);
   return false;
 }
 

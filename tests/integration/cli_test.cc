@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/wait.h>
 
 #include <cerrno>
 #include <cstring>
@@ -198,12 +199,35 @@ TEST_F(CliAsRoot, StatusNamesAnInstanceThatDoesNotAnswer) {
   EXPECT_EQ(StopService(), 0);
 }
 
+TEST_F(CliAsRoot, StatusFailsWhileTheShimDoesNotAnswer) {
+  const pid_t service = StartService("--driver null --quiet --guard " + files_);
+  ASSERT_GT(service, 0) << "it did not start";
+  const Outcome before = Run("status");
+  EXPECT_EQ(before.code, 0) << before.text;
+  const std::string mark = ", shim ";
+  const size_t at = before.text.find(mark);
+  ASSERT_NE(at, std::string::npos) << before.text;
+  const pid_t worker = std::stoi(before.text.substr(at + mark.size()));
+  ASSERT_GT(worker, 0);
+  ASSERT_EQ(kill(worker, SIGSTOP), 0);
+  const Outcome stopped = Run("status");
+  ASSERT_EQ(kill(worker, SIGCONT), 0);
+  EXPECT_EQ(stopped.code, 1);
+  EXPECT_THAT(stopped.text, HasSubstr("the numbers below are "));
+  EXPECT_EQ(Run("status").code, 0);
+  EXPECT_EQ(StopService(), 0);
+}
+
 // As a second Ctrl-C does, and `timeout`, which signals the process and its group.
 TEST_F(CliAsRoot, ASecondSignalDoesNotKeepItFromPuttingThingsAway) {
   for (int i = 0; i < 5; ++i) {
     const pid_t service = StartService("--driver scanner --quiet --guard " + files_);
     ASSERT_GT(service, 0) << "it did not start";
-    for (int signals = 0; signals < 3; ++signals) ASSERT_EQ(kill(service, SIGINT), 0);
+    siginfo_t ended = {};
+    do {  // until it has ended: a signal that is pending already counts once
+      ASSERT_EQ(kill(service, SIGINT), 0);
+      ASSERT_EQ(waitid(P_PID, static_cast<id_t>(service), &ended, WEXITED | WNOHANG | WNOWAIT), 0);
+    } while (ended.si_pid == 0);
     EXPECT_EQ(StopService(), 0);
     EXPECT_TRUE(std::filesystem::is_empty(temporary_));
   }

@@ -110,6 +110,8 @@ absl::Status GuardedFolder::Guard(const Program& program, const ServiceOptions& 
       if (getppid() != starter) _exit(1);
     }
     execv(arguments[0], arguments.data());
+    constexpr char kText[] = "can't execute bulkhead\n";
+    (void)!write(STDERR_FILENO, kText, sizeof(kText) - 1);
     _exit(127);
   }
   ready_in.reset();

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adds up a test run: one table, what failed, what was skipped and why, the totals as last line.
+"""Adds up a test run: one table, what took longest, what failed, what was skipped and why, the totals
+as last line.
 
 Usage: summary.py RESULTS_FOLDER PRESET...   (test.sh describes the folder)
 """
@@ -10,8 +11,9 @@ import sys
 import xml.etree.ElementTree as ElementTree
 
 # state is passed, failed or skipped; tail: the last lines of a failed test's output.
-Outcome = collections.namedtuple("Outcome", "group name state detail tail", defaults=((),))
+Outcome = collections.namedtuple("Outcome", "group name state detail tail seconds", defaults=((), 0))
 TAIL_LINES = 12
+SLOWEST = 12  # how many tests are named with their time
 
 
 def skip_reason(output):
@@ -35,11 +37,12 @@ def failure_reason(output):
 def read_junit(preset, path):
     for case in ElementTree.parse(path).getroot().iter("testcase"):
         name, status = case.get("name"), case.get("status")
+        seconds = float(case.get("time") or 0)
         output = case.findtext("system-out") or ""
         skipped = case.find("skipped")
         message = skipped.get("message", "") if skipped is not None else ""
         if status == "run":
-            yield Outcome(preset, name, "passed", "")
+            yield Outcome(preset, name, "passed", "", (), seconds)
         elif status == "disabled":
             yield Outcome(preset, name, "skipped", "switched off in the source (DISABLED)")
         elif message.startswith("SKIP_"):
@@ -47,9 +50,9 @@ def read_junit(preset, path):
         else:  # Failed, or could not even be started: ctest calls that "notrun" too.
             failure = case.find("failure")
             detail = failure.get("message", "") if failure is not None else message
-            ended = f"failed, timed out or died after {float(case.get('time', 0)):.0f} s"
+            ended = f"failed, timed out or died after {seconds:.0f} s"
             yield Outcome(preset, name, "failed", failure_reason(output) or detail or ended,
-                          output.splitlines()[-TAIL_LINES:])
+                          output.splitlines()[-TAIL_LINES:], seconds)
 
 
 def read_tsv(path):
@@ -87,6 +90,12 @@ def main():
     for group in ["checks"] + presets:
         count = collections.Counter(o.state for o in outcomes if o.group == group)
         print(f"{group:10}{count['passed']:8}{count['failed']:8}{count['skipped']:8}")
+    steps = [(step, int(seconds)) for step, seconds in read_tsv(os.path.join(folder, "seconds.tsv"))]
+    print(f"\n{sum(seconds for _, seconds in steps)} s:",
+          ", ".join(f"{step} {seconds}" for step, seconds in steps if seconds))
+    slowest = sorted(outcomes, key=lambda o: -o.seconds)[:SLOWEST]
+    print("slowest tests, s:",
+          ", ".join(f"{o.group} {o.name} {o.seconds:.0f}" for o in slowest if o.seconds >= 1), "\n")
     for state in ("skipped", "failed"):
         for outcome in outcomes:
             if outcome.state == state:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Every step writes its outcome to the folder $results: ctest's junit files (PRESET.xml), and lines of
-# checks.tsv (passed|failed, name, detail) for steps outside ctest. summary.py adds it all up.
+# checks.tsv (passed|failed, name, detail) for steps outside ctest, and its wall time to seconds.tsv
+# (step, seconds). summary.py adds it all up.
 
 test_help() {
   cat <<'TEXT'
@@ -10,7 +11,7 @@ Usage: ./dev test [kernel | model] [--kernel VERSION] [--long] [--preset P]... [
 Checks formatting, licence lines and the comments of deliberate races, builds the debug kernel (once,
 see ./dev kernel-debug), release, asan, tsan, the fuzz targets and their coverage, runs all
 tests in each and checks that they left nothing behind. Prints the failed and the skipped tests, with
-reasons; the last line reads: N passed, N failed, N skipped.
+reasons, and what took longest; the last line reads: N passed, N failed, N skipped.
 
   kernel            only the tests in a guest with Debian's kernel, of the preset release
   --kernel VERSION  build the module for this kernel, like 6.1.0-56-amd64, and boot that in the guest;
@@ -27,18 +28,20 @@ TEXT
 
 check_passed() { printf 'passed\t%s\t\n' "$1" >>"$results/checks.tsv"; }
 check_failed() { printf 'failed\t%s\t%s\n' "$1" "$2" >>"$results/checks.tsv"; }
+took() { printf '%s\t%d\n' "$1" $((SECONDS - $2)) >>"$results/seconds.tsv"; } # STEP BEGAN
 
 # run_check NAME ADVICE COMMAND...
 run_check() {
-  local name=$1 advice=$2
+  local name=$1 advice=$2 began=$SECONDS
   shift 2
   say "$name"
   if ("$@"); then check_passed "$name"; else check_failed "$name" "$advice"; fi
+  took "$name" "$began"
 }
 
 # run_preset PRESET JOBS FUZZ_SECONDS [CTEST ARGUMENTS]
 run_preset() {
-  local preset=$1 jobs=$2 fuzz_seconds=$3 code=0 wrapper=()
+  local preset=$1 jobs=$2 fuzz_seconds=$3 code=0 wrapper=() began=$SECONDS
   shift 3
   say "$preset: build"
   if ! build_preset "$preset" "$jobs" -DBULKHEAD_FUZZ_SECONDS="$fuzz_seconds" \
@@ -47,16 +50,19 @@ run_preset() {
     return
   fi
   check_passed "build $preset"
+  took "build $preset" "$began"
   # clang 14's ThreadSanitizer cannot lay out its shadow under more than 28 bits of randomisation.
   if [[ $preset == tsan && $(</proc/sys/vm/mmap_rnd_bits) -gt 28 ]] 2>/dev/null &&
     setarch --addr-no-randomize true 2>/dev/null; then
     wrapper=(setarch --addr-no-randomize)
   fi
   say "$preset: test"
+  began=$SECONDS
   TMPDIR=$scratch TEST_TMPDIR=$scratch BULKHEAD_TEST_RUN=$run_id "${wrapper[@]}" ctest --preset "$preset" \
     --parallel "$jobs" --output-junit "$results/$preset.xml" \
     --test-output-size-passed 100000 --test-output-size-failed 1000000 "$@" || code=$?
   [[ $code -eq 0 ]] || printf '%s\t%s\n' "$preset" "$code" >>"$results/ctest-failed.tsv"
+  took "test $preset" "$began"
 }
 
 test_main() {
@@ -78,6 +84,7 @@ test_main() {
   done
   [[ ${#presets[@]} -gt 0 ]] || presets=(release asan tsan fuzz coverage)
 
+  local began=$SECONDS
   SETUP_ALSO=${kernel:+linux-headers-$kernel} run_setup
   [[ -z $kernel ]] || export BULKHEAD_KERNEL=$kernel
   source cmake/dev/format.sh
@@ -95,8 +102,9 @@ test_main() {
   # Some tests run a part as the user nobody, which needs access to this folder as to /tmp.
   chmod 711 "$run_folder"
   chmod 1777 "$scratch"
-  touch "$results/checks.tsv" "$results/ctest-failed.tsv"
+  touch "$results/checks.tsv" "$results/ctest-failed.tsv" "$results/seconds.tsv"
   trap 'rm -rf "$run_folder"' EXIT
+  took setup "$began"
   leftovers_snapshot "$run_folder/before"
 
   run_check "formatting" "run ./dev format" format_main --check

@@ -14,8 +14,12 @@ validates a peer's bytes how many of its branches they take; fails when one is n
 TEXT
 }
 
+fuzz_targets() {
+  grep -oP '^bulkhead_fuzzer\(\K\w+' tests/fuzz/CMakeLists.txt | xargs
+}
+
 fuzz_main() {
-  local target= seconds=60 coverage= jobs
+  local target= seconds=60 coverage= jobs targets
   jobs=$(jobs_default)
   while [[ $# -gt 0 ]]; do
     case $1 in
@@ -26,16 +30,16 @@ fuzz_main() {
       *) target=$1 && shift ;;
     esac
   done
+  targets=$(fuzz_targets)
+  [[ -z $target || " $targets " == *" $target "* ]] ||
+    die "there is no fuzz target '$target'; there are: $targets"
+  [[ -z $coverage || -z $target ]] || die "fuzz: --coverage is about all targets"
   run_setup
   if [[ -n $coverage ]]; then
-    [[ -z $target ]] || die "fuzz: --coverage is about all targets"
     build_preset coverage "$jobs" && ctest --preset coverage --verbose
     return
   fi
   build_preset fuzz "$jobs" -DBULKHEAD_FUZZ_SECONDS="$seconds"
-  if [[ -n $target && ! -x build/fuzz/bin/fuzz/$target ]]; then
-    die "there is no fuzz target '$target'; there are: $(ls build/fuzz/bin/fuzz 2>/dev/null | xargs)"
-  fi
   if ! ctest --preset fuzz --parallel "$jobs" --verbose ${target:+-R "^fuzz\\.$target\$"}; then
     find build/fuzz/findings -type f -printf 'finding: %p\n'
     return 1

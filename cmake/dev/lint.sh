@@ -11,6 +11,11 @@ TEXT
 }
 
 lint_main() {
+  local argument
+  for argument in "$@"; do
+    [[ $argument != -* ]] || die "lint: unknown option '$argument'; ./dev lint --help"
+    [[ -f $argument ]] || die "lint: there is no file '$argument'"
+  done
   run_setup
   source cmake/dev/licences.sh
   source cmake/dev/races.sh

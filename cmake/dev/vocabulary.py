@@ -8,7 +8,8 @@ Usage: vocabulary.py SOURCES [--check]
   docs/*.md                               the tables between <!-- vocabulary NAME --> and
                                           <!-- end -->
 
---check changes nothing, names the files that are out of date, and exits with 1 when there is one.
+SOURCES is the root of this tree. --check changes nothing, names the files that are out of date, and
+exits with 1 when there is one. Exit code 2: wrong usage.
 """
 import re
 import sys
@@ -108,9 +109,27 @@ def page(text, made, path):
     return re.sub(r'<!-- vocabulary (\w+) -->\n.*?<!-- end -->', fill, text, flags=re.S)
 
 
+def refuse(why):
+    print(f'vocabulary.py: {why}; vocabulary.py --help', file=sys.stderr)
+    return 2
+
+
 def main():
-    root, check = Path(sys.argv[1]), '--check' in sys.argv[2:]
+    arguments = sys.argv[1:]
+    if '--help' in arguments or '-h' in arguments:
+        print(__doc__.strip())
+        return 0
+    check = '--check' in arguments
+    unknown = [word for word in arguments if word.startswith('-') and word != '--check']
+    if unknown:
+        return refuse(f"unknown option '{unknown[0]}'")
+    folders = [word for word in arguments if not word.startswith('-')]
+    if len(folders) != 1:
+        return refuse(f'it takes one folder, not {len(folders)}')
+    root = Path(folders[0])
     abi = root / 'ipc/abi'
+    if not (abi / 'callbacks.def').is_file():
+        return refuse(f"'{root}' has no ipc/abi/callbacks.def; name the root of Bulkhead's sources")
     made = tables(abi)
     wanted = {root / 'host/sdk/include/bulkhead/callbacks.h': sdk_header(abi)}
     for path in sorted((root / 'docs').glob('*.md')):

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/cli/command_line.h"
 
+#include <algorithm>
 #include <functional>
+#include <string>
+#include <vector>
 
 #include "CLI/CLI.hpp"
 #include "host/cli/doctor.h"
@@ -26,7 +29,13 @@ int RunCommandLine(int argc, char** argv, AttachmentRows attachments) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& wrong) {
-    const int code = app.exit(wrong);
+    // A misspelt word is the reason why something is missing.
+    std::vector<std::string> unknown = app.remaining(/*recurse=*/true);  // the last one first
+    std::reverse(unknown.begin(), unknown.end());
+    const bool misspelt =
+        wrong.get_exit_code() == static_cast<int>(CLI::ExitCodes::RequiredError) &&
+        !unknown.empty();
+    const int code = misspelt ? app.exit(CLI::ExtrasError(unknown)) : app.exit(wrong);
     return code == 0 ? 0 : kExitTrouble;
   }
   return run();

@@ -13,6 +13,7 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -44,12 +45,24 @@ struct RunOptions {
 };
 
 struct EventName {
-  const char* name;
+  std::string name;
   uint32_t callback;
 };
-constexpr EventName kEventNames[] = {{"open", BH_CALLBACK_FILE_OPEN},
-                                     {"exec", BH_CALLBACK_FILE_EXEC},
-                                     {"access", BH_CALLBACK_FILE_ACCESS}};
+// Of each callback about files: "open" of file_open.
+std::vector<EventName> EventNames() {
+  constexpr std::pair<std::string_view, uint32_t> kRows[] = {
+#define BH_CALLBACK_ROW(klass, index, NAME, name, kind, args, reply, reissue, flags, doc) \
+  {#name, BH_CALLBACK_##NAME},
+#include "ipc/abi/callbacks.def"
+  };
+  constexpr std::string_view kPrefix = "file_";
+  std::vector<EventName> events;
+  for (const auto& [name, callback] : kRows) {
+    if (name.substr(0, kPrefix.size()) != kPrefix) continue;
+    events.push_back({std::string(name.substr(kPrefix.size())), callback});
+  }
+  return events;
+}
 
 // One line on a terminal that is always the last: events go above it.
 class StatusLine {
@@ -258,9 +271,11 @@ int ShowStatus(const std::string& json) {
     }
     nlohmann::ordered_json drivers = nlohmann::ordered_json::array();
     for (const DriverStatusFields& driver : status.drivers) {
-      std::printf("  %s %s: %s, generation %u, pid %u, content %lu (good: %lu), %lu restarts%s%s\n",
+      const std::string process = driver.pid == 0 ? "no process" : absl::StrCat("pid ", driver.pid);
+      std::printf("  %s %s: %s, generation %u, %s, content %lu (good: %lu), %lu restarts%s%s\n",
                   driver.name.c_str(), driver.version.c_str(), driver.state.c_str(),
-                  driver.generation, driver.pid, static_cast<unsigned long>(driver.content_version),
+                  driver.generation, process.c_str(),
+                  static_cast<unsigned long>(driver.content_version),
                   static_cast<unsigned long>(driver.last_known_good),
                   static_cast<unsigned long>(driver.restarts),
                   driver.last_end.empty() ? "" : ", last: ", Printable(driver.last_end).c_str());
@@ -282,20 +297,21 @@ int ShowStatus(const std::string& json) {
       if (driver.statistics.notified != 0) {
         PrintCounters(driver.statistics, StatisticGroup::NOTIFICATIONS);
       }
-      drivers.push_back({{"name", driver.name},
-                         {"version", driver.version},
-                         {"state", driver.state},
-                         {"generation", driver.generation},
-                         {"pid", driver.pid},
-                         {"content", driver.content_version},
-                         {"last_known_good", driver.last_known_good},
-                         {"restarts", driver.restarts},
-                         {"start_failures", driver.start_failures},
-                         {"last_end", driver.last_end},
-                         {"shim_silent_ms", driver.shim_silent_ms},
-                         {"shim_error", driver.shim_error},
-                         {"counters_age_ms", driver.statistics_age_ms},
-                         {"counters", CountersOf(driver.statistics)}});
+      drivers.push_back(
+          {{"name", driver.name},
+           {"version", driver.version},
+           {"state", driver.state},
+           {"generation", driver.generation},
+           {"pid", driver.pid == 0 ? nlohmann::ordered_json() : nlohmann::ordered_json(driver.pid)},
+           {"content", driver.content_version},
+           {"last_known_good", driver.last_known_good},
+           {"restarts", driver.restarts},
+           {"start_failures", driver.start_failures},
+           {"last_end", driver.last_end},
+           {"shim_silent_ms", driver.shim_silent_ms},
+           {"shim_error", driver.shim_error},
+           {"counters_age_ms", driver.statistics_age_ms},
+           {"counters", CountersOf(driver.statistics)}});
     }
     list.push_back({{"pid", status.pid},
                     {"attachment", status.attachment},
@@ -338,7 +354,9 @@ int AskAbout(const std::string& driver, const ControlBuffer& request, const std:
       if (running.name == driver) return Ask(path, request, done);
     }
   }
-  return Complain(absl::NotFoundError(absl::StrCat("no instance runs the driver '", driver, "'")));
+  return Complain(absl::NotFoundError(
+      absl::StrCat("no instance that this user may see runs the driver '", driver,
+                   "'; `bulkhead status` lists them, and those of root for root only")));
 }
 
 // Returns when the instance has ended.
@@ -347,9 +365,14 @@ int StopInstance(pid_t pid) {
   // Held from before the request: the number can't become another's.
   const UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
   if (!process.valid()) return Complain(absl::NotFoundError(absl::StrCat("no process ", pid)));
-  if (const int code = Ask(InstanceSocket(pid), MakeShutdown(), "stops"); code != kExitOk) {
-    return code;
+  const std::string socket = InstanceSocket(pid);
+  if (access(socket.c_str(), F_OK) != 0) {
+    return Complain(absl::NotFoundError(
+        absl::StrCat("process ", pid,
+                     " is no instance that this user may stop; `bulkhead status` "
+                     "lists them, and those of root for root only")));
   }
+  if (const int code = Ask(socket, MakeShutdown(), "stops"); code != kExitOk) return code;
   pollfd ended = {process.get(), POLLIN, 0};
   if (poll(&ended, 1, kEndsWithinMs) == 1) return kExitOk;
   return Complain(absl::DeadlineExceededError(absl::StrCat("process ", pid, " is still there")));
@@ -383,13 +406,13 @@ void AddFilter(CLI::App& command, GuardFilter& filter) {
 
 void AddEvents(CLI::App& command, bh_callback_set& callbacks) {
   std::vector<std::string> names;
-  for (const EventName& event : kEventNames) names.emplace_back(event.name);
+  for (const EventName& event : EventNames()) names.emplace_back(event.name);
   command
       .add_option_function<std::vector<std::string>>(
           "--events",
           [&callbacks](const std::vector<std::string>& wanted) {
             callbacks = {};
-            for (const EventName& event : kEventNames) {
+            for (const EventName& event : EventNames()) {
               if (std::find(wanted.begin(), wanted.end(), event.name) != wanted.end()) {
                 bh_set_add(&callbacks, event.callback);
               }

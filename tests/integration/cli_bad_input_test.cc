@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -17,6 +18,7 @@
 #include <fstream>
 #include <iterator>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/types/span.h"
@@ -81,6 +83,34 @@ TEST_F(CliBadInput, DriversThatCanNotBeLoadedSayWhy) {
   const Outcome missing = ScanWith("missing.so", 1);
   EXPECT_EQ(missing.code, 2);
   EXPECT_THAT(missing.text, HasSubstr("driver/missing.so: No such file or directory"));
+}
+
+// The word that is not known, and not only what is missing because of it.
+TEST_F(CliBadInput, MisspeltWordsAreNamed) {
+  for (const auto& [line, unknown] :
+       {std::pair<std::string, std::string>{"runn", "runn"},
+        {"--drver", "--drver"},
+        {"run --drivr scanner --guard " + files_, "--drivr scanner"},
+        {"run --driver scanner --gaurd " + files_, "--gaurd " + files_},
+        {"scan --driver scanner --bogus " + files_, "--bogus"}}) {
+    const Outcome wrong = Run(line);
+    EXPECT_EQ(wrong.code, 2) << line;
+    EXPECT_THAT(wrong.text, AllOf(HasSubstr("not expected: " + unknown), HasSubstr("--help")))
+        << line;
+  }
+  const Outcome missing = Run("run --driver scanner");
+  EXPECT_EQ(missing.code, 2);
+  EXPECT_THAT(missing.text, HasSubstr("--guard is required"));
+}
+
+TEST_F(CliBadInput, WhatThisUserMayNotSeeIsSaidSo) {
+  if (!OrdinaryCanRun()) GTEST_SKIP() << "ordinary users can't reach " << build_;
+  const Outcome release = RunAs(Ordinary(), "release --driver scanner");
+  EXPECT_EQ(release.code, 2);
+  EXPECT_THAT(release.text, HasSubstr("no instance that this user may see runs"));
+  const Outcome stop = RunAs(Ordinary(), "stop --pid " + std::to_string(getpid()));
+  EXPECT_EQ(stop.code, 2);
+  EXPECT_THAT(stop.text, HasSubstr("is no instance that this user may stop"));
 }
 
 TEST_F(CliBadInput, UnknownDriversAreRefused) {

@@ -371,6 +371,11 @@ constexpr auto operator|(bulkhead_notification_kind a, bulkhead_notification_kin
   return ::bulkhead::detail::append(::bulkhead::detail::list_of(a), b);
 }
 
+// The description's field of each row of the SDK's callbacks; driver.h lists them by hand, so that
+// new ones come at its end.
+#define BULKHEAD_DETAIL_SET_FUNCTION(NAME, name) \
+  made.name = &::bulkhead::detail::call<&::bulkhead::Driver::name>;
+
 // Defines the driver's entry point. `callbacks` and `descriptors`: BULKHEAD_ON_* with | between
 // them, or 0 for none.
 #define BULKHEAD_DRIVER(Type, driver_name, driver_version, wanted_callbacks, wanted_descriptors) \
@@ -385,21 +390,21 @@ constexpr auto operator|(bulkhead_notification_kind a, bulkhead_notification_kin
     static constexpr auto callbacks = ::bulkhead::detail::list_of(wanted_callbacks);            \
     static constexpr auto descriptors = ::bulkhead::detail::list_of(wanted_descriptors);        \
     static constexpr auto kinds = ::bulkhead::detail::list_of(wanted_kinds);                    \
-    static const bulkhead_driver_description description = {                                    \
-        .size = sizeof(bulkhead_driver_description),                                            \
-        .abi = BULKHEAD_DRIVER_ABI,                                                             \
-        .name = driver_name,                                                                    \
-        .version = driver_version,                                                              \
-        .callbacks = callbacks.ids,                                                             \
-        .descriptors = descriptors.ids,                                                         \
-        .start = &::bulkhead::detail::start<Type>,                                              \
-        .stop = &::bulkhead::detail::stop,                                                      \
-        .file_open = &::bulkhead::detail::call<&::bulkhead::Driver::file_open>,                 \
-        .file_exec = &::bulkhead::detail::call<&::bulkhead::Driver::file_exec>,                 \
-        .file_access = &::bulkhead::detail::call<&::bulkhead::Driver::file_access>,             \
-        .notifications = kinds.ids,                                                             \
-        .notify = &::bulkhead::detail::notify,                                                  \
-    };                                                                                          \
+    static const bulkhead_driver_description description = [] {                                 \
+      bulkhead_driver_description made = {};                                                    \
+      made.size = sizeof(made);                                                                 \
+      made.abi = BULKHEAD_DRIVER_ABI;                                                           \
+      made.name = driver_name;                                                                  \
+      made.version = driver_version;                                                            \
+      made.callbacks = callbacks.ids;                                                           \
+      made.descriptors = descriptors.ids;                                                       \
+      made.start = &::bulkhead::detail::start<Type>;                                            \
+      made.stop = &::bulkhead::detail::stop;                                                    \
+      BULKHEAD_FOR_EACH_FILE_CALLBACK(BULKHEAD_DETAIL_SET_FUNCTION)                             \
+      made.notifications = kinds.ids;                                                           \
+      made.notify = &::bulkhead::detail::notify;                                                \
+      return made;                                                                              \
+    }();                                                                                        \
     return &description;                                                                        \
   }
 

@@ -50,7 +50,7 @@ def run_guest():
         command = [RUN_GUEST, "--guest-script", file.name, "--debug-kernel", sys.argv[1],
                    "--module", sys.argv[2]]
         return subprocess.run(command, check=False, text=True, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, timeout=400)
+                              stderr=subprocess.STDOUT, timeout=1200)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def run_guest(script, *arguments):
         file.flush()
         command = [RUN_GUEST, "--guest-script", file.name, "--cache", CACHE, *arguments]
         return subprocess.run(command, check=False, text=True, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, timeout=400)
+                              stderr=subprocess.STDOUT, timeout=1200)
 
 
 class GuestTest(unittest.TestCase):

@@ -99,7 +99,9 @@ absl::Status Refused(int error) {
     case ENOENT:
     case ENXIO:
     case ENODEV:
-      return absl::NotFoundError("the kernel module is not loaded: modprobe bulkhead");
+      return absl::NotFoundError(
+          "the kernel module is not loaded: insmod the bulkhead.ko of the build, or modprobe "
+          "bulkhead where dkms has installed it (docs/kernel-module.md)");
     case EACCES:
     case EPERM:
       return absl::PermissionDeniedError("the kernel module serves root only (CAP_SYS_ADMIN)");

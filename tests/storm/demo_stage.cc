@@ -116,7 +116,10 @@ class EmbeddedStage final : public DemoStage {
     answer.ended_ns = MonotonicNowNs();
     answer.allowed = completion.allowed();
     answer.refused = !completion.allowed();
-    answer.text = OutcomeText(completion);
+    answer.text = completion.allowed() ? "allowed" : "denied";
+    if (completion.outcome != BH_OUTCOME_ANSWERED) {
+      absl::StrAppend(&answer.text, ", ", OutcomeText(completion));
+    }
     return answer;
   }
   TemporaryFolder folder_;

@@ -31,7 +31,9 @@ TEST_F(CliAsRoot, DemoHolds) { ExpectThatItHeld(RunProgram("demo", "")); }
 
 TEST_F(Cli, DemoHoldsWithoutPrivileges) {
   if (!OrdinaryCanRun()) GTEST_SKIP() << "an ordinary user can't reach " << build_;
-  ExpectThatItHeld(RunAs(Ordinary(), "", "demo"));
+  const Outcome demo = RunAs(Ordinary(), "", "demo");
+  ExpectThatItHeld(demo);
+  EXPECT_THAT(demo.text, ContainsRegex("while it is opened: denied, [0-9.]+ ms"));
 }
 
 TEST_F(CliAsRoot, StormOnRealFilesGivesEveryOpenItsVerdict) {

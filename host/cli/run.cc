@@ -406,7 +406,12 @@ void AddFilter(CLI::App& command, GuardFilter& filter) {
 
 void AddEvents(CLI::App& command, bh_callback_set& callbacks) {
   std::vector<std::string> names;
-  for (const EventName& event : EventNames()) names.emplace_back(event.name);
+  std::string defaults;
+  for (const EventName& event : EventNames()) {
+    names.emplace_back(event.name);
+    if (bh_set_has(&callbacks, event.callback) == 0) continue;
+    absl::StrAppend(&defaults, defaults.empty() ? "" : ",", event.name);
+  }
   command
       .add_option_function<std::vector<std::string>>(
           "--events",
@@ -421,7 +426,8 @@ void AddEvents(CLI::App& command, bh_callback_set& callbacks) {
           "What to ask about: open,exec,access")
       ->delimiter(',')
       ->check(CLI::IsMember(names))
-      ->type_name("LIST");
+      ->type_name("LIST")
+      ->default_str(defaults);
 }
 
 void AddGuardOptions(CLI::App& command, AttachmentRows rows, RunOptions& options) {

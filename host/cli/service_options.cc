@@ -50,6 +50,13 @@ std::string ParseRule(const std::string& text, bh_rule* rule) {
   return "";
 }
 
+// What ParseRule makes the same rule of.
+std::string RuleText(const bh_rule& rule) {
+  std::string action = bh_action_name(rule.action);
+  if (rule.action == BH_ACTION_ALLOW || rule.action == BH_ACTION_DENY) return action;
+  return absl::StrCat(action, ",", bh_action_name(rule.fallback));
+}
+
 void AddPolicyOption(CLI::App& app, bh_reason reason, const char* when, bh_policy& policy) {
   app.add_option_function<std::string>(
          absl::StrCat("--on-", bh_reason_name(reason)),
@@ -62,7 +69,8 @@ void AddPolicyOption(CLI::App& app, bh_reason reason, const char* when, bh_polic
          },
          absl::StrCat("The answer when ", when, " (", Actions(),
                       "); ',deny' after hold or cached for when that gives no verdict"))
-      ->type_name("ANSWER");
+      ->type_name("ANSWER")
+      ->default_str(RuleText(policy.rule[BH_CLASS_FILE][reason]));
 }
 
 uint64_t ParseDuration(const std::string& text) {
@@ -92,11 +100,13 @@ void AddServiceOptions(CLI::App& app, ServiceOptions& options) {
   app.add_option_function<std::string>(
          "--deadline",
          [&options](const std::string& text) { options.deadline_ns = ParseDuration(text); },
-         "The longest that a caller waits: 500ms, 5s (default), 2m")
-      ->type_name("TIME");
+         "The longest that a caller waits: 500ms, 5s, 2m")
+      ->type_name("TIME")
+      ->default_str(absl::StrCat(static_cast<double>(options.deadline_ns) / 1e9, "s"));
   app.add_option(
-      "--cache", options.each.cache_entries,
-      "Verdicts to remember for each driver, a power of two; 0 asks the driver each time");
+         "--cache", options.each.cache_entries,
+         "Verdicts to remember for each driver, a power of two; 0 asks the driver each time")
+      ->capture_default_str();
   app.add_option(
          "--spin", options.each.spin_us,
          "Microseconds that callers and the drivers' workers spin at most before they sleep")

@@ -36,6 +36,19 @@ TEST_F(Cli, HelpSaysWhatThereIs) {
   EXPECT_EQ(Run("no-such-command").code, 2);
 }
 
+TEST_F(Cli, HelpShowsTheDefaults) {
+  for (const char* command : {"run", "scan"}) {
+    const std::string help = Run(std::string(command) + " --help").text;
+    for (const char* option :
+         {"--deadline TIME=5s ", "--cache UINT=0 ", "--on-absent ANSWER=hold,allow",
+          "--on-crashed ANSWER=hold,allow", "--on-hung ANSWER=hold,allow",
+          "--on-full ANSWER=hold,allow", "--on-poison ANSWER=deny"}) {
+      EXPECT_THAT(help, HasSubstr(option)) << command;
+    }
+  }
+  EXPECT_THAT(Run("run --help").text, HasSubstr("--events LIST:{open,exec,access}=open,exec "));
+}
+
 // What only tests need is in programs of their own, tests/storm.
 TEST_F(Cli, HasNothingThatOnlyTestsNeed) {
   EXPECT_EQ(Run("demo").code, 2);

@@ -490,7 +490,9 @@ void AddRun(CLI::App& app, const Program& program, std::function<int()>* run,
 void AddOperator(CLI::App& app, std::function<int()>* run) {
   auto json = std::make_shared<std::string>();
   CLI::App* status =
-      app.add_subcommand("status", "What runs, and how it is doing; 1: nothing runs");
+      app.add_subcommand("status",
+                         "What runs, and how it is doing; 1: nothing runs, or an instance or a "
+                         "driver's shim does not answer");
   status->add_option("--json", *json, "Also write it to this file")
       ->check(ReportPathTrouble)
       ->type_name("FILE");

@@ -20,6 +20,7 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/cleanup/cleanup.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "host/attachment/registry.h"
@@ -520,7 +521,14 @@ void AddOperator(CLI::App& app, std::function<int()>* run) {
   });
   auto pid = std::make_shared<pid_t>(0);
   CLI::App* stop = app.add_subcommand("stop", "End a running instance in order, as Ctrl-C does");
-  stop->add_option("--pid", *pid, "Its process, as status says")->required()->type_name("PID");
+  stop->add_option("--pid", *pid, "Its process, as status says")
+      ->required()
+      ->check([](const std::string& text) {
+        pid_t number = 0;
+        if (absl::SimpleAtoi(text, &number) && number > 0) return std::string();
+        return absl::StrCat("'", text, "' is not a process id, as `bulkhead status` shows");
+      })
+      ->type_name("PID");
   stop->callback([pid, run] { *run = [pid] { return StopInstance(*pid); }; });
 }
 

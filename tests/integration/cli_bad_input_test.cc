@@ -258,6 +258,15 @@ TEST_F(CliBadInput, ValuesThatNoServiceCanHaveAreNamed) {
   }
 }
 
+TEST_F(CliBadInput, StopNamesWhatIsNoProcessId) {
+  for (const char* value : {"abc", "0", "12abc", "99999999999"}) {
+    const Outcome refused = Run("stop --pid " + std::string(value));
+    EXPECT_EQ(refused.code, 2) << value;
+    EXPECT_THAT(refused.text, HasSubstr("--pid: '" + std::string(value) +
+                                        "' is not a process id, as `bulkhead status` shows"));
+  }
+}
+
 UniqueFd Connect(const std::string& path) {
   UniqueFd peer(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
   sockaddr_un address = {};

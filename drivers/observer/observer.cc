@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <cstdlib>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -39,11 +41,25 @@ class Observer : public bulkhead::Driver {
   void start(const bulkhead::StartInfo& info) override {
     host_.emplace(info.host);
     log_ = info.options.find("log") != std::string::npos;
+    held_ = info.options.find("hold") != std::string::npos;
     const size_t slow = info.options.find("slow-");
     if (slow != std::string::npos) slow_us_ = std::atoi(info.options.c_str() + slow + 5);
   }
 
+  bulkhead::Verdict file_open(const bulkhead::FileEvent&) override {
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      held_ = false;
+    }
+    released_.notify_one();
+    return bulkhead::allow();
+  }
+
   void notify(const bulkhead::Notification& told) override {
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      released_.wait(lock, [this] { return !held_; });
+    }
     ++told_;
     missed_ += told.missed();
     number_ = told.number();
@@ -78,6 +94,9 @@ class Observer : public bulkhead::Driver {
   }
 
   std::optional<bulkhead::Host> host_;
+  std::mutex mutex_;
+  std::condition_variable released_;
+  bool held_ = false;  // by mutex_
   bool log_ = false;
   int slow_us_ = 0;
   uint64_t told_ = 0, missed_ = 0, number_ = 0;

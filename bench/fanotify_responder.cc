@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "bench/watchdog.h"
+#include "host/attachment/place.h"
 
 namespace bulkhead {
 

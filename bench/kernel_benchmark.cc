@@ -53,6 +53,7 @@
 #include "bench/fanotify_responder.h"
 #include "bench/forked_process.h"
 #include "bench/watchdog.h"
+#include "host/attachment/place.h"
 #include "host/report/percentiles.h"
 #include "ipc/abi/atomics.h"
 #include "ipc/control/operator_protocol.h"

@@ -32,6 +32,7 @@ endif()
 
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(seccomp REQUIRED IMPORTED_TARGET libseccomp)   # PkgConfig::seccomp
+pkg_check_modules(mount REQUIRED IMPORTED_TARGET mount)          # PkgConfig::mount
 pkg_check_modules(capng REQUIRED IMPORTED_TARGET libcap-ng)      # PkgConfig::capng
 pkg_check_modules(yara REQUIRED IMPORTED_TARGET yara)            # PkgConfig::yara
 

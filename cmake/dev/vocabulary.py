@@ -47,6 +47,7 @@ def tables(abi):
         'ends': (abi / 'end.h', 'define BH_FOR_EACH_END'),
         'events': (abi / 'events.h', 'define BH_FOR_EACH_EVENT'),
         'violations': (abi / 'events.h', 'define BH_FOR_EACH_VIOLATION'),
+        'protections': (abi / 'protection.h', 'define BH_FOR_EACH_PROTECTION'),
         'starts': (abi / 'events.h', 'define BH_FOR_EACH_START'),
     }
     made = {name: table(['value', 'name', 'meaning'],

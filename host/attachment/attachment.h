@@ -25,6 +25,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "host/attachment/guard_spec.h"
+#include "host/attachment/protection.h"
 #include "ipc/shim_link.h"
 
 namespace bulkhead {
@@ -66,6 +67,8 @@ std::vector<Need> NeedsOf(const GuardSpec& guard, const std::string& prefix = ""
 struct AttachmentOptions {
   // What an operator should know (a shim that had to be started again …). Any thread.
   std::function<void(const std::string&)> log;
+  // A guard's protection changed: a loss, or its end. Any thread; must not call back.
+  std::function<void(const GuardProtection&)> on_protection;
 };
 
 class Attachment {
@@ -83,6 +86,9 @@ class Attachment {
   // kGuardsFolders.
   virtual absl::StatusOr<MarkKind> Guard(const GuardSpec& guard) = 0;
   virtual absl::Status Settle() { return absl::OkStatus(); }
+  // One for each Guard() that succeeded, as compared with what is at its place, now or at most a
+  // second ago. Called once a second while guards are in force. From any thread.
+  virtual std::vector<GuardProtection> Protections() { return {}; }
   // In the order of the row's counters.
   virtual std::vector<uint64_t> CounterValues() = 0;
   virtual ShimProcess shim_process() { return {}; }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * The names of what policy.h, end.h and events.h list, as the command line, the status, the log and
- * JSON have them. For user mode: the kernel module logs none of them.
+ * The names of what policy.h, end.h, events.h and protection.h list, as the command line, the
+ * status, the log and JSON have them. For user mode: the kernel module logs none of them.
  */
 #ifndef BULKHEAD_IPC_ABI_NAMES_H_
 #define BULKHEAD_IPC_ABI_NAMES_H_
@@ -11,6 +11,7 @@
 #include "ipc/abi/events.h"
 #include "ipc/abi/notification.h"
 #include "ipc/abi/policy.h"
+#include "ipc/abi/protection.h"
 
 #define BH_NAME_ROW(id, NAME, name, doc) \
 	case (id): \
@@ -30,6 +31,7 @@ BH_DEFINE_NAMES(bh_end_name, BH_FOR_EACH_END)
 BH_DEFINE_NAMES(bh_event_name, BH_FOR_EACH_EVENT)
 BH_DEFINE_NAMES(bh_violation_name, BH_FOR_EACH_VIOLATION)
 BH_DEFINE_NAMES(bh_start_name, BH_FOR_EACH_START)
+BH_DEFINE_NAMES(bh_protection_name, BH_FOR_EACH_PROTECTION)
 BH_DEFINE_NAMES(bh_loss_name, BH_FOR_EACH_LOSS)
 
 #define BH_NAME_CASE(value, name) \

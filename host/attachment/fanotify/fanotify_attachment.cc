@@ -15,13 +15,15 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "host/attachment/place.h"
 #include "ipc/fanotify/journal.h"
 #include "ipc/monotonic.h"
 
 namespace bulkhead {
 namespace {
 
-constexpr int kStartAttempts = 5;
+constexpr int kStartAttempts = 5;  // before the guards are let go
+constexpr uint64_t kStartAgainMs = 10, kStartAgainMsMax = 30'000;
 constexpr uint64_t kStartsWithinNs = 5 * kNanosecondsPerSecond;
 constexpr uint64_t kStopNs = 4 * kNanosecondsPerSecond;
 // A worker without a keeper ends by itself within half a second; one that does not is hung.
@@ -72,6 +74,7 @@ constinit const AttachmentKind kFanotifyAttachment = {
       if (absl::Status status = ProbeWithProgram(); !status.ok()) return status;
       FanotifyAttachment::Options wanted;
       wanted.log = options.log;
+      wanted.on_protection = options.on_protection;
       return FanotifyAttachment::Create(wanted);
     },
 };
@@ -166,12 +169,12 @@ absl::Status FanotifyAttachment::StartKeeper() {
   return status;
 }
 
-void FanotifyAttachment::Watch() {
-  for (;;) {
+bool FanotifyAttachment::AwaitLoss() {
+  while (!stopping_.load()) {
     pollfd waited[2] = {{.fd = wake_.get(), .events = POLLIN, .revents = 0},
                         {.fd = keeper_.pidfd(), .events = POLLIN, .revents = 0}};
     poll(waited, 2, -1);
-    if (stopping_.load()) return;
+    if (stopping_.load()) return false;
     if (waited[1].revents != 0 && !lost_.load()) {
       // The worker ends its events and closes its end; a hung worker is killed.
       pollfd lost = {.fd = wake_.get(), .events = POLLIN, .revents = 0};
@@ -179,13 +182,34 @@ void FanotifyAttachment::Watch() {
       const pid_t worker = link_->worker_pid();
       if (!lost_.load() && !stopping_.load() && worker > 0) kill(worker, SIGKILL);
       while (!lost_.load() && !stopping_.load()) poll(&lost, 1, kOrphanMs);
-      if (stopping_.load()) return;
+      if (stopping_.load()) return false;
     }
     eventfd_t ignored;
     eventfd_read(wake_.get(), &ignored);
-    if (lost_.exchange(false)) Recover();
-    if (stopping_.load() || keeper_.pid() < 0) return;
+    if (lost_.exchange(false)) return true;
   }
+  return false;
+}
+
+void FanotifyAttachment::Watch() {
+  while (AwaitLoss()) Recover();
+}
+
+absl::Status FanotifyAttachment::StartAgain(bool was_running) {
+  absl::Status status = StartKeeper();
+  if (!status.ok() || !was_running) return status;
+  status = link_->EnsureRunning(MonotonicAfterNs(kStartsWithinNs));
+  if (status.ok()) return status;
+  // Its end is not a loss of its own.
+  const pid_t pid = keeper_.pid();
+  const pid_t worker = link_->worker_pid();
+  link_->Disconnect();
+  keeper_.Reap(0);
+  if (worker > 0) kill(worker, SIGKILL);
+  keeper_pid_.store(0);
+  link_->Include(pid).IgnoreError();
+  AnswerByPolicy();
+  return status;
 }
 
 void FanotifyAttachment::Recover() {
@@ -197,21 +221,28 @@ void FanotifyAttachment::Recover() {
   link_->Include(dead).IgnoreError();
   // Before any thread reads events: a new event's descriptor may get the number of an old one.
   AnswerByPolicy();
-  absl::Status status;
-  for (int attempt = 1; attempt <= kStartAttempts && !stopping_.load(); ++attempt) {
-    status = StartKeeper();
-    if (status.ok() && was_running) {
-      status = link_->EnsureRunning(MonotonicAfterNs(kStartsWithinNs));
-    }
+  uint64_t again_ms = kStartAgainMs;
+  for (int attempt = 1; !stopping_.load(); ++attempt) {
+    const absl::Status status = StartAgain(was_running);
     if (status.ok()) {
       Log("the fanotify shim died and has been started again");
+      if (attempt > kStartAttempts) SetAgain();
       link_->NotifyShimLost();
       return;
     }
-    Log(absl::StrCat("the fanotify shim cannot be started (attempt ", attempt, " of ",
-                     kStartAttempts, "): ", status.ToString()));
+    const std::string why = absl::StrCat("the fanotify shim can't be started: ", status.ToString());
+    if (attempt == 1) Log(absl::StrCat(why, "; tries again"));
+    if (attempt == kStartAttempts) {
+      LetGo(why);
+      link_->NotifyShimLost();
+    }
+    pollfd wake = {.fd = wake_.get(), .events = POLLIN, .revents = 0};
+    poll(&wake, 1, static_cast<int>(again_ms));
+    eventfd_t ignored;
+    eventfd_read(wake_.get(), &ignored);
+    lost_.store(false);
+    again_ms = std::min(2 * again_ms, kStartAgainMsMax);
   }
-  if (!stopping_.load()) GiveUp(status);
 }
 
 // Answers the events that the dead shim had taken, by their descriptor numbers in the journal.
@@ -229,8 +260,19 @@ void FanotifyAttachment::AnswerByPolicy() {
   }
 }
 
-void FanotifyAttachment::GiveUp(const absl::Status& why) {
-  RemoveGuards();
+// No process waits for a shim that does not come.
+void FanotifyAttachment::LetGo(const std::string& why) {
+  std::vector<GuardProtection> lost;
+  {
+    const MutexLock lock(guards_mutex_);
+    for (Guarded& guarded : guards_) {
+      if (guarded.folder != nullptr) guarded.losses += guarded.folder->protection().losses + 1;
+      guarded.folder.reset();  // first, or its thread would set marks again
+      guarded.trouble = why;
+      lost.push_back(ProtectionOf(guarded));
+    }
+  }
+  for (FanotifyGroup& group : groups_) group.RemoveMarks();
   for (const FanotifyGroup& group : groups_) {
     fanotify_event_metadata event;
     while (read(group.fd(), &event, sizeof(event)) == sizeof(event)) {
@@ -240,9 +282,53 @@ void FanotifyAttachment::GiveUp(const absl::Status& why) {
       journal()->counters.replayed.fetch_add(1);
     }
   }
-  Log(absl::StrCat("files are NOT guarded any more: the fanotify shim cannot be started: ",
-                   why.ToString()));
-  link_->NotifyShimLost();
+  for (const GuardProtection& guard : lost) {
+    if (options_.on_protection) options_.on_protection(guard);
+  }
+  Log(absl::StrCat("files are NOT guarded any more: ", why, "; tries on"));
+}
+
+void FanotifyAttachment::SetAgain() {
+  std::vector<GuardProtection> now;
+  {
+    const MutexLock lock(guards_mutex_);
+    for (Guarded& guarded : guards_) {
+      if (guarded.folder != nullptr) continue;
+      absl::StatusOr<std::unique_ptr<PlaceGuard>> folder = Set(guarded);
+      guarded.trouble = folder.ok() ? "" : std::string(folder.status().message());
+      if (folder.ok()) guarded.folder = *std::move(folder);
+      now.push_back(ProtectionOf(guarded));
+    }
+  }
+  for (const GuardProtection& guard : now) {
+    if (options_.on_protection) options_.on_protection(guard);
+  }
+}
+
+absl::StatusOr<std::unique_ptr<PlaceGuard>> FanotifyAttachment::Set(const Guarded& guarded) {
+  return PlaceGuard::Create(
+      guarded.group, &places_, guarded.spec, [this](const std::string& text) { Log(text); },
+      options_.on_protection);
+}
+
+GuardProtection FanotifyAttachment::ProtectionOf(const Guarded& guarded) {
+  GuardProtection protection;
+  if (guarded.folder != nullptr) {
+    protection = guarded.folder->protection();
+  } else {
+    protection.level = BH_PROTECTION_NONE;
+    protection.reasons = {guarded.trouble};
+  }
+  protection.folder = guarded.spec.folder;
+  protection.losses += guarded.losses;
+  return protection;
+}
+
+std::vector<GuardProtection> FanotifyAttachment::Protections() {
+  std::vector<GuardProtection> protections;
+  const MutexLock lock(guards_mutex_);
+  for (const Guarded& guarded : guards_) protections.push_back(ProtectionOf(guarded));
+  return protections;
 }
 
 absl::StatusOr<FanotifyGroup*> FanotifyAttachment::GroupFor(const GuardSpec& guard) {
@@ -265,36 +351,25 @@ absl::StatusOr<FanotifyGroup*> FanotifyAttachment::GroupFor(const GuardSpec& gua
 absl::StatusOr<MarkKind> FanotifyAttachment::Guard(const GuardSpec& guard) {
   absl::StatusOr<UniqueFd> directory = OpenGuardedDirectory(guard.folder);
   if (!directory.ok()) return directory.status();
-  MarkKind kind = guard.mark;
-  if (kind == MarkKind::kAuto) {
-    absl::StatusOr<MarkKind> chosen = ChooseMarkKind(directory->get(), guard.folder);
-    if (!chosen.ok()) return chosen.status();
-    kind = *chosen;
-  }
   absl::StatusOr<FanotifyGroup*> group = GroupFor(guard);
   if (!group.ok()) return group.status();
   // From here on processes may wait for the shim, so it must run.
   absl::Status status = link_->EnsureRunning(MonotonicAfterNs(kStartsWithinNs));
   if (!status.ok()) return status;
-  if (kind != MarkKind::kDirectory) {
-    status = (*group)->Mark(directory->get(), kind, guard.callbacks, guard.folder);
-    if (!status.ok()) return status;
-    return kind;
-  }
-  absl::StatusOr<std::unique_ptr<TreeMarks>> tree =
-      TreeMarks::Create(*group, guard.callbacks, [this](const std::string& text) { Log(text); });
-  if (!tree.ok()) return tree.status();
-  status = (*tree)->AddTree(guard.folder);
-  if (!status.ok()) return status;
+  Guarded guarded = {.spec = guard, .group = *group};
+  absl::StatusOr<std::unique_ptr<PlaceGuard>> folder = Set(guarded);
+  if (!folder.ok()) return folder.status();
+  const MarkKind kind = (*folder)->kind();
+  guarded.folder = *std::move(folder);
   const MutexLock lock(guards_mutex_);
-  trees_.push_back(*std::move(tree));
+  guards_.push_back(std::move(guarded));
   return kind;
 }
 
 void FanotifyAttachment::RemoveGuards() {
   {
     const MutexLock lock(guards_mutex_);
-    trees_.clear();  // first, or its thread would set marks again
+    guards_.clear();  // first, or their threads would set marks again
   }
   for (FanotifyGroup& group : groups_) group.RemoveMarks();
 }
@@ -302,7 +377,9 @@ void FanotifyAttachment::RemoveGuards() {
 uint64_t FanotifyAttachment::guarded_directories() const {
   const MutexLock lock(guards_mutex_);
   uint64_t directories = 0;
-  for (const std::unique_ptr<TreeMarks>& tree : trees_) directories += tree->directories();
+  for (const Guarded& guarded : guards_) {
+    if (guarded.folder != nullptr) directories += guarded.folder->directories();
+  }
   return directories;
 }
 

@@ -12,9 +12,10 @@
 // and the exclusion table, and starts the shim: a keeper, which starts workers. The keeper replaces
 // a worker that dies (the observer gets OnTakeover). When the whole shim has died, the attachment
 // answers the events in the journal by policy, starts the next keeper, makes the same channels
-// there and calls the observer's OnShimLost: hosts from before must be ended and started again. If
-// no keeper can be started any more, the marks are removed and waiting events are answered by
-// policy: the machine continues without the guard.
+// there and calls the observer's OnShimLost: hosts from before must be ended and started again. As
+// long as no keeper can be started, the marks are removed and waiting events are answered by
+// policy: the machine continues without the guards, which are set again with the first keeper that
+// starts.
 //
 // This process, the keeper and its workers are excluded; hosts are excluded by the code that starts
 // them (ShimLink::Exclude).
@@ -38,8 +39,8 @@
 #include "host/attachment/attachment.h"
 #include "host/attachment/fanotify/fanotify_group.h"
 #include "host/attachment/fanotify/keeper_process.h"
+#include "host/attachment/fanotify/place_guard.h"
 #include "host/attachment/fanotify/remote_shim_link.h"
-#include "host/attachment/fanotify/tree_marks.h"
 #include "ipc/mutex.h"
 #include "ipc/shared_memory.h"
 #include "ipc/shim_link.h"
@@ -56,8 +57,9 @@ class FanotifyAttachment final : public Attachment {
     std::string shim_program;       // empty: bulkhead-shim-fanotify beside this program
     uint32_t readers = 0;           // 0: one for each CPU online, 2 .. 8
     uint32_t in_flight_max = 4096;  // events beyond it are answered by the policy for "full"
-    // Called with lines for the operator (a shim that was started again …). Any thread.
+    // As in AttachmentOptions.
     std::function<void(const std::string&)> log;
+    std::function<void(const GuardProtection&)> on_protection;
   };
 
   // Counts since the attachment was made, across all deaths of the shim.
@@ -87,6 +89,7 @@ class FanotifyAttachment final : public Attachment {
   // ResourceExhausted: the guards have more deadlines than there are groups. Where guards of
   // different deadlines overlap, each is asked about an access.
   absl::StatusOr<MarkKind> Guard(const GuardSpec& guard) override;
+  std::vector<GuardProtection> Protections() override;
   // The shim continues to run.
   void RemoveGuards() override;
 
@@ -104,12 +107,26 @@ class FanotifyAttachment final : public Attachment {
  private:
   explicit FanotifyAttachment(const Options& options) : options_(options) {}
 
+  struct Guarded {
+    GuardSpec spec;
+    FanotifyGroup* group = nullptr;
+    std::unique_ptr<PlaceGuard> folder;  // null: it could not be set (again)
+    std::string trouble;                 // why
+    uint64_t losses = 0;                 // of folders before this one
+  };
+
   absl::Status StartKeeper();
   void Watch();
+  // Waits until the shim is gone. False: the attachment stops.
+  bool AwaitLoss();
   void Recover();
+  absl::Status StartAgain(bool was_running);
   void AnswerByPolicy();
   absl::StatusOr<FanotifyGroup*> GroupFor(const GuardSpec& guard);
-  void GiveUp(const absl::Status& why);
+  void LetGo(const std::string& why);
+  void SetAgain();
+  absl::StatusOr<std::unique_ptr<PlaceGuard>> Set(const Guarded& guarded);
+  static GuardProtection ProtectionOf(const Guarded& guarded);
   void Log(const std::string& text) const;
   Journal* journal() const;
 
@@ -125,7 +142,8 @@ class FanotifyAttachment final : public Attachment {
   std::atomic<bool> stopping_{false};
 
   mutable Mutex guards_mutex_;  // of the groups' deadlines too
-  std::vector<std::unique_ptr<TreeMarks>> trees_ ABSL_GUARDED_BY(guards_mutex_);
+  GuardedPlaces places_;
+  std::vector<Guarded> guards_ ABSL_GUARDED_BY(guards_mutex_);
   std::thread watcher_;
 };
 

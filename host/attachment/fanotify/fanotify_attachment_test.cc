@@ -8,6 +8,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -29,7 +30,6 @@
 #include <thread>
 #include <vector>
 
-#include "host/attachment/fanotify/log_limit.h"
 #include "ipc/generation_spec.h"
 #include "ipc/monotonic.h"
 #include "ipc/sanitizer.h"
@@ -166,6 +166,10 @@ class FanotifyAttachmentTest : public testing::Test {
       std::lock_guard<std::mutex> lock(log_mutex_);
       log_.push_back(text);
     };
+    options.on_protection = [this](const GuardProtection& guard) {
+      std::lock_guard<std::mutex> lock(log_mutex_);
+      told_.push_back(guard);
+    };
     absl::StatusOr<std::unique_ptr<FanotifyAttachment>> attachment =
         FanotifyAttachment::Create(options);
     ASSERT_TRUE(attachment.ok()) << attachment.status();
@@ -209,12 +213,21 @@ class FanotifyAttachmentTest : public testing::Test {
     ASSERT_TRUE(guarded.ok()) << guarded.status();
   }
 
+  bh_protection LevelOf(size_t guard) const { return attachment_->Protections().at(guard).level; }
+  std::string ReasonsOf(size_t guard) const {
+    std::string all;
+    const GuardProtection now = attachment_->Protections().at(guard);
+    for (const std::string& reason : now.reasons) all += reason + "\n";
+    return all;
+  }
+
   static GuardedVolume* volume_;
   static std::string refusal_;
 
   FakeObserver observer_;
   std::mutex log_mutex_;
   std::vector<std::string> log_;
+  std::vector<GuardProtection> told_;
   uint64_t deadline_ns_ = 0;  // of Guard()
   std::unique_ptr<FanotifyAttachment> attachment_;
   std::vector<std::unique_ptr<FakeHost>> hosts_;
@@ -337,53 +350,158 @@ TEST_F(FanotifyAttachmentTest, ALeaseOnAFileDelaysNoOtherFile) {
   signal(SIGIO, before);
 }
 
-// Its path is longer than open() accepts, so it can't be marked; its neighbours can.
-TEST_F(FanotifyAttachmentTest, ADirectoryThatIsTooDeepIsReportedAndItsNeighboursAreGuarded) {
+// Its path is longer than open() accepts. It is opened through a directory near it, as an attacker
+// would.
+TEST_F(FanotifyAttachmentTest, ADirectoryDeeperThanAnyPathIsGuarded) {
   volume_->File("deep/before/file", "x");
-  const std::string infected = volume_->File("deep/neighbour/infected", "infected");
   UniqueFd at(open((volume_->path() + "/deep/before").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   const std::string name(200, 'd');
-  for (int i = 0; i < 25; ++i) {
-    ASSERT_EQ(mkdirat(at.get(), name.c_str(), 0700), 0);
-    at.reset(openat(at.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    ASSERT_TRUE(at.valid());
-  }
+  const auto dig = [&] {
+    for (int i = 0; i < 25; ++i) {
+      ASSERT_EQ(mkdirat(at.get(), name.c_str(), 0700), 0);
+      at.reset(openat(at.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+      ASSERT_TRUE(at.valid());
+    }
+  };
+  const auto infect = [&] {
+    UniqueFd file(openat(at.get(), "infected", O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    ASSERT_EQ(write(file.get(), "infected", 8), 8);
+  };
+  const auto opens = [&] {
+    return UniqueFd(openat(at.get(), "infected", O_RDONLY | O_CLOEXEC)).valid() ? 0 : errno;
+  };
+  dig();
+  infect();
   Start();
   StartHost(Add(), 1, DenyInfected);
   Guard(volume_->path() + "/deep");
-  EXPECT_EQ(TryOpen(infected), EPERM);
-  std::lock_guard<std::mutex> lock(log_mutex_);
-  ASSERT_EQ(log_.size(), 1u);
-  EXPECT_EQ(log_[0].rfind("not guarded: ", 0), 0u) << log_[0];
+  EXPECT_EQ(opens(), EPERM);
+  EXPECT_EQ(LevelOf(0), BH_PROTECTION_FULL);
+  // One that comes below it.
+  const uint64_t before = attachment_->guarded_directories();
+  dig();
+  ASSERT_TRUE(Eventually([&] { return attachment_->guarded_directories() == before + 25; }));
+  ASSERT_TRUE(attachment_->link()->Exclude(getpid()).ok());
+  infect();
+  ASSERT_TRUE(attachment_->link()->Include(getpid()).ok());
+  EXPECT_EQ(opens(), EPERM);
 }
 
-// The owner of a guarded folder can make as many of these as there is room for.
-TEST_F(FanotifyAttachmentTest, AFloodOfDirectoriesThatCanNotBeMarkedIsCounted) {
-  constexpr uint32_t kTooDeep = 40;
-  volume_->File("flood/before/file", "x");
-  UniqueFd at(open((volume_->path() + "/flood").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  const std::string name(200, 'd');
-  size_t length = volume_->path().size() + std::string("/flood").size();
-  for (; length + 1 + name.size() < PATH_MAX; length += 1 + name.size()) {
-    ASSERT_EQ(mkdirat(at.get(), name.c_str(), 0700), 0);
-    at.reset(openat(at.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    ASSERT_TRUE(at.valid());
-  }
-  for (uint32_t i = 0; i < kTooDeep; ++i) {
-    ASSERT_EQ(mkdirat(at.get(), (name + std::to_string(i)).c_str(), 0700), 0);
-  }
+// What is at the place is guarded, whatever was there when the guard began.
+TEST_F(FanotifyAttachmentTest, AFolderThatIsMadeAnewIsGuardedAgain) {
+  const std::string folder = volume_->path() + "/anew";
+  const std::string infected = volume_->File("anew/infected", "infected");
   Start();
   StartHost(Add(), 1, DenyInfected);
-  Guard(volume_->path() + "/flood");
-  {
-    std::lock_guard<std::mutex> lock(log_mutex_);
-    EXPECT_EQ(log_.size(), LogLimit::kLinesMax);
+  Guard(folder);
+  EXPECT_EQ(TryOpen(infected), EPERM);
+  EXPECT_EQ(LevelOf(0), BH_PROTECTION_FULL);
+  // Moved away: its files stay guarded, the place is empty.
+  std::filesystem::rename(folder, folder + "-old");
+  EXPECT_TRUE(Eventually([&] { return LevelOf(0) == BH_PROTECTION_NONE; }));
+  EXPECT_EQ(TryOpen(folder + "-old/infected"), EPERM);
+  // A symbolic link is another place.
+  std::filesystem::create_directory_symlink(folder + "-old", folder);
+  EXPECT_TRUE(Eventually([&] { return ReasonsOf(0).find("symbolic link") != std::string::npos; }))
+      << ReasonsOf(0);
+  std::filesystem::remove(folder);
+  // Made anew beside it, and moved there with what it holds.
+  volume_->File("anew-next/infected", "infected");
+  std::filesystem::rename(folder + "-next", folder);
+  EXPECT_TRUE(Eventually([&] { return LevelOf(0) == BH_PROTECTION_FULL; }));
+  EXPECT_EQ(TryOpen(infected), EPERM);
+  // Removed and made again at once: it may have the same number.
+  for (int i = 0; i < 3; ++i) {
+    const uint64_t losses = attachment_->Protections().at(0).losses;
+    volume_->File("anew-next/infected", "infected");
+    std::filesystem::remove_all(folder);
+    std::filesystem::rename(folder + "-next", folder);
+    EXPECT_TRUE(Eventually([&] {
+      const GuardProtection now = attachment_->Protections().at(0);
+      return now.losses > losses && now.level == BH_PROTECTION_FULL;
+    }));
+    EXPECT_EQ(TryOpen(infected), EPERM);
   }
-  attachment_->RemoveGuards();
+  // Each loss was told, and each end of one.
   std::lock_guard<std::mutex> lock(log_mutex_);
-  ASSERT_EQ(log_.size(), LogLimit::kLinesMax + 1);
-  EXPECT_EQ(log_.back(),
-            "and " + std::to_string(kTooDeep - LogLimit::kLinesMax) + " more like these");
+  ASSERT_GE(told_.size(), 2u);
+  EXPECT_EQ(told_.front().level, BH_PROTECTION_NONE);
+  EXPECT_EQ(told_.back().level, BH_PROTECTION_FULL);
+  EXPECT_GE(told_.back().losses, 4u);
+}
+
+TEST_F(FanotifyAttachmentTest, AFileSystemThatComesAndGoesIsGuarded) {
+  const std::string place = volume_->path() + "/place";
+  const std::string below = volume_->File("place/infected", "infected");
+  const auto mount_there = [&] {
+    ASSERT_EQ(mount("none", place.c_str(), "tmpfs", 0, "size=1m"), 0) << std::strerror(errno);
+  };
+  mount_there();
+  volume_->File("place/infected", "infected");
+  volume_->File("place/deep/infected", "infected");
+  Start();
+  StartHost(Add(), 1, DenyInfected);
+  Guard(place);
+  EXPECT_EQ(TryOpen(place + "/deep/infected"), EPERM);
+  // What it had covered is at the place then.
+  ASSERT_EQ(umount2(place.c_str(), MNT_DETACH), 0);
+  ASSERT_TRUE(Eventually([&] { return attachment_->guarded_directories() == 1; }));
+  EXPECT_TRUE(Eventually([&] { return LevelOf(0) == BH_PROTECTION_FULL; }));
+  EXPECT_EQ(TryOpen(below), EPERM);
+  // Another file system over it.
+  const uint64_t losses = attachment_->Protections().at(0).losses;
+  ASSERT_TRUE(attachment_->link()->Exclude(getpid()).ok());
+  mount_there();
+  volume_->File("place/deep/infected", "infected");
+  ASSERT_TRUE(attachment_->link()->Include(getpid()).ok());
+  EXPECT_TRUE(Eventually([&] {
+    const GuardProtection now = attachment_->Protections().at(0);
+    return now.losses > losses && now.level == BH_PROTECTION_FULL;
+  }));
+  EXPECT_EQ(TryOpen(place + "/deep/infected"), EPERM);
+  // The attachment keeps no descriptor there, but for the moment of an answer or of a check.
+  EXPECT_TRUE(Eventually([&] { return umount(place.c_str()) == 0; })) << std::strerror(errno);
+}
+
+TEST_F(FanotifyAttachmentTest, AMountBelowAGuardIsShown) {
+  const std::string below = volume_->path() + "/above/below it";
+  std::filesystem::create_directories(below);
+  Start();
+  StartHost(Add(), 1, DenyInfected);
+  Guard(volume_->path() + "/above");
+  EXPECT_EQ(LevelOf(0), BH_PROTECTION_FULL);
+  ASSERT_EQ(mount("none", below.c_str(), "tmpfs", 0, "size=1m"), 0) << std::strerror(errno);
+  EXPECT_TRUE(Eventually([&] { return LevelOf(0) == BH_PROTECTION_DEGRADED; }));
+  EXPECT_THAT(ReasonsOf(0), testing::HasSubstr(below));
+  // Guarded by itself it is covered.
+  Guard(below);
+  EXPECT_TRUE(Eventually([&] { return LevelOf(0) == BH_PROTECTION_FULL; })) << ReasonsOf(0);
+  EXPECT_EQ(LevelOf(1), BH_PROTECTION_FULL);
+  ASSERT_EQ(umount2(below.c_str(), MNT_DETACH), 0);
+  EXPECT_TRUE(Eventually([&] { return attachment_->Protections().at(1).losses > 0; }));
+  EXPECT_TRUE(Eventually([&] { return LevelOf(1) == BH_PROTECTION_FULL; }));
+}
+
+// A directory of another is dragged in while the tree is being looked at.
+TEST_F(FanotifyAttachmentTest, ASymbolicLinkInAComponentsPlaceLeadsNoMarkOutside) {
+  const std::string tree = volume_->path() + "/dragged";
+  const std::string outside = volume_->File("not-dragged/sub/infected", "infected");
+  std::filesystem::create_directories(tree);
+  Start();
+  StartHost(Add(), 1, DenyInfected);
+  Guard(tree);
+  for (int i = 0; i < 200; ++i) {
+    std::filesystem::create_directories(tree + "/a/sub");
+    std::filesystem::rename(tree + "/a", tree + "/b");
+    std::filesystem::create_directory_symlink(volume_->path() + "/not-dragged", tree + "/a");
+    std::filesystem::create_directories(tree + "/b/sub/later");
+    std::filesystem::remove(tree + "/a");
+    std::filesystem::remove_all(tree + "/b");
+  }
+  std::filesystem::create_directories(tree + "/last");
+  const uint64_t events = attachment_->counters().events;
+  EXPECT_EQ(TryOpen(outside), 0);
+  EXPECT_EQ(attachment_->counters().events, events);
 }
 
 TEST_F(FanotifyAttachmentTest, WhoIsExcludedIsNotAskedAbout) {
@@ -654,9 +772,23 @@ TEST_F(FanotifyAttachmentTest, WhenNoShimCanBeStartedTheMachineContinues) {
   EXPECT_EQ(attachment_->keeper_pid(), 0);
   EXPECT_EQ(host->Die(BH_END_STOPPED).code(), absl::StatusCode::kNotFound);
   EXPECT_TRUE(absl::IsUnavailable(attachment_->link()->Statistics(0).status()));
+  EXPECT_EQ(LevelOf(0), BH_PROTECTION_NONE);
+  EXPECT_THAT(ReasonsOf(0), testing::HasSubstr("can't be started"));
+  {
+    std::lock_guard<std::mutex> lock(log_mutex_);
+    ASSERT_FALSE(log_.empty());
+    EXPECT_THAT(log_.back(), testing::HasSubstr("NOT guarded"));
+  }
+  // It can be started again, however long that took.
+  volume_->File("program/shim", image.str(), /*executable=*/true);
+  ASSERT_EQ(observer_.WaitFor(FakeObserver::News::kShimLost, 2), 2u);
+  EXPECT_EQ(LevelOf(0), BH_PROTECTION_FULL) << ReasonsOf(0);
+  EXPECT_GT(attachment_->keeper_pid(), 0);
+  StartHost(Add(), 2, DenyInfected);
+  EXPECT_EQ(TryOpen(file), EPERM);
   std::lock_guard<std::mutex> lock(log_mutex_);
-  ASSERT_FALSE(log_.empty());
-  EXPECT_THAT(log_.back(), testing::HasSubstr("NOT guarded"));
+  EXPECT_EQ(told_.back().level, BH_PROTECTION_FULL);
+  EXPECT_EQ(told_.back().losses, 1u);
 }
 
 TEST_F(FanotifyAttachmentTest, AKilledSupervisorLeavesNothingBehind) {

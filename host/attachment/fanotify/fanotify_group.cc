@@ -7,10 +7,10 @@
 #include <sys/stat.h>
 
 #include <cerrno>
-#include <fstream>
-#include <sstream>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "host/attachment/fanotify/mount_table.h"
 
 namespace bulkhead {
 namespace {
@@ -23,19 +23,10 @@ uint64_t MaskOf(const bh_callback_set& callbacks) {
   return mask;
 }
 
-// The part of its file system that a mount shows ("/": all of it), from /proc/self/mountinfo.
-std::string RootOfMount(uint64_t mount_id) {
-  std::ifstream mounts("/proc/self/mountinfo");
-  std::string line;
-  while (std::getline(mounts, line)) {
-    std::istringstream fields(line);
-    uint64_t id = 0;
-    uint64_t parent = 0;
-    std::string device;
-    std::string root;
-    if (fields >> id >> parent >> device >> root && id == mount_id) return root;
-  }
-  return "";
+// The flag for fanotify_mark(2); none for kDirectory.
+unsigned FlagOf(MarkKind kind) {
+  if (kind == MarkKind::kMount) return FAN_MARK_MOUNT;
+  return kind == MarkKind::kFilesystem ? unsigned{FAN_MARK_FILESYSTEM} : 0u;
 }
 
 }  // namespace
@@ -70,20 +61,11 @@ absl::Status FanotifyGroup::Mark(int directory, MarkKind kind, const bh_callback
   if (mask == 0)
     return absl::InvalidArgumentError(
         "nothing to guard: choose at least one of open, exec, access");
-  unsigned flags = FAN_MARK_ADD;
-  switch (kind) {
-    case MarkKind::kMount:
-      flags |= FAN_MARK_MOUNT;
-      break;
-    case MarkKind::kFilesystem:
-      flags |= FAN_MARK_FILESYSTEM;
-      break;
-    case MarkKind::kDirectory:
-      mask |= FAN_EVENT_ON_CHILD;
-      break;
-    case MarkKind::kAuto:
-      return absl::InvalidArgumentError("a mark needs a kind other than auto");
+  if (kind == MarkKind::kAuto) {
+    return absl::InvalidArgumentError("a mark needs a kind other than auto");
   }
+  if (kind == MarkKind::kDirectory) mask |= FAN_EVENT_ON_CHILD;
+  const unsigned flags = FAN_MARK_ADD | FlagOf(kind);
   if (fanotify_mark(group_.get(), flags, mask, directory, nullptr) == 0) return absl::OkStatus();
   switch (errno) {
     case EINVAL:
@@ -103,25 +85,15 @@ absl::Status FanotifyGroup::Mark(int directory, MarkKind kind, const bh_callback
   }
 }
 
+// Removing an event that no mark here has changes nothing, and fails where there is no mark.
+bool FanotifyGroup::HasMark(int directory, MarkKind kind) const {
+  return fanotify_mark(group_.get(), FAN_MARK_REMOVE | FlagOf(kind), FAN_CLOSE_WRITE, directory,
+                       nullptr) == 0;
+}
+
 void FanotifyGroup::RemoveMarks() {
   for (const unsigned kind : {0u, unsigned{FAN_MARK_MOUNT}, unsigned{FAN_MARK_FILESYSTEM}}) {
     fanotify_mark(group_.get(), FAN_MARK_FLUSH | kind, 0, AT_FDCWD, "/");
-  }
-}
-
-absl::StatusOr<UniqueFd> OpenGuardedDirectory(const std::string& path) {
-  UniqueFd directory(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (directory.valid()) return directory;
-  switch (errno) {
-    case ENOTDIR:
-      return absl::InvalidArgumentError(
-          absl::StrCat(path, " is not a directory: a guard is for directories"));
-    case ENOENT:
-      return absl::NotFoundError(absl::StrCat(path, " does not exist"));
-    case EACCES:
-      return absl::PermissionDeniedError(absl::StrCat(path, " cannot be read: permission denied"));
-    default:
-      return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
   }
 }
 
@@ -132,9 +104,13 @@ absl::StatusOr<MarkKind> ChooseMarkKind(int directory, const std::string& name) 
   }
   const bool mount_root = (object.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) != 0 &&
                           (object.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
-  const bool whole =
-      mount_root && (object.stx_mask & STATX_MNT_ID) != 0 && RootOfMount(object.stx_mnt_id) == "/";
-  return whole ? MarkKind::kFilesystem : MarkKind::kDirectory;
+  if (!mount_root || (object.stx_mask & STATX_MNT_ID) == 0) return MarkKind::kDirectory;
+  const absl::StatusOr<std::vector<MountEntry>> mounts = ReadMounts();
+  if (!mounts.ok()) return mounts.status();
+  for (const MountEntry& mount : *mounts) {
+    if (mount.id == object.stx_mnt_id && mount.root == "/") return MarkKind::kFilesystem;
+  }
+  return MarkKind::kDirectory;
 }
 
 }  // namespace bulkhead

@@ -28,6 +28,8 @@ class FanotifyGroup {
   // `callbacks` as in GuardSpec.
   absl::Status Mark(int directory, MarkKind kind, const bh_callback_set& callbacks,
                     const std::string& name);
+  // Whether the kernel has a mark of this group on that object.
+  bool HasMark(int directory, MarkKind kind) const;
   // Removes every mark. Later opens cause no events.
   void RemoveMarks();
 
@@ -35,10 +37,6 @@ class FanotifyGroup {
   explicit FanotifyGroup(UniqueFd group) : group_(std::move(group)) {}
   UniqueFd group_;
 };
-
-// Opens a directory that an operator named: NotFound, PermissionDenied, or InvalidArgument when it
-// is not a directory.
-absl::StatusOr<UniqueFd> OpenGuardedDirectory(const std::string& path);
 
 // The kind that kAuto means for this directory.
 absl::StatusOr<MarkKind> ChooseMarkKind(int directory, const std::string& name);

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// PlaceGuard: the guard of one place through fanotify. Marks are on objects; this keeps them on
+// the objects that are at the place: at least once a second, and at each change of mounts and each
+// move of the folder, it compares the place with what is marked, asks the kernel whether the mark
+// is still there, and marks again what is not.
+//
+// Threads: every function from any thread. A thread of its own watches.
+#ifndef BULKHEAD_HOST_ATTACHMENT_FANOTIFY_PLACE_GUARD_H_
+#define BULKHEAD_HOST_ATTACHMENT_FANOTIFY_PLACE_GUARD_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "host/attachment/attachment.h"
+#include "host/attachment/fanotify/fanotify_group.h"
+#include "host/attachment/fanotify/mount_table.h"
+#include "host/attachment/fanotify/tree_marks.h"
+#include "host/attachment/guard_spec.h"
+#include "host/attachment/place.h"
+#include "host/attachment/protection.h"
+#include "ipc/mutex.h"
+#include "ipc/unique_fd.h"
+
+namespace bulkhead {
+
+// The places of an attachment's guards. Thread-safe.
+class GuardedPlaces {
+ public:
+  void Add(const std::string& place) {
+    const MutexLock lock(mutex_);
+    places_.insert(place);
+  }
+  void Remove(const std::string& place) {
+    const MutexLock lock(mutex_);
+    places_.erase(places_.find(place));
+  }
+  bool Has(const std::string& place) const {
+    const MutexLock lock(mutex_);
+    return places_.count(place) != 0;
+  }
+
+ private:
+  mutable Mutex mutex_;
+  std::multiset<std::string> places_ ABSL_GUARDED_BY(mutex_);
+};
+
+class PlaceGuard {
+ public:
+  // `group` and `places` are not owned and outlive this, which is in `places`. `log` is called with
+  // lines for the operator; `on_protection` with each change of protection(), and not before Create
+  // has returned.
+  static absl::StatusOr<std::unique_ptr<PlaceGuard>> Create(
+      FanotifyGroup* group, GuardedPlaces* places, const GuardSpec& guard,
+      std::function<void(const std::string&)> log,
+      std::function<void(const GuardProtection&)> on_protection);
+  ~PlaceGuard();  // the marks stay
+
+  MarkKind kind() const { return kind_.load(); }  // of the present marks; not kAuto
+  GuardProtection protection() const;
+  uint64_t directories() const;  // marked, of kind kDirectory
+
+ private:
+  PlaceGuard(FanotifyGroup* group, GuardedPlaces* places, const GuardSpec& guard,
+             std::function<void(const std::string&)> log,
+             std::function<void(const GuardProtection&)> on_protection);
+
+  // Marks what is at the place now.
+  absl::Status Set();
+  void Watch();
+  void Check(bool look_at_mounts);
+  bool IsMarked(int directory) const;
+  std::vector<std::string> MountsBelow() const;
+  void Publish(bh_protection level, std::vector<std::string> reasons);
+
+  FanotifyGroup* const group_;
+  GuardedPlaces* const places_;
+  const GuardSpec guard_;
+  const std::function<void(const std::string&)> log_;
+  const std::function<void(const GuardProtection&)> on_protection_;
+  UniqueFd mounts_;  // /proc/self/mountinfo: exceptional when a mount changes
+  UniqueFd stop_;
+  std::atomic<MarkKind> kind_{MarkKind::kAuto};
+
+  // Of the thread that watches, once it runs.
+  DirectoryId marked_;  // what the marks are on
+  bool is_set_ = false;
+  bool mark_again_ = false;
+  uint64_t again_ns_ = 0;  // when what could not be marked is tried again
+  uint64_t again_after_ns_ = 0;
+  std::string trouble_;  // of the last MarkAll()
+  std::vector<std::string> mounts_below_;
+
+  mutable Mutex mutex_;
+  std::unique_ptr<TreeMarks> tree_ ABSL_GUARDED_BY(mutex_);
+  GuardProtection protection_ ABSL_GUARDED_BY(mutex_);
+
+  std::thread thread_;
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_HOST_ATTACHMENT_FANOTIFY_PLACE_GUARD_H_

@@ -60,6 +60,19 @@ expect refuses_it_again refused $guarded/eicar
 echo clean >/tmp/clean
 mv /tmp/clean $guarded/eicar
 expect a_verdict_is_about_the_file cat $guarded/eicar
+# A guard is about the place: the folder is moved away, and another one comes.
+protected() { $bulkhead status --check >/dev/null 2>&1; }
+expect is_full_protection protected
+mkdir /tmp/another
+make_infected /tmp/another/eicar
+mv $guarded /tmp/before
+expect is_no_protection_without_a_folder sh -c "! $bulkhead status --check >/dev/null 2>&1"
+mv /tmp/another $guarded
+expect is_full_protection_again protected
+expect refuses_in_the_folder_that_came refused $guarded/eicar
+rm -r $guarded
+mv /tmp/before $guarded
+expect is_full_protection_of_the_first protected
 expect ends_after_denials stop
 
 run_gtest guards 120 "$BULKHEAD_BUILD/bin/module_guard_check"

@@ -30,7 +30,7 @@ absl::StatusOr<std::unique_ptr<Attachment>> ModuleAttachment::Create(
   if ((*link)->found_left() && options.log) {
     options.log("takes over the kernel module from a supervisor that died");
   }
-  return std::unique_ptr<Attachment>(new ModuleAttachment(*std::move(link)));
+  return std::unique_ptr<Attachment>(new ModuleAttachment(*std::move(link), options));
 }
 
 ModuleAttachment::~ModuleAttachment() {
@@ -41,8 +41,53 @@ ModuleAttachment::~ModuleAttachment() {
 absl::StatusOr<MarkKind> ModuleAttachment::Guard(const GuardSpec& guard) {
   GuardSpec wanted = guard;
   if (wanted.mark == MarkKind::kAuto) wanted.mark = MarkKind::kDirectory;
-  if (absl::Status status = link_->Guard(wanted); !status.ok()) return status;
-  return wanted.mark;
+  absl::StatusOr<std::string> place = ResolvePlace(wanted.folder);
+  if (!place.ok()) return place.status();
+  wanted.folder = *std::move(place);
+  const MarkKind mark = wanted.mark;
+  Guarded guarded;
+  guarded.protection.folder = guard.folder;
+  guarded.spec = std::move(wanted);
+  if (absl::Status status = SetAgain(guarded); !status.ok()) return status;
+  const MutexLock lock(guards_mutex_);
+  guards_.push_back(std::move(guarded));
+  return mark;
+}
+
+absl::Status ModuleAttachment::SetAgain(Guarded& guarded) {
+  const absl::StatusOr<DirectoryId> id = IdAt(guarded.spec.folder);
+  if (!id.ok()) return id.status();
+  absl::Status status = link_->Guard(guarded.spec);
+  if (status.ok()) guarded.guarded = *id;
+  return status;
+}
+
+std::vector<GuardProtection> ModuleAttachment::Protections() {
+  std::vector<GuardProtection> now, changed;
+  {
+    const MutexLock lock(guards_mutex_);
+    for (Guarded& guarded : guards_) {
+      const GuardProtection before = guarded.protection;
+      GuardProtection& protection = guarded.protection;
+      const absl::StatusOr<DirectoryId> id = IdAt(guarded.spec.folder);
+      if (id.ok() && *id == guarded.guarded) {
+        protection.level = BH_PROTECTION_FULL;
+        protection.reasons.clear();
+      } else {
+        if (before.level == BH_PROTECTION_FULL) ++protection.losses;
+        const absl::Status status = id.ok() ? SetAgain(guarded) : id.status();
+        protection.level = status.ok() ? BH_PROTECTION_FULL : BH_PROTECTION_NONE;
+        protection.reasons.clear();
+        if (!status.ok()) protection.reasons.emplace_back(status.message());
+      }
+      if (protection != before) changed.push_back(protection);
+      now.push_back(protection);
+    }
+  }
+  for (const GuardProtection& guard : changed) {
+    if (options_.on_protection) options_.on_protection(guard);
+  }
+  return now;
 }
 
 absl::Status ModuleAttachment::Settle() {
@@ -64,6 +109,12 @@ std::vector<uint64_t> ModuleAttachment::CounterValues() {
   return {events, denied, link_->Filtered()};
 }
 
-void ModuleAttachment::RemoveGuards() { link_->RemoveGuards().IgnoreError(); }
+void ModuleAttachment::RemoveGuards() {
+  {
+    const MutexLock lock(guards_mutex_);
+    guards_.clear();
+  }
+  link_->RemoveGuards().IgnoreError();
+}
 
 }  // namespace bulkhead

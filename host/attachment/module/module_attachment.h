@@ -14,6 +14,8 @@
 #include "absl/status/statusor.h"
 #include "host/attachment/attachment.h"
 #include "host/attachment/module/module_link.h"
+#include "host/attachment/place.h"
+#include "ipc/mutex.h"
 
 namespace bulkhead {
 
@@ -28,15 +30,28 @@ class ModuleAttachment final : public Attachment {
   ShimLink* link() override { return link_.get(); }
   absl::StatusOr<MarkKind> Guard(const GuardSpec& guard) override;
   absl::Status Settle() override;
+  // Compares each place with what the module guards, and guards what is there now.
+  std::vector<GuardProtection> Protections() override;
   std::vector<uint64_t> CounterValues() override;
   void RemoveGuards() override;
   void Stop() override {}
 
  private:
-  explicit ModuleAttachment(std::unique_ptr<ModuleLink> link) : link_(std::move(link)) {}
+  struct Guarded {
+    GuardSpec spec;
+    DirectoryId guarded;  // what the module guards
+    GuardProtection protection;
+  };
+
+  ModuleAttachment(std::unique_ptr<ModuleLink> link, AttachmentOptions options)
+      : link_(std::move(link)), options_(std::move(options)) {}
+  absl::Status SetAgain(Guarded& guarded);
 
   const std::unique_ptr<ModuleLink> link_;
+  const AttachmentOptions options_;
   bool settled_ = false;
+  Mutex guards_mutex_;
+  std::vector<Guarded> guards_ ABSL_GUARDED_BY(guards_mutex_);
 };
 
 }  // namespace bulkhead

@@ -28,6 +28,7 @@
 #include "host/cli/service_options.h"
 #include "host/supervisor/instance.h"
 #include "host/supervisor/operator_server.h"
+#include "ipc/abi/names.h"
 #include "ipc/control/operator_protocol.h"
 #include "ipc/statistics.h"
 #include "ipc/unique_fd.h"
@@ -102,6 +103,13 @@ class StatusLine {
   uint64_t events_before_ = 0;
 };
 
+std::string ProtectionText(const GuardProtection& guard) {
+  std::string text =
+      absl::StrCat("guard of ", guard.folder, ": protection ", bh_protection_name(guard.level));
+  for (const std::string& reason : guard.reasons) absl::StrAppend(&text, "; ", reason);
+  return text;
+}
+
 int RunService(const Program& program, RunOptions options) {
   ServiceConfig config = ConfigOf(options.service);
   config.attachment = options.attachment;
@@ -120,9 +128,11 @@ int RunService(const Program& program, RunOptions options) {
 
   StatusLine line(options.quiet);
   options.service.on_event = [&line](const DriverEvent& event) { line.Event(event); };
-  absl::StatusOr<ChosenAttachment> chosen =
-      CreateAttachment(program.attachments, config.attachment, NeedsOf(config, "--"),
-                       {.log = [&line](const std::string& text) { line.Text(text); }});
+  absl::StatusOr<ChosenAttachment> chosen = CreateAttachment(
+      program.attachments, config.attachment, NeedsOf(config, "--"),
+      {.log = [&line](const std::string& text) { line.Text(text); },
+       .on_protection =
+           [&line](const GuardProtection& guard) { line.Text(ProtectionText(guard)); }});
   if (!chosen.ok()) return Complain(chosen.status());
   const AttachmentKind& kind = *chosen->kind;
   Attachment& attachment = *chosen->attachment;
@@ -133,7 +143,11 @@ int RunService(const Program& program, RunOptions options) {
   if (!service.ok()) return Complain(service.status());
   const auto complete = [&](StatusFields& status) {
     const Attachment::ShimProcess shim = attachment.shim_process();
-    status.guarded = options.guarded;
+    for (GuardProtection& guard : attachment.Protections()) {
+      status.guards.push_back({.folder = std::move(guard.folder),
+                               .protection = {guard.level, std::move(guard.reasons)},
+                               .losses = guard.losses});
+    }
     status.shim_pid = shim.pid;
     status.shim_incarnation = shim.incarnation;
     status.filtered = CounterNamed(kind, attachment.CounterValues(), "filtered");
@@ -151,13 +165,16 @@ int RunService(const Program& program, RunOptions options) {
   }
   if (absl::Status status = attachment.Settle(); !status.ok()) return Complain(status);
 
+  // Not before: a start takes as long as its drivers and folders do. Nor after the line below, on
+  // which others may send two signals.
+  EndInOrder();
   if (options.ready_fd >= 0) {
     (void)!write(options.ready_fd, "\n", 1);
     close(options.ready_fd);
   }
-  EndInOrder();  // not before: a start takes as long as its drivers and folders do
   pollfd stopped = {stop.get(), POLLIN, 0};
   while (!program.interrupted->load() && poll(&stopped, 1, 1000) != 1) {  // a signal ends it early
+    attachment.Protections();
     line.Show((*service)->supervisor().Status(), attachment.CounterValues().front(), 1.0);
   }
   line.End();
@@ -251,7 +268,15 @@ constexpr uint64_t kShimSilentMs = 1000;
 // Nor does one that has not answered this request: Supervisor::Status() waits that long for it.
 constexpr uint64_t kCountersOldMs = 750;
 
-int ShowStatus(const std::string& json) {
+void PrintProtection(const std::string& what, const ProtectionFields& protection) {
+  std::printf("%sprotection %s\n", what.c_str(), bh_protection_name(protection.level));
+  for (const std::string& reason : protection.reasons) {
+    std::printf("      %s\n", Printable(reason).c_str());
+  }
+}
+
+// `check`: 1 also when the protection of a guard or a driver is not full.
+int ShowStatus(const std::string& json, bool check) {
   const Instances instances = FindInstances();
   if (instances.answered.empty() && instances.silent.empty()) {
     std::printf("no instance of bulkhead runs (or none that this user may see)\n");
@@ -265,7 +290,23 @@ int ShowStatus(const std::string& json) {
     std::printf("pid %u, %s, up %lu s, shim %u (incarnation %u)\n", status.pid,
                 status.attachment.c_str(), static_cast<unsigned long>(status.uptime_ms / 1000),
                 status.shim_pid, status.shim_incarnation);
-    for (const std::string& folder : status.guarded) std::printf("  guards %s\n", folder.c_str());
+    nlohmann::ordered_json guards = nlohmann::ordered_json::array();
+    for (const GuardStatusFields& guard : status.guards) {
+      PrintProtection(absl::StrCat("  guards ", Printable(guard.folder), ": "), guard.protection);
+      if (guard.losses != 0) {
+        std::printf("      was found to be gone %lu times\n",
+                    static_cast<unsigned long>(guard.losses));
+      }
+      if (check && guard.protection.level != BH_PROTECTION_FULL) code = kExitFailed;
+      guards.push_back({{"folder", guard.folder},
+                        {"protection", bh_protection_name(guard.protection.level)},
+                        {"reasons", guard.protection.reasons},
+                        {"losses", guard.losses}});
+    }
+    if (check && status.guards.empty()) {
+      std::printf("  guards nothing\n");
+      code = kExitFailed;
+    }
     if (status.filtered != 0) {
       std::printf("  asked no driver about %lu filtered accesses\n",
                   static_cast<unsigned long>(status.filtered));
@@ -280,6 +321,8 @@ int ShowStatus(const std::string& json) {
                   static_cast<unsigned long>(driver.last_known_good),
                   static_cast<unsigned long>(driver.restarts),
                   driver.last_end.empty() ? "" : ", last: ", Printable(driver.last_end).c_str());
+      PrintProtection("    ", driver.protection);
+      if (check && driver.protection.level != BH_PROTECTION_FULL) code = kExitFailed;
       if (driver.shim_silent_ms >= kShimSilentMs) {
         std::printf("    the shim has not answered for %lu ms\n",
                     static_cast<unsigned long>(driver.shim_silent_ms));
@@ -309,6 +352,8 @@ int ShowStatus(const std::string& json) {
            {"restarts", driver.restarts},
            {"start_failures", driver.start_failures},
            {"last_end", driver.last_end},
+           {"protection", bh_protection_name(driver.protection.level)},
+           {"reasons", driver.protection.reasons},
            {"shim_silent_ms", driver.shim_silent_ms},
            {"shim_error", driver.shim_error},
            {"counters_age_ms", driver.statistics_age_ms},
@@ -316,7 +361,7 @@ int ShowStatus(const std::string& json) {
     }
     list.push_back({{"pid", status.pid},
                     {"attachment", status.attachment},
-                    {"guarded", status.guarded},
+                    {"guards", guards},
                     {"uptime_ms", status.uptime_ms},
                     {"filtered", status.filtered},
                     {"drivers", drivers}});
@@ -497,7 +542,11 @@ void AddOperator(CLI::App& app, std::function<int()>* run) {
   status->add_option("--json", *json, "Also write it to this file")
       ->check(ReportPathTrouble)
       ->type_name("FILE");
-  status->callback([json, run] { *run = [json] { return ShowStatus(*json); }; });
+  auto check = std::make_shared<bool>(false);
+  status->add_flag("--check", *check,
+                   "1 also when the protection of a guard or a driver is not full");
+  status->callback(
+      [json, check, run] { *run = [json, check] { return ShowStatus(*json, *check); }; });
 
   auto driver = std::make_shared<std::string>();
   auto rules = std::make_shared<std::string>();

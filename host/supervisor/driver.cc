@@ -329,6 +329,7 @@ std::shared_ptr<const DriverSnapshot> Driver::TakeSnapshot() {
   snapshot->restarts = lifecycle_->restarts();
   snapshot->start_failures = lifecycle_->start_failures();
   snapshot->last_end = last_end_;
+  snapshot->allows_absent = bh_policy_may_allow(&config_.channel.policy, BH_REASON_ABSENT) != 0;
   snapshot->next_start_ns = lifecycle_->next_start_ns();
   snapshot->quarantine_reason = quarantine_reason_;
   snapshot->in_force = in_force_;

@@ -64,7 +64,8 @@ class OperatorServerTest : public ::testing::Test {
   void Listen(uint64_t request_within_ns) {
     server_.reset();
     auto server = OperatorServer::Listen(
-        Path(), supervisor_.get(), [](StatusFields& status) { status.guarded = {"/guarded"}; },
+        Path(), supervisor_.get(),
+        [](StatusFields& status) { status.guards = {{.folder = "/guarded"}}; },
         [this] { shut_downs_.fetch_add(1); }, request_within_ns);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
@@ -135,7 +136,8 @@ TEST_F(OperatorServerTest, StatusIsAnsweredWhileContentStarts) {
   ASSERT_TRUE(answer.ok()) << answer.status();
   ASSERT_NE(answer->as<wire::Status>(), nullptr);
   const StatusFields status = ReadStatus(*answer->as<wire::Status>());
-  EXPECT_EQ(status.guarded, std::vector<std::string>{"/guarded"});
+  ASSERT_EQ(status.guards.size(), 1u);
+  EXPECT_EQ(status.guards[0].folder, "/guarded");
   ASSERT_EQ(status.drivers.size(), size_t{kDrivers});
   EXPECT_EQ(status.drivers[0].state, "awaiting started");
   EXPECT_THAT(GiveContent(OperatorServer::kContentsMax), HasSubstr("too much content"));

@@ -269,6 +269,24 @@ absl::Status Supervisor::LiftQuarantine(const std::string& name) {
   return absl::OkStatus();
 }
 
+namespace {
+
+ProtectionFields ProtectionOf(const DriverSnapshot& driver) {
+  if (driver.state == State::kServing) return {BH_PROTECTION_FULL, {}};
+  const bool comes = driver.state != State::kQuarantined && driver.state != State::kStopped;
+  std::string reason = absl::StrCat("it does not serve (", StateName(driver.state));
+  if (!driver.last_end.empty()) absl::StrAppend(&reason, "; last: ", driver.last_end);
+  absl::StrAppend(&reason, "): ",
+                  driver.allows_absent
+                      ? (comes ? "calls wait for it until their deadline and are then allowed"
+                               : "calls are allowed without it")
+                      : "calls that it does not answer are denied");
+  const bool open = driver.allows_absent && !comes;
+  return {open ? BH_PROTECTION_NONE : BH_PROTECTION_DEGRADED, {std::move(reason)}};
+}
+
+}  // namespace
+
 StatusFields Supervisor::Status() {
   link_queue_.Refresh(MonotonicAfterNs(kStatisticsWithinNs));
   const std::shared_ptr<const Snapshot> snapshot = board_.Get();
@@ -295,6 +313,7 @@ StatusFields Supervisor::Status() {
     fields.restarts = driver.restarts;
     fields.start_failures = driver.start_failures;
     fields.last_end = driver.last_end;
+    fields.protection = ProtectionOf(driver);
     if (driver.next_start_ns > now_ns) {
       fields.next_start_ms = (driver.next_start_ns - now_ns) / kNanosecondsPerMillisecond;
     }

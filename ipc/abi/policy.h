@@ -80,6 +80,21 @@ static inline int bh_rule_valid(const struct bh_rule *rule)
 	       (rule->fallback == BH_ACTION_ALLOW || rule->fallback == BH_ACTION_DENY);
 }
 
+/* Whether some call is allowed that no driver has decided, for this reason. */
+static inline int bh_policy_may_allow(const struct bh_policy *policy, uint32_t reason)
+{
+	uint32_t klass;
+
+	for (klass = 0; klass < BH_CLASS_COUNT; klass++) {
+		const struct bh_rule *rule = &policy->rule[klass][reason];
+
+		if (rule->action == BH_ACTION_ALLOW ||
+		    (rule->action != BH_ACTION_DENY && rule->fallback == BH_ACTION_ALLOW))
+			return 1;
+	}
+	return 0;
+}
+
 /* 0, or -1 when a rule has a value that is not one of the above. */
 static inline int bh_policy_check(const struct bh_policy *policy)
 {

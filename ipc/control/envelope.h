@@ -16,7 +16,7 @@
 namespace bulkhead {
 
 inline constexpr uint32_t kControlVersion = 1;
-inline constexpr size_t kControlBytesMax = 64 * 1024;
+inline constexpr size_t kControlBytesMax = 96 * 1024;
 
 // A finished message, ready for ControlSocket::Send.
 using ControlBuffer = flatbuffers::DetachedBuffer;

@@ -8,8 +8,32 @@
 namespace bulkhead {
 namespace {
 
-constexpr size_t kGuardedMax = 16;
+constexpr size_t kGuardsMax = 16;
+constexpr size_t kReasonsMax = 3;
+constexpr size_t kReasonBytesMax = 300;
 constexpr size_t kDriversMax = 8;  // as many as one call can visit
+
+using TextList = flatbuffers::Vector<Offset<flatbuffers::String>>;
+
+Offset<TextList> BuildReasons(FlatBufferBuilder& builder, const ProtectionFields& protection) {
+  std::vector<Offset<flatbuffers::String>> reasons;
+  for (const std::string& reason : protection.reasons) {
+    if (reasons.size() == kReasonsMax) break;
+    reasons.push_back(Text(builder, reason, kReasonBytesMax));
+  }
+  return builder.CreateVector(reasons);
+}
+
+ProtectionFields ReadProtection(uint8_t level, const TextList* reasons) {
+  ProtectionFields protection;
+  // What this release does not know is not more than none.
+  if (bh_protection_known(level) != 0) protection.level = static_cast<bh_protection>(level);
+  if (reasons == nullptr) return protection;
+  for (const flatbuffers::String* reason : *reasons) {
+    protection.reasons.push_back(ReadText(reason));
+  }
+  return protection;
+}
 
 }  // namespace
 
@@ -30,21 +54,25 @@ ControlBuffer MakeStatus(const StatusFields& fields) {
     const auto last_end = OptionalText(builder, driver.last_end, kStatusTextBytesMax);
     const auto statistics = BuildStatistics(builder, driver.statistics);
     const auto shim_error = OptionalText(builder, driver.shim_error, kStatusTextBytesMax);
+    const auto reasons = BuildReasons(builder, driver.protection);
     drivers.push_back(wire::CreateDriverStatus(
         builder, name, version, state, driver.generation, driver.pid, driver.altitude,
         driver.content_version, content, driver.last_known_good, driver.restarts,
         driver.start_failures, last_end, driver.next_start_ms, statistics, driver.statistics_age_ms,
-        driver.shim_silent_ms, shim_error));
+        driver.shim_silent_ms, shim_error, static_cast<uint8_t>(driver.protection.level), reasons));
   }
-  std::vector<Offset<flatbuffers::String>> guarded;
-  for (const std::string& path : fields.guarded) {
-    if (guarded.size() == kGuardedMax) break;
-    guarded.push_back(Text(builder, path, kStatusTextBytesMax));
+  std::vector<Offset<wire::GuardStatus>> guards;
+  for (const GuardStatusFields& guard : fields.guards) {
+    if (guards.size() == kGuardsMax) break;
+    const auto folder = Text(builder, guard.folder, kStatusTextBytesMax);
+    const auto reasons = BuildReasons(builder, guard.protection);
+    guards.push_back(wire::CreateGuardStatus(
+        builder, folder, static_cast<uint8_t>(guard.protection.level), reasons, guard.losses));
   }
   const auto driver_list = builder.CreateVector(drivers);
-  const auto guarded_list = builder.CreateVector(guarded);
+  const auto guard_list = builder.CreateVector(guards);
   const auto attachment = OptionalText(builder, fields.attachment, kStatusTextBytesMax);
-  return Finish(builder, wire::CreateStatus(builder, fields.pid, attachment, guarded_list,
+  return Finish(builder, wire::CreateStatus(builder, fields.pid, attachment, guard_list,
                                             fields.uptime_ms, fields.shim_pid,
                                             fields.shim_incarnation, driver_list, fields.filtered));
 }
@@ -53,9 +81,11 @@ StatusFields ReadStatus(const wire::Status& status) {
   StatusFields fields;
   fields.pid = status.pid();
   fields.attachment = ReadText(status.attachment());
-  if (status.guarded() != nullptr) {
-    for (const flatbuffers::String* path : *status.guarded()) {
-      fields.guarded.push_back(ReadText(path));
+  if (status.guards() != nullptr) {
+    for (const wire::GuardStatus* guard : *status.guards()) {
+      fields.guards.push_back({ReadText(guard->folder()),
+                               ReadProtection(guard->protection(), guard->reasons()),
+                               guard->losses()});
     }
   }
   fields.uptime_ms = status.uptime_ms();
@@ -82,6 +112,7 @@ StatusFields ReadStatus(const wire::Status& status) {
     driver.statistics_age_ms = sent->statistics_age_ms();
     driver.shim_silent_ms = sent->shim_silent_ms();
     driver.shim_error = ReadText(sent->shim_error());
+    driver.protection = ReadProtection(sent->protection(), sent->reasons());
     fields.drivers.push_back(std::move(driver));
   }
   return fields;

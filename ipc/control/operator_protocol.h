@@ -9,10 +9,23 @@
 #include <string_view>
 #include <vector>
 
+#include "ipc/abi/protection.h"
 #include "ipc/abi/statistics.h"
 #include "ipc/control/envelope.h"
 
 namespace bulkhead {
+
+// Of a guard or of a driver.
+struct ProtectionFields {
+  bh_protection level = BH_PROTECTION_NONE;
+  std::vector<std::string> reasons;  // cut to 3
+};
+
+struct GuardStatusFields {
+  std::string folder;
+  ProtectionFields protection;
+  uint64_t losses = 0;
+};
 
 struct DriverStatusFields {
   std::string name;
@@ -32,12 +45,13 @@ struct DriverStatusFields {
   uint64_t statistics_age_ms = 0;
   uint64_t shim_silent_ms = 0;
   std::string shim_error;
+  ProtectionFields protection;
 };
 
 struct StatusFields {
   uint32_t pid = 0;
   std::string attachment;
-  std::vector<std::string> guarded;  // cut to 16
+  std::vector<GuardStatusFields> guards;  // cut to 16
   uint64_t uptime_ms = 0;
   uint32_t shim_pid = 0;
   uint32_t shim_incarnation = 0;

@@ -14,12 +14,15 @@ TEST(OperatorProtocol, StatusSurvivesTheTrip) {
   StatusFields fields;
   fields.pid = 11;
   fields.attachment = "fanotify";
-  fields.guarded = {"/srv/a", "/srv/b"};
+  fields.guards = {
+      {.folder = "/srv/a", .protection = {BH_PROTECTION_FULL, {}}},
+      {.folder = "/srv/b", .protection = {BH_PROTECTION_DEGRADED, {"one", "two"}}, .losses = 3}};
   fields.filtered = 7;
   DriverStatusFields driver;
   driver.name = "scanner";
   driver.state = "serving";
   driver.restarts = 4;
+  driver.protection = {BH_PROTECTION_NONE, {"quarantined"}};
   // Each counter with a value of its own.
   uint64_t number = 0;
   for (uint64_t& word : WordsOf(driver.statistics)) word = ++number;
@@ -29,19 +32,29 @@ TEST(OperatorProtocol, StatusSurvivesTheTrip) {
   EXPECT_EQ(read.filtered, 7u);
   EXPECT_EQ(read.pid, 11u);
   EXPECT_EQ(read.attachment, "fanotify");
-  EXPECT_EQ(read.guarded, fields.guarded);
+  ASSERT_EQ(read.guards.size(), 2u);
+  EXPECT_EQ(read.guards[0].folder, "/srv/a");
+  EXPECT_EQ(read.guards[0].protection.level, BH_PROTECTION_FULL);
+  EXPECT_EQ(read.guards[1].protection.level, BH_PROTECTION_DEGRADED);
+  EXPECT_EQ(read.guards[1].protection.reasons, fields.guards[1].protection.reasons);
+  EXPECT_EQ(read.guards[1].losses, 3u);
   ASSERT_EQ(read.drivers.size(), 2u);
   EXPECT_EQ(read.drivers[1].restarts, 4u);
   EXPECT_EQ(WordsOf(read.drivers[1].statistics), WordsOf(driver.statistics));
+  EXPECT_EQ(read.drivers[1].protection.level, BH_PROTECTION_NONE);
+  EXPECT_EQ(read.drivers[1].protection.reasons, driver.protection.reasons);
 }
 
 TEST(OperatorProtocol, TheLargestStatusFitsADatagram) {
   StatusFields fields;
   fields.attachment = std::string(100'000, 'x');
-  fields.guarded.assign(1'000, std::string(100'000, 'x'));
+  const std::vector<std::string> reasons(100, std::string(1'000, 'x'));
+  fields.guards.assign(
+      100, {.folder = std::string(100'000, 'x'), .protection = {BH_PROTECTION_DEGRADED, reasons}});
   DriverStatusFields driver;
   driver.name = driver.version = driver.state = driver.content_path = driver.last_end =
       std::string(100'000, 'x');
+  driver.protection = {BH_PROTECTION_DEGRADED, reasons};
   fields.drivers.assign(100, driver);
   const ControlBuffer buffer = MakeStatus(fields);
   EXPECT_LE(buffer.size(), kControlBytesMax);

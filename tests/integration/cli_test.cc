@@ -14,6 +14,7 @@
 #include <fstream>
 #include <string>
 
+#include "ipc/monotonic.h"
 #include "tests/testing/cli_fixture.h"
 
 namespace bulkhead {
@@ -209,6 +210,34 @@ TEST_F(CliAsRoot, StatusNamesAnInstanceThatDoesNotAnswer) {
   EXPECT_EQ(stopped.code, 1);
   EXPECT_THAT(stopped.text, HasSubstr("instance " + std::to_string(service) + " does not answer"));
   EXPECT_EQ(Run("status").code, 0);
+  EXPECT_EQ(StopService(), 0);
+}
+
+// Each instance of the machine counts for --check: only what becomes worse is this one's doing.
+TEST_F(CliAsRoot, TheCheckOfTheStatusFailsWhileAGuardIsGone) {
+  Infect();
+  const pid_t service = StartService("--driver scanner --quiet --guard " + files_);
+  ASSERT_GT(service, 0) << "it did not start";
+  const std::string own = "pid " + std::to_string(service) + ",";
+  const std::string guards = "guards " + std::filesystem::canonical(files_).string();
+  const auto shown = [&](const std::string& words) {
+    const Outcome status = Run("status --check");
+    const size_t at = status.text.find(own);
+    const std::string text = at == std::string::npos ? "" : status.text.substr(at);
+    return text.find(guards + ": protection " + words) != std::string::npos &&
+           (words != "none" || status.code == 1);
+  };
+  EXPECT_TRUE(shown("full")) << Run("status --check").text;
+  std::filesystem::rename(files_, files_ + "-moved");
+  const uint64_t until_ns = MonotonicAfterNs(20 * kNanosecondsPerSecond);
+  bool none = false;
+  while (!none && MonotonicNowNs() < until_ns) none = shown("none");
+  EXPECT_TRUE(none);
+  std::filesystem::rename(files_ + "-moved", files_);
+  bool full = false;
+  while (!full && MonotonicNowNs() < until_ns) full = shown("full");
+  EXPECT_TRUE(full);
+  EXPECT_FALSE(std::ifstream(files_ + "/infected").good());
   EXPECT_EQ(StopService(), 0);
 }
 

@@ -22,8 +22,9 @@ absl::StatusOr<std::vector<MountEntry>> ReadMounts() {
   while (mnt_table_next_fs(table.get(), at.get(), &fs) == 0) {
     const char* root = mnt_fs_get_root(fs);
     const char* point = mnt_fs_get_target(fs);
-    if (root == nullptr || point == nullptr) continue;
-    mounts.push_back({static_cast<uint64_t>(mnt_fs_get_id(fs)), root, point});
+    const char* type = mnt_fs_get_fstype(fs);
+    if (root == nullptr || point == nullptr || type == nullptr) continue;
+    mounts.push_back({static_cast<uint64_t>(mnt_fs_get_id(fs)), root, point, type});
   }
   return mounts;
 }

@@ -16,6 +16,7 @@ struct MountEntry {
   uint64_t id = 0;
   std::string root;   // the part of its file system that it shows; "/": all of it
   std::string point;  // where it is mounted
+  std::string type;   // of the file system
 };
 absl::StatusOr<std::vector<MountEntry>> ReadMounts();
 

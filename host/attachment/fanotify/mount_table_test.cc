@@ -45,6 +45,7 @@ TEST(MountTable, HasAPlaceWhoseNameIsWrittenOtherwiseThere) {
   });
   ASSERT_NE(whole, mounts->end());
   EXPECT_EQ(whole->root, "/");
+  EXPECT_EQ(whole->type, "tmpfs");
   EXPECT_NE(whole->id, found->id);
 }
 

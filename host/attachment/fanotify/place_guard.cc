@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
+#include <string_view>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -21,8 +23,16 @@ namespace {
 
 constexpr int kCheckMs = 1000;
 constexpr int kCheckLostMs = 50;  // while nothing is guarded
-constexpr uint64_t kAgainNs = kNanosecondsPerSecond;
 constexpr uint64_t kAgainNsMax = 60 * kNanosecondsPerSecond;
+
+// Of file systems in which the kernel alone makes files.
+bool HoldsFiles(const MountEntry& mount) {
+  constexpr std::string_view kNone[] = {
+      "autofs", "binfmt_misc", "bpf",        "cgroup",    "cgroup2", "configfs", "debugfs",
+      "devpts", "devtmpfs",    "efivarfs",   "fusectl",   "mqueue",  "nsfs",     "proc",
+      "pstore", "rpc_pipefs",  "securityfs", "selinuxfs", "sysfs",   "tracefs"};
+  return std::find(std::begin(kNone), std::end(kNone), mount.type) == std::end(kNone);
+}
 
 }  // namespace
 
@@ -118,7 +128,8 @@ void PlaceGuard::Publish(bh_protection level, std::vector<std::string> reasons) 
   {
     const MutexLock lock(mutex_);
     if (protection_.level == level && protection_.reasons == reasons) return;
-    if (level == BH_PROTECTION_NONE) ++protection_.losses;
+    const bool lost = level == BH_PROTECTION_NONE && protection_.level != BH_PROTECTION_NONE;
+    if (lost) ++protection_.losses;
     protection_.level = level;
     protection_.reasons = std::move(reasons);
     changed = protection_;
@@ -132,7 +143,9 @@ std::vector<std::string> PlaceGuard::MountsBelow() const {
   const std::string below = guard_.folder == "/" ? "/" : absl::StrCat(guard_.folder, "/");
   std::vector<std::string> found;
   for (const MountEntry& mount : *mounts) {
-    if (absl::StartsWith(mount.point, below) && mount.point != below) found.push_back(mount.point);
+    if (absl::StartsWith(mount.point, below) && mount.point != below && HoldsFiles(mount)) {
+      found.push_back(mount.point);
+    }
   }
   std::sort(found.begin(), found.end());
   found.erase(std::unique(found.begin(), found.end()), found.end());
@@ -148,6 +161,8 @@ void PlaceGuard::Check(bool look_at_mounts) {
     is_set_ = false;
     return Publish(BH_PROTECTION_NONE, {std::string(id.status().message())});
   }
+  // A walk of a large tree that can't be marked takes time that others need.
+  if (!is_set_ && *id == failed_ && MonotonicNowNs() < again_ns_) return;
   if (!is_set_ || *id != marked_ || !IsMarked(directory->get())) {
     if (is_set_) {
       Publish(
@@ -158,6 +173,9 @@ void PlaceGuard::Check(bool look_at_mounts) {
     is_set_ = false;
     directory->reset();
     if (absl::Status status = Set(); !status.ok()) {
+      failed_ = *id;
+      again_ns_ = MonotonicAfterNs(again_after_ns_);
+      again_after_ns_ = std::min(2 * again_after_ns_, kAgainNsMax);
       return Publish(BH_PROTECTION_NONE,
                      {absl::StrCat("what is here now can't be guarded: ", status.message())});
     }

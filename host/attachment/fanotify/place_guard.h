@@ -69,6 +69,8 @@ class PlaceGuard {
   uint64_t directories() const;  // marked, of kind kDirectory
 
  private:
+  static constexpr uint64_t kAgainNs = 1'000'000'000;
+
   PlaceGuard(FanotifyGroup* group, GuardedPlaces* places, const GuardSpec& guard,
              std::function<void(const std::string&)> log,
              std::function<void(const GuardProtection&)> on_protection);
@@ -92,10 +94,11 @@ class PlaceGuard {
 
   // Of the thread that watches, once it runs.
   DirectoryId marked_;  // what the marks are on
+  DirectoryId failed_;  // what could not be marked, when not is_set_
   bool is_set_ = false;
   bool mark_again_ = false;
   uint64_t again_ns_ = 0;  // when what could not be marked is tried again
-  uint64_t again_after_ns_ = 0;
+  uint64_t again_after_ns_ = kAgainNs;
   std::string trouble_;  // of the last MarkAll()
   std::vector<std::string> mounts_below_;
 

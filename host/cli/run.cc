@@ -107,6 +107,9 @@ std::string ProtectionText(const GuardProtection& guard) {
   std::string text =
       absl::StrCat("guard of ", guard.folder, ": protection ", bh_protection_name(guard.level));
   for (const std::string& reason : guard.reasons) absl::StrAppend(&text, "; ", reason);
+  if (guard.losses != 0) {
+    absl::StrAppend(&text, "; it was found to be gone ", guard.losses, " times");
+  }
   return text;
 }
 

@@ -65,6 +65,7 @@ absl::StatusOr<std::unique_ptr<PlaceGuard>> PlaceGuard::Create(
   if (!made->stop_.valid()) return absl::ErrnoToStatus(errno, "eventfd");
   if (absl::Status status = made->Set(); !status.ok()) return status;
   made->Check(/*look_at_mounts=*/true);
+  made->told_ = {.folder = made->guard_.folder};  // full: what its maker expects
   made->thread_ = std::thread([guard = made.get()] { guard->Watch(); });
   return made;
 }
@@ -124,17 +125,27 @@ absl::Status PlaceGuard::Set() {
 }
 
 void PlaceGuard::Publish(bh_protection level, std::vector<std::string> reasons) {
-  GuardProtection changed;
-  {
-    const MutexLock lock(mutex_);
-    if (protection_.level == level && protection_.reasons == reasons) return;
-    const bool lost = level == BH_PROTECTION_NONE && protection_.level != BH_PROTECTION_NONE;
-    if (lost) ++protection_.losses;
-    protection_.level = level;
-    protection_.reasons = std::move(reasons);
-    changed = protection_;
+  const MutexLock lock(mutex_);
+  const bool lost = level == BH_PROTECTION_NONE && protection_.level != BH_PROTECTION_NONE;
+  if (lost) ++protection_.losses;
+  protection_.level = level;
+  protection_.reasons = std::move(reasons);
+}
+
+// The owner of a folder can move it without limit: the newest state is told, with the number of
+// losses, and not each of them.
+void PlaceGuard::Tell() {
+  const GuardProtection now = protection();
+  const uint64_t now_ns = MonotonicNowNs();
+  if (now == told_) return;
+  if (now_ns >= minute_ends_ns_) {
+    minute_ends_ns_ = now_ns + LogLimit::kMinuteNs;
+    tells_ = 0;
   }
-  if (thread_.joinable() && on_protection_) on_protection_(changed);
+  if (tells_ == LogLimit::kLinesMax) return;
+  ++tells_;
+  told_ = now;
+  if (on_protection_) on_protection_(now);
 }
 
 std::vector<std::string> PlaceGuard::MountsBelow() const {
@@ -251,6 +262,7 @@ void PlaceGuard::Watch() {
       tree->TellLeftOut(MonotonicNowNs());
     }
     Check(look_at_mounts);
+    Tell();
     look_at_mounts = false;
   }
 }

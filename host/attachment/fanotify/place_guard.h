@@ -56,8 +56,8 @@ class GuardedPlaces {
 class PlaceGuard {
  public:
   // `group` and `places` are not owned and outlive this, which is in `places`. `log` is called with
-  // lines for the operator; `on_protection` with each change of protection(), and not before Create
-  // has returned.
+  // lines for the operator; `on_protection` with the newest protection() when it has changed,
+  // ten times a minute at most, and not before Create has returned.
   static absl::StatusOr<std::unique_ptr<PlaceGuard>> Create(
       FanotifyGroup* group, GuardedPlaces* places, const GuardSpec& guard,
       std::function<void(const std::string&)> log,
@@ -81,6 +81,7 @@ class PlaceGuard {
   void Check(bool look_at_mounts);
   bool IsMarked(int directory) const;
   std::vector<std::string> MountsBelow() const;
+  void Tell();
   void Publish(bh_protection level, std::vector<std::string> reasons);
 
   FanotifyGroup* const group_;
@@ -101,6 +102,9 @@ class PlaceGuard {
   uint64_t again_after_ns_ = kAgainNs;
   std::string trouble_;  // of the last MarkAll()
   std::vector<std::string> mounts_below_;
+  GuardProtection told_;  // to on_protection_
+  uint32_t tells_ = 0;    // in this minute
+  uint64_t minute_ends_ns_ = 0;
 
   mutable Mutex mutex_;
   std::unique_ptr<TreeMarks> tree_ ABSL_GUARDED_BY(mutex_);

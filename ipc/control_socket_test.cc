@@ -178,7 +178,7 @@ TEST_F(ControlSocketTest, EmptyIsRefusedAndDistinguishedFromTheEnd) {
 TEST_F(ControlSocketTest, OversizeIsRefused) {
   const std::string large(kControlBytesMax + 1, 'x');
   SendRaw(theirs_.fd(), large.data(), large.size());
-  EXPECT_THAT(Refusal(), HasSubstr("larger than 65536"));
+  EXPECT_THAT(Refusal(), HasSubstr("larger than " + std::to_string(kControlBytesMax)));
 }
 
 TEST_F(ControlSocketTest, TooManyDescriptorsAreRefusedAndClosed) {

@@ -2,6 +2,7 @@
 #include "host/supervisor/instance.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -13,7 +14,9 @@
 #include <filesystem>
 #include <system_error>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "ipc/control_socket.h"
 
 namespace bulkhead {
 namespace {
@@ -39,12 +42,24 @@ absl::Status MakePrivate(const std::string& folder) {
   return absl::OkStatus();
 }
 
+// The socket of an instance that was killed stays behind. Its process is gone and nothing listens:
+// one that starts right now is there, and may not listen yet.
+void RemoveSocketsOfTheDead() {
+  for (const std::string& path : InstanceSockets()) {
+    int pid = 0;
+    if (!absl::SimpleAtoi(std::filesystem::path(path).stem().string(), &pid) || pid <= 0) continue;
+    if (kill(pid, 0) == 0 || errno != ESRCH) continue;
+    if (absl::IsNotFound(ControlSocket::Connect(path).status())) unlink(path.c_str());
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<Instance> Instance::Claim(const std::vector<std::string>& folders) {
   Instance instance;
   const std::string run_folder = RunFolder();
   if (absl::Status status = MakePrivate(run_folder); !status.ok()) return status;
+  RemoveSocketsOfTheDead();
   for (const std::string& folder : folders) {
     struct stat object = {};
     if (stat(folder.c_str(), &object) != 0) return absl::ErrnoToStatus(errno, folder);

@@ -6,15 +6,21 @@
 #include <gtest/gtest.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <system_error>
 
+#include "host/supervisor/instance.h"
 #include "ipc/monotonic.h"
+#include "ipc/unique_fd.h"
 #include "tests/testing/cli_fixture.h"
 
 namespace bulkhead {
@@ -200,11 +206,31 @@ TEST_F(CliMarks, AreWhatTheOperatorAsksFor) {
   EXPECT_EQ(Refused("filesystem"), "/volume/guarded /again/guarded /volume/beside /again/beside ");
 }
 
+// Returns when all of its threads have stopped: a signal is sent before it has its effect.
+bool StopProcess(pid_t pid) {
+  if (kill(pid, SIGSTOP) != 0) return false;
+  const std::string tasks = "/proc/" + std::to_string(pid) + "/task";
+  const auto has_stopped = [&] {
+    std::error_code error;
+    for (const auto& task : std::filesystem::directory_iterator(tasks, error)) {
+      std::ifstream stat(task.path() / "stat");
+      std::string line;
+      std::getline(stat, line);
+      if (line.find(") T ") == std::string::npos) return false;
+    }
+    return !error;
+  };
+  while (!has_stopped()) {
+    if (kill(pid, 0) != 0) return false;
+  }
+  return true;
+}
+
 TEST_F(CliAsRoot, StatusNamesAnInstanceThatDoesNotAnswer) {
   const pid_t service = StartService("--driver null --quiet --guard " + files_);
   ASSERT_GT(service, 0) << "it did not start";
   EXPECT_EQ(Run("status").code, 0);
-  ASSERT_EQ(kill(service, SIGSTOP), 0);
+  ASSERT_TRUE(StopProcess(service));
   const Outcome stopped = Run("status");
   ASSERT_EQ(kill(service, SIGCONT), 0);
   EXPECT_EQ(stopped.code, 1);
@@ -241,6 +267,32 @@ TEST_F(CliAsRoot, TheCheckOfTheStatusFailsWhileAGuardIsGone) {
   EXPECT_EQ(StopService(), 0);
 }
 
+// As a kill -9 leaves it.
+void LeaveSocket(const std::string& path) {
+  const UniqueFd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+  ASSERT_EQ(bind(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0)
+      << path << ": " << std::strerror(errno);
+}
+
+TEST_F(CliAsRoot, AnInstanceRemovesTheSocketsOfTheDead) {
+  std::filesystem::create_directories(std::filesystem::path(InstanceSocket(1)).parent_path());
+  const pid_t dead = fork();
+  if (dead == 0) _exit(0);
+  ASSERT_EQ(waitpid(dead, nullptr, 0), dead);
+  const std::string of_dead = InstanceSocket(dead), of_living = InstanceSocket(getpid());
+  LeaveSocket(of_dead);
+  LeaveSocket(of_living);
+  const pid_t service = StartService("--driver null --quiet --guard " + files_);
+  ASSERT_GT(service, 0) << "it did not start";
+  EXPECT_FALSE(std::filesystem::exists(of_dead));
+  EXPECT_TRUE(std::filesystem::exists(of_living)) << "it may be about to listen";
+  EXPECT_EQ(StopService(), 0);
+  std::filesystem::remove(of_living);
+}
+
 TEST_F(CliAsRoot, StatusFailsWhileTheShimDoesNotAnswer) {
   const pid_t service = StartService("--driver null --quiet --guard " + files_);
   ASSERT_GT(service, 0) << "it did not start";
@@ -254,15 +306,7 @@ TEST_F(CliAsRoot, StatusFailsWhileTheShimDoesNotAnswer) {
   ASSERT_NE(at, std::string::npos) << before.text;
   const pid_t worker = std::stoi(before.text.substr(at + mark.size()));
   ASSERT_GT(worker, 0);
-  ASSERT_EQ(kill(worker, SIGSTOP), 0);
-  // A signal is sent before it has its effect.
-  const auto has_stopped = [&] {
-    std::ifstream stat("/proc/" + std::to_string(worker) + "/stat");
-    std::string line;
-    std::getline(stat, line);
-    return line.find(") T ") != std::string::npos;
-  };
-  while (!has_stopped()) ASSERT_EQ(kill(worker, 0), 0);
+  ASSERT_TRUE(StopProcess(worker));
   const Outcome stopped = Run("status");
   ASSERT_EQ(kill(worker, SIGCONT), 0);
   EXPECT_EQ(stopped.code, 1);

@@ -25,6 +25,7 @@ namespace {
 constexpr int kStartAttempts = 5;  // before the guards are let go
 constexpr uint64_t kStartAgainMs = 10, kStartAgainMsMax = 30'000;
 constexpr uint64_t kStartsWithinNs = 5 * kNanosecondsPerSecond;
+constexpr int kSetAgainMs = 1000;
 constexpr uint64_t kStopNs = 4 * kNanosecondsPerSecond;
 // A worker without a keeper ends by itself within half a second; one that does not is hung.
 constexpr int kOrphanMs = 1000;
@@ -173,7 +174,9 @@ bool FanotifyAttachment::AwaitLoss() {
   while (!stopping_.load()) {
     pollfd waited[2] = {{.fd = wake_.get(), .events = POLLIN, .revents = 0},
                         {.fd = keeper_.pidfd(), .events = POLLIN, .revents = 0}};
-    poll(waited, 2, -1);
+    // A guard whose folder was missing when the shim came back.
+    const bool unset = HasUnset();
+    if (poll(waited, 2, unset ? kSetAgainMs : -1) == 0) SetAgain();
     if (stopping_.load()) return false;
     if (waited[1].revents != 0 && !lost_.load()) {
       // The worker ends its events and closes its end; a hung worker is killed.
@@ -288,6 +291,12 @@ void FanotifyAttachment::LetGo(const std::string& why) {
   Log(absl::StrCat("files are NOT guarded any more: ", why, "; tries on"));
 }
 
+bool FanotifyAttachment::HasUnset() const {
+  const MutexLock lock(guards_mutex_);
+  return std::any_of(guards_.begin(), guards_.end(),
+                     [](const Guarded& guarded) { return guarded.folder == nullptr; });
+}
+
 void FanotifyAttachment::SetAgain() {
   std::vector<GuardProtection> now;
   {
@@ -295,9 +304,12 @@ void FanotifyAttachment::SetAgain() {
     for (Guarded& guarded : guards_) {
       if (guarded.folder != nullptr) continue;
       absl::StatusOr<std::unique_ptr<PlaceGuard>> folder = Set(guarded);
+      const GuardProtection before = ProtectionOf(guarded);
       guarded.trouble = folder.ok() ? "" : std::string(folder.status().message());
       if (folder.ok()) guarded.folder = *std::move(folder);
-      now.push_back(ProtectionOf(guarded));
+      if (GuardProtection after = ProtectionOf(guarded); after != before) {
+        now.push_back(std::move(after));
+      }
     }
   }
   for (const GuardProtection& guard : now) {

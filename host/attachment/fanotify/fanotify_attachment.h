@@ -124,6 +124,7 @@ class FanotifyAttachment final : public Attachment {
   void AnswerByPolicy();
   absl::StatusOr<FanotifyGroup*> GroupFor(const GuardSpec& guard);
   void LetGo(const std::string& why);
+  bool HasUnset() const;
   void SetAgain();
   absl::StatusOr<std::unique_ptr<PlaceGuard>> Set(const Guarded& guarded);
   static GuardProtection ProtectionOf(const Guarded& guarded);

@@ -779,10 +779,14 @@ TEST_F(FanotifyAttachmentTest, WhenNoShimCanBeStartedTheMachineContinues) {
     ASSERT_FALSE(log_.empty());
     EXPECT_THAT(log_.back(), testing::HasSubstr("NOT guarded"));
   }
-  // It can be started again, however long that took.
+  // It can be started again, however long that took; a folder that is missing then is guarded when
+  // it comes.
+  std::filesystem::rename(volume_->path() + "/broken", volume_->path() + "/away");
   volume_->File("program/shim", image.str(), /*executable=*/true);
   ASSERT_EQ(observer_.WaitFor(FakeObserver::News::kShimLost, 2), 2u);
-  EXPECT_EQ(LevelOf(0), BH_PROTECTION_FULL) << ReasonsOf(0);
+  EXPECT_EQ(LevelOf(0), BH_PROTECTION_NONE);
+  std::filesystem::rename(volume_->path() + "/away", volume_->path() + "/broken");
+  EXPECT_TRUE(Eventually([&] { return LevelOf(0) == BH_PROTECTION_FULL; })) << ReasonsOf(0);
   EXPECT_GT(attachment_->keeper_pid(), 0);
   StartHost(Add(), 2, DenyInfected);
   EXPECT_EQ(TryOpen(file), EPERM);

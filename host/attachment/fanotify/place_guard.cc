@@ -230,6 +230,7 @@ void PlaceGuard::Check(bool look_at_mounts) {
 
 void PlaceGuard::Watch() {
   bool look_at_mounts = false;
+  uint64_t check_by_ns = 0;  // also while directories come without a pause
   for (;;) {
     TreeMarks* tree = nullptr;
     bool lost = false;
@@ -255,15 +256,15 @@ void PlaceGuard::Watch() {
         const bool same = id.ok() && *id == marked_;
         const TreeMarks::Change change = tree->HandleEvents(same ? directory->get() : -1);
         mark_again_ = mark_again_ || change.mark_again;
-        if (!change.root_moved && !mark_again_ && !look_at_mounts && waited[1].revents == 0) {
-          continue;
-        }
+        const bool due = MonotonicNowNs() >= check_by_ns;
+        if (!due && !change.root_moved && !mark_again_ && !look_at_mounts) continue;
       }
       tree->TellLeftOut(MonotonicNowNs());
     }
     Check(look_at_mounts);
     Tell();
     look_at_mounts = false;
+    check_by_ns = MonotonicAfterNs(kCheckMs * kNanosecondsPerMillisecond);
   }
 }
 

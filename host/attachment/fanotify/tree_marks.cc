@@ -136,23 +136,20 @@ void TreeMarks::Came(int root, int watch, const std::string& name, Change& chang
 TreeMarks::Change TreeMarks::HandleEvents(int root) {
   Change change;
   alignas(inotify_event) char buffer[16 * 1024];
-  for (;;) {
-    const ssize_t bytes = read(inotify_.get(), buffer, sizeof(buffer));
-    if (bytes <= 0) break;
-    for (ssize_t at = 0; at < bytes;) {
-      inotify_event event;
-      std::memcpy(&event, buffer + at, sizeof(event));
-      const std::string name = event.len > 0 ? std::string(buffer + at + sizeof(event)) : "";
-      at += static_cast<ssize_t>(sizeof(event) + event.len);
-      if ((event.mask & IN_Q_OVERFLOW) != 0) change.mark_again = true;
-      if (event.wd == root_watch_ && (event.mask & (kRootMask | IN_UNMOUNT | IN_IGNORED)) != 0) {
-        change.root_moved = true;
-      }
-      if ((event.mask & IN_IGNORED) != 0) {
-        watched_.erase(event.wd);
-      } else if ((event.mask & IN_ISDIR) != 0 && (event.mask & (IN_CREATE | IN_MOVED_TO)) != 0) {
-        Came(root, event.wd, name, change);
-      }
+  const ssize_t bytes = read(inotify_.get(), buffer, sizeof(buffer));
+  for (ssize_t at = 0; at < bytes;) {
+    inotify_event event;
+    std::memcpy(&event, buffer + at, sizeof(event));
+    const std::string name = event.len > 0 ? std::string(buffer + at + sizeof(event)) : "";
+    at += static_cast<ssize_t>(sizeof(event) + event.len);
+    if ((event.mask & IN_Q_OVERFLOW) != 0) change.mark_again = true;
+    if (event.wd == root_watch_ && (event.mask & (kRootMask | IN_UNMOUNT | IN_IGNORED)) != 0) {
+      change.root_moved = true;
+    }
+    if ((event.mask & IN_IGNORED) != 0) {
+      watched_.erase(event.wd);
+    } else if ((event.mask & IN_ISDIR) != 0 && (event.mask & (IN_CREATE | IN_MOVED_TO)) != 0) {
+      Came(root, event.wd, name, change);
     }
   }
   return change;

@@ -9,7 +9,7 @@
 // directory that was moved out of the tree stays guarded.
 //
 // Directories are opened by what the kernel calls them (file handles) and by walking down from an
-// open one, never by a remembered path: whoever renames them meanwhile leads this nowhere else.
+// open one, never by a remembered path: a rename meanwhile leads this nowhere else.
 // Where a file system has no handles, a new directory makes it walk the whole tree again.
 //
 // Keeps no descriptor of the guarded file system, which can be unmounted. Runs in the supervisor,
@@ -56,7 +56,8 @@ class TreeMarks {
     bool root_moved = false;  // or deleted, or unmounted
     bool mark_again = false;  // events were lost: call MarkAll()
   };
-  // Marks the directories that came. `root` as given to MarkAll(); -1: it can't be opened now.
+  // Marks the directories that came, a bounded number in each call. `root` as given to MarkAll();
+  // -1: it can't be opened now.
   Change HandleEvents(int root);
 
   // Directories found by the last MarkAll(), or since, that could not be marked.

@@ -15,7 +15,8 @@ PORTS = ("console", "results", "output")
 # the kernel takes QEMU's two CPUs for unsynchronised and reads every clock from an emulated HPET,
 # outside the vDSO; both CPUs use the machine's TSC. no_timer_check: on a busy machine the emulated
 # timer fails the kernel's check of it, which panics. kasan_multi_shot: KASAN continues after its
-# first report. slab_nomerge: a module's cache that is destroyed with objects in it is reported.
+# first report. A socket for each CPU: SeaBIOS' MP table, from which the debug kernel knows them, has
+# one CPU of each. slab_nomerge: a module's cache that is destroyed with objects in it is reported.
 COMMAND_LINE = ("console=ttyS0 panic=-1 oops=panic sysctl.kernel.hung_task_timeout_secs=20 "
                 "sysctl.kernel.printk_ratelimit=0 slab_nomerge no_timer_check tsc=reliable "
                 "kasan_multi_shot rdinit=/guest/init")
@@ -29,7 +30,7 @@ class Machine:
         # SIGKILL of this process ends the guest too.
         command = ["setpriv", "--pdeathsig", "KILL", QEMU, "-no-user-config", "-nodefaults",
                    "-display", "none", "-no-reboot", "-accel", "tcg,thread=multi", "-cpu", "max",
-                   "-smp", str(cpus), "-m", str(memory_mib), "-kernel", kernel,
+                   "-smp", f"{cpus},sockets={cpus}", "-m", str(memory_mib), "-kernel", kernel,
                    "-initrd", initramfs, "-append",
                    " ".join([COMMAND_LINE, *kernel_arguments])]
         for port in PORTS:

@@ -44,25 +44,35 @@ constexpr uint64_t kSecond = kNanosecondsPerSecond;
 
 // Kills this process when a test does not end: the guard ends with it, and waiting processes
 // continue.
+//
+// Its thread has started when the constructor returns, and holds no lock of the allocator's from
+// then on: gcc 12's AddressSanitizer hands such a lock to a forked child, which then waits for it
+// without end.
 class Watchdog {
  public:
   explicit Watchdog(std::chrono::seconds limit)
       : thread_([this, limit] {
           std::unique_lock<std::mutex> lock(mutex_);
-          if (!ended_.wait_for(lock, limit, [this] { return done_; })) std::abort();
-        }) {}
+          started_ = true;
+          changed_.notify_all();
+          if (!changed_.wait_for(lock, limit, [this] { return done_; })) std::abort();
+        }) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [this] { return started_; });
+  }
   ~Watchdog() {
     {
       std::lock_guard<std::mutex> lock(mutex_);
       done_ = true;
     }
-    ended_.notify_one();
+    changed_.notify_all();
     thread_.join();
   }
 
  private:
   std::mutex mutex_;
-  std::condition_variable ended_;
+  std::condition_variable changed_;
+  bool started_ = false;
   bool done_ = false;
   std::thread thread_;
 };

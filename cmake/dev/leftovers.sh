@@ -36,7 +36,14 @@ leftover_shared_memory() {
   done
 }
 
-leftover_files() { find "$scratch" -mindepth 1 -maxdepth 1 -printf 'temporary file %p\n'; }
+leftover_files() {
+  find "$scratch" -mindepth 1 -maxdepth 1 -printf 'temporary file %p\n'
+  # A living instance has a lock on its own.
+  local folder
+  for folder in /var/lib/bulkhead/instance-* /run/bulkhead/instance-*; do
+    [[ ! -d $folder ]] || ! flock -n "$folder" true || echo "state of an instance $folder"
+  done
+}
 
 leftovers_list() {
   leftover_processes

@@ -7,6 +7,7 @@
 #include <thread>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "ipc/check.h"
 #include "ipc/monotonic.h"
 
@@ -14,6 +15,21 @@ namespace bulkhead {
 namespace {
 
 constexpr uint64_t kServesWithinNs = 30 * kNanosecondsPerSecond;
+constexpr uint64_t kInterruptSeenWithinNs = kNanosecondsPerSecond / 10;
+
+absl::Status AwaitServing(Supervisor& supervisor, const std::string& driver,
+                          const Service::Environment& environment) {
+  const uint64_t until_ns = environment.now_ns() + kServesWithinNs;
+  for (;;) {
+    if (environment.interrupted != nullptr && environment.interrupted->load()) {
+      return absl::CancelledError(
+          absl::StrCat("interrupted while the driver '", driver, "' was being started"));
+    }
+    const uint64_t next_ns = std::min(until_ns, environment.now_ns() + kInterruptSeenWithinNs);
+    absl::Status status = supervisor.WaitUntilServing(driver, next_ns);
+    if (!absl::IsDeadlineExceeded(status) || next_ns == until_ns) return status;
+  }
+}
 
 absl::StatusOr<DriverConfig> Configure(const ServiceDriver& driver) {
   absl::StatusOr<Manifest> manifest = FindDriver(driver.driver, DriverSearchFolders());
@@ -51,7 +67,7 @@ absl::StatusOr<std::unique_ptr<Service>> Service::Start(const Environment& envir
                                                         const std::string& attachment) {
   // Hosts run as the same user: one that got past its filter must not open our /proc/PID/mem.
   BULKHEAD_CHECK(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0);
-  absl::StatusOr<TemporaryFolder> folder = TemporaryFolder::Create();
+  absl::StatusOr<StateFolder> folder = StateFolder::Create();
   if (!folder.ok()) return folder.status();
   std::unique_ptr<Service> service(new Service(*std::move(folder)));
   service->spawner_ = std::make_unique<ProcessSpawner>(environment.host_program);
@@ -75,8 +91,7 @@ absl::StatusOr<std::unique_ptr<Service>> Service::Start(const Environment& envir
   }
   if (absl::Status status = service->supervisor_->Start(); !status.ok()) return status;
   for (const std::string& name : service->names_) {
-    absl::Status status =
-        service->supervisor_->WaitUntilServing(name, environment.now_ns() + kServesWithinNs);
+    absl::Status status = AwaitServing(*service->supervisor_, name, environment);
     if (!status.ok()) return status;
   }
   return service;

@@ -4,6 +4,7 @@
 #ifndef BULKHEAD_HOST_SERVICE_SERVICE_H_
 #define BULKHEAD_HOST_SERVICE_SERVICE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -13,7 +14,7 @@
 
 #include "absl/status/statusor.h"
 #include "host/service/service_config.h"
-#include "host/service/temporary_folder.h"
+#include "host/service/state_folder.h"
 #include "host/supervisor/driver_event.h"
 #include "host/supervisor/spawner.h"
 #include "host/supervisor/supervisor.h"
@@ -28,9 +29,11 @@ class Service {
     std::function<uint64_t()> now_ns;
     std::function<uint64_t()> chance;
     std::function<void(const DriverEvent&)> on_event;  // may be empty
+    const std::atomic<bool>* interrupted = nullptr;    // when it is set, Start gives up
   };
 
-  // Finds the drivers, makes channels, starts hosts; waits until each serves.
+  // Finds the drivers, makes channels, starts hosts; waits until each serves. Cancelled when it was
+  // interrupted.
   // `attachment`: the link's, for the status. REQUIRES: CheckConfig(config).ok().
   static absl::StatusOr<std::unique_ptr<Service>> Start(const Environment& environment,
                                                         const ServiceConfig& config,
@@ -44,9 +47,9 @@ class Service {
   void Stop() { supervisor_->Stop(); }
 
  private:
-  explicit Service(TemporaryFolder folder) : folder_(std::move(folder)) {}
+  explicit Service(StateFolder folder) : folder_(std::move(folder)) {}
 
-  TemporaryFolder folder_;
+  StateFolder folder_;
   std::unique_ptr<ProcessSpawner> spawner_;
   std::unique_ptr<Supervisor> supervisor_;
   std::vector<std::string> names_;

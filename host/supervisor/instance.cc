@@ -21,27 +21,6 @@
 namespace bulkhead {
 namespace {
 
-std::string RunFolder() {
-  if (geteuid() == 0) return "/run/bulkhead";
-  if (const char* folder = std::getenv("XDG_RUNTIME_DIR"); folder != nullptr && *folder != '\0') {
-    return absl::StrCat(folder, "/bulkhead");
-  }
-  return absl::StrCat("/tmp/bulkhead-", geteuid());
-}
-
-// Ours alone: in /tmp another user could have made it first.
-absl::Status MakePrivate(const std::string& folder) {
-  struct stat status = {};
-  if (mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST)
-    return absl::ErrnoToStatus(errno, folder);
-  if (lstat(folder.c_str(), &status) != 0) return absl::ErrnoToStatus(errno, folder);
-  if (!S_ISDIR(status.st_mode) || status.st_uid != geteuid() || (status.st_mode & 022) != 0) {
-    return absl::PermissionDeniedError(
-        absl::StrCat(folder, " is not a folder of this user's alone; remove it"));
-  }
-  return absl::OkStatus();
-}
-
 // The socket of an instance that was killed stays behind. Its process is gone and nothing listens:
 // one that starts right now is there, and may not listen yet.
 void RemoveSocketsOfTheDead() {
@@ -55,10 +34,30 @@ void RemoveSocketsOfTheDead() {
 
 }  // namespace
 
+std::string RunFolder() {
+  if (geteuid() == 0) return "/run/bulkhead";
+  if (const char* folder = std::getenv("XDG_RUNTIME_DIR"); folder != nullptr && *folder != '\0') {
+    return absl::StrCat(folder, "/bulkhead");
+  }
+  return absl::StrCat("/tmp/bulkhead-", geteuid());
+}
+
+absl::Status MakePrivateFolder(const std::string& folder) {
+  struct stat status = {};
+  if (mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST)
+    return absl::ErrnoToStatus(errno, folder);
+  if (lstat(folder.c_str(), &status) != 0) return absl::ErrnoToStatus(errno, folder);
+  if (!S_ISDIR(status.st_mode) || status.st_uid != geteuid() || (status.st_mode & 022) != 0) {
+    return absl::PermissionDeniedError(
+        absl::StrCat(folder, " is not a folder of this user's alone; remove it"));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Instance> Instance::Claim(const std::vector<std::string>& folders) {
   Instance instance;
   const std::string run_folder = RunFolder();
-  if (absl::Status status = MakePrivate(run_folder); !status.ok()) return status;
+  if (absl::Status status = MakePrivateFolder(run_folder); !status.ok()) return status;
   RemoveSocketsOfTheDead();
   for (const std::string& folder : folders) {
     struct stat object = {};

@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "ipc/unique_fd.h"
 
@@ -35,6 +36,11 @@ class Instance {
   std::vector<std::string> lock_paths_;
 };
 
+// Where the sockets and locks of this user's instances are.
+std::string RunFolder();
+// Makes a folder of this user's alone. PermissionDenied when it is there already and others may
+// write in it: in /tmp another user could have made it first.
+absl::Status MakePrivateFolder(const std::string& folder);
 // Control socket of the instance that is process `pid`.
 std::string InstanceSocket(pid_t pid);
 // Control sockets of the instances that this user can reach, dead ones included.

@@ -24,6 +24,7 @@
 #include "absl/strings/str_format.h"
 #include "host/cli/service_options.h"
 #include "host/report/percentiles.h"
+#include "host/service/temporary_folder.h"
 #include "ipc/control/operator_protocol.h"
 #include "ipc/monotonic.h"
 #include "tests/storm/demo_stage.h"

@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "host/attachment/registry.h"
+#include "host/service/temporary_folder.h"
 #include "ipc/control/operator_protocol.h"
 #include "ipc/monotonic.h"
 #include "shim/embedded/embedded_shim.h"

@@ -17,6 +17,7 @@
 #include <sstream>
 #include <vector>
 
+#include "host/service/state_folder.h"
 #include "host/supervisor/instance.h"
 #include "ipc/sanitizer.h"
 #include "ipc/unique_fd.h"
@@ -64,6 +65,21 @@ int CodeOf(pid_t child) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+// Folders that the process has left. Others may run, and be killed, on this machine.
+std::vector<std::string> StateOf(pid_t process, const std::string& state_home) {
+  std::vector<std::string> bases = StateBases();
+  bases.push_back(state_home + "/bulkhead");
+  const std::string prefix = "instance-" + std::to_string(process) + "-";
+  std::vector<std::string> folders;
+  for (const std::string& base : bases) {
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(base, error)) {
+      if (entry.path().filename().string().starts_with(prefix)) folders.push_back(entry.path());
+    }
+  }
+  return folders;
+}
+
 }  // namespace
 
 void Cli::SetUp() {
@@ -93,6 +109,8 @@ void Cli::TearDown() {
     waitpid(pid, nullptr, 0);
   }
   EXPECT_THAT(SharedMemoryOfOurs(), testing::IsEmpty());
+  std::error_code error;
+  fs::remove(temporary_ + "/bulkhead", error);  // fails when it is not empty
   EXPECT_TRUE(fs::is_empty(temporary_)) << "something was left in its temporary folder";
   struct stat guarded = {};
   ASSERT_EQ(stat(files_.c_str(), &guarded), 0);
@@ -113,6 +131,7 @@ pid_t Cli::Spawn(uid_t user, const std::string& program, const std::string& word
     dup2(output, STDERR_FILENO);
   }
   setenv("TMPDIR", temporary_.c_str(), 1);
+  setenv("XDG_STATE_HOME", temporary_.c_str(), 1);  // root's is /var/lib/bulkhead
   if (user != geteuid() && (setgroups(0, nullptr) != 0 || setresgid(user, user, user) != 0 ||
                             setresuid(user, user, user) != 0)) {
     _exit(kCanNotBecomeUser);
@@ -135,6 +154,7 @@ Outcome Cli::RunAs(uid_t user, const std::string& words, const std::string& prog
   }
   outcome.code = CodeOf(child);
   EXPECT_FALSE(fs::exists(InstanceSocket(child))) << words;
+  EXPECT_THAT(StateOf(child, temporary_), testing::IsEmpty()) << words;
   return outcome;
 }
 
@@ -155,12 +175,22 @@ pid_t Cli::StartService(const std::string& words, const std::string& program) {
   return service_ = -1;
 }
 
-int Cli::StopService() {
+pid_t Cli::BeginService(const std::string& words) {
+  const UniqueFd output(
+      open((folder_ + "/output").c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
+  service_ = Spawn(geteuid(), "bulkhead", "run " + words, output.get());
+  return service_;
+}
+
+bool Cli::KeepsState(pid_t process) const { return !StateOf(process, temporary_).empty(); }
+
+int Cli::StopService(int signal) {
   const pid_t service = service_;
   service_ = -1;
-  if (kill(service, SIGTERM) != 0) return -1;
+  if (kill(service, signal) != 0) return -1;
   const int code = CodeOf(service);
   EXPECT_FALSE(fs::exists(InstanceSocket(service)));
+  EXPECT_THAT(StateOf(service, temporary_), testing::IsEmpty());
   return code;
 }
 

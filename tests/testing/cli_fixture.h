@@ -6,6 +6,7 @@
 #define BULKHEAD_TESTS_TESTING_CLI_FIXTURE_H_
 
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -38,7 +39,11 @@ class Cli : public ::testing::Test {
   // `bulkhead run words`; returns its process when its folders are guarded, -1 when it did not
   // start. StopService ends it in order and returns its exit code.
   pid_t StartService(const std::string& words, const std::string& program = "bulkhead");
-  int StopService();
+  int StopService(int signal = SIGTERM);
+  // The same, but it returns at once. What the service says goes to folder_/output.
+  pid_t BeginService(const std::string& words);
+  // Whether the process has a folder for what it keeps (host/service/state_folder.h).
+  bool KeepsState(pid_t process) const;
 
   void Infect();  // files_/infected
 

@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "host/cli/program.h"
 #include "host/cli/service_options.h"
+#include "host/service/temporary_folder.h"
 #include "ipc/control/operator_protocol.h"
 
 namespace bulkhead {

@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,6 +26,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "host/attachment/guard_spec.h"
+#include "host/attachment/limits.h"
 #include "host/attachment/protection.h"
 #include "ipc/shim_link.h"
 
@@ -69,6 +71,7 @@ struct AttachmentOptions {
   std::function<void(const std::string&)> log;
   // A guard's protection changed: a loss, or its end. Any thread; must not call back.
   std::function<void(const GuardProtection&)> on_protection;
+  std::set<std::string> accepted;  // names of limits that the operator knows and accepts
 };
 
 class Attachment {
@@ -109,6 +112,7 @@ struct AttachmentKind {
   const char* remedy;   // for doctor: what helps where probe fails
   uint32_t capabilities;
   absl::Span<const char* const> counters;  // names, the first is of the accesses that became calls
+  absl::Span<const AttachmentLimit> limits;
   // NotFound: this machine does not have it. Every error says what to do.
   absl::Status (*probe)();
   absl::StatusOr<std::unique_ptr<Attachment>> (*create)(const AttachmentOptions& options);

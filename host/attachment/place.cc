@@ -18,7 +18,9 @@ namespace bulkhead {
 
 absl::StatusOr<DirectoryId> IdOf(int directory) {
   struct statx object;
-  if (statx(directory, "", AT_EMPTY_PATH, STATX_INO | STATX_MNT_ID, &object) != 0) {
+  // The file system is not asked: FUSE or NFS may not answer.
+  if (statx(directory, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO | STATX_MNT_ID, &object) !=
+      0) {
     return absl::ErrnoToStatus(errno, "statx");
   }
   DirectoryId id;
@@ -40,9 +42,11 @@ absl::StatusOr<std::string> ResolvePlace(const std::string& path) {
   return std::string(place, static_cast<size_t>(length));
 }
 
-absl::StatusOr<UniqueFd> OpenPlace(const std::string& place) {
+namespace {
+
+absl::StatusOr<UniqueFd> OpenAs(const std::string& place, int flags) {
   open_how how = {};
-  how.flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
+  how.flags = static_cast<unsigned>(flags | O_DIRECTORY | O_CLOEXEC);
   how.resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
   UniqueFd directory(
       static_cast<int>(syscall(SYS_openat2, AT_FDCWD, place.c_str(), &how, sizeof(how))));
@@ -59,8 +63,12 @@ absl::StatusOr<UniqueFd> OpenPlace(const std::string& place) {
   }
 }
 
+}  // namespace
+
+absl::StatusOr<UniqueFd> OpenPlace(const std::string& place) { return OpenAs(place, O_RDONLY); }
+
 absl::StatusOr<DirectoryId> IdAt(const std::string& place) {
-  const absl::StatusOr<UniqueFd> directory = OpenPlace(place);
+  const absl::StatusOr<UniqueFd> directory = OpenAs(place, O_PATH);
   if (!directory.ok()) return directory.status();
   return IdOf(directory->get());
 }

@@ -7,6 +7,7 @@
 #define BULKHEAD_HOST_SERVICE_SERVICE_CONFIG_H_
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,7 @@ struct ServiceConfig {
   std::vector<ServiceDriver> drivers;  // one at least; each only once
   std::string attachment = "auto";     // a row's name, or auto
   std::vector<GuardSpec> guards;       // may be empty where the application makes the calls
+  std::set<std::string> accepted;      // names of the attachment's limits (attachment.h)
   LifecycleLimits limits;
 };
 

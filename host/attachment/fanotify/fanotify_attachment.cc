@@ -36,6 +36,14 @@ constexpr const char* kCounters[] = {
     "events", "allowed",  "denied",   "late",        "adopted",
     "full",   "replayed", "excluded", "read_errors", "shim_incarnations"};
 
+constexpr AttachmentLimit kLimits[] = {
+    kOverlaysLimit,
+    {.name = "new-folders",
+     .text = "files in a folder that was made or moved there a moment ago may be opened unasked",
+     .remedy = "guard with --mark filesystem or --mark mount, or with attachment module",
+     .applies = [] { return true; },
+     .of_directory_marks = true}};
+
 std::string ProgramBeside(const std::string& name) {
   char path[4096];
   const ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - 1);
@@ -70,12 +78,15 @@ constinit const AttachmentKind kFanotifyAttachment = {
     .remedy = "run as root (CAP_SYS_ADMIN), on a kernel with CONFIG_FANOTIFY_ACCESS_PERMISSIONS",
     .capabilities = kGuardsFolders,
     .counters = kCounters,
+    .limits = kLimits,
     .probe = ProbeWithProgram,
     .create = [](const AttachmentOptions& options) -> absl::StatusOr<std::unique_ptr<Attachment>> {
       if (absl::Status status = ProbeWithProgram(); !status.ok()) return status;
       FanotifyAttachment::Options wanted;
       wanted.log = options.log;
       wanted.on_protection = options.on_protection;
+      wanted.limits = kLimits;
+      wanted.accepted = options.accepted;
       return FanotifyAttachment::Create(wanted);
     },
 };
@@ -178,6 +189,7 @@ bool FanotifyAttachment::AwaitLoss() {
     const bool unset = HasUnset();
     if (poll(waited, 2, unset ? kSetAgainMs : -1) == 0) SetAgain();
     if (stopping_.load()) return false;
+    if (waited[1].revents != 0 || lost_.load()) recovers_.store(true);
     if (waited[1].revents != 0 && !lost_.load()) {
       // The worker ends its events and closes its end; a hung worker is killed.
       pollfd lost = {.fd = wake_.get(), .events = POLLIN, .revents = 0};
@@ -229,6 +241,7 @@ void FanotifyAttachment::Recover() {
     const absl::Status status = StartAgain(was_running);
     if (status.ok()) {
       Log("the fanotify shim died and has been started again");
+      recovers_.store(false);
       if (attempt > kStartAttempts) SetAgain();
       link_->NotifyShimLost();
       return;
@@ -323,7 +336,7 @@ absl::StatusOr<std::unique_ptr<PlaceGuard>> FanotifyAttachment::Set(const Guarde
       options_.on_protection);
 }
 
-GuardProtection FanotifyAttachment::ProtectionOf(const Guarded& guarded) {
+GuardProtection FanotifyAttachment::ProtectionOf(const Guarded& guarded) const {
   GuardProtection protection;
   if (guarded.folder != nullptr) {
     protection = guarded.folder->protection();
@@ -333,13 +346,29 @@ GuardProtection FanotifyAttachment::ProtectionOf(const Guarded& guarded) {
   }
   protection.folder = guarded.spec.folder;
   protection.losses += guarded.losses;
+  if (recovers_.load() && protection.level != BH_PROTECTION_NONE) {
+    protection.level = BH_PROTECTION_DEGRADED;
+    protection.reasons.emplace_back("the shim died and is being started: accesses wait for it");
+  }
+  if (guarded.folder != nullptr) limits_.Degrade(protection, guarded.folder->kind());
   return protection;
 }
 
 std::vector<GuardProtection> FanotifyAttachment::Protections() {
-  std::vector<GuardProtection> protections;
-  const MutexLock lock(guards_mutex_);
-  for (const Guarded& guarded : guards_) protections.push_back(ProtectionOf(guarded));
+  std::vector<GuardProtection> protections, changed;
+  {
+    const MutexLock lock(guards_mutex_);
+    for (Guarded& guarded : guards_) {
+      protections.push_back(ProtectionOf(guarded));
+      // The guard's own thread, which tells of every other change, may be the one that waits.
+      const bool overdue = guarded.folder != nullptr && guarded.folder->overdue();
+      if (overdue != guarded.told_overdue) changed.push_back(protections.back());
+      guarded.told_overdue = overdue;
+    }
+  }
+  for (const GuardProtection& guard : changed) {
+    if (options_.on_protection) options_.on_protection(guard);
+  }
   return protections;
 }
 

@@ -30,6 +30,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -60,6 +61,8 @@ class FanotifyAttachment final : public Attachment {
     // As in AttachmentOptions.
     std::function<void(const std::string&)> log;
     std::function<void(const GuardProtection&)> on_protection;
+    absl::Span<const AttachmentLimit> limits;
+    std::set<std::string> accepted;
   };
 
   // Counts since the attachment was made, across all deaths of the shim.
@@ -105,7 +108,8 @@ class FanotifyAttachment final : public Attachment {
   uint64_t guarded_directories() const;                     // by marks of kind directory
 
  private:
-  explicit FanotifyAttachment(const Options& options) : options_(options) {}
+  explicit FanotifyAttachment(const Options& options)
+      : options_(options), limits_(options.limits, options.accepted) {}
 
   struct Guarded {
     GuardSpec spec;
@@ -113,6 +117,7 @@ class FanotifyAttachment final : public Attachment {
     std::unique_ptr<PlaceGuard> folder;  // null: it could not be set (again)
     std::string trouble;                 // why
     uint64_t losses = 0;                 // of folders before this one
+    bool told_overdue = false;
   };
 
   absl::Status StartKeeper();
@@ -127,11 +132,12 @@ class FanotifyAttachment final : public Attachment {
   bool HasUnset() const;
   void SetAgain();
   absl::StatusOr<std::unique_ptr<PlaceGuard>> Set(const Guarded& guarded);
-  static GuardProtection ProtectionOf(const Guarded& guarded);
+  GuardProtection ProtectionOf(const Guarded& guarded) const;
   void Log(const std::string& text) const;
   Journal* journal() const;
 
   Options options_;
+  mutable Limits limits_;
   std::vector<FanotifyGroup> groups_;  // kGuardGroups of them
   SharedMemory journal_memory_;
   SharedMemory exclusions_memory_;
@@ -141,6 +147,7 @@ class FanotifyAttachment final : public Attachment {
   UniqueFd wake_;  // the link lost the shim, or the attachment stops
   std::atomic<bool> lost_{false};
   std::atomic<bool> stopping_{false};
+  std::atomic<bool> recovers_{false};  // from the loss until accesses are answered again
 
   mutable Mutex guards_mutex_;  // of the groups' deadlines too
   GuardedPlaces places_;

@@ -65,6 +65,7 @@ absl::StatusOr<std::unique_ptr<PlaceGuard>> PlaceGuard::Create(
   if (!made->stop_.valid()) return absl::ErrnoToStatus(errno, "eventfd");
   if (absl::Status status = made->Set(); !status.ok()) return status;
   made->Check(/*look_at_mounts=*/true);
+  made->compared_ns_.store(MonotonicNowNs());
   made->told_ = {.folder = made->guard_.folder};  // full: what its maker expects
   made->thread_ = std::thread([guard = made.get()] { guard->Watch(); });
   return made;
@@ -78,9 +79,24 @@ PlaceGuard::~PlaceGuard() {
   places_->Remove(guard_.folder);
 }
 
+uint64_t PlaceGuard::overdue_ns() const {
+  const uint64_t age_ns = MonotonicNowNs() - compared_ns_.load();
+  return age_ns > kOverdueNs ? age_ns : 0;
+}
+
 GuardProtection PlaceGuard::protection() const {
-  const MutexLock lock(mutex_);
-  return protection_;
+  GuardProtection now;
+  {
+    const MutexLock lock(mutex_);
+    now = protection_;
+  }
+  const uint64_t age_ns = overdue_ns();
+  if (age_ns == 0 || now.level == BH_PROTECTION_NONE) return now;
+  now.level = BH_PROTECTION_DEGRADED;
+  now.reasons.push_back(
+      absl::StrCat("it was last compared with the kernel ", age_ns / kNanosecondsPerSecond,
+                   " s ago: its file system does not answer, or its tree is very large"));
+  return now;
 }
 
 uint64_t PlaceGuard::directories() const {
@@ -262,6 +278,7 @@ void PlaceGuard::Watch() {
       tree->TellLeftOut(MonotonicNowNs());
     }
     Check(look_at_mounts);
+    compared_ns_.store(MonotonicNowNs());
     Tell();
     look_at_mounts = false;
     check_by_ns = MonotonicAfterNs(kCheckMs * kNanosecondsPerMillisecond);

@@ -65,11 +65,15 @@ class PlaceGuard {
   ~PlaceGuard();  // the marks stay
 
   MarkKind kind() const { return kind_.load(); }  // of the present marks; not kAuto
+  // Degraded while the comparison is overdue: what it waits for (a file system that does not
+  // answer, the walk of a large tree) may hide a loss.
   GuardProtection protection() const;
+  bool overdue() const { return overdue_ns() > 0; }
   uint64_t directories() const;  // marked, of kind kDirectory
 
  private:
   static constexpr uint64_t kAgainNs = 1'000'000'000;
+  static constexpr uint64_t kOverdueNs = 3'000'000'000;
 
   PlaceGuard(FanotifyGroup* group, GuardedPlaces* places, const GuardSpec& guard,
              std::function<void(const std::string&)> log,
@@ -78,6 +82,7 @@ class PlaceGuard {
   // Marks what is at the place now.
   absl::Status Set();
   void Watch();
+  uint64_t overdue_ns() const;  // since the last comparison; 0: in time
   void Check(bool look_at_mounts);
   bool IsMarked(int directory) const;
   std::vector<std::string> MountsBelow() const;
@@ -92,6 +97,7 @@ class PlaceGuard {
   UniqueFd mounts_;  // /proc/self/mountinfo: exceptional when a mount changes
   UniqueFd stop_;
   std::atomic<MarkKind> kind_{MarkKind::kAuto};
+  std::atomic<uint64_t> compared_ns_{0};
 
   // Of the thread that watches, once it runs.
   DirectoryId marked_;  // what the marks are on

@@ -9,6 +9,7 @@ namespace {
 // The hosts of a supervisor that was killed end after it.
 constexpr uint64_t kFormerEndsWithinNs = 1'000'000'000;
 constexpr const char* kCounters[] = {"events", "denied", "filtered"};
+constexpr AttachmentLimit kLimits[] = {kOverlaysLimit};
 
 }  // namespace
 
@@ -19,6 +20,7 @@ constinit const AttachmentKind kModuleAttachment = {
     .capabilities = kGuardsFolders | kFiltersByMode | kFiltersByOwner | kFiltersByExtension |
                     kFiltersByFolder | kSendsNotifications | kOutlivesSupervisor,
     .counters = kCounters,
+    .limits = kLimits,
     .probe = [] { return ModuleLink::Open().status(); },
     .create = ModuleAttachment::Create,
 };
@@ -74,12 +76,13 @@ std::vector<GuardProtection> ModuleAttachment::Protections() {
         protection.level = BH_PROTECTION_FULL;
         protection.reasons.clear();
       } else {
-        if (before.level == BH_PROTECTION_FULL) ++protection.losses;
+        if (before.level != BH_PROTECTION_NONE) ++protection.losses;
         const absl::Status status = id.ok() ? SetAgain(guarded) : id.status();
         protection.level = status.ok() ? BH_PROTECTION_FULL : BH_PROTECTION_NONE;
         protection.reasons.clear();
         if (!status.ok()) protection.reasons.emplace_back(status.message());
       }
+      limits_.Degrade(protection, guarded.spec.mark);
       if (protection != before) changed.push_back(protection);
       now.push_back(protection);
     }

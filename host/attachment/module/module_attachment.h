@@ -44,11 +44,14 @@ class ModuleAttachment final : public Attachment {
   };
 
   ModuleAttachment(std::unique_ptr<ModuleLink> link, AttachmentOptions options)
-      : link_(std::move(link)), options_(std::move(options)) {}
+      : link_(std::move(link)),
+        options_(std::move(options)),
+        limits_(kModuleAttachment.limits, options_.accepted) {}
   absl::Status SetAgain(Guarded& guarded);
 
   const std::unique_ptr<ModuleLink> link_;
   const AttachmentOptions options_;
+  Limits limits_;
   bool settled_ = false;
   Mutex guards_mutex_;
   std::vector<Guarded> guards_ ABSL_GUARDED_BY(guards_mutex_);

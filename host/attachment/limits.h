@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Limits: what an attachment can't hold on this machine, whatever its guards do. While one applies
+// and the operator has not accepted it, protection is degraded.
+#ifndef BULKHEAD_HOST_ATTACHMENT_LIMITS_H_
+#define BULKHEAD_HOST_ATTACHMENT_LIMITS_H_
+
+#include <cstdint>
+#include <functional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "host/attachment/guard_spec.h"
+#include "host/attachment/protection.h"
+#include "ipc/monotonic.h"
+#include "ipc/mutex.h"
+
+namespace bulkhead {
+
+struct AttachmentLimit {
+  const char* name;    // for --accept
+  const char* text;    // a clause: what may happen
+  const char* remedy;  // a clause: what keeps it from happening
+  // On this machine, now: tries for real, leaves nothing, takes a second at most.
+  bool (*applies)();
+  bool of_directory_marks = false;  // and of no other kind of mark
+};
+
+// Which limits apply. Thread-safe.
+class Limits {
+ public:
+  // They are tried again after so long, by the caller of Degrade.
+  static constexpr uint64_t kAgainNs = 10'000'000'000;
+
+  Limits(absl::Span<const AttachmentLimit> limits, std::set<std::string> accepted,
+         std::function<uint64_t()> now_ns = MonotonicNowNs)
+      : limits_(limits), accepted_(std::move(accepted)), now_ns_(std::move(now_ns)) {}
+  // Adds the limits that apply to a guard by marks of this kind, unless it has none to lose.
+  void Degrade(GuardProtection& guard, MarkKind mark);
+
+ private:
+  const absl::Span<const AttachmentLimit> limits_;
+  const std::set<std::string> accepted_;
+  const std::function<uint64_t()> now_ns_;
+  Mutex mutex_;
+  std::vector<const AttachmentLimit*> applying_ ABSL_GUARDED_BY(mutex_);
+  uint64_t again_ns_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+// Whether an ordinary user can mount an overlay over folders of others (Linux 5.11 and user
+// namespaces): opens through it are accesses to another file system, on which there is no mark.
+bool UsersCanMountOverlays();
+
+inline constexpr AttachmentLimit kOverlaysLimit = {
+    .name = "overlays",
+    .text =
+        "a user can mount an overlay over a guarded folder, in a user namespace, and open its "
+        "files through that unasked",
+    .remedy = "set the sysctl user.max_user_namespaces to 0, or keep users from overlays otherwise",
+    .applies = UsersCanMountOverlays};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_HOST_ATTACHMENT_LIMITS_H_

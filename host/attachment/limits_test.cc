@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/attachment/limits.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <fstream>
+#include <string>
+
+namespace bulkhead {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+bool applies = false;
+
+constexpr AttachmentLimit kRows[] = {{.name = "doors",
+                                      .text = "a door is open",
+                                      .remedy = "shut it",
+                                      .applies = [] { return applies; }},
+                                     {.name = "trees",
+                                      .text = "a tree grows",
+                                      .remedy = "fell it",
+                                      .applies = [] { return true; },
+                                      .of_directory_marks = true}};
+
+class LimitsTest : public ::testing::Test {
+ protected:
+  void SetUp() override { applies = false; }
+  GuardProtection After(Limits& limits, MarkKind mark, bh_protection level = BH_PROTECTION_FULL) {
+    GuardProtection guard;
+    guard.level = level;
+    limits.Degrade(guard, mark);
+    return guard;
+  }
+  uint64_t now_ns_ = 5;
+};
+
+TEST_F(LimitsTest, OneThatAppliesDegradesAndSaysWhatHelps) {
+  applies = true;
+  Limits limits(kRows, {});
+  const GuardProtection guard = After(limits, MarkKind::kFilesystem);
+  EXPECT_EQ(guard.level, BH_PROTECTION_DEGRADED);
+  EXPECT_THAT(guard.reasons, ElementsAre(AllOf(HasSubstr("a door is open"), HasSubstr("shut it"),
+                                               HasSubstr("--accept doors"))));
+}
+
+TEST_F(LimitsTest, OneOfDirectoryMarksIsOfThoseOnly) {
+  Limits limits(kRows, {});
+  EXPECT_EQ(After(limits, MarkKind::kDirectory).level, BH_PROTECTION_DEGRADED);
+  EXPECT_EQ(After(limits, MarkKind::kMount).level, BH_PROTECTION_FULL);
+  EXPECT_EQ(After(limits, MarkKind::kFilesystem).level, BH_PROTECTION_FULL);
+}
+
+TEST_F(LimitsTest, AnAcceptedOneChangesNothing) {
+  applies = true;
+  Limits limits(kRows, {"doors", "trees"});
+  const GuardProtection guard = After(limits, MarkKind::kDirectory);
+  EXPECT_EQ(guard.level, BH_PROTECTION_FULL);
+  EXPECT_THAT(guard.reasons, IsEmpty());
+}
+
+TEST_F(LimitsTest, WhatIsNotGuardedHasNothingToLose) {
+  applies = true;
+  Limits limits(kRows, {});
+  const GuardProtection guard = After(limits, MarkKind::kDirectory, BH_PROTECTION_NONE);
+  EXPECT_EQ(guard.level, BH_PROTECTION_NONE);
+  EXPECT_THAT(guard.reasons, IsEmpty());
+}
+
+TEST_F(LimitsTest, AreTriedAgainAfterTenSeconds) {
+  Limits limits(kRows, {"trees"}, [this] { return now_ns_; });
+  EXPECT_EQ(After(limits, MarkKind::kDirectory).level, BH_PROTECTION_FULL);
+  applies = true;
+  now_ns_ += Limits::kAgainNs - 1;
+  EXPECT_EQ(After(limits, MarkKind::kDirectory).level, BH_PROTECTION_FULL);
+  now_ns_ += 1;
+  EXPECT_EQ(After(limits, MarkKind::kDirectory).level, BH_PROTECTION_DEGRADED);
+  applies = false;
+  now_ns_ += Limits::kAgainNs;
+  EXPECT_EQ(After(limits, MarkKind::kDirectory).level, BH_PROTECTION_FULL);
+}
+
+TEST(UsersCanMountOverlays, DependsOnWhatTheKernelLetsThemDo) {
+  if (geteuid() != 0) GTEST_SKIP() << "becomes another user: needs root";
+  const bool here = UsersCanMountOverlays();
+  EXPECT_EQ(UsersCanMountOverlays(), here);
+  EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1) << "a child was left";
+  std::string limit;
+  std::ifstream("/proc/sys/user/max_user_namespaces") >> limit;
+  if (limit == "0") {
+    EXPECT_FALSE(here);
+  }
+  std::printf("a user %s mount an overlay here\n", here ? "can" : "can't");
+}
+
+}  // namespace
+}  // namespace bulkhead

@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "host/cli/event_text.h"
 #include "ipc/abi/names.h"
+#include "ipc/monotonic.h"
 
 namespace bulkhead {
 namespace {
@@ -112,6 +113,15 @@ void AddServiceOptions(CLI::App& app, ServiceOptions& options) {
          "Microseconds that callers and the drivers' workers spin at most before they sleep")
       ->check(CLI::Range(0u, ServiceDriver::kSpinUsMax))
       ->capture_default_str();
+  app.add_option_function<std::string>(
+         "--quarantine-retry",
+         [&options](const std::string& text) {
+           options.limits.retry_ns = text == "never" ? 0 : ParseDuration(text);
+         },
+         "When a quarantined driver is started again by itself, and after twice as long each "
+         "further time; never: by `bulkhead release` or new content only")
+      ->type_name("TIME|never")
+      ->default_str(absl::StrCat(options.limits.retry_ns / kNanosecondsPerSecond, "s"));
   app.add_option("--driver-options", options.each.options,
                  "Words for the drivers, after those of their manifests")
       ->type_name("TEXT");
@@ -135,7 +145,8 @@ Service::Environment EnvironmentOf(const Program& program, const ServiceOptions&
   return {.host_program = program.HostPath(),
           .now_ns = program.now_ns,
           .chance = program.chance,
-          .on_event = options.on_event};
+          .on_event = options.on_event,
+          .interrupted = program.interrupted};
 }
 
 absl::StatusOr<std::unique_ptr<Service>> StartService(const Program& program,

@@ -145,9 +145,10 @@ void Driver::Look() {
 // The session is over after an exit only, and no message is one.
 void Driver::Read(Role role) {
   HostSession& session = *SessionOf(role);
-  for (int i = 0; i < kMessagesAtOnceMax; ++i) {
-    const std::optional<HostMessage> message = session.NextMessage(around_.now_ns());
-    if (!message) return;
+  // Of each kind: what a host sends without a pause must leave time for the others.
+  int messages_left = kMessagesAtOnceMax;
+  while (const std::optional<HostMessage> message =
+             session.NextMessage(around_.now_ns(), messages_left)) {
     Handle(session, *message);
   }
 }

@@ -182,6 +182,7 @@ void Driver::AttachHost(const ActionItem& action) {
   if (status.ok()) return;
   start_failure_ = absl::StrCat("its host took no Attach: ", status.message());
   session.Kill();
+  Step({.kind = EventKind::kStartFailed, .role = action.role, .generation = action.generation});
 }
 
 // ---- Service

@@ -65,8 +65,8 @@ absl::Status HostSession::Attach(AttachFields fields, const ChannelDescriptors& 
   return Send(MakeAttach(fields), with);
 }
 
-std::optional<HostMessage> HostSession::NextMessage(uint64_t now_ns) {
-  while (control_.connected()) {
+std::optional<HostMessage> HostSession::NextMessage(uint64_t now_ns, int& messages_left) {
+  while (control_.connected() && messages_left > 0) {
     // A host has no descriptors to send, and closing one may take as long as its file system needs.
     const absl::StatusOr<ControlMessage> message = control_.ReceiveWithoutDescriptors(0);
     if (absl::IsDeadlineExceeded(message.status())) return std::nullopt;
@@ -76,9 +76,12 @@ std::optional<HostMessage> HostSession::NextMessage(uint64_t now_ns) {
       return HostBadMessage{std::string(message.status().message())};
     }
     heard_ns_ = now_ns;
+    --messages_left;
     if (const auto* pong = message->as<wire::Pong>()) {
-      idle_.Answered(pong->number());
-    } else if (const auto* hello = message->as<wire::Hello>()) {
+      if (idle_.Answered(pong->number())) continue;
+      return HostBadMessage{absl::StrCat("Pong ", pong->number(), " answers no Ping")};
+    }
+    if (const auto* hello = message->as<wire::Hello>()) {
       return HostHello{hello->abi_version()};
     } else if (const auto* started = message->as<wire::Started>()) {
       absl::StatusOr<StartedFields> fields = ReadStarted(*started);
@@ -88,6 +91,8 @@ std::optional<HostMessage> HostSession::NextMessage(uint64_t now_ns) {
       return HostStartFailed{failed->reason()->str()};
     } else if (const auto* line = message->as<wire::LogLine>()) {
       return HostLogLine{.level = LevelOf(line->level()), .text = line->text()->str()};
+    } else {
+      return HostBadMessage{absl::StrCat(message->name(), " is no message of a host's")};
     }
   }
   return std::nullopt;

@@ -82,7 +82,7 @@ class HostSession {
   absl::Status SendDrain() { return Send(MakeDrain(generation_)); }
 
   // The next message, if there is one. Pongs are taken in.
-  std::optional<HostMessage> NextMessage(uint64_t now_ns);
+  std::optional<HostMessage> NextMessage(uint64_t now_ns, int& messages_left);
   void ReadErrorOutput();
   // The last line of the error output, made printable.
   std::string LastErrorLine() const;

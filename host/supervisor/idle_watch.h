@@ -2,7 +2,10 @@
 #ifndef BULKHEAD_HOST_SUPERVISOR_IDLE_WATCH_H_
 #define BULKHEAD_HOST_SUPERVISOR_IDLE_WATCH_H_
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <optional>
 
 namespace bulkhead {
@@ -20,16 +23,29 @@ class IdleWatch {
   void Pinged(uint64_t number, std::optional<uint64_t> sleeps) {
     number_ = number;
     answered_ = false;
+    if (unanswered_.size() == kUnansweredMax) unanswered_.pop_front();
+    unanswered_.push_back(number);
     idle_at_ = sleeps;
     if (idle_at_) ++*idle_at_;
   }
-  void Answered(uint64_t number) { answered_ = answered_ || number == number_; }
+  // False when that is no answer: the number of no ping, or of one that was answered, or passed
+  // over, before.
+  bool Answered(uint64_t number) {
+    const auto ping = std::find(unanswered_.begin(), unanswered_.end(), number);
+    if (ping == unanswered_.end()) return false;
+    unanswered_.erase(unanswered_.begin(), ping + 1);
+    answered_ = number == number_;
+    return true;
+  }
   bool Idle(std::optional<uint64_t> sleeps) const {
     return answered_ && sleeps.has_value() && sleeps == idle_at_;
   }
 
  private:
-  uint64_t number_ = 0;
+  static constexpr size_t kUnansweredMax = 256;  // a host that owes more has missed its heartbeat
+
+  uint64_t number_ = 0;              // of the last ping
+  std::deque<uint64_t> unanswered_;  // in the order in which they were sent
   bool answered_ = false;
   std::optional<uint64_t> idle_at_;
 };

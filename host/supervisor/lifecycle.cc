@@ -77,6 +77,7 @@ void Lifecycle::Spawn(Session& session, Actions& actions) {
   BULKHEAD_CHECK(!HasHost(session.role));
   session.generation = ++newest_generation_;
   session.begun = false;
+  session.served_ns = 0;
   session.kill_why = BH_END_KILLED;
   session.running = ReleaseFor(session);
   session.state = State::kAwaitingSpawn;
@@ -132,6 +133,7 @@ std::vector<ActionItem> Lifecycle::Step(const Event& event, uint64_t now_ns) {
       for (Session& each : sessions_) {
         each.service.Forgive();
         each.start.Forgive();
+        each.retry_ns = 0;
       }
       if (event.kind == EventKind::kUpdate) SetWanted(event.release, now_ns, actions);
       if (wanted_ == failed_) failed_ = 0;
@@ -168,9 +170,9 @@ std::vector<ActionItem> Lifecycle::Step(const Event& event, uint64_t now_ns) {
     case EventKind::kBegun:
       if (!about_host || state != State::kAwaitingBegin) break;
       session.state = State::kServing;
+      session.served_ns = now_ns;
       actions.push_back({.kind = ActionKind::kInForce, .release = session.running});
-      SetTimer(session, actions,
-               now_ns + (OnProbation() ? limits_.probation_ns : limits_.service.forgive_after_ns));
+      SetTimer(session, actions, OnProbation() ? now_ns + limits_.probation_ns : 0);
       break;
     case EventKind::kBeginFailed:
       if (about_host && state == State::kAwaitingBegin) {
@@ -193,7 +195,7 @@ std::vector<ActionItem> Lifecycle::Step(const Event& event, uint64_t now_ns) {
       }
       break;
     case EventKind::kTimer:
-      if (session.timer_ns != 0 && now_ns >= session.timer_ns) OnTimer(session, now_ns, actions);
+      if (session.timer_ns != 0 && now_ns >= session.timer_ns) OnTimer(session, actions);
       break;
     case EventKind::kCount:
       break;
@@ -259,7 +261,7 @@ void Lifecycle::OnStarted(Session& session, uint64_t now_ns, Actions& actions) {
   session.started_ns = now_ns;
   if (session.role != Role::kActive) {
     session.state = State::kReady;
-    SetTimer(session, actions, now_ns + limits_.service.forgive_after_ns);
+    SetTimer(session, actions, 0);
     return;
   }
   session.state = State::kAwaitingBegin;
@@ -276,7 +278,7 @@ void Lifecycle::OnBeginFailed(Session& session, bool retry, uint64_t now_ns, Act
   Kill(session, actions, BH_END_KILLED);
 }
 
-void Lifecycle::OnTimer(Session& session, uint64_t now_ns, Actions& actions) {
+void Lifecycle::OnTimer(Session& session, Actions& actions) {
   session.timer_ns = 0;
   switch (session.state) {
     case State::kAwaitingHello:
@@ -294,16 +296,13 @@ void Lifecycle::OnTimer(Session& session, uint64_t now_ns, Actions& actions) {
         good_ = session.running;
         actions.push_back({.kind = ActionKind::kGood, .release = good_});
       }
-      session.service.Healthy(session.started_ns, now_ns);
-      session.start.Healthy(session.started_ns, now_ns);
-      SetTimer(session, actions, now_ns + limits_.service.forgive_after_ns);
       break;
     case State::kBackingOff:
+    case State::kQuarantined:
       Spawn(session, actions);
       break;
     case State::kStopped:
     case State::kAwaitingSpawn:
-    case State::kQuarantined:
     case State::kCount:
       break;
   }
@@ -313,6 +312,10 @@ void Lifecycle::OnExit(Session& session, bh_end end, uint64_t chance, uint64_t n
                        Actions& actions) {
   const bool draining = session.state == State::kAwaitingDrain;
   const bool in_service = session.begun;
+  // A release on probation may have made the kernel kill its host for want of memory as it started.
+  const bool may_be_release = session.served_ns == 0 && session.running != good_;
+  const bool from_outside =
+      end == BH_END_KILLED && session.state != State::kAwaitingExit && !may_be_release;
   if (end == BH_END_KILLED && session.state == State::kAwaitingExit) end = session.kill_why;
   // It was not asked to leave: that is a crash, whatever its exit code says.
   if (end == BH_END_STOPPED && !draining && session.kill_why != BH_END_STOPPED) {
@@ -332,7 +335,10 @@ void Lifecycle::OnExit(Session& session, bh_end end, uint64_t chance, uint64_t n
     actions.push_back({.kind = ActionKind::kStoppedNow, .role = session.role});
     return;
   }
-  if (session.role == Role::kActive) {
+  if (from_outside && ReleaseFor(session) == session.running) {
+    if (session.role == Role::kActive) ++restarts_;
+    StartAgain(session, session.outside, chance, now_ns, actions);
+  } else if (session.role == Role::kActive) {
     OnActiveExit(session, end, in_service, chance, now_ns, actions);
   } else if (ReleaseFor(session) != session.running || end == BH_END_STOPPED) {
     session.reason = BH_START_UPGRADE;  // it ended because that was wanted
@@ -372,10 +378,14 @@ void Lifecycle::OnActiveExit(Session& session, bh_end end, bool in_service, uint
 void Lifecycle::StartAgain(Session& session, RestartBudget& budget, uint64_t chance,
                            uint64_t now_ns, Actions& actions) {
   session.reason = BH_START_CRASH_RESTART;
-  const std::optional<uint64_t> at_ns = budget.Fell(now_ns, chance);
+  const uint64_t served_ns = session.served_ns == 0 ? 0 : now_ns - session.served_ns;
+  if (served_ns >= limits_.service.window_ns) session.retry_ns = 0;
+  const std::optional<uint64_t> at_ns = budget.Fell(now_ns, chance, served_ns);
   if (!at_ns) {
     session.state = State::kQuarantined;
-    SetTimer(session, actions, 0);
+    session.retry_ns = session.retry_ns == 0 ? limits_.retry_ns
+                                             : std::min(2 * session.retry_ns, limits_.retry_ns_max);
+    SetTimer(session, actions, limits_.retry_ns == 0 ? 0 : now_ns + session.retry_ns);
     actions.push_back({.kind = ActionKind::kQuarantine, .role = session.role});
   } else if (*at_ns <= now_ns) {
     Spawn(session, actions);

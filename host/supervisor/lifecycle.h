@@ -25,7 +25,9 @@
 //                                                              standby, canary: Ready
 //
 // After an exit: Stopped when no host is wanted; AwaitingSpawn at once or by way of BackingOff; the
-// active session of a driver whose budget is used up is Quarantined.
+// active session of a driver whose budget is used up is Quarantined, and tried again after a time
+// that doubles. A host that was killed from outside is replaced and never charged for it, unless it
+// was the first try of a release on probation.
 //
 // The shim is asked through a link that may be slow: AwaitingSpawn and AwaitingBegin wait for its
 // answer without a limit, because a slow shim is not the host's fault.
@@ -142,6 +144,12 @@ struct ActionItem {
 struct LifecycleLimits {
   BudgetLimits service;
   BudgetLimits start;
+  // Of hosts that were killed from outside, which proves nothing against driver or release.
+  BudgetLimits outside = {.falls_max = kFallsWithoutLimit};
+  // A quarantined driver is started again after so long, then after twice as long, and so on; 0:
+  // never by itself.
+  uint64_t retry_ns = 30'000'000'000;
+  uint64_t retry_ns_max = 600'000'000'000;
   uint64_t hello_within_ns = 5'000'000'000;
   uint64_t started_within_ns = 30'000'000'000;
   uint64_t drain_within_ns = 5'000'000'000;
@@ -182,10 +190,16 @@ class Lifecycle {
 
   struct Session {
     Session(Role role_in, const LifecycleLimits& limits, ReleaseId release)
-        : role(role_in), service(limits.service), start(limits.start), running(release) {}
+        : role(role_in),
+          service(limits.service),
+          start(limits.start),
+          outside(limits.outside),
+          running(release) {}
     Role role;
     RestartBudget service;
     RestartBudget start;
+    RestartBudget outside;
+    uint64_t retry_ns = 0;  // the last wait in quarantine; 0: none since it last served
     State state = State::kStopped;
     bool wanted = false;
     uint32_t generation = 0;
@@ -194,6 +208,7 @@ class Lifecycle {
     bh_end kill_why = BH_END_KILLED;
     bh_start reason = BH_START_COLD;
     uint64_t started_ns = 0;  // since when its driver has run
+    uint64_t served_ns = 0;   // since when it has served; 0: it does not
     uint64_t timer_ns = 0;
     bh_end last_end = BH_END_STOPPED;
   };
@@ -218,7 +233,7 @@ class Lifecycle {
                     Actions& actions);
   void StartAgain(Session& session, RestartBudget& budget, uint64_t chance, uint64_t now_ns,
                   Actions& actions);
-  void OnTimer(Session& session, uint64_t now_ns, Actions& actions);
+  void OnTimer(Session& session, Actions& actions);
 
   const LifecycleLimits limits_;
   std::array<Session, kRoleCount> sessions_;

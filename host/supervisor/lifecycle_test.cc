@@ -113,7 +113,7 @@ TEST(Lifecycle, TheTableHasEveryStateAndEvent) {
     {State::kBackingOff,
              {____, Stop, Spwn, Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____}},
     {State::kQuarantined,
-             {____, Stop, Spwn, Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____}},
+             {____, Stop, Spwn, Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____}},
   };
   // clang-format on
   ASSERT_EQ(table.size() + 1, size_t{kStateCount}) << "an active host is never Ready";
@@ -134,7 +134,7 @@ TEST(Lifecycle, TheTableOfAStandbyHasEveryStateAndEvent) {
     {State::kBackingOff,
              {____, Stop, ____, Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____}},
     {State::kQuarantined,
-             {____, Stop, ____, Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____}},
+             {____, Stop, ____, Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____}},
   };
   // clang-format on
   ASSERT_EQ(table.size() + 2, size_t{kStateCount}) << "a standby is never begun";
@@ -255,6 +255,139 @@ TEST(Lifecycle, FiveCrashesInTenSecondsQuarantine) {
   Lifecycle life = In(State::kQuarantined);
   EXPECT_TRUE(life.wants_host());
   EXPECT_EQ(life.generation(), 5u);
+}
+
+// The role's host of a life cycle that has just spawned one serves now.
+void Serve(Lifecycle& life, uint64_t now_ns) {
+  for (const EventKind kind :
+       {EventKind::kSpawned, EventKind::kHello, EventKind::kStarted, EventKind::kBegun}) {
+    life.Step({.kind = kind, .generation = life.generation()}, now_ns);
+  }
+}
+
+// Each dies a moment after it serves; the time is that of the restarts.
+TEST(Lifecycle, KillsFromOutsideNeverQuarantineAndAreMadeUpForWithinASecond) {
+  Lifecycle life = In(State::kServing);
+  const LifecycleLimits limits;
+  uint64_t now_ns = kSecond;
+  for (int kill = 0; kill < 1000; ++kill) {
+    const uint64_t killed_ns = now_ns;
+    life.Step({.kind = EventKind::kExited, .generation = life.generation(), .end = BH_END_KILLED},
+              now_ns);
+    ASSERT_NE(life.state(), State::kQuarantined) << kill;
+    if (life.state() == State::kBackingOff) {
+      now_ns = life.next_start_ns();
+      life.Step({.kind = EventKind::kTimer}, now_ns);
+    }
+    ASSERT_EQ(life.state(), State::kAwaitingSpawn);
+    ASSERT_LE(now_ns - killed_ns, limits.outside.delay_ns_max);
+    Serve(life, now_ns);
+    ASSERT_EQ(life.state(), State::kServing);
+  }
+  // And none of them counts with the crashes.
+  for (int crash = 0; crash < 4; ++crash) {
+    life.Step({.kind = EventKind::kExited, .generation = life.generation()}, now_ns);
+    ASSERT_NE(life.state(), State::kQuarantined) << crash;
+    if (life.state() == State::kBackingOff) {
+      life.Step({.kind = EventKind::kTimer}, life.next_start_ns());
+    }
+    Serve(life, now_ns);
+  }
+}
+
+TEST(Lifecycle, AKillFromOutsideTakesNoContentBack) {
+  Lifecycle life = In(State::kServing);
+  life.Step({.kind = EventKind::kUpdate, .release = 2}, kSecond);
+  life.Step({.kind = EventKind::kExited, .generation = 1, .end = BH_END_STOPPED}, kSecond);
+  Serve(life, kSecond);
+  const auto killed =
+      life.Step({.kind = EventKind::kExited, .generation = 2, .end = BH_END_KILLED}, 2 * kSecond);
+  EXPECT_FALSE(Has(killed, ActionKind::kRolledBack));
+  EXPECT_EQ(life.state(), State::kAwaitingSpawn);
+  EXPECT_EQ(life.running_release(), 2u);
+  EXPECT_EQ(life.failed_release(), 0u);
+}
+
+// The kernel kills a host for want of memory by the same signal: what never served has not shown
+// that the release can.
+TEST(Lifecycle, AKillWhileNewContentStartsTakesItBack) {
+  Lifecycle life = In(State::kServing);
+  life.Step({.kind = EventKind::kUpdate, .release = 2}, kSecond);
+  life.Step({.kind = EventKind::kExited, .generation = 1, .end = BH_END_STOPPED}, kSecond);
+  life.Step({.kind = EventKind::kSpawned, .generation = 2}, kSecond);
+  const auto killed =
+      life.Step({.kind = EventKind::kExited, .generation = 2, .end = BH_END_KILLED}, kSecond);
+  EXPECT_TRUE(Has(killed, ActionKind::kRolledBack));
+  EXPECT_EQ(life.running_release(), 1u);
+}
+
+// Our own SIGKILL is not from outside.
+TEST(Lifecycle, AHungHostThatWasKilledIsChargedForIt) {
+  Lifecycle life = In(State::kServing);
+  for (int hang = 0; hang < 5; ++hang) {
+    if (life.state() == State::kBackingOff) {
+      life.Step({.kind = EventKind::kTimer}, life.next_start_ns());
+    }
+    if (life.state() == State::kAwaitingSpawn) Serve(life, kSecond);
+    life.Step({.kind = EventKind::kHung, .generation = life.generation()}, kSecond);
+    life.Step({.kind = EventKind::kExited, .generation = life.generation(), .end = BH_END_KILLED},
+              kSecond);
+  }
+  EXPECT_EQ(life.state(), State::kQuarantined);
+  EXPECT_EQ(life.last_end(), BH_END_HUNG);
+}
+
+// A driver that crashes as soon as it serves.
+TEST(Lifecycle, AQuarantinedDriverIsTriedAgainLaterAndLater) {
+  Lifecycle life = In(State::kQuarantined);
+  const LifecycleLimits limits;
+  uint64_t wait_ns = limits.retry_ns;
+  uint64_t now_ns = kSecond;
+  for (int round = 0; round < 10; ++round) {
+    now_ns += wait_ns - 1;
+    life.Step({.kind = EventKind::kTimer}, now_ns);
+    ASSERT_EQ(life.state(), State::kQuarantined) << round;
+    life.Step({.kind = EventKind::kTimer}, ++now_ns);
+    ASSERT_EQ(life.state(), State::kAwaitingSpawn) << round;
+    while (life.state() != State::kQuarantined) {
+      if (life.state() == State::kBackingOff) {
+        life.Step({.kind = EventKind::kTimer}, life.next_start_ns());
+      }
+      Serve(life, now_ns);
+      life.Step({.kind = EventKind::kExited, .generation = life.generation()}, now_ns);
+    }
+    wait_ns = std::min(2 * wait_ns, limits.retry_ns_max);
+  }
+  EXPECT_EQ(wait_ns, limits.retry_ns_max);
+  // Service forgives.
+  life.Step({.kind = EventKind::kTimer}, now_ns += wait_ns);
+  Serve(life, now_ns);
+  now_ns += limits.service.window_ns;
+  for (int crash = 0; crash < 5; ++crash) {
+    life.Step({.kind = EventKind::kExited, .generation = life.generation()}, now_ns);
+    if (life.state() == State::kBackingOff) {
+      life.Step({.kind = EventKind::kTimer}, life.next_start_ns());
+    }
+    Serve(life, now_ns);
+  }
+  ASSERT_EQ(life.state(), State::kQuarantined);
+  life.Step({.kind = EventKind::kTimer}, now_ns + limits.retry_ns);
+  EXPECT_EQ(life.state(), State::kAwaitingSpawn) << "after the first wait again";
+}
+
+TEST(Lifecycle, AQuarantineIsForGoodWhereTheOperatorSaysSo) {
+  LifecycleLimits limits;
+  limits.retry_ns = 0;
+  limits.service.falls_max = 1;
+  Lifecycle life(limits, 1);
+  life.Step({.kind = EventKind::kStart}, kSecond);
+  Serve(life, kSecond);
+  life.Step({.kind = EventKind::kExited, .generation = 1}, kSecond);
+  ASSERT_EQ(life.state(), State::kQuarantined);
+  life.Step({.kind = EventKind::kTimer}, 365 * 24 * 3600 * kSecond);
+  EXPECT_EQ(life.state(), State::kQuarantined);
+  life.Step({.kind = EventKind::kLift}, 365 * 24 * 3600 * kSecond);
+  EXPECT_EQ(life.state(), State::kAwaitingSpawn);
 }
 
 // ---- Random histories

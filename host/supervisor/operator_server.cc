@@ -134,16 +134,18 @@ ControlBuffer OperatorServer::Carry(const ControlMessage& request) {
     complete_(status);
     return MakeStatus(status);
   }
-  if (const auto* content = request.as<wire::SetContent>()) {
-    const bool room = contents_.fetch_add(1) < kContentsMax;
-    ControlBuffer answer = room ? PutInForce(*content)
-                                : Done(absl::ResourceExhaustedError(
-                                      "too much content is being put in force; try again later"));
-    contents_.fetch_sub(1);
+  const auto* content = request.as<wire::SetContent>();
+  const auto* release = request.as<wire::Release>();
+  if (content != nullptr || release != nullptr) {  // both wait for a driver to serve
+    const bool room = waiting_.fetch_add(1) < kWaitingMax;
+    ControlBuffer answer =
+        !room                ? Done(absl::ResourceExhaustedError(
+                                   "too many requests wait for their drivers to serve; try again later"))
+        : content != nullptr ? PutInForce(*content)
+                             : Done(supervisor_->LiftQuarantine(
+                                   TextOf(release->driver()), MonotonicAfterNs(kContentWithinNs)));
+    waiting_.fetch_sub(1);
     return answer;
-  }
-  if (const auto* release = request.as<wire::Release>()) {
-    return Done(supervisor_->LiftQuarantine(TextOf(release->driver())));
   }
   if (request.as<wire::Shutdown>() != nullptr) {
     shut_down_();

@@ -32,7 +32,7 @@ namespace bulkhead {
 
 class OperatorServer {
  public:
-  static constexpr int kContentsMax = 3;  // that many wait for theirs to serve
+  static constexpr int kWaitingMax = 3;  // requests that wait for a driver to serve
   static constexpr size_t kPeersMax = 32;
 
   // `supervisor` outlives this. `complete` adds to a status what the supervisor does not know;
@@ -70,7 +70,7 @@ class OperatorServer {
   uint64_t request_within_ns_ = 0;
   ControlListener listener_;
   UniqueFd stop_;
-  std::atomic<int> contents_ = 0;
+  std::atomic<int> waiting_ = 0;
 
   Mutex mutex_;
   CondVar asked_;
@@ -78,7 +78,7 @@ class OperatorServer {
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
 
   std::thread reader_;
-  std::array<std::thread, kContentsMax + 2> threads_;
+  std::array<std::thread, kWaitingMax + 2> threads_;
 };
 
 // The other side: sends one request to the instance behind `path`, returns its answer. NotFound:

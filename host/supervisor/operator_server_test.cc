@@ -32,7 +32,7 @@ std::string DriverName(int number) { return absl::StrCat("driver-", number); }
 
 class OperatorServerTest : public ::testing::Test {
  protected:
-  static constexpr int kDrivers = OperatorServer::kContentsMax + 1;
+  static constexpr int kDrivers = OperatorServer::kWaitingMax + 1;
 
   void SetUp() override {
     folder_ = absl::StrCat(testing::TempDir(), "/operator-server-test-", getpid());
@@ -131,7 +131,7 @@ class OperatorServerTest : public ::testing::Test {
 };
 
 TEST_F(OperatorServerTest, StatusIsAnsweredWhileContentStarts) {
-  GiveSlowContent(OperatorServer::kContentsMax);
+  GiveSlowContent(OperatorServer::kWaitingMax);
   const absl::StatusOr<ControlMessage> answer = AskInstance(Path(), MakeGetStatus());
   ASSERT_TRUE(answer.ok()) << answer.status();
   ASSERT_NE(answer->as<wire::Status>(), nullptr);
@@ -140,7 +140,7 @@ TEST_F(OperatorServerTest, StatusIsAnsweredWhileContentStarts) {
   EXPECT_EQ(status.guards[0].folder, "/guarded");
   ASSERT_EQ(status.drivers.size(), size_t{kDrivers});
   EXPECT_EQ(status.drivers[0].state, "awaiting started");
-  EXPECT_THAT(GiveContent(OperatorServer::kContentsMax), HasSubstr("too much content"));
+  EXPECT_THAT(GiveContent(OperatorServer::kWaitingMax), HasSubstr("too many requests wait"));
   for (const auto& host : starting_) ASSERT_TRUE(host->SayStarted(host->generation).ok());
   WaitForAnswers();
   for (const std::string& text : answers_) EXPECT_THAT(text, IsEmpty());

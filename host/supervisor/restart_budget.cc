@@ -5,19 +5,18 @@
 
 namespace bulkhead {
 
-std::optional<uint64_t> RestartBudget::Fell(uint64_t now_ns, uint64_t chance) {
+std::optional<uint64_t> RestartBudget::Fell(uint64_t now_ns, uint64_t chance, uint64_t served_ns) {
   while (!falls_ns_.empty() && now_ns - falls_ns_.front() >= limits_.window_ns) {
     falls_ns_.pop_front();
   }
-  falls_ns_.push_back(now_ns);
-  if (falls_ns_.size() >= limits_.falls_max) return std::nullopt;
+  if (served_ns >= limits_.window_ns) delay_ns_ = 0;
+  if (limits_.falls_max != kFallsWithoutLimit) {
+    falls_ns_.push_back(now_ns);
+    if (falls_ns_.size() >= limits_.falls_max) return std::nullopt;
+  }
   const uint64_t delay_ns = delay_ns_;
   delay_ns_ = std::min(delay_ns == 0 ? limits_.first_delay_ns : delay_ns * 2, limits_.delay_ns_max);
   return now_ns + delay_ns + (delay_ns == 0 ? 0 : chance % (delay_ns / 4 + 1));
-}
-
-void RestartBudget::Healthy(uint64_t since_ns, uint64_t now_ns) {
-  if (now_ns - since_ns >= limits_.forgive_after_ns) Forgive();
 }
 
 void RestartBudget::Forgive() {

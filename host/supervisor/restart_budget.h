@@ -4,12 +4,14 @@
 // and chance come in as arguments.
 //
 //   first restart      at once
-//   then               10 ms, doubling to 30 s, each with up to a quarter of it as jitter
+//   then               10 ms, doubling to 1 s, each with up to a quarter of it as jitter
 //   5 in 10 s          no more: quarantine
-//   10 healthy minutes forgive everything
+//   10 s of service    the next restart is at once again
 //
-// One budget counts falls in service, another failures to start: a driver that needs three tries to
-// start is not the one that crashes under load.
+// No delay is longer than callers can wait for: they wait for a restart as long as their deadlines
+// allow. One budget counts falls in service, another failures to start: a driver that needs three
+// tries to start is not the one that crashes under load. A third bounds how fast hosts that are
+// killed from outside are replaced; it never ends in quarantine.
 #ifndef BULKHEAD_HOST_SUPERVISOR_RESTART_BUDGET_H_
 #define BULKHEAD_HOST_SUPERVISOR_RESTART_BUDGET_H_
 
@@ -23,25 +25,23 @@ struct BudgetLimits {
   uint32_t falls_max = 5;  // that many falls within the window are one too many
   uint64_t window_ns = 10'000'000'000;
   uint64_t first_delay_ns = 10'000'000;
-  uint64_t delay_ns_max = 30'000'000'000;
-  uint64_t forgive_after_ns = 600'000'000'000;
+  uint64_t delay_ns_max = 1'000'000'000;
 };
+inline constexpr uint32_t kFallsWithoutLimit = UINT32_MAX;
 
 class RestartBudget {
  public:
   explicit RestartBudget(const BudgetLimits& limits) : limits_(limits) {}
 
-  // The driver fell at now_ns. The time at which it may be started again, or none: quarantine.
-  // `chance` is any random number.
-  std::optional<uint64_t> Fell(uint64_t now_ns, uint64_t chance);
-  // It has been serving since `since_ns`.
-  void Healthy(uint64_t since_ns, uint64_t now_ns);
+  // The driver fell at now_ns, after it had served for served_ns. The time at which it may be
+  // started again, or none: quarantine. `chance` is any random number.
+  std::optional<uint64_t> Fell(uint64_t now_ns, uint64_t chance, uint64_t served_ns = 0);
   // An operator's word.
   void Forgive();
 
  private:
   BudgetLimits limits_;
-  std::deque<uint64_t> falls_ns_;  // within the window; at most falls_max
+  std::deque<uint64_t> falls_ns_;  // within the window; at most falls_max, none without a limit
   uint64_t delay_ns_ = 0;          // before the next restart, without jitter
 };
 

@@ -13,11 +13,14 @@ TEST(RestartBudget, AtOnceThenTenMillisecondsDoubling) {
   RestartBudget budget({.falls_max = 100});
   uint64_t now_ns = kSecond;
   EXPECT_EQ(budget.Fell(now_ns, 0), now_ns);
-  for (uint64_t delay_ns = 10 * kMs; delay_ns < 30 * kSecond; delay_ns *= 2) {
+  for (uint64_t delay_ns = 10 * kMs; delay_ns < kSecond; delay_ns *= 2) {
     EXPECT_EQ(budget.Fell(now_ns, 0), now_ns + delay_ns);
     now_ns += kSecond;
   }
-  EXPECT_EQ(budget.Fell(now_ns, 0), now_ns + 30 * kSecond) << "and no longer";
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_EQ(budget.Fell(now_ns, 0), now_ns + kSecond) << "no longer than callers can wait";
+    now_ns += 3 * kSecond;
+  }
 }
 
 TEST(RestartBudget, JitterIsAtMostAQuarter) {
@@ -39,13 +42,22 @@ TEST(RestartBudget, TheFifthFallInTenSecondsIsOneTooMany) {
   for (uint64_t i = 0; i < 20; ++i) EXPECT_TRUE(slower.Fell(i * 3 * kSecond, 0)) << i;
 }
 
-TEST(RestartBudget, TenHealthyMinutesForgive) {
-  RestartBudget budget({});
+TEST(RestartBudget, TenSecondsOfServiceMakeTheNextRestartAtOnce) {
+  RestartBudget budget({.falls_max = 100});
   for (int i = 0; i < 4; ++i) (void)budget.Fell(0, 0);
-  budget.Healthy(0, 599 * kSecond);
-  EXPECT_GT(budget.Fell(599 * kSecond, 0), 599 * kSecond);
-  budget.Healthy(0, 600 * kSecond);
-  EXPECT_EQ(budget.Fell(600 * kSecond, 0), 600 * kSecond) << "at once again";
+  EXPECT_GT(budget.Fell(20 * kSecond, 0, 10 * kSecond - 1), 20 * kSecond);
+  EXPECT_EQ(budget.Fell(40 * kSecond, 0, 10 * kSecond), 40 * kSecond);
+  EXPECT_EQ(budget.Fell(41 * kSecond, 0, kSecond), 41 * kSecond + 10 * kMs)
+      << "and again from 10 ms";
+}
+
+TEST(RestartBudget, WithoutALimitNoFallIsOneTooMany) {
+  RestartBudget budget({.falls_max = kFallsWithoutLimit, .delay_ns_max = 100 * kMs});
+  for (int i = 0; i < 100'000; ++i) {
+    const auto at_ns = budget.Fell(0, 0);
+    ASSERT_TRUE(at_ns);
+    ASSERT_LE(*at_ns, 100 * kMs);
+  }
 }
 
 }  // namespace

@@ -261,19 +261,41 @@ absl::StatusOr<uint64_t> Supervisor::PutInForce(size_t index, const std::string&
   }
 }
 
-absl::Status Supervisor::LiftQuarantine(const std::string& name) {
+absl::Status Supervisor::LiftQuarantine(const std::string& name, uint64_t until_ns) {
   const absl::StatusOr<size_t> index = IndexOf(name);
   if (!index.ok()) return index.status();
+  std::shared_ptr<const Snapshot> snapshot = board_.Get();
+  const uint32_t before = snapshot->drivers[*index]->generation;
+  const bool serves = snapshot->drivers[*index]->state == State::kServing;
   surroundings_.inbox->Post(
       [&driver = *drivers_[*index]] { driver.Step({.kind = EventKind::kLift}); });
-  return absl::OkStatus();
+  if (serves) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("driver '", name, "' is not quarantined: it serves"));
+  }
+  for (;;) {
+    const DriverSnapshot& driver = *snapshot->drivers[*index];
+    if (driver.state == State::kServing) return absl::OkStatus();
+    if (driver.state == State::kQuarantined && driver.generation != before) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("driver '", name, "' does not start: ", driver.quarantine_reason));
+    }
+    if (snapshot->stopping) return absl::CancelledError("not released: the service ends");
+    std::shared_ptr<const Snapshot> next = board_.WaitForNewer(snapshot, until_ns);
+    if (next == nullptr) {
+      return absl::DeadlineExceededError(
+          absl::StrCat("driver '", name, "' does not serve yet: it is ", StateName(driver.state)));
+    }
+    snapshot = std::move(next);
+  }
 }
 
 namespace {
 
 ProtectionFields ProtectionOf(const DriverSnapshot& driver) {
   if (driver.state == State::kServing) return {BH_PROTECTION_FULL, {}};
-  const bool comes = driver.state != State::kQuarantined && driver.state != State::kStopped;
+  // The shim makes calls wait only once a driver that was quarantined serves again.
+  const bool comes = driver.quarantine_reason.empty() && driver.state != State::kStopped;
   std::string reason = absl::StrCat("it does not serve (", StateName(driver.state));
   if (!driver.last_end.empty()) absl::StrAppend(&reason, "; last: ", driver.last_end);
   absl::StrAppend(&reason, "): ",

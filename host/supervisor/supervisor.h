@@ -76,7 +76,10 @@ class Supervisor final : private ShimLink::Observer {
   // when the supervisor stops meanwhile.
   absl::StatusOr<uint64_t> SetContent(const std::string& driver, const std::string& folder,
                                       uint64_t until_ns);
-  absl::Status LiftQuarantine(const std::string& driver);
+  // Starts a quarantined driver again, with its budgets as new; returns when it serves.
+  // FailedPrecondition: it does not start (the reason), or nothing keeps it from serving.
+  // DeadlineExceeded; Cancelled when the supervisor stops meanwhile.
+  absl::Status LiftQuarantine(const std::string& driver, uint64_t until_ns);
 
   // Counts are fetched from the shim first. What it does not answer within three quarters of a
   // second is as old as its age says. Takes nothing that the loop or another caller waits for.

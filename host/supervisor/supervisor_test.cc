@@ -164,7 +164,7 @@ TEST_F(SupervisorTest, AHostThatHasSleptSinceItsAnswerIsNotAskedAgain) {
   const auto beat = [&] {
     const uint64_t asked = (*host)->sleeps_asked, until_ns = MonotonicAfterNs(kSoonNs);
     *beats_ns += options_.heartbeat_every_ns;
-    (void)supervisor_->LiftQuarantine("quiet");  // wakes its thread; nothing is quarantined
+    (void)supervisor_->LiftQuarantine("quiet", 0);  // wakes its thread; nothing is quarantined
     while ((*host)->sleeps_asked == asked && MonotonicNowNs() < until_ns) sched_yield();
     return (*host)->sleeps_asked > asked;
   };
@@ -228,6 +228,46 @@ TEST_F(SupervisorTest, NoHostServesWhileTheOneBeforeItMayStillWrite) {
   ASSERT_TRUE((*third)->SayStarted(3).ok());
   EXPECT_TRUE(Serves("stuck", MonotonicAfterNs(kSoonNs)).ok());
   (*host)->Die();
+}
+
+// Of kinds that a host may send, and more of them than a supervisor can take in.
+TEST_F(SupervisorTest, AHostThatSendsWithoutAPauseDelaysNoOther) {
+  Start({"talker", "other"});
+  const auto serving = [&](const std::string& driver) {
+    auto host = hosts_.Attached(driver, MonotonicAfterNs(kSoonNs));
+    if (!host.ok() || !(*host)->SayStarted((*host)->generation).ok())
+      return std::shared_ptr<FakeHostProcess>();
+    return Serves(driver, MonotonicAfterNs(kSoonNs)).ok() ? *std::move(host) : nullptr;
+  };
+  auto talker = serving("talker");
+  auto other = serving("other");
+  ASSERT_TRUE(talker != nullptr && other != nullptr);
+  std::atomic<bool> enough{false};
+  std::thread talks([&] {
+    const ControlBuffer line = MakeLogLine(wire::LogLevel::Info, "and so on");
+    while (!enough.load()) (void)talker->control.Send(line, {}, MonotonicAfterNs(kSoonNs));
+  });
+  for (int i = 0; i < 3; ++i) {
+    other->Die();
+    other = serving("other");
+    EXPECT_NE(other, nullptr);
+    if (other == nullptr) break;
+  }
+  enough.store(true);
+  talks.join();
+}
+
+// A host that sends them without a pause would keep its supervisor busy.
+TEST_F(SupervisorTest, WhatNoHostHasToSayIsAViolation) {
+  Start({"liar"});
+  for (const ControlBuffer& message : {MakePong(12345, 0, 0), MakePing(1), MakeGetStatus()}) {
+    auto host = hosts_.Attached("liar", MonotonicAfterNs(kSoonNs));
+    ASSERT_TRUE(host.ok()) << host.status();
+    ASSERT_TRUE((*host)->SayStarted((*host)->generation).ok());
+    ASSERT_TRUE(Serves("liar", MonotonicAfterNs(kSoonNs)).ok());
+    ASSERT_TRUE((*host)->control.Send(message).ok());
+  }
+  EXPECT_TRUE(hosts_.Attached("liar", MonotonicAfterNs(kSoonNs)).ok());
 }
 
 TEST_F(SupervisorTest, ADescriptorOfAHostIsNotOpened) {
@@ -466,7 +506,7 @@ TEST_F(DeafShimTest, ASilentShimIsReportedAndItsAnswerToo) {
     const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
     while (count == 0 && MonotonicNowNs() < until_ns) {
       *ahead_ns += kNanosecondsPerSecond;
-      (void)supervisor_->LiftQuarantine("deaf");  // wakes the loop; nothing is quarantined
+      (void)supervisor_->LiftQuarantine("deaf", 0);  // wakes the loop; nothing is quarantined
       sched_yield();
     }
     return count.load();

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ipc/control/operator_protocol.h"
 
+#include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "ipc/control/fields.h"
 
 namespace bulkhead {
 namespace {
 
-constexpr size_t kGuardsMax = 16;
+constexpr size_t kGuardsBytesMax = 30 << 10;  // the drivers fit beside them into a message
 constexpr size_t kReasonsMax = 3;
 constexpr size_t kReasonBytesMax = 300;
 constexpr size_t kDriversMax = 8;  // as many as one call can visit
@@ -33,6 +35,36 @@ ProtectionFields ReadProtection(uint8_t level, const TextList* reasons) {
     protection.reasons.push_back(ReadText(reason));
   }
   return protection;
+}
+
+// Of more guards than fit into a message, those with the least protection; the last entry stands
+// for the rest, with the least of theirs.
+Offset<flatbuffers::Vector<Offset<wire::GuardStatus>>> BuildGuards(
+    FlatBufferBuilder& builder, const std::vector<GuardStatusFields>& guards) {
+  std::vector<const GuardStatusFields*> order;
+  for (const GuardStatusFields& guard : guards) order.push_back(&guard);
+  const size_t end = builder.GetSize() + kGuardsBytesMax;
+  const bool fit =
+      guards.size() * (kStatusTextBytesMax + kReasonsMax * kReasonBytesMax) < kGuardsBytesMax;
+  if (!fit) {
+    std::stable_sort(order.begin(), order.end(),
+                     [](const GuardStatusFields* left, const GuardStatusFields* right) {
+                       return left->protection.level < right->protection.level;
+                     });
+  }
+  std::vector<Offset<wire::GuardStatus>> built;
+  for (size_t i = 0; i < order.size(); ++i) {
+    const bool rest = builder.GetSize() >= end;
+    const GuardStatusFields& guard = *order[i];
+    const auto folder =
+        Text(builder, rest ? absl::StrCat("(", order.size() - i, " more guards)") : guard.folder,
+             kStatusTextBytesMax);
+    const auto reasons = BuildReasons(builder, guard.protection);
+    built.push_back(wire::CreateGuardStatus(
+        builder, folder, static_cast<uint8_t>(guard.protection.level), reasons, guard.losses));
+    if (rest) break;
+  }
+  return builder.CreateVector(built);
 }
 
 }  // namespace
@@ -61,16 +93,8 @@ ControlBuffer MakeStatus(const StatusFields& fields) {
         driver.start_failures, last_end, driver.next_start_ms, statistics, driver.statistics_age_ms,
         driver.shim_silent_ms, shim_error, static_cast<uint8_t>(driver.protection.level), reasons));
   }
-  std::vector<Offset<wire::GuardStatus>> guards;
-  for (const GuardStatusFields& guard : fields.guards) {
-    if (guards.size() == kGuardsMax) break;
-    const auto folder = Text(builder, guard.folder, kStatusTextBytesMax);
-    const auto reasons = BuildReasons(builder, guard.protection);
-    guards.push_back(wire::CreateGuardStatus(
-        builder, folder, static_cast<uint8_t>(guard.protection.level), reasons, guard.losses));
-  }
   const auto driver_list = builder.CreateVector(drivers);
-  const auto guard_list = builder.CreateVector(guards);
+  const auto guard_list = BuildGuards(builder, fields.guards);
   const auto attachment = OptionalText(builder, fields.attachment, kStatusTextBytesMax);
   return Finish(builder, wire::CreateStatus(builder, fields.pid, attachment, guard_list,
                                             fields.uptime_ms, fields.shim_pid,

@@ -61,5 +61,33 @@ TEST(OperatorProtocol, TheLargestStatusFitsADatagram) {
   EXPECT_EQ(ReadStatus(Body<wire::Status>(buffer)).drivers.size(), 8u);
 }
 
+// A monitor that reads them must not take the first ones for all.
+TEST(OperatorProtocol, OfManyGuardsTheWorstAreSentAndTheRestIsCounted) {
+  StatusFields fields;
+  for (int i = 0; i < 1000; ++i) {
+    GuardStatusFields guard;
+    guard.folder = "/srv/" + std::to_string(i) + "/" + std::string(900, 'x');
+    guard.protection = {i == 700   ? BH_PROTECTION_NONE
+                        : i == 900 ? BH_PROTECTION_DEGRADED
+                                   : BH_PROTECTION_FULL,
+                        {}};
+    fields.guards.push_back(guard);
+  }
+  const ControlBuffer buffer = MakeStatus(fields);
+  const StatusFields read = ReadStatus(Body<wire::Status>(buffer));
+  ASSERT_GT(read.guards.size(), 16u);
+  EXPECT_EQ(read.guards[0].folder, fields.guards[700].folder);
+  EXPECT_EQ(read.guards[0].protection.level, BH_PROTECTION_NONE);
+  EXPECT_EQ(read.guards[1].protection.level, BH_PROTECTION_DEGRADED);
+  EXPECT_EQ(read.guards.back().folder,
+            "(" + std::to_string(1000 - (read.guards.size() - 1)) + " more guards)");
+  fields.guards.resize(20);
+  for (GuardStatusFields& guard : fields.guards) guard.folder.resize(20);
+  const ControlBuffer few = MakeStatus(fields);
+  const StatusFields all = ReadStatus(Body<wire::Status>(few));
+  ASSERT_EQ(all.guards.size(), 20u);
+  for (size_t i = 0; i < 20; ++i) EXPECT_EQ(all.guards[i].folder, fields.guards[i].folder);
+}
+
 }  // namespace
 }  // namespace bulkhead

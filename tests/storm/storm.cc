@@ -59,6 +59,7 @@ LifecycleLimits UnlimitedRestarts() {
   limits.service.window_ns = 1;  // nothing to remember
   limits.service.first_delay_ns = 0;
   limits.start = limits.service;
+  limits.outside.first_delay_ns = 0;  // its kills
   return limits;
 }
 

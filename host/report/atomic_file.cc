@@ -3,6 +3,7 @@
 
 #include <absl/strings/str_cat.h>
 #include <fcntl.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -63,6 +64,25 @@ absl::Status WriteInPlace(const std::string& path, const struct stat& file,
   return status;
 }
 
+std::string FolderOf(const std::string& path) {
+  const std::string folder = std::filesystem::path(path).parent_path().string();
+  return folder.empty() ? "." : folder;
+}
+
+// A new file beside the target, for this user alone.
+int CreateBeside(int folder, const std::string& name, std::string* temporary) {
+  constexpr int kTries = 100;
+  for (int i = 0; i < kTries; ++i) {
+    uint64_t chance = 0;
+    if (getrandom(&chance, sizeof(chance), 0) != sizeof(chance)) return -1;
+    *temporary = absl::StrCat(name, ".", absl::Hex(chance, absl::kZeroPad16));
+    const int fd = openat(folder, temporary->c_str(),
+                          O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd >= 0 || errno != EEXIST) return fd;
+  }
+  return -1;
+}
+
 absl::Status FlushAndClose(int fd, mode_t mode, const std::string& path) {
   absl::Status status;
   if (fchmod(fd, mode) != 0) status = Failure(errno, "set the mode of", path);
@@ -80,14 +100,31 @@ bool IsWrittenInPlace(const std::string& path) {
          (!S_ISREG(file.st_mode) || StandardDescriptor(file) >= 0);
 }
 
+std::string TrapAt(const std::string& path) {
+  struct stat file {
+  }, folder{};
+  if (lstat(path.c_str(), &file) != 0 || file.st_uid == geteuid()) return "";
+  const bool is_link = S_ISLNK(file.st_mode);
+  if (is_link && file.st_uid == 0) return "";
+  const bool shared =
+      stat(FolderOf(path).c_str(), &folder) != 0 || (folder.st_mode & (S_IWGRP | S_IWOTH)) != 0;
+  if (!is_link && !shared) return "";
+  return absl::StrCat(
+      path, is_link ? " is a symbolic link of user " : " is there already, of user ", file.st_uid,
+      is_link ? "" : ", in a folder that others may write to", "; name another file, or remove it");
+}
+
 absl::Status WriteFileAtomically(const std::string& path, std::string_view bytes) {
+  if (const std::string trap = TrapAt(path); !trap.empty()) {
+    return absl::PermissionDeniedError(trap);
+  }
   mode_t mode = 0644;
   std::string target = path;
   struct stat existing {};
   if (stat(path.c_str(), &existing) == 0) {
     if (S_ISDIR(existing.st_mode)) return Failure(EISDIR, "write", path);
     if (IsWrittenInPlace(path)) return WriteInPlace(path, existing, bytes);
-    mode = existing.st_mode & 07777;
+    if (existing.st_uid == geteuid()) mode = existing.st_mode & 0666;
     std::error_code error;
     target = std::filesystem::canonical(path, error).string();
     if (error) return Failure(error.value(), "find", path);
@@ -95,16 +132,25 @@ absl::Status WriteFileAtomically(const std::string& path, std::string_view bytes
     return Failure(ENOENT, "follow the symbolic link", path);
   }
 
-  std::string temporary = target + ".XXXXXX";
-  const int fd = mkostemp(temporary.data(), O_CLOEXEC);
-  if (fd < 0) return Failure(errno, "create", target);
+  // From here on in one folder, whatever its path leads to later.
+  const int folder = open(FolderOf(target).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (folder < 0) return Failure(errno, "open the folder of", target);
+  const std::string name = std::filesystem::path(target).filename().string();
+  std::string temporary;
+  const int fd = CreateBeside(folder, name, &temporary);
+  if (fd < 0) {
+    const int error = errno;
+    close(folder);
+    return Failure(error, "create", target);
+  }
   absl::Status status = WriteAll(fd, bytes, target);
   absl::Status closed = FlushAndClose(fd, mode, target);
   if (status.ok()) status = closed;
-  if (status.ok() && rename(temporary.c_str(), target.c_str()) != 0) {
+  if (status.ok() && renameat(folder, temporary.c_str(), folder, name.c_str()) != 0) {
     status = Failure(errno, "replace", target);
   }
-  if (!status.ok()) unlink(temporary.c_str());
+  if (!status.ok()) unlinkat(folder, temporary.c_str(), 0);
+  close(folder);
   return status;
 }
 

@@ -14,6 +14,8 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <string>
+#include <utility>
 
 namespace bulkhead {
 namespace {
@@ -113,6 +115,80 @@ TEST_F(AtomicFileTest, AFullDeviceIsAnErrorAndStays) {
   std::filesystem::create_symlink("/dev/full", link);
   EXPECT_TRUE(absl::IsResourceExhausted(WriteFileAtomically(link, "report")));
   EXPECT_TRUE(std::filesystem::is_character_file("/dev/full"));
+}
+
+mode_t ModeOf(const std::filesystem::path& path) {
+  struct stat file = {};
+  return lstat(path.c_str(), &file) == 0 ? file.st_mode & 07777u : 0u;
+}
+
+TEST_F(AtomicFileTest, AFileOfOursKeepsItsPermissionsAndNoOtherBits) {
+  const std::filesystem::path file = folder_ / "file";
+  std::ofstream(file) << "old";
+  for (const auto& [mode, wanted] : {std::pair<mode_t, mode_t>{0600, 0600},
+                                     {0640, 0640},
+                                     {0666, 0666},
+                                     {06777, 0666},
+                                     {01755, 0644}}) {
+    ASSERT_EQ(chmod(file.c_str(), mode), 0);
+    EXPECT_TRUE(WriteFileAtomically(file, "new").ok());
+    EXPECT_EQ(ModeOf(file), wanted) << std::oct << mode;
+  }
+}
+
+// What a user without privileges may leave where root writes a report.
+class TrapTest : public AtomicFileTest {
+ protected:
+  static constexpr uid_t kNobody = 65534;
+  void SetUp() override {
+    AtomicFileTest::SetUp();
+    if (geteuid() != 0) GTEST_SKIP() << "gives files to another user: needs root";
+    ASSERT_EQ(chmod(folder_.c_str(), 01777), 0);
+  }
+  void Give(const std::filesystem::path& path) {
+    ASSERT_EQ(lchown(path.c_str(), kNobody, kNobody), 0);
+  }
+  void IsRefused(const std::filesystem::path& path) {
+    EXPECT_NE(TrapAt(path), "");
+    EXPECT_TRUE(absl::IsPermissionDenied(WriteFileAtomically(path, "new")));
+  }
+};
+
+TEST_F(TrapTest, AFileOfAnotherUserInASharedFolderIsNotReplaced) {
+  const std::filesystem::path file = folder_ / "report.json";
+  std::ofstream(file) << "theirs";
+  ASSERT_EQ(chmod(file.c_str(), 06777), 0);
+  Give(file);
+  ASSERT_EQ(chmod(file.c_str(), 06777), 0);
+  IsRefused(file);
+  EXPECT_EQ(Content(file), "theirs");
+  ASSERT_EQ(chmod(folder_.c_str(), 0777), 0);
+  IsRefused(file);
+  // Where only its owner could have put it, it is replaced, and becomes no file with rights of
+  // ours.
+  ASSERT_EQ(chmod(folder_.c_str(), 0755), 0);
+  EXPECT_TRUE(WriteFileAtomically(file, "new").ok());
+  EXPECT_EQ(ModeOf(file), 0644u);
+}
+
+TEST_F(TrapTest, NoLinkOfAnotherUserIsFollowed) {
+  const std::filesystem::path ours = folder_ / "ours", link = folder_ / "report.json";
+  std::ofstream(ours) << "precious";
+  std::filesystem::create_symlink("ours", link);
+  Give(link);
+  for (const mode_t mode : {mode_t{01777}, mode_t{0777}, mode_t{0755}}) {
+    ASSERT_EQ(chmod(folder_.c_str(), mode), 0);
+    IsRefused(link);
+  }
+  EXPECT_EQ(Content(ours), "precious");
+}
+
+// To open it would wait for a reader without end.
+TEST_F(TrapTest, APipeOfAnotherUserIsNotOpened) {
+  const std::filesystem::path pipe = folder_ / "report.json";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0666), 0);
+  Give(pipe);
+  IsRefused(pipe);
 }
 
 // A run as root once replaced /dev/stdout by a file, for the whole machine. The test uses a link of

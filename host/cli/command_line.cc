@@ -1,8 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/cli/command_line.h"
 
+#include <poll.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
 #include <functional>
+#include <iostream>
 #include <string>
 #include <vector>
 
@@ -14,6 +21,24 @@
 #include "host/cli/scan.h"
 
 namespace bulkhead {
+
+namespace {
+
+// What was printed and did not arrive was not said. A reader that has closed its end wants no more.
+int AfterOutput(int code) {
+  std::cout.flush();
+  errno = 0;
+  const bool failed = std::fflush(stdout) != 0 || std::ferror(stdout) != 0 || !std::cout.good();
+  if (!failed) return code;
+  const int error = errno;
+  pollfd reader = {.fd = STDOUT_FILENO, .events = POLLOUT, .revents = 0};
+  if (error == EPIPE || (poll(&reader, 1, 0) == 1 && (reader.revents & POLLERR) != 0)) return code;
+  std::fprintf(stderr, "bulkhead: can't write to standard output: %s\n",
+               error == 0 ? "an earlier write failed" : std::strerror(error));
+  return kExitTrouble;
+}
+
+}  // namespace
 
 int RunCommandLine(int argc, char** argv, AttachmentRows attachments) {
   Program program = StartProgram();
@@ -36,9 +61,9 @@ int RunCommandLine(int argc, char** argv, AttachmentRows attachments) {
         wrong.get_exit_code() == static_cast<int>(CLI::ExitCodes::RequiredError) &&
         !unknown.empty();
     const int code = misspelt ? app.exit(CLI::ExtrasError(unknown)) : app.exit(wrong);
-    return code == 0 ? 0 : kExitTrouble;
+    return code == 0 ? AfterOutput(0) : kExitTrouble;
   }
-  return run();
+  return AfterOutput(run());
 }
 
 }  // namespace bulkhead

@@ -113,6 +113,13 @@ int RunDoctor(const Program& program, const std::string& json) {
       if (!lacks.empty()) std::printf("    can't: %s\n", lacks.c_str());
       entry["can"] = can;
       entry["cannot"] = lacks;
+      entry["limits"] = nlohmann::ordered_json::array();
+      for (const AttachmentLimit& limit : finding.kind->limits) {
+        if (!works || !limit.applies()) continue;
+        std::printf("    limit '%s': %s\n        mend: %s\n", limit.name, limit.text, limit.remedy);
+        entry["limits"].push_back(
+            {{"name", limit.name}, {"text", limit.text}, {"mend", limit.remedy}});
+      }
     }
     list.push_back(entry);
   }

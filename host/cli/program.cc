@@ -6,11 +6,13 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <iostream>
+#include <iterator>
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
@@ -23,12 +25,28 @@ namespace {
 std::atomic<bool> interrupted{false};
 
 std::atomic<bool> ends_in_order{false};
+std::atomic<bool> hung_up{false};
+std::atomic<uint64_t> interrupted_ns{0};
+
+// `timeout` and a terminal's driver may send one request as two signals.
+constexpr uint64_t kSameRequestNs = kNanosecondsPerSecond;
 
 void OnSignal(int number) {
-  if (!interrupted.exchange(true) || ends_in_order.load()) return;
+  const uint64_t now_ns = MonotonicNowNs();
+  uint64_t first_ns = 0;
+  interrupted.store(true);
+  if (interrupted_ns.compare_exchange_strong(first_ns, now_ns) || ends_in_order.load()) return;
+  if (now_ns - first_ns < kSameRequestNs) return;
   signal(number, SIG_DFL);
   raise(number);  // when this returns
 }
+
+void OnHangup(int) { hung_up.store(true); }
+
+// Their default action ends the process for a reason of its own.
+constexpr int kFaults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
+// Their default action is none; SIGCHLD ignored would reap children.
+constexpr int kHarmless[] = {SIGCHLD, SIGCONT, SIGURG, SIGWINCH};
 
 uint64_t Chance() {
   uint64_t number = 0;
@@ -52,6 +70,20 @@ Program StartProgram() {
           .attachments = Attachments()};
 }
 
+void IgnoreStraySignals() {
+  for (int number = 1; number < NSIG; ++number) {
+    const auto is = [number](int other) { return number == other; };
+    if (std::any_of(std::begin(kFaults), std::end(kFaults), is)) continue;
+    if (std::any_of(std::begin(kHarmless), std::end(kHarmless), is)) continue;
+    if (number == SIGINT || number == SIGTERM) continue;
+    struct sigaction action = {};
+    action.sa_handler = number == SIGQUIT ? OnSignal : number == SIGHUP ? OnHangup : SIG_IGN;
+    sigaction(number, &action, nullptr);  // refused for SIGKILL, SIGSTOP and those of the C library
+  }
+}
+
+bool TakeHangup() { return hung_up.exchange(false); }
+
 void EndInOrder() { ends_in_order.store(true); }
 
 std::string Program::HostPath() const { return folder + "/bulkhead-host"; }
@@ -71,7 +103,8 @@ std::string Printable(std::string_view text) {
 }
 
 int Complain(const absl::Status& status) {
-  std::cerr << "bulkhead: " << status.message() << "\n";
+  // It may quote a driver, a manifest or a file's name.
+  std::cerr << "bulkhead: " << Printable(std::string(status.message())) << "\n";
   return kExitTrouble;
 }
 
@@ -86,6 +119,7 @@ int Conclude(const Report& report, const std::string& json) {
 
 std::string ReportPathTrouble(const std::string& path) {
   namespace fs = std::filesystem;
+  if (std::string trap = TrapAt(path); !trap.empty()) return trap;
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
   if (fs::is_directory(status)) return absl::StrCat(path, " is a folder; name a file in it");

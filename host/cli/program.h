@@ -15,7 +15,6 @@
 #include "absl/status/statusor.h"
 #include "host/attachment/registry.h"
 #include "host/report/report.h"
-#include "host/service/temporary_folder.h"
 
 namespace bulkhead {
 
@@ -37,8 +36,15 @@ struct Program {
 // first SIGINT or SIGTERM sets `interrupted`, the second one ends the process, and SIGPIPE is
 // ignored.
 Program StartProgram();
-// From here on the second signal is ignored, too: for a command that has something to put away, and
-// ends within a bound.
+// For a service, whose end is the end of a protection. SIGINT, SIGTERM and SIGQUIT are requests to
+// end; each other signal that would end or stop the process is ignored (a closed terminal, job
+// control, timers, limits), but those for a fault of the process itself. Programs that it executes
+// inherit what is ignored.
+void IgnoreStraySignals();
+// Whether SIGHUP has come since the last call; after IgnoreStraySignals().
+bool TakeHangup();
+// From here on the second request to end is ignored, too: for a command that has something to put
+// away, and ends within a bound.
 void EndInOrder();
 
 // "bulkhead: …" on standard error; returns kExitTrouble.

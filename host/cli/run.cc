@@ -12,6 +12,7 @@
 #include <memory>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -42,6 +43,7 @@ struct RunOptions {
   GuardSpec guard;  // of every folder
   std::string json;
   std::string attachment = "auto";
+  std::vector<std::string> accepted;  // limits of the attachment
   bool quiet = false;
   int ready_fd = -1;
 };
@@ -114,8 +116,10 @@ std::string ProtectionText(const GuardProtection& guard) {
 }
 
 int RunService(const Program& program, RunOptions options) {
+  IgnoreStraySignals();
   ServiceConfig config = ConfigOf(options.service);
   config.attachment = options.attachment;
+  config.accepted.insert(options.accepted.begin(), options.accepted.end());
   for (const std::string& folder : options.guarded) {
     config.guards.push_back(options.guard);
     config.guards.back().folder = folder;
@@ -134,8 +138,8 @@ int RunService(const Program& program, RunOptions options) {
   absl::StatusOr<ChosenAttachment> chosen = CreateAttachment(
       program.attachments, config.attachment, NeedsOf(config, "--"),
       {.log = [&line](const std::string& text) { line.Text(text); },
-       .on_protection =
-           [&line](const GuardProtection& guard) { line.Text(ProtectionText(guard)); }});
+       .on_protection = [&line](const GuardProtection& guard) { line.Text(ProtectionText(guard)); },
+       .accepted = config.accepted});
   if (!chosen.ok()) return Complain(chosen.status());
   const AttachmentKind& kind = *chosen->kind;
   Attachment& attachment = *chosen->attachment;
@@ -161,12 +165,16 @@ int RunService(const Program& program, RunOptions options) {
                              [&stop] { eventfd_write(stop.get(), 1); });
   if (!server.ok()) return Complain(server.status());
   for (const GuardSpec& guard : config.guards) {
+    if (program.interrupted->load()) return Complain(absl::CancelledError("interrupted"));
     if (absl::Status status = attachment.Guard(guard).status(); !status.ok()) {
       return Complain(status);
     }
     line.Text(absl::StrCat("guards ", guard.folder, "; Ctrl-C ends it"));
   }
   if (absl::Status status = attachment.Settle(); !status.ok()) return Complain(status);
+  for (const GuardProtection& guard : attachment.Protections()) {
+    if (guard.level != BH_PROTECTION_FULL) line.Text(ProtectionText(guard));
+  }
 
   // Not before: a start takes as long as its drivers and folders do. Nor after the line below, on
   // which others may send two signals.
@@ -178,6 +186,9 @@ int RunService(const Program& program, RunOptions options) {
   pollfd stopped = {stop.get(), POLLIN, 0};
   while (!program.interrupted->load() && poll(&stopped, 1, 1000) != 1) {  // a signal ends it early
     attachment.Protections();
+    if (TakeHangup()) {
+      line.Text("SIGHUP: the guards stay, and there is nothing to read again; SIGTERM ends it");
+    }
     line.Show((*service)->supervisor().Status(), attachment.CounterValues().front(), 1.0);
   }
   line.End();
@@ -281,11 +292,9 @@ void PrintProtection(const std::string& what, const ProtectionFields& protection
 // `check`: 1 also when the protection of a guard or a driver is not full.
 int ShowStatus(const std::string& json, bool check) {
   const Instances instances = FindInstances();
-  if (instances.answered.empty() && instances.silent.empty()) {
-    std::printf("no instance of bulkhead runs (or none that this user may see)\n");
-    return kExitFailed;
-  }
-  int code = instances.silent.empty() ? kExitOk : kExitFailed;
+  const bool none = instances.answered.empty() && instances.silent.empty();
+  if (none) std::printf("no instance of bulkhead runs (or none that this user may see)\n");
+  int code = none || !instances.silent.empty() ? kExitFailed : kExitOk;
   Report report("status");
   report.AddInfo("instances", static_cast<double>(instances.answered.size()), "");
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
@@ -318,8 +327,8 @@ int ShowStatus(const std::string& json, bool check) {
     for (const DriverStatusFields& driver : status.drivers) {
       const std::string process = driver.pid == 0 ? "no process" : absl::StrCat("pid ", driver.pid);
       std::printf("  %s %s: %s, generation %u, %s, content %lu (good: %lu), %lu restarts%s%s\n",
-                  driver.name.c_str(), driver.version.c_str(), driver.state.c_str(),
-                  driver.generation, process.c_str(),
+                  Printable(driver.name).c_str(), Printable(driver.version).c_str(),
+                  Printable(driver.state).c_str(), driver.generation, process.c_str(),
                   static_cast<unsigned long>(driver.content_version),
                   static_cast<unsigned long>(driver.last_known_good),
                   static_cast<unsigned long>(driver.restarts),
@@ -389,23 +398,40 @@ int Ask(const std::string& path, const ControlBuffer& request, const std::string
     return Complain(absl::InternalError(
         "the instance answered with another message than Done: is it of this release?"));
   if (result->error() != nullptr && result->error()->size() != 0) {
-    std::fprintf(stderr, "bulkhead: %s\n", result->error()->c_str());
+    std::fprintf(stderr, "bulkhead: %s\n", Printable(result->error()->c_str()).c_str());
     return kExitFailed;
   }
   std::printf("%s\n", done.c_str());
   return kExitOk;
 }
 
-// Sends a request to the one instance that runs this driver.
-int AskAbout(const std::string& driver, const ControlBuffer& request, const std::string& done) {
-  for (const auto& [path, status] : FindInstances().answered) {
-    for (const DriverStatusFields& running : status.drivers) {
-      if (running.name == driver) return Ask(path, request, done);
-    }
+// Sends a request to each instance that runs this driver, or only to that with this process id (0:
+// any). The code is the worst of theirs; an instance that is silent may run the driver, too.
+int AskAbout(const std::string& driver, pid_t pid, const ControlBuffer& request,
+             const std::string& done) {
+  const Instances instances = FindInstances();
+  std::vector<std::pair<std::string, uint32_t>> asked;
+  for (const auto& [path, status] : instances.answered) {
+    if (pid != 0 && status.pid != static_cast<uint32_t>(pid)) continue;
+    const bool runs =
+        std::any_of(status.drivers.begin(), status.drivers.end(),
+                    [&](const DriverStatusFields& running) { return running.name == driver; });
+    if (runs) asked.emplace_back(path, status.pid);
   }
-  return Complain(absl::NotFoundError(
-      absl::StrCat("no instance that this user may see runs the driver '", driver,
-                   "'; `bulkhead status` lists them, and those of root for root only")));
+  if (asked.empty()) {
+    return Complain(absl::NotFoundError(
+        absl::StrCat(pid == 0 ? "no instance that this user may see"
+                              : absl::StrCat("no instance with pid ", pid),
+                     " runs the driver '", driver,
+                     "'; `bulkhead status` lists them, and those of root for root only")));
+  }
+  int code = pid == 0 && !instances.silent.empty() ? kExitFailed : kExitOk;
+  for (const auto& [path, instance] : asked) {
+    if (asked.size() > 1) std::printf("pid %u: ", instance);
+    std::fflush(stdout);
+    code = std::max(code, Ask(path, request, done));
+  }
+  return code;
 }
 
 // Returns when the instance has ended.
@@ -490,6 +516,18 @@ void AddGuardOptions(CLI::App& command, AttachmentRows rows, RunOptions& options
   command.add_option("--attachment,--attach", options.attachment, help)
       ->check(CLI::IsMember(names))
       ->type_name("NAME");
+  std::set<std::string> limits;
+  for (const AttachmentKind* kind : rows) {
+    for (const AttachmentLimit& limit : kind->limits) limits.insert(limit.name);
+  }
+  command
+      .add_option("--accept", options.accepted,
+                  "Limits of the attachment that don't make protection degraded; doctor explains "
+                  "them")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(CLI::IsMember(limits))
+      ->type_name("LIST");
   std::vector<std::string> marks;
   for (const MarkKind kind : kMarkKinds) marks.emplace_back(MarkKindName(kind));
   command
@@ -551,6 +589,12 @@ void AddOperator(CLI::App& app, std::function<int()>* run) {
   status->callback(
       [json, check, run] { *run = [json, check] { return ShowStatus(*json, *check); }; });
 
+  const auto is_pid = [](const std::string& text) {
+    pid_t number = 0;
+    if (absl::SimpleAtoi(text, &number) && number > 0) return std::string();
+    return absl::StrCat("'", text, "' is not a process id, as `bulkhead status` shows");
+  };
+  auto pid = std::make_shared<pid_t>(0);
   auto driver = std::make_shared<std::string>();
   auto rules = std::make_shared<std::string>();
   CLI::App* content = app.add_subcommand(
@@ -559,27 +603,29 @@ void AddOperator(CLI::App& app, std::function<int()>* run) {
   content->add_option("--rules", *rules, "Folder with the new content")
       ->required()
       ->type_name("DIR");
-  content->callback([driver, rules, run] {
-    *run = [driver, rules] {
+  const std::string only = "Only in the instance with this process id; else in each that runs it";
+  content->add_option("--pid", *pid, only)->check(is_pid)->type_name("PID");
+  content->callback([driver, pid, rules, run] {
+    *run = [driver, pid, rules] {
       std::error_code error;
       const std::string folder = std::filesystem::absolute(*rules, error).string();
-      return AskAbout(*driver, MakeSetContent(*driver, folder), "in force");
+      return AskAbout(*driver, *pid, MakeSetContent(*driver, folder), "in force");
     };
   });
-  CLI::App* release = app.add_subcommand("release", "Start a quarantined driver again");
+  CLI::App* release = app.add_subcommand("release",
+                                         "Start a quarantined driver again; returns when it "
+                                         "serves. 1: it does not, or was not quarantined");
   release->add_option("--driver", *driver, "The driver")->required()->type_name("NAME");
-  release->callback([driver, run] {
-    *run = [driver] { return AskAbout(*driver, MakeRelease(*driver), "released"); };
+  release->add_option("--pid", *pid, only)->check(is_pid)->type_name("PID");
+  release->callback([driver, pid, run] {
+    *run = [driver, pid] {
+      return AskAbout(*driver, *pid, MakeRelease(*driver), "released: it serves");
+    };
   });
-  auto pid = std::make_shared<pid_t>(0);
   CLI::App* stop = app.add_subcommand("stop", "End a running instance in order, as Ctrl-C does");
   stop->add_option("--pid", *pid, "Its process, as status says")
       ->required()
-      ->check([](const std::string& text) {
-        pid_t number = 0;
-        if (absl::SimpleAtoi(text, &number) && number > 0) return std::string();
-        return absl::StrCat("'", text, "' is not a process id, as `bulkhead status` shows");
-      })
+      ->check(is_pid)
       ->type_name("PID");
   stop->callback([pid, run] { *run = [pid] { return StopInstance(*pid); }; });
 }

@@ -91,7 +91,7 @@ class Scan {
         while (std::optional<std::string> path = queue_.Pop()) Ask(*path);
       });
     }
-    for (const std::string& folder : options_.folders) Walk(folder);
+    for (const std::string& folder : options_.folders) Begin(folder);
     queue_.Close();
     for (std::thread& asker : askers) asker.join();
     if (terminal_) std::fputs("\r\033[K", stderr);
@@ -121,25 +121,44 @@ class Scan {
   // SUBTLE: it orders nothing; seen a moment late, it costs one more file.
   bool Interrupted() const { return program_.interrupted->load(std::memory_order_relaxed); }
 
+  // What an operator names is looked at through a link, too; below it links are not followed.
+  void Begin(const std::string& named) {
+    std::error_code error;
+    const fs::file_status status = fs::status(named, error);
+    if (status.type() == fs::file_type::not_found) return Trouble(named, "No such file or folder");
+    if (error) return Unseen(named, error);
+    if (!fs::is_regular_file(status)) return Walk(named);
+    const bool is_link = fs::is_symlink(fs::symlink_status(named, error));
+    const fs::path file = is_link ? fs::canonical(named, error) : fs::path(named);
+    if (error) return Unseen(named, error);
+    queue_.Push(file.string());
+  }
+
   void Walk(const std::string& top) {
     std::error_code error;
-    const fs::file_status status = fs::symlink_status(top, error);
-    if (error || status.type() == fs::file_type::not_found) {
-      return Trouble(top, error ? error.message() : "no such file or folder");
-    }
-    if (fs::is_regular_file(status)) return queue_.Push(top);
     if (fs::equivalent(top, own_, error)) return;
     fs::directory_iterator entry(top, error);
     if (error) return Unlisted(top, error);
     for (const fs::directory_iterator end; entry != end && !Interrupted(); entry.increment(error)) {
-      const fs::file_status kind = entry->symlink_status(error);  // links are not followed
-      if (fs::is_directory(kind)) {
+      std::error_code unseen;
+      const fs::file_status kind = entry->symlink_status(unseen);
+      if (kind.type() == fs::file_type::not_found) continue;  // it is gone
+      if (unseen || kind.type() == fs::file_type::unknown) {
+        Unseen(entry->path().string(), unseen);
+      } else if (fs::is_directory(kind)) {
         Walk(entry->path().string());
       } else if (fs::is_regular_file(kind)) {
         queue_.Push(entry->path().string());
       }
     }
     if (error) Unlisted(top, error);
+  }
+
+  // It was not looked at, whatever it is: a folder that may be listed and not searched, a path that
+  // is too long, a disk with errors.
+  void Unseen(const std::string& path, const std::error_code& error) {
+    if (error == std::errc::permission_denied) denied_.store(true);
+    Trouble(path, absl::StrCat("can't look at it: ", error.message()));
   }
 
   void Unlisted(const std::string& folder, const std::error_code& error) {

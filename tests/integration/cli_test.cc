@@ -2,11 +2,14 @@
 //
 // The command line as an operator uses it: what it says, its exit codes, and that it leaves nothing
 // behind.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -15,6 +18,8 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <set>
+#include <sstream>
 #include <string>
 #include <system_error>
 
@@ -80,9 +85,47 @@ TEST_F(Cli, ScanSaysCleanFoundAndTrouble) {
   EXPECT_THAT(trouble.text, HasSubstr("No such file"));
 }
 
+// What it could not look at may be anything: that is never "clean".
+TEST_F(Cli, ScanOfWhatCanNotBeLookedAtIsTrouble) {
+  if (!OrdinaryCanRun()) GTEST_SKIP() << "another user can't reach the build folder";
+  const std::string listed = files_ + "/listed";
+  fs::create_directories(listed);
+  std::ofstream(listed + "/file") << "x\n";
+  fs::permissions(listed, fs::perms::owner_all | fs::perms::others_read);  // and no search
+  const Outcome unsearchable = RunAs(Ordinary(), "scan --driver null " + files_);
+  fs::permissions(listed, fs::perms::all);
+  if (Ordinary() != geteuid()) {
+    EXPECT_EQ(unsearchable.code, 2) << unsearchable.text;
+    EXPECT_THAT(unsearchable.text, HasSubstr("listed/file: can't look at it: Permission denied"));
+    EXPECT_THAT(unsearchable.text, HasSubstr("not everything was scanned"));
+  }
+  // Deeper than any path may be long.
+  const std::string name(200, 'd');
+  UniqueFd folder(open(files_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  for (int depth = 0; depth < 25; ++depth) {
+    ASSERT_EQ(mkdirat(folder.get(), name.c_str(), 0755), 0) << depth;
+    folder.reset(openat(folder.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    ASSERT_TRUE(folder.valid());
+  }
+  const Outcome deep = Run("scan --driver null " + files_);
+  EXPECT_EQ(deep.code, 2) << deep.text;
+  EXPECT_THAT(deep.text, HasSubstr("File name too long"));
+}
+
+TEST_F(Cli, ScanLooksThroughALinkThatIsNamed) {
+  Infect();
+  fs::create_symlink(files_ + "/infected", folder_ + "/link");
+  fs::create_symlink(files_, folder_ + "/links");
+  EXPECT_EQ(Run("scan --driver scanner " + folder_ + "/link").code, 1);
+  EXPECT_EQ(Run("scan --driver scanner " + folder_ + "/links").code, 1);
+  fs::create_symlink(folder_ + "/nothing", folder_ + "/dangling");
+  EXPECT_EQ(Run("scan --driver scanner " + folder_ + "/dangling").code, 2);
+}
+
 // The driver's copy of the rules, which hold the very strings that they look for, lies in there.
 TEST_F(Cli, ScanDoesNotFindItsOwnRules) {
-  const Outcome own = Run("scan --driver scanner " + temporary_);
+  if (!OrdinaryCanRun()) GTEST_SKIP() << "another user can't reach the build folder";
+  const Outcome own = RunAs(Ordinary(), "scan --driver scanner " + temporary_);
   EXPECT_EQ(own.code, 0) << own.text;
 }
 
@@ -114,6 +157,16 @@ TEST_F(Cli, AFullDiskForTheReportIsTrouble) {
   const Outcome full = Run("scan --driver scanner --json /dev/full " + files_);
   EXPECT_EQ(full.code, 2);
   EXPECT_THAT(full.text, HasSubstr("the disk is full"));
+}
+
+TEST_F(Cli, OutputThatCanNotBeWrittenIsTrouble) {
+  for (const char* words : {"doctor", "--help", "--version", "run --help"}) {
+    const Outcome full = Run(std::string(words) + " > /dev/full");
+    EXPECT_EQ(full.code, 2) << words;
+    EXPECT_THAT(full.text, HasSubstr("can't write to standard output")) << words;
+  }
+  const Outcome closed = Run("--help > /dev/null");
+  EXPECT_EQ(closed.code, 0) << closed.text;
 }
 
 TEST_F(Cli, OptionsThatMakeNoSenseAreRefused) {
@@ -242,7 +295,8 @@ TEST_F(CliAsRoot, StatusNamesAnInstanceThatDoesNotAnswer) {
 // Each instance of the machine counts for --check: only what becomes worse is this one's doing.
 TEST_F(CliAsRoot, TheCheckOfTheStatusFailsWhileAGuardIsGone) {
   Infect();
-  const pid_t service = StartService("--driver scanner --quiet --guard " + files_);
+  const pid_t service =
+      StartService("--driver scanner --quiet --accept overlays,new-folders --guard " + files_);
   ASSERT_GT(service, 0) << "it did not start";
   const std::string own = "pid " + std::to_string(service) + ",";
   const std::string guards = "guards " + std::filesystem::canonical(files_).string();
@@ -265,6 +319,29 @@ TEST_F(CliAsRoot, TheCheckOfTheStatusFailsWhileAGuardIsGone) {
   EXPECT_TRUE(full);
   EXPECT_FALSE(std::ifstream(files_ + "/infected").good());
   EXPECT_EQ(StopService(), 0);
+}
+
+TEST_F(CliAsRoot, ALimitDegradesProtectionUntilItIsAccepted) {
+  const auto shown = [&](const std::string& accept) {
+    const pid_t service =
+        StartService("--driver null --quiet --attachment fanotify --guard " + files_ + accept);
+    const std::string text = service > 0 ? Run("status").text : "it did not start";
+    EXPECT_EQ(StopService(), 0);
+    const size_t own = text.find("pid " + std::to_string(service) + ",");
+    const size_t guard = own == std::string::npos ? own : text.find("  guards ", own);
+    return guard == std::string::npos ? text
+                                      : text.substr(guard, text.find("\n  null ", guard) - guard);
+  };
+  const std::string doctor = Run("doctor").text;
+  EXPECT_THAT(doctor, HasSubstr("limit 'new-folders'"));
+  const std::string all = shown("");
+  EXPECT_THAT(all, HasSubstr("protection degraded"));
+  EXPECT_THAT(all, HasSubstr("--accept new-folders"));
+  const bool overlays = doctor.find("limit 'overlays'") != std::string::npos;
+  EXPECT_EQ(all.find("--accept overlays") != std::string::npos, overlays) << all;
+  EXPECT_THAT(shown(" --accept overlays"), HasSubstr("--accept new-folders"));
+  EXPECT_THAT(shown(" --accept overlays,new-folders"), HasSubstr("protection full"));
+  EXPECT_EQ(Run("run --driver null --accept nothing --guard " + files_).code, 2);
 }
 
 // As a kill -9 leaves it.
@@ -328,6 +405,75 @@ TEST_F(CliAsRoot, ASecondSignalDoesNotKeepItFromPuttingThingsAway) {
     EXPECT_EQ(StopService(), 0);
     EXPECT_TRUE(std::filesystem::is_empty(temporary_));
   }
+}
+
+// A terminal that is closed, job control, an alarm, a limit: what is no request to end ends
+// nothing.
+TEST_F(CliAsRoot, SignalsThatAreNoRequestToEndItAreIgnored) {
+  Infect();
+  const pid_t service = StartService("--driver scanner --quiet --guard " + files_);
+  ASSERT_GT(service, 0) << "it did not start";
+  const std::set<int> others = {SIGINT, SIGTERM, SIGQUIT, SIGKILL, SIGSTOP, SIGSEGV,
+                                SIGBUS, SIGFPE,  SIGILL,  SIGTRAP, SIGABRT, SIGSYS};
+  for (int number = 1; number <= SIGRTMAX; ++number) {
+    if (others.count(number) != 0 || (number >= __SIGRTMIN && number < SIGRTMIN)) continue;
+    ASSERT_EQ(kill(service, number), 0) << number;
+    EXPECT_FALSE(std::ifstream(files_ + "/infected").good()) << "after signal " << number;
+  }
+  const std::string own = "pid " + std::to_string(service) + ",";
+  EXPECT_THAT(Run("status").text, HasSubstr(own));
+  EXPECT_EQ(StopService(), 0);
+}
+
+TEST_F(CliAsRoot, ARequestToEndDuringTheStartIsCarriedOut) {
+  const std::string driver = folder_ + "/driver";
+  fs::create_directories(driver + "/content");
+  fs::copy(build_ + "/drivers/faulty/faulty.so", driver);
+  std::ofstream(driver + "/content/faults") << "hang-start\n";
+  std::ofstream(driver + "/manifest.json")
+      << R"({"schema": 1, "name": "hangs", "version": "1.0.0", "library": "faulty.so",
+             "driver_abi": 1, "callbacks": ["file_open"], "altitude": 500,
+             "content": {"required": true, "default_path": "content"}})";
+  for (const int number : {SIGINT, SIGTERM, SIGQUIT}) {
+    const pid_t service = BeginService("--driver " + driver + " --guard " + files_);
+    ASSERT_GT(service, 0);
+    siginfo_t ended = {};
+    while (!KeepsState(service) && ended.si_pid == 0) {
+      ASSERT_EQ(waitid(P_PID, static_cast<id_t>(service), &ended, WEXITED | WNOHANG | WNOWAIT), 0);
+    }
+    EXPECT_EQ(StopService(number), 2) << number;
+    std::ostringstream output;
+    output << std::ifstream(folder_ + "/output").rdbuf();
+    EXPECT_THAT(output.str(), HasSubstr("interrupted")) << number;
+  }
+}
+
+// Restarts need the drivers' content: it is not where temporary files are cleaned away.
+TEST_F(CliAsRoot, ADriverRestartsAfterTemporaryFilesWereCleanedAway) {
+  Infect();
+  const pid_t service = StartService("--driver scanner --quiet --guard " + files_);
+  ASSERT_GT(service, 0) << "it did not start";
+  EXPECT_TRUE(fs::is_empty(temporary_));
+  EXPECT_TRUE(KeepsState(service));
+  for (const auto& entry : fs::directory_iterator(temporary_)) fs::remove_all(entry.path());
+  const auto pid_of_host = [&] {
+    const std::string text = Run("status").text;
+    const size_t own = text.find("pid " + std::to_string(service) + ",");
+    const std::string mark = "scanner 1.0.0: serving";
+    const size_t at = own == std::string::npos ? own : text.find(mark, own);
+    if (at == std::string::npos) return 0;
+    return std::stoi(text.substr(text.find(" pid ", at) + 5));
+  };
+  const pid_t first = pid_of_host();
+  ASSERT_GT(first, 0);
+  ASSERT_EQ(kill(first, SIGKILL), 0);
+  const uint64_t until_ns = MonotonicAfterNs(20 * kNanosecondsPerSecond);
+  pid_t second = first;
+  while ((second == first || second == 0) && MonotonicNowNs() < until_ns) second = pid_of_host();
+  EXPECT_GT(second, 0);
+  EXPECT_NE(second, first);
+  EXPECT_FALSE(std::ifstream(files_ + "/infected").good());
+  EXPECT_EQ(StopService(), 0);
 }
 
 TEST_F(CliAsRoot, StopEndsAnInstanceInOrder) {

@@ -19,7 +19,8 @@ loaded() { grep -q '^bulkhead ' /proc/modules; }
 start() {
   rm -f /tmp/ready
   mkfifo /tmp/ready
-  $bulkhead run --attachment module --guard $guarded --ready-fd 3 "$@" >/tmp/run.out 2>&1 3>/tmp/ready &
+  # The debug kernel has overlays.
+  $bulkhead run --attachment module --accept overlays --guard $guarded --ready-fd 3 "$@" >/tmp/run.out 2>&1 3>/tmp/ready &
   supervisor=$!
   read -r _ </tmp/ready || { result failed start "$(cat /tmp/run.out)"; exit 1; }
 }
@@ -40,15 +41,27 @@ status() {
 # there is no DEFAULT, and when there is no status, it prints a word that is no number and never twice
 # the same: no comparison takes an empty answer for a count.
 status_says() {
-  local said found
+  local said
   said=$(status) || { echo "no_status_at_$(cut -d ' ' -f 1 /proc/uptime)"; return; }
+  says "$said" "$@"
+}
+# says STATUS EXPRESSION [DEFAULT]: the same in a status that was asked for before.
+says() {
+  local said=$1 found
+  shift
   found=$(echo "$said" | sed -n "$1")
   [ -n "$found" ] || found=$2
   [ -n "$found" ] || { echo "bulkhead status lacks $1: $said" >&2; found=not_in_status_at_$(cut -d ' ' -f 1 /proc/uptime); }
   echo "$found"
 }
-# count FIELD: of the one driver, from `bulkhead status`.
-count() { status_says "s/.* \([0-9]*\) $1.*/\1/p"; }
+# counts FIELD...: of the one driver, all of one `bulkhead status`.
+counts() {
+  local said field all
+  said=$(status) || { echo "no_status_at_$(cut -d ' ' -f 1 /proc/uptime)"; return; }
+  for field; do all="$all $(says "$said" "s/.* \([0-9]*\) $field.*/\1/p")"; done
+  echo ${all}
+}
+count() { counts "$1"; }
 host() { status_says 's/.* pid \([0-9]*\), content.*/\1/p'; }
 
 # make_infected PATH: the EICAR test string, assembled here so that no file of the tree contains it.

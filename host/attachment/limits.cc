@@ -43,7 +43,7 @@ bool MountOverlay() {
   if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) != 0) return false;
   const bool is_nobody = geteuid() == kNobody;
   if (unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return false;
-  // A user that is not nobody maps nothing: it can't make the folders then, and was not root.
+  // The map below is for this user id: no other process can write it.
   return is_nobody && Write("/proc/self/uid_map", "0 65534 1\n") &&
          mount("none", "/tmp", "tmpfs", 0, "size=64k") == 0 && mkdir("/tmp/lower", 0700) == 0 &&
          mkdir("/tmp/below", 0700) == 0 && mkdir("/tmp/over", 0700) == 0 &&

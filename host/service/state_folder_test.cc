@@ -138,8 +138,13 @@ TEST_F(StateFolderTest, FallsBackToTheFolderOfTheRun) {
     unsetenv("XDG_STATE_HOME");
     unsetenv("XDG_RUNTIME_DIR");
     if (setresuid(65534, 65534, 65534) != 0) _exit(1);
-    const absl::StatusOr<StateFolder> folder = StateFolder::Create();
-    _exit(folder.ok() && folder->path().starts_with("/tmp/bulkhead-65534/instance-") ? 0 : 2);
+    bool below_the_run = false;
+    {
+      const absl::StatusOr<StateFolder> folder = StateFolder::Create();
+      below_the_run = folder.ok() && folder->path().starts_with("/tmp/bulkhead-65534/instance-");
+    }
+    rmdir("/tmp/bulkhead-65534");  // fails while others are there
+    _exit(below_the_run ? 0 : 2);
   }
   int status = 0;
   ASSERT_EQ(waitpid(child, &status, 0), child);

@@ -79,6 +79,7 @@ std::optional<HostMessage> HostSession::NextMessage(uint64_t now_ns, int& messag
     --messages_left;
     if (const auto* pong = message->as<wire::Pong>()) {
       if (idle_.Answered(pong->number())) continue;
+      control_.Close();  // one line about it, however many follow
       return HostBadMessage{absl::StrCat("Pong ", pong->number(), " answers no Ping")};
     }
     if (const auto* hello = message->as<wire::Hello>()) {
@@ -92,6 +93,7 @@ std::optional<HostMessage> HostSession::NextMessage(uint64_t now_ns, int& messag
     } else if (const auto* line = message->as<wire::LogLine>()) {
       return HostLogLine{.level = LevelOf(line->level()), .text = line->text()->str()};
     } else {
+      control_.Close();
       return HostBadMessage{absl::StrCat(message->name(), " is no message of a host's")};
     }
   }

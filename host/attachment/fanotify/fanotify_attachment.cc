@@ -40,7 +40,7 @@ constexpr AttachmentLimit kLimits[] = {
     kOverlaysLimit,
     {.name = "new-folders",
      .text = "files in a folder that was made or moved there a moment ago may be opened unasked",
-     .remedy = "guard with --mark filesystem or --mark mount, or with attachment module",
+     .remedy = "guard with --mark filesystem, or with attachment module",
      .applies = [] { return true; },
      .of_directory_marks = true}};
 

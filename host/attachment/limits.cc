@@ -76,17 +76,24 @@ bool UsersCanMountOverlays() {
   return !WIFEXITED(status) || WEXITSTATUS(status) == 0;
 }
 
-void Limits::Degrade(GuardProtection& guard, MarkKind mark) {
-  if (guard.level == BH_PROTECTION_NONE) return;
-  const MutexLock lock(mutex_);
+void Limits::LookAgain() {
   const uint64_t now_ns = now_ns_();
-  if (now_ns >= again_ns_) {
-    applying_.clear();
-    for (const AttachmentLimit& limit : limits_) {
-      if (accepted_.count(limit.name) == 0 && limit.applies()) applying_.push_back(&limit);
-    }
+  {
+    const MutexLock lock(mutex_);
+    if (now_ns < again_ns_) return;
     again_ns_ = now_ns + kAgainNs;
   }
+  std::vector<const AttachmentLimit*> applying;
+  for (const AttachmentLimit& limit : limits_) {
+    if (accepted_.count(limit.name) == 0 && limit.applies()) applying.push_back(&limit);
+  }
+  const MutexLock lock(mutex_);
+  applying_ = std::move(applying);
+}
+
+void Limits::Degrade(GuardProtection& guard, MarkKind mark) const {
+  if (guard.level == BH_PROTECTION_NONE) return;
+  const MutexLock lock(mutex_);
   for (const AttachmentLimit* limit : applying_) {
     if (limit->of_directory_marks && mark != MarkKind::kDirectory) continue;
     guard.level = BH_PROTECTION_DEGRADED;

@@ -32,20 +32,23 @@ struct AttachmentLimit {
 // Which limits apply. Thread-safe.
 class Limits {
  public:
-  // They are tried again after so long, by the caller of Degrade.
+  // LookAgain() tries them again after so long.
   static constexpr uint64_t kAgainNs = 10'000'000'000;
 
   Limits(absl::Span<const AttachmentLimit> limits, std::set<std::string> accepted,
          std::function<uint64_t()> now_ns = MonotonicNowNs)
       : limits_(limits), accepted_(std::move(accepted)), now_ns_(std::move(now_ns)) {}
-  // Adds the limits that apply to a guard by marks of this kind, unless it has none to lose.
-  void Degrade(GuardProtection& guard, MarkKind mark);
+  // Tries which limits apply, if that is due: may take a second for each. Not with a lock held.
+  void LookAgain();
+  // Adds the limits that were found to apply to a guard by marks of this kind, unless it has no
+  // protection to lose.
+  void Degrade(GuardProtection& guard, MarkKind mark) const;
 
  private:
   const absl::Span<const AttachmentLimit> limits_;
   const std::set<std::string> accepted_;
   const std::function<uint64_t()> now_ns_;
-  Mutex mutex_;
+  mutable Mutex mutex_;
   std::vector<const AttachmentLimit*> applying_ ABSL_GUARDED_BY(mutex_);
   uint64_t again_ns_ ABSL_GUARDED_BY(mutex_) = 0;
 };

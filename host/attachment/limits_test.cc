@@ -36,6 +36,7 @@ class LimitsTest : public ::testing::Test {
   GuardProtection After(Limits& limits, MarkKind mark, bh_protection level = BH_PROTECTION_FULL) {
     GuardProtection guard;
     guard.level = level;
+    limits.LookAgain();
     limits.Degrade(guard, mark);
     return guard;
   }

@@ -355,6 +355,7 @@ GuardProtection FanotifyAttachment::ProtectionOf(const Guarded& guarded) const {
 }
 
 std::vector<GuardProtection> FanotifyAttachment::Protections() {
+  limits_.LookAgain();
   std::vector<GuardProtection> protections, changed;
   {
     const MutexLock lock(guards_mutex_);

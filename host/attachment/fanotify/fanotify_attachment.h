@@ -137,7 +137,7 @@ class FanotifyAttachment final : public Attachment {
   Journal* journal() const;
 
   Options options_;
-  mutable Limits limits_;
+  Limits limits_;
   std::vector<FanotifyGroup> groups_;  // kGuardGroups of them
   SharedMemory journal_memory_;
   SharedMemory exclusions_memory_;

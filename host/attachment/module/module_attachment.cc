@@ -65,6 +65,7 @@ absl::Status ModuleAttachment::SetAgain(Guarded& guarded) {
 }
 
 std::vector<GuardProtection> ModuleAttachment::Protections() {
+  limits_.LookAgain();
   std::vector<GuardProtection> now, changed;
   {
     const MutexLock lock(guards_mutex_);

@@ -23,7 +23,8 @@ constexpr uint64_t kAtOnceNs = 10 * kNanosecondsPerMillisecond;
 class LinkQueueTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    queue_ = std::make_unique<LinkQueue>(link_, [this] { return Now(); });
+    queue_ = std::make_unique<LinkQueue>(
+        link_, [ahead_ns = ahead_ns_] { return MonotonicNowNs() + *ahead_ns; });
   }
   void TearDown() override {
     link_->LetGo();
@@ -31,7 +32,6 @@ class LinkQueueTest : public ::testing::Test {
     const std::weak_ptr<FakeShimLink> link = std::exchange(link_, nullptr);
     EXPECT_TRUE(Eventually([&link] { return link.expired(); })) << "a thread still has the link";
   }
-  uint64_t Now() const { return MonotonicNowNs() + ahead_ns_; }
   template <typename Condition>
   static bool Eventually(Condition condition) {
     const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
@@ -56,7 +56,8 @@ class LinkQueueTest : public ::testing::Test {
   }
 
   std::shared_ptr<FakeShimLink> link_ = std::make_shared<FakeShimLink>();
-  std::atomic<uint64_t> ahead_ns_ = 0;
+  // The clock's own, since a thread that the queue abandoned may read it after the test.
+  std::shared_ptr<std::atomic<uint64_t>> ahead_ns_ = std::make_shared<std::atomic<uint64_t>>(0);
   std::unique_ptr<LinkQueue> queue_;
 };
 
@@ -113,7 +114,7 @@ TEST_F(LinkQueueTest, SilenceIsMeasuredFromTheBeginOfTheRequest) {
   link_->Hold(0);
   SubmitHeld(lane, 0);
   ASSERT_TRUE(link_->WaitUntilHeld(MonotonicAfterNs(kSoonNs)));
-  ahead_ns_ = 5 * kNanosecondsPerSecond;
+  *ahead_ns_ = 5 * kNanosecondsPerSecond;
   EXPECT_GE(queue_->SilentNs(lane), 5 * kNanosecondsPerSecond);
   EXPECT_GE(queue_->ReportOf(lane).silent_ns, 5 * kNanosecondsPerSecond);
   link_->LetGo();
@@ -124,7 +125,7 @@ TEST_F(LinkQueueTest, RefreshReturnsWithCountsThatAreNewerThanItsCall) {
   const auto first = queue_->AddLane(0);
   const auto second = queue_->AddLane(1);
   EXPECT_FALSE(queue_->ReportOf(first).has_statistics);
-  ahead_ns_ = 5 * kNanosecondsPerSecond;
+  *ahead_ns_ = 5 * kNanosecondsPerSecond;
   EXPECT_GE(queue_->ReportOf(first).statistics_age_ns, 5 * kNanosecondsPerSecond);
   for (int i = 0; i < 100; ++i) {
     const uint64_t before = link_->statistics_asked;
@@ -160,7 +161,7 @@ TEST_F(LinkQueueTest, RefreshEndsAtItsBoundAndKeepsTheOldCounts) {
   const uint64_t others = queue_->ReportOf(other).statistics.calls;
   link_->Hold(0);
   queue_->Refresh(MonotonicAfterNs(kAtOnceNs));
-  ahead_ns_ = 5 * kNanosecondsPerSecond;
+  *ahead_ns_ = 5 * kNanosecondsPerSecond;
   const LinkQueue::Report report = queue_->ReportOf(lane);
   EXPECT_EQ(report.statistics.calls, old);
   EXPECT_GE(report.statistics_age_ns, 5 * kNanosecondsPerSecond);

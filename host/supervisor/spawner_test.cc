@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "ipc/monotonic.h"
+#include "ipc/unique_fd.h"
 
 namespace bulkhead {
 namespace {
@@ -70,17 +71,24 @@ TEST(ProcessSpawner, CountsHowOftenAChildWentToSleep) {
 TEST(ProcessSpawner, KnowsHowAChildIsEnding) {
   ProcessSpawner spawner("none");
   for (const int end : {0, 3, -SIGKILL, -SIGSEGV, -SIGTERM, -SIGINT, -SIGHUP}) {
+    int ends[2];
+    ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+    UniqueFd out(ends[0]), in(ends[1]);
     const pid_t pid = fork();
     ASSERT_GE(pid, 0);
     if (pid == 0) {
       prctl(PR_SET_PDEATHSIG, SIGKILL);
       if (end >= 0) _exit(end);
-      signal(-end, SIG_DFL);
+      signal(-end, SIG_DFL);  // whoever started this test may ignore it
+      (void)!write(in.get(), "", 1);
       for (;;) pause();
     }
+    in.reset();
     absl::StatusOr<ChildProcess> child = OpenChild(pid);
     ASSERT_TRUE(child.ok()) << child.status();
     if (end < 0) {
+      char ready;
+      ASSERT_EQ(read(out.get(), &ready, 1), 1);
       EXPECT_FALSE(spawner.Ending(*child).has_value()) << "it lives";
       ASSERT_EQ(kill(pid, -end), 0);
     }

@@ -87,12 +87,20 @@ class SupervisorTest : public ::testing::Test {
   std::string folder_;
 };
 
-// More than a control socket of this machine's can hold.
+// One more than a control socket of this machine's can hold: another of its type is filled.
 uint64_t PingsToFill(int socket) {
-  int bytes = 0;
-  socklen_t size = sizeof(bytes);
-  EXPECT_EQ(getsockopt(socket, SOL_SOCKET, SO_SNDBUF, &bytes, &size), 0);
-  return static_cast<uint64_t>(bytes) / MakePing(0).size() + 1;
+  int type = 0;
+  socklen_t size = sizeof(type);
+  EXPECT_EQ(getsockopt(socket, SOL_SOCKET, SO_TYPE, &type, &size), 0);
+  int ends[2];
+  EXPECT_EQ(socketpair(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
+  const UniqueFd out(ends[0]), in(ends[1]);
+  const ControlBuffer ping = MakePing(UINT64_MAX);
+  uint64_t pings = 0;
+  while (send(out.get(), ping.data(), ping.size(), MSG_NOSIGNAL) == ssize_t(ping.size())) ++pings;
+  EXPECT_EQ(errno, EAGAIN);
+  EXPECT_GT(pings, 0u);
+  return pings + 1;
 }
 
 // A send that waits holds up the thread that all drivers share: a second for each of the deaf.

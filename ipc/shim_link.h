@@ -61,8 +61,10 @@ class ShimLink {
   class Observer {
    public:
     virtual ~Observer() = default;
-    // A call that the host of `generation` had reached its deadline: the host hangs.
-    virtual void OnOverdue(ChannelId channel, uint32_t generation, uint64_t call_id) = 0;
+    // The host of `generation` hangs: it has not answered a call for held_ms, as long as it may
+    // take. 0: not known.
+    virtual void OnHung(ChannelId channel, uint32_t generation, uint64_t call_id,
+                        uint32_t held_ms) = 0;
     // The host broke the protocol; `violation` is enum bh_violation. The channel is detached
     // already.
     virtual void OnViolation(ChannelId channel, uint32_t generation, uint32_t violation) = 0;

@@ -27,12 +27,17 @@ std::string Text(const DriverEvent& event) {
     case Kind::kRolledBack:
       return absl::StrCat("content ", event.content, " failed (", event.text, "): back to content ",
                           event.good_content);
+    case Kind::kContentAcquitted:
+      return absl::StrCat("content ", event.content, " is tried again: content ",
+                          event.good_content, " fell over the same call");
     case Kind::kHeartbeatMissed:
       return "does not answer its supervisor";
     case Kind::kDeadlineMissed:
-      return absl::StrCat("missed the deadline of call ", event.call_id);
+      return absl::StrCat("hangs: it has not answered for as long as a call may take (call ",
+                          event.call_id, ")");
     case Kind::kProtocolBroken:
-      return absl::StrCat("broke the protocol (violation ", event.number, ")");
+      return absl::StrCat("broke the protocol (violation '",
+                          bh_violation_name(static_cast<uint32_t>(event.number)), "')");
     case Kind::kBadMessage:
       return absl::StrCat("sent a control message that is not valid: ", event.text);
     case Kind::kCallQuarantined:

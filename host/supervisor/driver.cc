@@ -116,7 +116,10 @@ void Driver::Heartbeat(uint64_t now_ns) {
     if (session == nullptr || !HasHeartbeat(lifecycle_->state(role))) continue;
     if (session->Heartbeat(now_ns, around_.heartbeat)) continue;
     Report(Kind::kHeartbeatMissed, session);
-    Step({.kind = EventKind::kHung, .role = role, .generation = session->generation()});
+    Step({.kind = EventKind::kHung,
+          .role = role,
+          .generation = session->generation(),
+          .hung_ns = around_.heartbeat.missed_ns});
   }
 }
 
@@ -279,15 +282,20 @@ void Driver::ReapAll() {
 
 // ---- What the shim sees
 
-void Driver::OnHostFault(EventKind fault, uint32_t generation, const DriverEvent& report) {
-  if (lifecycle_->generation() != generation) return;
+void Driver::OnHostFault(const Event& fault, const DriverEvent& report) {
+  if (lifecycle_->generation() != fault.generation) return;
   DriverEvent event = report;
-  event.generation = generation;
+  event.generation = fault.generation;
   Report(std::move(event));
-  if (fault == EventKind::kHung && lifecycle_->state() == State::kServing) {
+  if (fault.kind == EventKind::kHung && lifecycle_->state() == State::kServing) {
     death_seen_ns_ = around_.now_ns();
   }
-  Step({.kind = fault, .generation = generation});
+  Step(fault);
+}
+
+void Driver::Lift() {
+  SubmitState(/*quarantined=*/false, /*draining=*/false);
+  Step({.kind = EventKind::kLift});
 }
 
 // ---- What others see

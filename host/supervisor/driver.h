@@ -77,8 +77,10 @@ class Driver {
   // ---- The loop
   ChannelId channel() const { return channel_; }
   void Step(Event event);
-  // The shim says so of the host of `generation`; another's is ignored.
-  void OnHostFault(EventKind fault, uint32_t generation, const DriverEvent& report);
+  // The shim says so of the host of the event's generation; another's is ignored.
+  void OnHostFault(const Event& fault, const DriverEvent& report);
+  // An operator lifts all quarantine: the driver's, and that of calls.
+  void Lift();
   void OnShimLost();
   void Report(DriverEvent event) const;
 

@@ -92,6 +92,15 @@ void Driver::Perform(const ActionItem& action) {
       Report(std::move(event));
       break;
     }
+    case ActionKind::kAcquitted: {
+      rolled_back_ = 0;
+      rolled_back_reason_.clear();
+      DriverEvent event = DriverEvent::Of(Kind::kContentAcquitted);
+      event.content = action.release;
+      event.good_content = lifecycle_->good_release();
+      Report(std::move(event));
+      break;
+    }
     case ActionKind::kGood: {
       DriverEvent event = DriverEvent::Of(Kind::kContentGood);
       event.content = action.release;

@@ -16,25 +16,26 @@
 namespace bulkhead {
 
 // X(name, level, fields that are set beside driver, generation and pid)
-#define BULKHEAD_DRIVER_EVENTS(X)                                                               \
-  X(Serving, kInfo)               /* the shim has begun the generation */                       \
-  X(Ended, kWarning)              /* end, text: the exit status and the last line it wrote */   \
-  X(SpawnFailed, kError)          /* text */                                                    \
-  X(BeginFailed, kError)          /* text: the shim did not begin the generation */             \
-  X(Quarantined, kError)          /* text: why the last host failed */                          \
-  X(ContentGood, kInfo)           /* content: it has stayed healthy for its probation */        \
-  X(RolledBack, kError)           /* content: it failed; good_content: is wanted again; text */ \
-  X(HeartbeatMissed, kError)      /* the host does not answer the supervisor */                 \
-  X(DeadlineMissed, kError)       /* call_id */                                                 \
-  X(ProtocolBroken, kError)       /* number: enum bh_violation */                               \
-  X(BadMessage, kError)           /* text: what was wrong with the control message */           \
-  X(CallQuarantined, kWarning)    /* call_id */                                                 \
-  X(Log, kInfo)                   /* text: a line of the driver's log; its own level */         \
-  X(ExitWatcherMissing, kWarning) /* no thread could be started */                              \
-  X(LinkFailed, kError)           /* text: the shim refused a request */                        \
-  X(ShimSilent, kError)           /* number: ms since which a request waits for its answer */   \
-  X(ShimAnswers, kInfo)           /* again */                                                   \
-  X(ShimReplaced, kWarning)       /* number: incarnation; adopted_calls */                      \
+#define BULKHEAD_DRIVER_EVENTS(X)                                                                 \
+  X(Serving, kInfo)             /* the shim has begun the generation */                           \
+  X(Ended, kWarning)            /* end, text: the exit status and the last line it wrote */       \
+  X(SpawnFailed, kError)        /* text */                                                        \
+  X(BeginFailed, kError)        /* text: the shim did not begin the generation */                 \
+  X(Quarantined, kError)        /* text: why the last host failed */                              \
+  X(ContentGood, kInfo)         /* content: it has stayed healthy for its probation */            \
+  X(RolledBack, kError)         /* content: it failed; good_content: is wanted again; text */     \
+  X(ContentAcquitted, kWarning) /* content: it is tried again; good_content fell over the call */ \
+  X(HeartbeatMissed, kError)    /* the host does not answer the supervisor */                     \
+  X(DeadlineMissed, kError)     /* call_id */                                                     \
+  X(ProtocolBroken, kError)     /* number: enum bh_violation */                                   \
+  X(BadMessage, kError)         /* text: what was wrong with the control message */               \
+  X(CallQuarantined, kWarning)  /* call_id */                                                     \
+  X(Log, kInfo)                 /* text: a line of the driver's log; its own level */             \
+  X(ExitWatcherMissing, kWarning) /* no thread could be started */                                \
+  X(LinkFailed, kError)           /* text: the shim refused a request */                          \
+  X(ShimSilent, kError)           /* number: ms since which a request waits for its answer */     \
+  X(ShimAnswers, kInfo)           /* again */                                                     \
+  X(ShimReplaced, kWarning)       /* number: incarnation; adopted_calls */                        \
   X(ShimLost, kError)             /* every host starts again */
 
 enum class DriverEventKind : uint8_t {

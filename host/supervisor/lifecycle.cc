@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "ipc/check.h"
 
@@ -78,6 +79,7 @@ void Lifecycle::Spawn(Session& session, Actions& actions) {
   session.generation = ++newest_generation_;
   session.begun = false;
   session.served_ns = 0;
+  session.hung_ns = 0;
   session.kill_why = BH_END_KILLED;
   session.running = ReleaseFor(session);
   session.state = State::kAwaitingSpawn;
@@ -135,6 +137,7 @@ std::vector<ActionItem> Lifecycle::Step(const Event& event, uint64_t now_ns) {
         each.start.Forgive();
         each.retry_ns = 0;
       }
+      comparing_ = 0;
       if (event.kind == EventKind::kUpdate) SetWanted(event.release, now_ns, actions);
       if (wanted_ == failed_) failed_ = 0;
       Want(At(Role::kActive), event, now_ns, actions);
@@ -146,7 +149,7 @@ std::vector<ActionItem> Lifecycle::Step(const Event& event, uint64_t now_ns) {
       break;
     case EventKind::kSpawnFailed:
       if (about_host && state == State::kAwaitingSpawn) {
-        OnExit(session, BH_END_CRASHED, event.chance, now_ns, actions);
+        OnSpawnFailed(session, event.chance, now_ns, actions);
       }
       break;
     case EventKind::kHello:
@@ -171,6 +174,7 @@ std::vector<ActionItem> Lifecycle::Step(const Event& event, uint64_t now_ns) {
       if (!about_host || state != State::kAwaitingBegin) break;
       session.state = State::kServing;
       session.served_ns = now_ns;
+      session.has_served = true;
       actions.push_back({.kind = ActionKind::kInForce, .release = session.running});
       SetTimer(session, actions, OnProbation() ? now_ns + limits_.probation_ns : 0);
       break;
@@ -182,7 +186,19 @@ std::vector<ActionItem> Lifecycle::Step(const Event& event, uint64_t now_ns) {
     case EventKind::kHung:
     case EventKind::kHostile:
       if (!about_host || state == State::kAwaitingExit) break;
+      session.hung_ns = event.hung_ns;
       Kill(session, actions, event.kind == EventKind::kHung ? BH_END_HUNG : BH_END_HOSTILE);
+      break;
+    case EventKind::kPoison:
+      // Of an acquitted release, a call that is known to end hosts may be convicted at its first.
+      if (comparing_ != 0 && (event.generation == comparing_ ||
+                              (event.generation == fallen_ && failed_ == acquitted_))) {
+        comparing_ = 0;
+        acquitted_ = std::exchange(failed_, 0);
+        actions.push_back({.kind = ActionKind::kAcquitted, .release = acquitted_});
+        SetWanted(acquitted_, now_ns, actions);
+        Want(At(Role::kActive), {.kind = EventKind::kUpdate}, now_ns, actions);
+      }
       break;
     case EventKind::kExited:
       if (about_host) OnExit(session, event.end, event.chance, now_ns, actions);
@@ -355,6 +371,21 @@ void Lifecycle::OnExit(Session& session, bh_end end, uint64_t chance, uint64_t n
   }
 }
 
+void Lifecycle::OnSpawnFailed(Session& session, uint64_t chance, uint64_t now_ns,
+                              Actions& actions) {
+  if (!session.has_served || !session.wanted) {
+    OnExit(session, BH_END_CRASHED, chance, now_ns, actions);
+    return;
+  }
+  session.last_end = BH_END_CRASHED;
+  session.state = State::kStopped;
+  if (session.role == Role::kActive) {
+    ++restarts_;
+    ++start_failures_;
+  }
+  StartAgain(session, session.outside, chance, now_ns, actions);
+}
+
 void Lifecycle::OnActiveExit(Session& session, bh_end end, bool in_service, uint64_t chance,
                              uint64_t now_ns, Actions& actions) {
   ++restarts_;
@@ -369,7 +400,10 @@ void Lifecycle::OnActiveExit(Session& session, bh_end end, bool in_service, uint
     SetWanted(good_, now_ns, actions);
     actions.push_back({.kind = ActionKind::kRolledBack, .end = end, .release = failed_});
     session.reason = BH_START_UPGRADE;
+    fallen_ = session.generation;
     Spawn(session, actions);
+    const bool fell = in_service && (end == BH_END_CRASHED || end == BH_END_HUNG);
+    comparing_ = fell ? session.generation : 0;
     return;
   }
   StartAgain(session, in_service ? session.service : session.start, chance, now_ns, actions);
@@ -380,7 +414,7 @@ void Lifecycle::StartAgain(Session& session, RestartBudget& budget, uint64_t cha
   session.reason = BH_START_CRASH_RESTART;
   const uint64_t served_ns = session.served_ns == 0 ? 0 : now_ns - session.served_ns;
   if (served_ns >= limits_.service.window_ns) session.retry_ns = 0;
-  const std::optional<uint64_t> at_ns = budget.Fell(now_ns, chance, served_ns);
+  const std::optional<uint64_t> at_ns = budget.Fell(now_ns, chance, served_ns, session.hung_ns);
   if (!at_ns) {
     session.state = State::kQuarantined;
     session.retry_ns = session.retry_ns == 0 ? limits_.retry_ns

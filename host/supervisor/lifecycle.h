@@ -27,7 +27,9 @@
 // After an exit: Stopped when no host is wanted; AwaitingSpawn at once or by way of BackingOff; the
 // active session of a driver whose budget is used up is Quarantined, and tried again after a time
 // that doubles. A host that was killed from outside is replaced and never charged for it, unless it
-// was the first try of a release on probation.
+// was the first try of a release on probation. Nor is one that could not be made once the driver
+// has served: a want of processes or memory is the machine's. Before that it is, so that a service
+// that can't start any host says so.
 //
 // The shim is asked through a link that may be slow: AwaitingSpawn and AwaitingBegin wait for its
 // answer without a limit, because a slow shim is not the host's fault.
@@ -35,7 +37,9 @@
 // Releases: `wanted` is what the next host is started with, `good` the newest that stayed healthy
 // for its whole probation (or the first ever). A generation with a release that is not good yet is
 // on probation: if it fails to start or crashes, the good release is wanted again at once, and
-// neither budget is charged. A release that failed is never tried again unless it is given again.
+// neither budget is charged. A release that failed is never tried again unless it is given again,
+// or acquitted: a call that ends its host in probation is issued again to the good release, and
+// when it ends that host as well, the call is to blame.
 #ifndef BULKHEAD_HOST_SUPERVISOR_LIFECYCLE_H_
 #define BULKHEAD_HOST_SUPERVISOR_LIFECYCLE_H_
 
@@ -78,22 +82,23 @@ enum class State : uint8_t {
 inline constexpr int kStateCount = static_cast<int>(State::kCount);
 const char* StateName(State state);
 
-#define BULKHEAD_EVENTS(X)                                                                \
-  X(Start, "start")              /* a host is wanted; of a canary: with `release` */      \
-  X(Stop, "stop")                /* none is; of the active session: of no role */         \
-  X(Lift, "lift")                /* an operator lifts the quarantine */                   \
-  X(Update, "update")            /* put `release` in force */                             \
-  X(Spawned, "spawned")          /* the process runs */                                   \
-  X(SpawnFailed, "spawn failed") /* there is no process */                                \
-  X(Hello, "hello")              /* the host runs */                                      \
-  X(Started, "started")          /* its driver started */                                 \
-  X(StartFailed, "start failed") /* its driver did not; the host will exit */             \
-  X(Begun, "begun")              /* the shim asks the host from now on */                 \
-  X(BeginFailed, "begin failed") /* the shim refused; `retry`: it can't be reached now */ \
-  X(Exited, "exited")            /* the host ended; `end` as bh_end_of_exit() says */     \
-  X(Hung, "hung")                /* it missed a call's deadline or its heartbeat */       \
-  X(Hostile, "hostile")          /* it broke the protocol */                              \
-  X(Timer, "timer")              /* the time that was asked for has come */               \
+#define BULKHEAD_EVENTS(X)                                                                  \
+  X(Start, "start")              /* a host is wanted; of a canary: with `release` */        \
+  X(Stop, "stop")                /* none is; of the active session: of no role */           \
+  X(Lift, "lift")                /* an operator lifts the quarantine */                     \
+  X(Update, "update")            /* put `release` in force */                               \
+  X(Spawned, "spawned")          /* the process runs */                                     \
+  X(SpawnFailed, "spawn failed") /* there is no process */                                  \
+  X(Hello, "hello")              /* the host runs */                                        \
+  X(Started, "started")          /* its driver started */                                   \
+  X(StartFailed, "start failed") /* its driver did not; the host will exit */               \
+  X(Begun, "begun")              /* the shim asks the host from now on */                   \
+  X(BeginFailed, "begin failed") /* the shim refused; `retry`: it can't be reached now */   \
+  X(Exited, "exited")            /* the host ended; `end` as bh_end_of_exit() says */       \
+  X(Hung, "hung")                /* it missed a call's deadline or its heartbeat */         \
+  X(Hostile, "hostile")          /* it broke the protocol */                                \
+  X(Poison, "poison")            /* a call was convicted; `generation` fell over it last */ \
+  X(Timer, "timer")              /* the time that was asked for has come */                 \
   X(Restart, "restart")          /* the channel was made again: every host must attach to that */
 
 enum class EventKind : uint8_t {
@@ -113,6 +118,7 @@ struct Event {
   ReleaseId release = 0;        // update; start of a canary
   bool retry = false;           // begin failed
   uint64_t chance = 0;          // exited, spawn failed: a random number, for jitter
+  uint64_t hung_ns = 0;         // hung: for how long it was waited for; 0: not known
 };
 
 enum class ActionKind : uint8_t {
@@ -126,6 +132,7 @@ enum class ActionKind : uint8_t {
   kQuarantine,   // tell the shim that no host will come
   kInForce,      // `release` serves
   kRolledBack,   // `release` failed; the good one is wanted again
+  kAcquitted,    // `release` had failed over a call that the good one fell over, too; it is wanted
   kGood,         // `release` has stayed healthy for its probation
   kTrialFailed,  // the canary of `release` ended by `end`
   kStoppedNow,   // the role has no host, and none will come by itself
@@ -209,6 +216,8 @@ class Lifecycle {
     bh_start reason = BH_START_COLD;
     uint64_t started_ns = 0;  // since when its driver has run
     uint64_t served_ns = 0;   // since when it has served; 0: it does not
+    uint64_t hung_ns = 0;     // for how long it was waited for before it was killed
+    bool has_served = false;  // a host of this role, ever
     uint64_t timer_ns = 0;
     bh_end last_end = BH_END_STOPPED;
   };
@@ -229,6 +238,7 @@ class Lifecycle {
   void OnStarted(Session& session, uint64_t now_ns, Actions& actions);
   void OnBeginFailed(Session& session, bool retry, uint64_t now_ns, Actions& actions);
   void OnExit(Session& session, bh_end end, uint64_t chance, uint64_t now_ns, Actions& actions);
+  void OnSpawnFailed(Session& session, uint64_t chance, uint64_t now_ns, Actions& actions);
   void OnActiveExit(Session& session, bh_end end, bool in_service, uint64_t chance, uint64_t now_ns,
                     Actions& actions);
   void StartAgain(Session& session, RestartBudget& budget, uint64_t chance, uint64_t now_ns,
@@ -241,7 +251,12 @@ class Lifecycle {
   ReleaseId wanted_;
   ReleaseId good_;
   ReleaseId failed_ = 0;
-  ReleaseId trial_ = 0;  // the canary's
+  // A host of the failed release crashed or hung in service, and the next is of the good one; 0:
+  // no.
+  uint32_t fallen_ = 0;
+  uint32_t comparing_ = 0;
+  ReleaseId acquitted_ = 0;  // the last one
+  ReleaseId trial_ = 0;      // the canary's
   uint64_t restarts_ = 0;
   uint64_t start_failures_ = 0;
 };

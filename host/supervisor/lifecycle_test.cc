@@ -101,19 +101,19 @@ constexpr State ____ = kSame, Stop = State::kStopped, Spwn = State::kAwaitingSpa
 TEST(Lifecycle, TheTableHasEveryStateAndEvent) {
   // clang-format off
   const Table table = {
-    //        start stop  lift  updat spawn spFai hello start stFai begun beFai exitd hung  hosti timer resta
-    {Stop,   {Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____}},
-    {Spwn,   {____, Exit, ____, Exit, Helo, Spwn, ____, ____, ____, ____, ____, Spwn, Exit, Exit, ____, Exit}},
-    {Helo,   {____, Exit, ____, Exit, ____, ____, Strt, ____, ____, ____, ____, Spwn, Exit, Exit, Exit, Exit}},
-    {Strt,   {____, Exit, ____, Exit, ____, ____, ____, Begn, Exit, ____, ____, Spwn, Exit, Exit, Exit, Exit}},
-    {Begn,   {____, Dran, ____, Dran, ____, ____, ____, ____, ____, Serv, Exit, Spwn, Exit, Exit, ____, Exit}},
-    {Serv,   {____, Dran, ____, Dran, ____, ____, ____, ____, ____, ____, ____, Spwn, Exit, Exit, ____, Exit}},
-    {Dran,   {____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Stop, Exit, Exit, Exit, Exit}},
-    {Exit,   {____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____, ____, ____, ____}},
+    //        start stop  lift  updat spawn spFai hello start stFai begun beFai exitd hung  hosti poisn timer resta
+    {Stop,   {Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____}},
+    {Spwn,   {____, Exit, ____, Exit, Helo, Spwn, ____, ____, ____, ____, ____, Spwn, Exit, Exit, ____, ____, Exit}},
+    {Helo,   {____, Exit, ____, Exit, ____, ____, Strt, ____, ____, ____, ____, Spwn, Exit, Exit, ____, Exit, Exit}},
+    {Strt,   {____, Exit, ____, Exit, ____, ____, ____, Begn, Exit, ____, ____, Spwn, Exit, Exit, ____, Exit, Exit}},
+    {Begn,   {____, Dran, ____, Dran, ____, ____, ____, ____, ____, Serv, Exit, Spwn, Exit, Exit, ____, ____, Exit}},
+    {Serv,   {____, Dran, ____, Dran, ____, ____, ____, ____, ____, ____, ____, Spwn, Exit, Exit, ____, ____, Exit}},
+    {Dran,   {____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Stop, Exit, Exit, ____, Exit, Exit}},
+    {Exit,   {____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____, ____, ____, ____, ____}},
     {State::kBackingOff,
-             {____, Stop, Spwn, Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____}},
+             {____, Stop, Spwn, Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____}},
     {State::kQuarantined,
-             {____, Stop, Spwn, Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____}},
+             {____, Stop, Spwn, Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____}},
   };
   // clang-format on
   ASSERT_EQ(table.size() + 1, size_t{kStateCount}) << "an active host is never Ready";
@@ -123,18 +123,18 @@ TEST(Lifecycle, TheTableHasEveryStateAndEvent) {
 TEST(Lifecycle, TheTableOfAStandbyHasEveryStateAndEvent) {
   // clang-format off
   const Table table = {
-    //        start stop  lift  updat spawn spFai hello start stFai begun beFai exitd hung  hosti timer resta
-    {Stop,   {Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____}},
-    {Spwn,   {____, Exit, ____, Exit, Helo, Spwn, ____, ____, ____, ____, ____, Spwn, Exit, Exit, ____, Exit}},
-    {Helo,   {____, Exit, ____, Exit, ____, ____, Strt, ____, ____, ____, ____, Spwn, Exit, Exit, Exit, Exit}},
-    {Strt,   {____, Exit, ____, Exit, ____, ____, ____, Redy, Exit, ____, ____, Spwn, Exit, Exit, Exit, Exit}},
-    {Redy,   {____, Dran, ____, Dran, ____, ____, ____, ____, ____, ____, ____, Spwn, Exit, Exit, ____, Exit}},
-    {Dran,   {____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Stop, Exit, Exit, Exit, Exit}},
-    {Exit,   {____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____, ____, ____, ____}},
+    //        start stop  lift  updat spawn spFai hello start stFai begun beFai exitd hung  hosti poisn timer resta
+    {Stop,   {Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____}},
+    {Spwn,   {____, Exit, ____, Exit, Helo, Spwn, ____, ____, ____, ____, ____, Spwn, Exit, Exit, ____, ____, Exit}},
+    {Helo,   {____, Exit, ____, Exit, ____, ____, Strt, ____, ____, ____, ____, Spwn, Exit, Exit, ____, Exit, Exit}},
+    {Strt,   {____, Exit, ____, Exit, ____, ____, ____, Redy, Exit, ____, ____, Spwn, Exit, Exit, ____, Exit, Exit}},
+    {Redy,   {____, Dran, ____, Dran, ____, ____, ____, ____, ____, ____, ____, Spwn, Exit, Exit, ____, ____, Exit}},
+    {Dran,   {____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Stop, Exit, Exit, ____, Exit, Exit}},
+    {Exit,   {____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____, ____, ____, ____, ____}},
     {State::kBackingOff,
-             {____, Stop, ____, Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____}},
+             {____, Stop, ____, Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____}},
     {State::kQuarantined,
-             {____, Stop, ____, Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____}},
+             {____, Stop, ____, Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____}},
   };
   // clang-format on
   ASSERT_EQ(table.size() + 2, size_t{kStateCount}) << "a standby is never begun";
@@ -293,6 +293,121 @@ TEST(Lifecycle, KillsFromOutsideNeverQuarantineAndAreMadeUpForWithinASecond) {
     }
     Serve(life, now_ns);
   }
+}
+
+// Each hang takes the deadline of a call, and five of them more than the budget's window.
+TEST(Lifecycle, ADriverThatHangsAtEachCallIsQuarantined) {
+  constexpr uint64_t kDeadline = 5 * kSecond;
+  Lifecycle life = In(State::kServing);
+  uint64_t now_ns = kSecond;
+  for (int hang = 1; hang <= 5; ++hang) {
+    now_ns += kDeadline;
+    life.Step({.kind = EventKind::kHung, .generation = life.generation(), .hung_ns = kDeadline},
+              now_ns);
+    life.Step({.kind = EventKind::kExited, .generation = life.generation(), .end = BH_END_KILLED},
+              now_ns);
+    ASSERT_EQ(life.state() == State::kQuarantined, hang == 5) << hang;
+    if (life.state() == State::kBackingOff) {
+      now_ns = life.next_start_ns();
+      life.Step({.kind = EventKind::kTimer}, now_ns);
+    }
+    if (hang < 5) Serve(life, now_ns);
+  }
+}
+
+// No process is to be had for a minute: the driver is not charged, and is back soon after.
+TEST(Lifecycle, AHostThatCantBeMadeIsTriedAgainForEverOnceTheDriverHasServed) {
+  Lifecycle life = In(State::kServing);
+  const LifecycleLimits limits;
+  uint64_t now_ns = kSecond;
+  life.Step({.kind = EventKind::kExited, .generation = life.generation(), .end = BH_END_KILLED},
+            now_ns);
+  while (now_ns < 60 * kSecond) {
+    ASSERT_EQ(life.state(), State::kAwaitingSpawn);
+    life.Step({.kind = EventKind::kSpawnFailed, .generation = life.generation()}, now_ns);
+    if (life.state() == State::kAwaitingSpawn) continue;
+    ASSERT_EQ(life.state(), State::kBackingOff);
+    ASSERT_LE(life.next_start_ns(), now_ns + limits.outside.delay_ns_max * 5 / 4);
+    now_ns = life.next_start_ns();
+    life.Step({.kind = EventKind::kTimer}, now_ns);
+  }
+  Serve(life, now_ns);
+  EXPECT_EQ(life.state(), State::kServing);
+  EXPECT_GT(life.start_failures(), 10u);
+}
+
+TEST(Lifecycle, AServiceThatCantMakeItsFirstHostGivesUp) {
+  Lifecycle life = In(State::kAwaitingSpawn);
+  uint64_t now_ns = kSecond;
+  int failures = 0;
+  while (life.state() != State::kQuarantined && failures < 100) {
+    life.Step({.kind = EventKind::kSpawnFailed, .generation = life.generation()}, now_ns);
+    ++failures;
+    if (life.state() != State::kBackingOff) continue;
+    now_ns = life.next_start_ns();
+    life.Step({.kind = EventKind::kTimer}, now_ns);
+  }
+  EXPECT_EQ(failures, 5);
+}
+
+TEST(Lifecycle, AHostOfNewContentThatCantBeMadeTakesNothingBack) {
+  Lifecycle life = In(State::kServing);
+  life.Step({.kind = EventKind::kUpdate, .release = 2}, kSecond);
+  life.Step({.kind = EventKind::kExited, .generation = 1, .end = BH_END_STOPPED}, kSecond);
+  ASSERT_EQ(life.state(), State::kAwaitingSpawn);
+  const auto failed = life.Step({.kind = EventKind::kSpawnFailed, .generation = 2}, kSecond);
+  EXPECT_FALSE(Has(failed, ActionKind::kRolledBack));
+  EXPECT_EQ(life.wanted_release(), 2u);
+}
+
+// The first host of new content crashes over a call; the good one has it now.
+Lifecycle RolledBack() {
+  Lifecycle life = In(State::kServing);
+  life.Step({.kind = EventKind::kUpdate, .release = 2}, kSecond);
+  life.Step({.kind = EventKind::kExited, .generation = 1, .end = BH_END_STOPPED}, kSecond);
+  Serve(life, kSecond);
+  EXPECT_TRUE(Has(life.Step({.kind = EventKind::kExited, .generation = 2}, 2 * kSecond),
+                  ActionKind::kRolledBack));
+  Serve(life, 2 * kSecond);
+  EXPECT_EQ(life.running_release(), 1u);
+  return life;
+}
+
+TEST(Lifecycle, ContentIsNotTakenBackForACallThatTheOldOneFallsOverToo) {
+  Lifecycle life = RolledBack();
+  life.Step({.kind = EventKind::kExited, .generation = 3}, 2 * kSecond);
+  const auto actions = life.Step({.kind = EventKind::kPoison, .generation = 3}, 2 * kSecond);
+  EXPECT_TRUE(Has(actions, ActionKind::kAcquitted));
+  EXPECT_EQ(life.wanted_release(), 2u);
+  EXPECT_EQ(life.failed_release(), 0u);
+  // A host of the old one was on its way.
+  life.Step({.kind = EventKind::kExited, .generation = 4, .end = BH_END_KILLED}, 2 * kSecond);
+  EXPECT_EQ(life.state(), State::kAwaitingSpawn);
+  EXPECT_EQ(life.running_release(), 2u);
+  Serve(life, 2 * kSecond);
+  EXPECT_EQ(life.good_release(), 1u) << "it is on probation again";
+  life.Step({.kind = EventKind::kTimer}, 2 * kSecond + LifecycleLimits().probation_ns);
+  EXPECT_EQ(life.good_release(), 2u);
+}
+
+TEST(Lifecycle, WhatIsConvictedBeforeTheOldHostHasEndedAcquitsToo) {
+  Lifecycle life = RolledBack();
+  life.Step({.kind = EventKind::kPoison, .generation = 3}, 2 * kSecond);
+  life.Step({.kind = EventKind::kExited, .generation = 3}, 2 * kSecond);
+  EXPECT_EQ(life.running_release(), 2u);
+}
+
+TEST(Lifecycle, OnlyTheCallThatTookItBackAcquitsContent) {
+  for (const uint32_t generation : {2u, 4u}) {
+    Lifecycle life = RolledBack();
+    EXPECT_TRUE(
+        life.Step({.kind = EventKind::kPoison, .generation = generation}, 3 * kSecond).empty());
+    EXPECT_EQ(life.wanted_release(), 1u);
+  }
+  Lifecycle given = RolledBack();  // meanwhile other content was put in force
+  given.Step({.kind = EventKind::kUpdate, .release = 3}, 2 * kSecond);
+  EXPECT_TRUE(given.Step({.kind = EventKind::kPoison, .generation = 3}, 3 * kSecond).empty());
+  EXPECT_EQ(given.wanted_release(), 3u);
 }
 
 TEST(Lifecycle, AKillFromOutsideTakesNoContentBack) {
@@ -482,6 +597,10 @@ class History {
       case ActionKind::kRolledBack:
         failed_.insert(action.release);
         break;
+      case ActionKind::kAcquitted:
+        if (failed_.erase(action.release) == 0)
+          Break("a release was acquitted that had not failed");
+        break;
       case ActionKind::kTrialFailed:
         if (action.role != Role::kCanary) Break("a trial without a canary failed");
         break;
@@ -527,6 +646,12 @@ class History {
     }
   }
 
+  // A call over which the newest hosts fell.
+  void Poison() {
+    const auto generation = static_cast<uint32_t>(newest_ - random_() % 3);
+    Do({.kind = EventKind::kPoison, .generation = generation});
+  }
+
   void OperatorDoes() {
     switch (random_() % 8) {
       case 0:
@@ -567,9 +692,11 @@ class History {
       OperatorDoes();
     } else if (what == 1 && random_() % 4 == 0) {
       Do({.kind = EventKind::kRestart});
+    } else if (what == 1 && newest_ > 3) {
+      Poison();
     } else if (what == 2) {  // late words of hosts that are gone, and of other roles
       const auto kind = static_cast<EventKind>(static_cast<int>(EventKind::kSpawned) +
-                                               static_cast<int>(random_() % 10));
+                                               static_cast<int>(random_() % 11));
       const auto generation = static_cast<uint32_t>(random_() % (newest_ + 2));
       if (generation != process.generation) {
         Do({.kind = kind, .role = role, .generation = generation});

@@ -5,13 +5,17 @@
 
 namespace bulkhead {
 
-std::optional<uint64_t> RestartBudget::Fell(uint64_t now_ns, uint64_t chance, uint64_t served_ns) {
-  while (!falls_ns_.empty() && now_ns - falls_ns_.front() >= limits_.window_ns) {
+std::optional<uint64_t> RestartBudget::Fell(uint64_t now_ns, uint64_t chance, uint64_t served_ns,
+                                            uint64_t hung_ns) {
+  hung_ns = std::min(hung_ns, now_ns - hung_ns_);
+  hung_ns_ += hung_ns;
+  const uint64_t at_ns = now_ns - hung_ns_;
+  while (!falls_ns_.empty() && at_ns >= falls_ns_.front() + limits_.window_ns) {
     falls_ns_.pop_front();
   }
-  if (served_ns >= limits_.window_ns) delay_ns_ = 0;
+  if (served_ns >= limits_.window_ns + hung_ns) delay_ns_ = 0;
   if (limits_.falls_max != kFallsWithoutLimit) {
-    falls_ns_.push_back(now_ns);
+    falls_ns_.push_back(at_ns);
     if (falls_ns_.size() >= limits_.falls_max) return std::nullopt;
   }
   const uint64_t delay_ns = delay_ns_;

@@ -8,6 +8,8 @@
 //   5 in 10 s          no more: quarantine
 //   10 s of service    the next restart is at once again
 //
+// Time that a driver hung is no time: five falls are as many however long it took to see each.
+//
 // No delay is longer than callers can wait for: they wait for a restart as long as their deadlines
 // allow. One budget counts falls in service, another failures to start: a driver that needs three
 // tries to start is not the one that crashes under load. A third bounds how fast hosts that are
@@ -33,15 +35,18 @@ class RestartBudget {
  public:
   explicit RestartBudget(const BudgetLimits& limits) : limits_(limits) {}
 
-  // The driver fell at now_ns, after it had served for served_ns. The time at which it may be
-  // started again, or none: quarantine. `chance` is any random number.
-  std::optional<uint64_t> Fell(uint64_t now_ns, uint64_t chance, uint64_t served_ns = 0);
+  // The driver fell at now_ns, after it had served for served_ns, of which it hung for the last
+  // hung_ns. The time at which it may be started again, or none: quarantine. `chance` is any random
+  // number.
+  std::optional<uint64_t> Fell(uint64_t now_ns, uint64_t chance, uint64_t served_ns = 0,
+                               uint64_t hung_ns = 0);
   // An operator's word.
   void Forgive();
 
  private:
   BudgetLimits limits_;
   std::deque<uint64_t> falls_ns_;  // within the window; at most falls_max, none without a limit
+  uint64_t hung_ns_ = 0;           // of all falls; their times are less by what was hung until then
   uint64_t delay_ns_ = 0;          // before the next restart, without jitter
 };
 

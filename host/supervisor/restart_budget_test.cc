@@ -51,6 +51,35 @@ TEST(RestartBudget, TenSecondsOfServiceMakeTheNextRestartAtOnce) {
       << "and again from 10 ms";
 }
 
+// Each deadline of 5 s that it misses is a fall, and the window is 10 s.
+TEST(RestartBudget, FiveHangsAreFiveFallsHoweverLongTheyTake) {
+  RestartBudget budget({});
+  uint64_t now_ns = 100 * kSecond;
+  for (int hang = 1; hang < 5; ++hang) {
+    now_ns += 5 * kSecond + 20 * kMs;
+    const auto at_ns = budget.Fell(now_ns, 0, 5 * kSecond + 10 * kMs, 5 * kSecond);
+    ASSERT_TRUE(at_ns) << hang;
+    now_ns = *at_ns;
+  }
+  now_ns += 5 * kSecond + 20 * kMs;
+  EXPECT_EQ(budget.Fell(now_ns, 0, 5 * kSecond, 5 * kSecond), std::nullopt);
+}
+
+TEST(RestartBudget, ServiceBetweenHangsForgives) {
+  RestartBudget budget({});
+  uint64_t now_ns = 100 * kSecond;
+  for (int hang = 0; hang < 20; ++hang) {
+    now_ns += 16 * kSecond;
+    EXPECT_EQ(budget.Fell(now_ns, 0, 16 * kSecond, 5 * kSecond), now_ns) << hang;
+  }
+}
+
+TEST(RestartBudget, AHangThatIsSaidToBeLongerThanTimeItselfIsCutShort) {
+  RestartBudget budget({});
+  EXPECT_EQ(budget.Fell(kSecond, 0, 0, UINT64_MAX), kSecond);
+  EXPECT_TRUE(budget.Fell(2 * kSecond, 0, 0, UINT64_MAX).has_value());
+}
+
 TEST(RestartBudget, WithoutALimitNoFallIsOneTooMany) {
   RestartBudget budget({.falls_max = kFallsWithoutLimit, .delay_ns_max = 100 * kMs});
   for (int i = 0; i < 100'000; ++i) {

@@ -132,13 +132,17 @@ void Supervisor::Publish() {
 
 // ---- What the shim sees: any thread
 
-void Supervisor::OnOverdue(ChannelId channel, uint32_t generation, uint64_t call_id) {
-  surroundings_.inbox->Post([this, channel, generation, call_id] {
+void Supervisor::OnHung(ChannelId channel, uint32_t generation, uint64_t call_id,
+                        uint32_t held_ms) {
+  surroundings_.inbox->Post([this, channel, generation, call_id, held_ms] {
     Driver* driver = FindChannel(channel);
     if (driver == nullptr) return;
     DriverEvent report = DriverEvent::Of(Kind::kDeadlineMissed);
     report.call_id = call_id;
-    driver->OnHostFault(EventKind::kHung, generation, report);
+    driver->OnHostFault({.kind = EventKind::kHung,
+                         .generation = generation,
+                         .hung_ns = held_ms * kNanosecondsPerMillisecond},
+                        report);
   });
 }
 
@@ -148,7 +152,7 @@ void Supervisor::OnViolation(ChannelId channel, uint32_t generation, uint32_t vi
     if (driver == nullptr) return;
     DriverEvent report = DriverEvent::Of(Kind::kProtocolBroken);
     report.number = violation;
-    driver->OnHostFault(EventKind::kHostile, generation, report);
+    driver->OnHostFault({.kind = EventKind::kHostile, .generation = generation}, report);
   });
 }
 
@@ -160,6 +164,7 @@ void Supervisor::OnPoison(ChannelId channel, uint32_t generation, uint64_t call_
     event.generation = generation;
     event.call_id = call_id;
     driver->Report(std::move(event));
+    driver->Step({.kind = EventKind::kPoison, .generation = generation});
   });
 }
 
@@ -261,18 +266,36 @@ absl::StatusOr<uint64_t> Supervisor::PutInForce(size_t index, const std::string&
   }
 }
 
+// Of a driver that serves: the calls that are quarantined as poison.
+absl::Status Supervisor::ForgivePoison(Driver& driver, uint64_t until_ns) {
+  const auto poison = [&] {
+    link_queue_.Refresh(MonotonicAfterNs(kStatisticsWithinNs));
+    return link_queue_.ReportOf(driver.lane()).statistics.poison_known;
+  };
+  const bool any = poison() != 0;
+  surroundings_.inbox->Post([&driver] { driver.Lift(); });  // its budgets are as new
+  if (!any) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("driver '", driver.name(), "' is not quarantined: it serves"));
+  }
+  while (poison() != 0) {
+    if (board_.Get()->stopping) return absl::CancelledError("not released: the service ends");
+    if (MonotonicNowNs() > until_ns) {
+      return absl::DeadlineExceededError("the shim does not take the release in time");
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Supervisor::LiftQuarantine(const std::string& name, uint64_t until_ns) {
   const absl::StatusOr<size_t> index = IndexOf(name);
   if (!index.ok()) return index.status();
   std::shared_ptr<const Snapshot> snapshot = board_.Get();
   const uint32_t before = snapshot->drivers[*index]->generation;
-  const bool serves = snapshot->drivers[*index]->state == State::kServing;
-  surroundings_.inbox->Post(
-      [&driver = *drivers_[*index]] { driver.Step({.kind = EventKind::kLift}); });
-  if (serves) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("driver '", name, "' is not quarantined: it serves"));
+  if (snapshot->drivers[*index]->state == State::kServing) {
+    return ForgivePoison(*drivers_[*index], until_ns);
   }
+  surroundings_.inbox->Post([&driver = *drivers_[*index]] { driver.Lift(); });
   for (;;) {
     const DriverSnapshot& driver = *snapshot->drivers[*index];
     if (driver.state == State::kServing) return absl::OkStatus();

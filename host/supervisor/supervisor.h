@@ -77,7 +77,8 @@ class Supervisor final : private ShimLink::Observer {
   absl::StatusOr<uint64_t> SetContent(const std::string& driver, const std::string& folder,
                                       uint64_t until_ns);
   // Starts a quarantined driver again, with its budgets as new; returns when it serves.
-  // FailedPrecondition: it does not start (the reason), or nothing keeps it from serving.
+  // Of a driver that serves, lifts the quarantine of calls. FailedPrecondition: it does not start
+  // (the reason), or nothing is quarantined.
   // DeadlineExceeded; Cancelled when the supervisor stops meanwhile.
   absl::Status LiftQuarantine(const std::string& driver, uint64_t until_ns);
 
@@ -90,7 +91,7 @@ class Supervisor final : private ShimLink::Observer {
 
  private:
   // ShimLink::Observer
-  void OnOverdue(ChannelId channel, uint32_t generation, uint64_t call_id) override;
+  void OnHung(ChannelId channel, uint32_t generation, uint64_t call_id, uint32_t held_ms) override;
   void OnViolation(ChannelId channel, uint32_t generation, uint32_t violation) override;
   void OnPoison(ChannelId channel, uint32_t generation, uint64_t call_id) override;
   void OnTakeover(uint32_t incarnation, uint32_t adopted_calls) override;
@@ -99,6 +100,7 @@ class Supervisor final : private ShimLink::Observer {
   void Run();
   uint64_t NextTimer() const;
   void Publish();
+  absl::Status ForgivePoison(Driver& driver, uint64_t until_ns);
   absl::StatusOr<uint64_t> PutInForce(size_t index, const std::string& folder, uint64_t until_ns);
   Driver* FindChannel(ChannelId channel);
   absl::StatusOr<size_t> IndexOf(const std::string& name) const;

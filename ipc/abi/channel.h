@@ -115,7 +115,7 @@ BH_ASSERT_TRIVIAL(struct bh_call_slot);
 
 enum bh_reply_status {
 	BH_REPLY_DONE = 1,     /* the driver answered; reply[] is valid */
-	BH_REPLY_DECLINED = 2, /* the driver has no answer: the policy for "absent" applies */
+	BH_REPLY_DECLINED = 2, /* the driver has no answer: the policy for "declined" applies */
 };
 
 /*

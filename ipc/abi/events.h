@@ -11,7 +11,7 @@
 /* clang-format off */
 /* Raised in a caller's context. */
 #define BH_FOR_EACH_EVENT(X) \
-	X(1, OVERDUE, overdue, "a call that the host had reached its deadline") \
+	X(1, HUNG, hung, "a host has not answered a call for as long as it may take; detail: that time in ms") \
 	X(2, VIOLATION, violation, "a reply that breaks the protocol; detail is the violation") \
 	X(3, POISON, poison, "a call was quarantined")
 

@@ -38,7 +38,7 @@
 #include <sys/ioctl.h>
 #endif
 
-#define BH_MODULE_ABI 4u
+#define BH_MODULE_ABI 5u
 #define BH_MODULE_REPLY_OFFSET (1ull << 32)
 #define BH_MODULE_NOTIFY_OFFSET (2ull << 32)
 #define BH_MODULE_NAME_BYTES 32
@@ -115,6 +115,10 @@ struct bh_module_filter {
 struct bh_module_guard {
 	int32_t fd;    /* any file or directory there */
 	uint32_t kind; /* enum bh_module_guard_kind */
+	/* Takes the place of the guard that this supervisor set with the same id before, without a
+	 * moment between them; 0: of none. For a place whose object is another one now. */
+	uint32_t id;
+	uint32_t reserved;
 	/* That calls get, from their start. Where several guards cover a file and their filters let
 	 * it through, the longest of theirs. */
 	uint64_t deadline_ns;
@@ -195,14 +199,14 @@ struct bh_module_ring {
 #define BH_HOST_FETCH _IOW(BH_MODULE_IOC, 36, struct bh_module_fetch)
 #define BH_HOST_RING_INFO _IOR(BH_MODULE_IOC, 48, struct bh_module_ring)
 
-BH_ASSERT_SIZE(struct bh_module_add, 160);
-BH_ASSERT_SIZE(struct bh_module_set_policy, 88);
+BH_ASSERT_SIZE(struct bh_module_add, 80 + sizeof(struct bh_policy));
+BH_ASSERT_SIZE(struct bh_module_set_policy, 8 + sizeof(struct bh_policy));
 BH_ASSERT_SIZE(struct bh_module_statistics, 16 + sizeof(struct bh_statistics));
 BH_ASSERT_SIZE(struct bh_module_begin, 8 + sizeof(struct bh_generation_spec));
 BH_ASSERT_SIZE(struct bh_module_end, 16);
 BH_ASSERT_SIZE(struct bh_module_state, 8);
 BH_ASSERT_SIZE(struct bh_module_filter, 592);
-BH_ASSERT_SIZE(struct bh_module_guard, 608 + sizeof(struct bh_callback_set));
+BH_ASSERT_SIZE(struct bh_module_guard, 616 + sizeof(struct bh_callback_set));
 BH_ASSERT_SIZE(struct bh_module_event, 32);
 BH_ASSERT_SIZE(struct bh_module_wait, 16);
 BH_ASSERT_SIZE(struct bh_module_fetch, 16);

@@ -14,11 +14,13 @@
 
 /* clang-format off */
 #define BH_FOR_EACH_REASON(X) \
-	X(0, ABSENT, absent, "no host serves: not started, stopped, declined, driver quarantined") \
-	X(1, CRASHED, crashed, "the host ended with the call and no other served by the deadline") \
-	X(2, HUNG, hung, "the host had the call and did not answer by the deadline") \
-	X(3, FULL, full, "no slot, no payload room or no descriptor room by the deadline") \
-	X(4, POISON, poison, "the call is quarantined: it used up its budget of hosts")
+	X(0, ABSENT, absent, "no host serves: not started, stopped, driver quarantined") \
+	X(1, CRASHED, crashed, "the host crashed or was killed, and no other served by the deadline") \
+	X(2, HUNG, hung, "the host takes no calls, or was killed for that and no other served in time") \
+	X(3, FULL, full, "the driver did not get to the call by the deadline, or there was no room for it") \
+	X(4, POISON, poison, "the call is quarantined: it, or one like it, used up its budget of hosts") \
+	X(5, DECLINED, declined, "the driver had the call and declined to answer") \
+	X(6, OVERDUE, overdue, "the driver had the call in hand, and neither it nor a later host answered in time")
 
 #define BH_FOR_EACH_ACTION(X) \
 	X(1, ALLOW, allow, "allow at once") \
@@ -54,18 +56,30 @@ struct bh_policy {
 BH_ASSERT_SIZE(struct bh_policy, 2 * BH_CLASS_COUNT * BH_REASON_COUNT);
 BH_ASSERT_TRIVIAL(struct bh_policy);
 
-/* Hold through absence, crash, hang and a full queue, then allow; deny poison. */
+/*
+ * Whether the reason lies in what the call is about. An attacker can bring about each of these with
+ * a file of his choice, so that what a driver never decided must not go through for them.
+ */
+static inline int bh_reason_is_suspicious(uint32_t reason)
+{
+	return reason == BH_REASON_POISON || reason == BH_REASON_DECLINED ||
+	       reason == BH_REASON_OVERDUE;
+}
+
+/* Deny what is suspicious. Hold what never had a turn, then allow. */
 static inline void bh_policy_default(struct bh_policy *policy)
 {
 	uint32_t klass, reason;
+	int suspicious;
 
 	for (klass = 0; klass < BH_CLASS_COUNT; klass++) {
 		for (reason = 0; reason < BH_REASON_COUNT; reason++) {
-			policy->rule[klass][reason].action = BH_ACTION_HOLD;
-			policy->rule[klass][reason].fallback = BH_ACTION_ALLOW;
+			suspicious = bh_reason_is_suspicious(reason);
+			policy->rule[klass][reason].action = suspicious ? BH_ACTION_DENY
+									: BH_ACTION_HOLD;
+			policy->rule[klass][reason].fallback = suspicious ? BH_ACTION_DENY
+									  : BH_ACTION_ALLOW;
 		}
-		policy->rule[klass][BH_REASON_POISON].action = BH_ACTION_DENY;
-		policy->rule[klass][BH_REASON_POISON].fallback = BH_ACTION_DENY;
 	}
 }
 

@@ -52,8 +52,8 @@ void bh_channel_adopt(struct bh_channel *channel, uint32_t takeover)
 			channel->highest = bh_ticket_generation(ticket);
 		/*
 		 * Begun or not: its caller is gone with the dead shim, so that the
-		 * issue's fate is not asked for. It counts as in the driver's hands
-		 * (bh_host_is_busy) until the host has answered it.
+		 * issue's fate is not asked for. Nor is its host blamed for it: when it was
+		 * issued is not known.
 		 */
 		if (ticket != BH_TICKET_NONE &&
 		    bh_load_acquire(&bh_reply_slot_at(channel, slot)->ticket) != ticket)

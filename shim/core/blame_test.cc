@@ -62,6 +62,229 @@ TEST_F(BlameTest, TwoCrashesMakePoisonAndTheDriverGoesOn)
 	EXPECT_EQ(innocent.issues, 3u);
 }
 
+class PoisonTest : public BlameTest
+{
+      protected:
+	PoisonTest()
+	{
+		channel.SetContent(1);
+		Begin();
+		ExpectAsked(NewCall(999));
+	}
+	// One call crashes two hosts; the third serves.
+	void Poison(bh_call call, uint32_t end = BH_END_CRASHED)
+	{
+		ASSERT_EQ(Start(&call), 0);
+		for (int crash = 0; crash < 2; crash++) {
+			channel.Begin(call.slot);
+			Crash(end);
+			Begin();
+			ASSERT_EQ(Step(&call), crash);
+		}
+		ExpectPolicy(call, BH_REASON_POISON, BH_VERDICT_DENY);
+	}
+	void Poison(uint64_t inode)
+	{
+		Poison(NewCall(inode));
+	}
+	// A call that ends for its caller when a host has fallen over it.
+	void CrashOnce(uint64_t inode)
+	{
+		bh_call call = NewCall(inode);
+		ASSERT_EQ(Start(&call), 0);
+		channel.Begin(call.slot);
+		Crash();
+		Begin();
+		bh_call_step(&call, platform.now_ns, &wait);
+		bh_call_cancel(&call, platform.now_ns);
+		if (bh_ticket_generation(call.ticket) == generation)
+			channel.Answer(call.slot, BH_VERDICT_ALLOW);
+	}
+	void ExpectPoison(bh_call call)
+	{
+		ASSERT_EQ(Start(&call), 1);
+		ExpectPolicy(call, BH_REASON_POISON, BH_VERDICT_DENY);
+		EXPECT_EQ(call.issues, 0u);
+	}
+	void ExpectAsked(bh_call call)
+	{
+		ASSERT_EQ(Start(&call), 0);
+		ASSERT_TRUE(InHost(call));
+		Finish(&call);
+	}
+	static bh_call Changed(bh_call call, uint64_t change)
+	{
+		bh_file_args args;
+		memcpy(&args, call.args, sizeof(args));
+		args.change = change;
+		memcpy(call.args, &args, sizeof(args));
+		return call;
+	}
+};
+
+TEST_F(PoisonTest, AnObjectThatCrashedTwoHostsCostsNoThird)
+{
+	Poison(1);
+	for (int i = 0; i < 100; i++)
+		ExpectPoison(NewCall(1));
+	ExpectPoison(FileCall(1, platform.now_ns + 1000, BH_CALLBACK_FILE_EXEC));
+	ExpectAsked(NewCall(2));
+	const bh_statistics statistics = channel.Statistics();
+	EXPECT_EQ(statistics.poisoned, 1u);
+	EXPECT_EQ(statistics.poison_known, 1u);
+	EXPECT_EQ(statistics.by_policy[BH_REASON_POISON], 102u);
+	EXPECT_EQ(statistics.calls, 104u);
+	EXPECT_EQ(platform.Count(BH_EVENT_POISON), 1u) << "one event, not one for each open";
+}
+
+TEST_F(PoisonTest, ItIsRememberedUntilObjectContentOrDriverChanges)
+{
+	Poison(1);
+	ExpectAsked(Changed(NewCall(1), 2));
+	ExpectPoison(NewCall(1));
+	channel.SetContent(2);
+	EXPECT_EQ(channel.Statistics().poison_known, 0u);
+	ExpectAsked(NewCall(1));
+	channel.SetContent(1); // taken back
+	ExpectPoison(NewCall(1));
+}
+
+TEST_F(PoisonTest, ContentThatCameMeanwhileIsNotWhatItIsRememberedFor)
+{
+	bh_call call = NewCall(1);
+	Start(&call);
+	channel.Begin(call.slot);
+	Crash();
+	Begin();
+	Step(&call);
+	channel.Begin(call.slot);
+	channel.SetContent(2);
+	Crash();
+	ASSERT_EQ(Step(&call), 1);
+	Begin();
+	ExpectAsked(NewCall(1));
+}
+
+TEST_F(PoisonTest, CallersThatGiveUpDoNotSaveTheObject)
+{
+	CrashOnce(1);
+	CrashOnce(1);
+	ExpectPoison(NewCall(1));
+	EXPECT_EQ(platform.Count(BH_EVENT_POISON), 1u);
+}
+
+TEST_F(PoisonTest, AnAnswerWipesAStrikeOff)
+{
+	for (int i = 0; i < 5; i++) {
+		CrashOnce(1);
+		ExpectAsked(NewCall(1));
+	}
+}
+
+// Files that are opened while another crashes hosts are not taken for it.
+TEST_F(PoisonTest, NoObjectIsConvictedForWhatIsInHandBesideIt)
+{
+	for (uint64_t file = 10; file < 30; file++) {
+		bh_call libc = NewCall(1), crash = NewCall(file);
+		ASSERT_EQ(Start(&libc), 0);
+		ASSERT_EQ(Start(&crash), 0);
+		channel.Begin(libc.slot);
+		channel.Begin(crash.slot);
+		Crash();
+		Begin();
+		bh_call_cancel(&libc, platform.now_ns);
+		bh_call_cancel(&crash, platform.now_ns);
+	}
+	EXPECT_EQ(channel.Statistics().poison_known, 0u);
+	ExpectAsked(NewCall(1));
+}
+
+// Then the driver or its content is broken, and no file is to be denied for it.
+TEST_F(PoisonTest, NothingIsConvictedByADriverThatHasAnsweredNothing)
+{
+	channel.SetContent(2);
+	Poison(1);
+	ExpectAsked(NewCall(1));
+	Poison(1);
+	ExpectPoison(NewCall(1));
+}
+
+TEST_F(PoisonTest, AHostThatHangsOverAnObjectTwiceConvictsIt)
+{
+	for (int hang = 0; hang < 2; hang++) {
+		bh_call call = NewCall(1);
+		ASSERT_EQ(Start(&call), 0);
+		channel.Begin(call.slot);
+		platform.now_ns = call.deadline_ns;
+		ASSERT_EQ(Step(&call), 1);
+		ExpectPolicy(call, hang ? BH_REASON_POISON : BH_REASON_OVERDUE, BH_VERDICT_DENY);
+		Crash(BH_END_HUNG);
+		Begin();
+	}
+	ExpectPoison(NewCall(1));
+	EXPECT_EQ(channel.Statistics().poisoned, 1u);
+}
+
+TEST_F(PoisonTest, AnOperatorLiftsIt)
+{
+	Poison(1);
+	bh_channel_set_quarantined(channel.c, 1);
+	ExpectPoison(NewCall(1));
+	bh_channel_set_quarantined(channel.c, 0);
+	EXPECT_EQ(channel.Statistics().poison_known, 0u);
+	ExpectAsked(NewCall(1));
+	Poison(1);
+	ExpectPoison(NewCall(1));
+}
+
+TEST_F(PoisonTest, TheOperatorsAnswerHoldsForWhatIsRemembered)
+{
+	Poison(1);
+	SetPolicy(BH_REASON_POISON, BH_ACTION_ALLOW, BH_ACTION_ALLOW);
+	bh_call call = NewCall(1);
+	ASSERT_EQ(Start(&call), 1);
+	ExpectPolicy(call, BH_REASON_POISON, BH_VERDICT_ALLOW);
+}
+
+TEST_F(PoisonTest, AnObjectWhoseChangesCantBeSeenIsRememberedToo)
+{
+	Poison(Changed(NewCall(1), 0));
+	ExpectPoison(Changed(NewCall(1), 0));
+}
+
+TEST_F(PoisonTest, KillsFromOutsideConvictNoObject)
+{
+	bh_call call = NewCall(1);
+	call.deadline_ns = BH_NO_DEADLINE;
+	bh_call_start(&shim, &call);
+	for (uint32_t kill = 1; kill <= 16; kill++) {
+		Step(&call);
+		channel.Begin(call.slot);
+		Crash(BH_END_KILLED);
+		Step(&call);
+		Begin();
+	}
+	ExpectPolicy(call, BH_REASON_POISON, BH_VERDICT_DENY);
+	ExpectAsked(NewCall(1));
+}
+
+TEST_F(PoisonTest, WithManyConvictionsTheFaultIsTheDrivers)
+{
+	for (uint64_t inode = 1; inode <= 8; inode++)
+		Poison(inode);
+	EXPECT_EQ(channel.Statistics().poison_known, 8u);
+	Poison(9);
+	EXPECT_EQ(channel.Statistics().poison_known, 0u);
+	for (uint64_t inode = 1; inode <= 20; inode++)
+		ExpectAsked(NewCall(inode));
+	Poison(1);
+	ExpectAsked(NewCall(1));
+	channel.SetContent(2);
+	ExpectAsked(NewCall(1));
+	Poison(1);
+	ExpectPoison(NewCall(1));
+}
+
 TEST_F(BlameTest, SuspectsGoOneAtATimeBesideTheOthers)
 {
 	bh_call guilty = NewCall(1), bystander = NewCall(2), fresh = NewCall(3);
@@ -115,7 +338,7 @@ TEST_F(BlameTest, ASuspectThatWaitsStillEndsByItsDeadline)
 	ASSERT_EQ(Step(&second), 0);
 	platform.now_ns = second.deadline_ns;
 	ASSERT_EQ(Step(&second), 1);
-	ExpectPolicy(second, BH_REASON_CRASHED, BH_VERDICT_ALLOW);
+	ExpectPolicy(second, BH_REASON_OVERDUE, BH_VERDICT_DENY);
 	Finish(&first);
 }
 

@@ -112,7 +112,10 @@ int bh_channel_begin_generation(struct bh_channel *channel, const struct bh_gene
  */
 int bh_channel_end_generation(struct bh_channel *channel, uint32_t generation, uint32_t end);
 
-/* No host will come until further notice (crash loop, operator): "hold" no longer holds. */
+/*
+ * No host will come until further notice (crash loop, operator): "hold" no longer holds. 0 lifts
+ * all quarantine, that of calls too: what was remembered as poison gets another chance.
+ */
 void bh_channel_set_quarantined(struct bh_channel *channel, int quarantined);
 /* No new calls reach the host; calls in flight go on. For an orderly stop. */
 void bh_channel_set_draining(struct bh_channel *channel, int draining);
@@ -184,9 +187,10 @@ void bh_notify_many(struct bh_channel *channel, const struct bh_notification *no
 /* How a call ended. */
 enum bh_outcome {
 	BH_OUTCOME_PENDING = 0,
-	BH_OUTCOME_ANSWERED = 1,  /* by the last driver that was asked, or the one that denied */
-	BH_OUTCOME_CACHED = 2,    /* by the cache of that driver */
-	BH_OUTCOME_POLICY = 3,    /* by policy; `reason` says for what */
+	BH_OUTCOME_ANSWERED = 1,  /* by each driver that was asked, or the one that denied */
+	BH_OUTCOME_CACHED = 2,    /* the same, the last of them from the cache */
+	BH_OUTCOME_POLICY = 3,    /* by policy for some driver, and none denied; or by a denial of
+				   * policy; `reason` says for what */
 	BH_OUTCOME_UNASKED = 4,   /* no driver registered for it */
 	BH_OUTCOME_CANCELLED = 5, /* the caller was killed while it waited */
 	BH_OUTCOME_UNKNOWN = 6,   /* must not run twice, was begun, and its host died */
@@ -227,7 +231,7 @@ struct bh_call {
 	struct bh_channel *channel; /* the one that is being asked */
 	uint32_t position;          /* of that channel in the stack */
 	uint32_t state;             /* enum bh_call_state */
-	uint32_t visit_outcome;     /* how the last channel that was asked ended it */
+	uint32_t visit_outcome;     /* how the channels that were asked ended it, as `outcome` */
 	uint32_t lane;
 	uint32_t slot;
 	uint32_t attempts; /* issues on this channel */
@@ -240,10 +244,12 @@ struct bh_call {
 	uint8_t sleeping;    /* as one that sleeps on its reply */
 	uint8_t looks;       /* at this issue, up to 2: then a second worker is woken for it */
 	uint8_t suspect;     /* in the queue of those that are issued one at a time */
+	uint8_t struck;      /* its object may have ended a host; see poison.c */
 	uint8_t bell_broken; /* the host abuses the bell: never sleep on it again */
 	uint8_t waits_here;  /* its caller has nothing else to do on its CPU until it ends */
 	uint8_t way;         /* enum bh_way: how a host that slept was woken for this issue */
 	uint64_t woken_ns;   /* right before that */
+	uint64_t visit_ns;   /* when the visit of this channel began */
 	uint64_t visit_deadline_ns; /* by which this channel must answer; else the next is asked */
 	uint64_t ticket;
 	uint64_t content_version; /* that the answer will be about */

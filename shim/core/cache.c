@@ -9,15 +9,18 @@
 #include "shim/core/internal.h"
 
 #define WAYS 4u
-#define ANSWER_BITS 24
-#define ANSWER_MASK ((1ull << ANSWER_BITS) - 1)
+#define ERROR_SHIFT 8
+#define CALLBACK_SHIFT 16
+#define GENERATION_SHIFT 32
+#define CALLBACK_MASK 0xffff0000ull
 
 struct entry {
 	uint64_t device;
 	uint64_t inode;
 	uint64_t change;
 	uint64_t version;
-	uint64_t tag; /* callback << 24 | errno << 8 | enum bh_verdict; 0: empty */
+	uint64_t tag; /* from above: generation 32, callback 16, errno 8, enum bh_verdict 8; 0:
+			 empty */
 };
 
 struct bh_cache_set {
@@ -43,7 +46,7 @@ void bh_cache_init(struct bh_cache *cache, void *memory, uint32_t entries)
 }
 
 /* The object that the verdict is about; -1 when the arguments do not identify one. */
-static int key_of(const struct bh_call *call, struct entry *key)
+static int key_of(const struct bh_cache *cache, const struct bh_call *call, struct entry *key)
 {
 	struct bh_file_args args;
 
@@ -51,12 +54,13 @@ static int key_of(const struct bh_call *call, struct entry *key)
 	    call->args_bytes != sizeof(args))
 		return -1;
 	bh_copy(&args, call->args, sizeof(args));
-	if (!args.change)
+	if (cache->by_class ? !args.inode : !args.change)
 		return -1;
 	key->device = args.device;
 	key->inode = args.inode;
 	key->change = args.change;
-	key->tag = (uint64_t)call->callback << ANSWER_BITS;
+	key->tag = (cache->by_class ? bh_callback_class(call->callback) + 1ull : call->callback)
+		   << CALLBACK_SHIFT;
 	return 0;
 }
 
@@ -75,7 +79,7 @@ static struct bh_cache_set *set_of(const struct bh_cache *cache, const struct en
  */
 static int same_object(const struct entry *entry, const struct entry *key)
 {
-	return (bh_load_relaxed(&entry->tag) & ~ANSWER_MASK) == key->tag &&
+	return (bh_load_relaxed(&entry->tag) & CALLBACK_MASK) == key->tag &&
 	       bh_load_relaxed(&entry->inode) == key->inode &&
 	       bh_load_relaxed(&entry->device) == key->device;
 }
@@ -85,9 +89,10 @@ uint32_t bh_cache_find(const struct bh_cache *cache, const struct bh_call *call,
 {
 	const struct bh_cache_set *set;
 	struct entry key;
-	uint32_t way, sequence, answer = 0;
+	uint32_t way, sequence;
+	uint64_t tag = 0;
 
-	if (!cache->sets || key_of(call, &key))
+	if (!cache->sets || key_of(cache, call, &key))
 		return 0;
 	set = set_of(cache, &key);
 	sequence = bh_load_acquire(&set->sequence);
@@ -98,7 +103,7 @@ uint32_t bh_cache_find(const struct bh_cache *cache, const struct bh_call *call,
 
 		if (same_object(entry, &key) && bh_load_relaxed(&entry->change) == key.change &&
 		    (any_version || bh_load_relaxed(&entry->version) == version)) {
-			answer = (uint32_t)(bh_load_relaxed(&entry->tag) & ANSWER_MASK);
+			tag = bh_load_relaxed(&entry->tag);
 			break;
 		}
 	}
@@ -106,18 +111,20 @@ uint32_t bh_cache_find(const struct bh_cache *cache, const struct bh_call *call,
 	bh_fence_acquire();
 	if (bh_load_relaxed(&set->sequence) != sequence)
 		return 0;
-	*error = answer >> 8;
-	return answer & 0xff;
+	if (tag >> GENERATION_SHIFT <= bh_load_relaxed(&cache->distrusted))
+		return 0;
+	*error = (uint32_t)(tag >> ERROR_SHIFT) & 0xff;
+	return (uint32_t)tag & 0xff;
 }
 
 void bh_cache_store(struct bh_cache *cache, const struct bh_call *call, uint64_t version,
-		    struct bh_verdict_reply verdict)
+		    uint32_t generation, struct bh_verdict_reply verdict)
 {
 	struct bh_cache_set *set;
 	struct entry key, *entry = NULL;
 	uint32_t way, sequence;
 
-	if (!cache->sets || key_of(call, &key))
+	if (!cache->sets || key_of(cache, call, &key))
 		return;
 	set = set_of(cache, &key);
 	sequence = bh_load_relaxed(&set->sequence);
@@ -137,6 +144,38 @@ void bh_cache_store(struct bh_cache *cache, const struct bh_call *call, uint64_t
 	bh_store_relaxed(&entry->inode, key.inode);
 	bh_store_relaxed(&entry->change, key.change);
 	bh_store_relaxed(&entry->version, version);
-	bh_store_relaxed(&entry->tag, key.tag | (uint64_t)verdict.error << 8 | verdict.verdict);
+	bh_store_relaxed(&entry->tag, (uint64_t)generation << GENERATION_SHIFT | key.tag |
+					      (uint64_t)verdict.error << ERROR_SHIFT |
+					      verdict.verdict);
 	bh_store_release(&set->sequence, sequence + 2);
+}
+
+uint32_t bh_cache_count(const struct bh_cache *cache, uint64_t version, uint32_t verdict)
+{
+	const struct entry *entry;
+	uint32_t set, way, count = 0;
+
+	for (set = 0; cache->sets && set <= cache->set_mask; set++) {
+		for (way = 0; way < WAYS; way++) {
+			entry = &cache->sets[set].entry[way];
+			count += (bh_load_relaxed(&entry->tag) & 0xff) == verdict &&
+				 bh_load_relaxed(&entry->version) == version;
+		}
+	}
+	return count;
+}
+
+void bh_cache_clear(struct bh_cache *cache)
+{
+	struct bh_cache_set *each;
+	uint32_t set, way, sequence;
+
+	for (set = 0; cache->sets && set <= cache->set_mask; set++) {
+		each = &cache->sets[set];
+		sequence = bh_load_relaxed(&each->sequence);
+		bh_exchange(&each->sequence, sequence + 1);
+		for (way = 0; way < WAYS; way++)
+			bh_store_relaxed(&each->entry[way].tag, 0ull);
+		bh_store_release(&each->sequence, sequence + 2);
+	}
 }

@@ -126,6 +126,33 @@ TEST_F(CacheTest, ObjectCallbackChangeAndVersionAreTheKey)
 	ExpectCached(NewCall(1), BH_VERDICT_DENY);
 }
 
+// Its verdicts are not taken: not those before, nor those that arrive behind its conviction, nor as
+// the last known.
+TEST_F(CacheTest, NothingThatAHostSaidBeforeItsConvictionIsKept)
+{
+	Ask(NewCall(1), BH_VERDICT_ALLOW, BH_CACHE_OBJECT);
+	bh_call late = NewCall(2);
+	ASSERT_EQ(Start(&late), 0);
+	channel.Answer(late.slot, BH_VERDICT_ALLOW, BH_CACHE_OBJECT);
+	ASSERT_EQ(bh_channel_end_generation(channel.c, 1, BH_END_HOSTILE), 0);
+	ASSERT_EQ(Step(&late), 1); // it was answered before
+	SetPolicy(BH_REASON_CRASHED, BH_ACTION_CACHED, BH_ACTION_DENY);
+	for (uint64_t inode : {1u, 2u}) {
+		bh_call unserved = NewCall(inode);
+		ASSERT_EQ(Start(&unserved), 1);
+		ExpectPolicy(unserved, BH_REASON_CRASHED, BH_VERDICT_DENY);
+	}
+	channel.BeginGeneration(2);
+	ExpectNotCached(NewCall(1));
+	ExpectNotCached(NewCall(2));
+	Ask(NewCall(1), BH_VERDICT_ALLOW, BH_CACHE_OBJECT);
+	ExpectCached(NewCall(1), BH_VERDICT_ALLOW);
+	// A crash convicts a host of nothing.
+	ASSERT_EQ(bh_channel_end_generation(channel.c, 2, BH_END_CRASHED), 0);
+	channel.BeginGeneration(3);
+	ExpectCached(NewCall(1), BH_VERDICT_ALLOW);
+}
+
 TEST_F(CacheTest, NothingIsKeptAboutAnObjectThatMayChangeUnseen)
 {
 	bh_call changing = NewCall(1);

@@ -34,8 +34,6 @@
 #define SPURIOUS_SLICE_NS 100000u
 #define SPURIOUS_SLICE_MAX_NS 1000000u
 #define SPURIOUS_MAX 128u
-/* A share is measured from a coarse time only if that takes less than a tenth of it. */
-#define SHARE_COARSE_NS (10ull * BH_COARSE_NS)
 
 void bh_call_start(struct bh_shim *shim, struct bh_call *call)
 {
@@ -85,6 +83,8 @@ static void finish(struct bh_call *call, uint32_t outcome, uint64_t now_ns)
 	call->state = BH_CALL_ENDED;
 	call->ended_ns = now_ns;
 	call->outcome = outcome;
+	if (outcome != BH_OUTCOME_POLICY)
+		call->reason = 0;
 	if (call->payload)
 		bh_loan_end(call);
 }
@@ -94,12 +94,15 @@ static void end_visit(struct bh_call *call, uint32_t outcome, uint32_t verdict, 
 	stop_waiting_for_room(call);
 	bh_suspect_leave(call);
 	call->verdict = verdict;
-	call->visit_outcome = outcome;
+	/* Drivers that allow do not make up for one that did not decide. */
+	if (verdict != BH_VERDICT_ALLOW || call->visit_outcome != BH_OUTCOME_POLICY ||
+	    outcome == BH_OUTCOME_UNKNOWN)
+		call->visit_outcome = outcome;
 	if (verdict == BH_VERDICT_ALLOW && outcome != BH_OUTCOME_UNKNOWN &&
 	    ++call->position < call->shim->channel_count)
 		call->state = BH_CALL_START;
 	else
-		finish(call, outcome, now_ns);
+		finish(call, call->visit_outcome, now_ns);
 }
 
 static void end_by_verdict(struct bh_call *call, uint32_t outcome, uint32_t verdict,
@@ -125,6 +128,17 @@ static int end_by_policy(struct bh_call *call, uint32_t reason, int final, uint6
 	call->error = error;
 	end_by_verdict(call, BH_OUTCOME_POLICY, verdict, now_ns);
 	return 1;
+}
+
+/*
+ * The same for a call that no host has now. One that a crashed host had in hand is suspicious: it
+ * waits for the next host, and what is not answered then is not put down to the lack of a host.
+ */
+static int end_unserved(struct bh_call *call, uint32_t reason, int final, uint64_t now_ns)
+{
+	if (!call->crashes)
+		return end_by_policy(call, reason, final, now_ns);
+	return final ? end_by_policy(call, BH_REASON_OVERDUE, 1, now_ns) : 0;
 }
 
 /*
@@ -155,9 +169,10 @@ static void share_time(struct bh_call *call, uint64_t *now_ns)
 	for (i = call->position + 1; i < shim->channel_count; i++)
 		if (bh_set_has_bit(&shim->channels[i]->callbacks, call->callback, bit))
 			visits++;
-	if (call->deadline_ns < *now_ns + SHARE_COARSE_NS * visits)
+	if (call->deadline_ns < *now_ns + BH_SHORT_NS * visits)
 		*now_ns = platform->now_ns(platform->context);
 	call->visit_deadline_ns = call->deadline_ns;
+	call->visit_ns = *now_ns;
 	if (visits > 1 && call->deadline_ns > *now_ns)
 		call->visit_deadline_ns = *now_ns + (call->deadline_ns - *now_ns) / visits;
 }
@@ -186,9 +201,15 @@ static void start_visit(struct bh_call *call, uint64_t *now_ns)
 	call->crashes = 0;
 	call->kills = 0;
 	call->counted = 0;
-	call->reason = 0;
+	call->struck = 0;
 	/* What seek_host() would say, where there is a host. */
 	call->state = bh_load(&channel->serving) ? BH_CALL_NEED_SLOT : BH_CALL_NEED_HOST;
+	call->visit_ns = *now_ns;
+	if (bh_unlikely(bh_load_relaxed(&channel->poison_known)) &&
+	    bh_poison_known(channel, call)) {
+		end_by_policy(call, BH_REASON_POISON, 1, *now_ns);
+		return;
+	}
 	if (channel->cache.sets) {
 		verdict = bh_cache_find(&channel->cache, call,
 					bh_load_relaxed(&channel->content_version), 0, &error);
@@ -201,6 +222,23 @@ static void start_visit(struct bh_call *call, uint64_t *now_ns)
 	}
 	if (shim->channel_count > 1)
 		share_time(call, now_ns);
+}
+
+static uint32_t held_ms(const struct bh_call *call)
+{
+	uint64_t held = (call->visit_deadline_ns - call->visit_ns) >> 10;
+
+	return held >> 10 > 0xffffffffu ? 0xffffffffu : (uint32_t)(held >> 10);
+}
+
+/* At a call's deadline. Not 0: the host of this generation hangs, and its supervisor was told. */
+static BH_COLD int convict_of_hanging(struct bh_call *call, uint32_t generation, uint64_t now_ns)
+{
+	int hangs = bh_host_hangs(call->channel, generation, now_ns);
+
+	if (hangs)
+		bh_channel_event(call->channel, BH_EVENT_HUNG, held_ms(call), generation, call);
+	return hangs;
 }
 
 /* ---- Waiting ---- */
@@ -241,19 +279,19 @@ static int seek_host(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait
 		reason = BH_REASON_ABSENT;
 		final = 1;
 	}
-	if (end_by_policy(call, reason, final, now_ns))
+	if (end_unserved(call, reason, final, now_ns))
 		return 1;
 	wait_private(call, wait, &channel->epoch, epoch, BH_NO_DEADLINE);
 	return 0;
 }
 
-static BH_COLD int hold_for_room(struct bh_call *call, uint32_t reason, uint32_t freed,
-				 uint64_t now_ns, struct bh_wait *wait)
+static BH_COLD int hold_for_room(struct bh_call *call, uint32_t freed, uint64_t now_ns,
+				 struct bh_wait *wait)
 {
 	struct bh_channel *channel = call->channel;
 	uint64_t until_ns = BH_NO_DEADLINE;
 
-	if (end_by_policy(call, reason, 0, now_ns))
+	if (end_unserved(call, BH_REASON_FULL, 0, now_ns))
 		return 1;
 	if (bh_load(&channel->abandoned_count))
 		until_ns = now_ns + ROOM_POLL_NS;
@@ -268,17 +306,19 @@ static int seek_slot(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait
 	uint32_t epoch = bh_load(&channel->epoch);
 	uint32_t generation = bh_load(&channel->serving);
 
-	if (now_ns >= call->visit_deadline_ns)
-		return end_by_policy(call, call->suspect ? BH_REASON_CRASHED : BH_REASON_FULL, 1,
-				     now_ns);
+	if (now_ns >= call->visit_deadline_ns) {
+		if (generation)
+			convict_of_hanging(call, generation, now_ns);
+		return end_unserved(call, BH_REASON_FULL, 1, now_ns);
+	}
 	if (!generation) {
 		stop_waiting_for_room(call);
 		call->state = BH_CALL_NEED_HOST;
 		return 1;
 	}
 	if (call->suspect && !bh_suspect_turn(call))
-		return hold_for_room(call, BH_REASON_CRASHED, freed, now_ns, wait);
-	switch (bh_issue(call, generation)) {
+		return hold_for_room(call, freed, now_ns, wait);
+	switch (bh_issue(call, generation, now_ns)) {
 	case BH_ISSUE_DONE:
 		stop_waiting_for_room(call);
 		call->state = BH_CALL_ISSUED;
@@ -294,13 +334,13 @@ static int seek_slot(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait
 	case BH_ISSUE_NO_DESCRIPTOR_ROOM:
 		/* Not on `freed`: callers that try in vain would wake each other by what they
 		 * give back. */
-		if (end_by_policy(call, BH_REASON_FULL, 0, now_ns))
+		if (end_unserved(call, BH_REASON_FULL, 0, now_ns))
 			return 1;
 		wait_private(call, wait, &channel->epoch, epoch, now_ns + ROOM_POLL_NS);
 		return 0;
 	case BH_ISSUE_NO_ROOM:
 	default:
-		return hold_for_room(call, BH_REASON_FULL, freed, now_ns, wait);
+		return hold_for_room(call, freed, now_ns, wait);
 	}
 }
 
@@ -325,6 +365,14 @@ static BH_COLD void abandon(struct bh_call *call, int violated)
 	bh_slot_abandon(call->channel, call->slot, call->ticket, violated);
 }
 
+static BH_COLD void end_as_poison(struct bh_call *call, uint64_t now_ns)
+{
+	bh_count(call->channel, call->lane, BH_COUNT_POISONED);
+	bh_channel_event(call->channel, BH_EVENT_POISON, call->crashes,
+			 bh_ticket_generation(call->ticket), call);
+	end_by_policy(call, BH_REASON_POISON, 1, now_ns);
+}
+
 /* It was begun or not, and its host is gone. The slot has been given back or abandoned. */
 static BH_COLD void charge(struct bh_call *call, uint32_t fate, uint64_t now_ns)
 {
@@ -333,12 +381,10 @@ static BH_COLD void charge(struct bh_call *call, uint32_t fate, uint64_t now_ns)
 
 	switch (bh_charge_call(call, fate)) {
 	case BH_CHARGE_POISON:
-		bh_count(channel, call->lane, BH_COUNT_POISONED);
-		bh_channel_event(channel, BH_EVENT_POISON, call->crashes, call);
-		end_by_policy(call, BH_REASON_POISON, 1, now_ns);
+		end_as_poison(call, now_ns);
 		break;
 	case BH_CHARGE_UNKNOWN:
-		reason = (fate & 0xff) == BH_END_HUNG ? BH_REASON_HUNG : BH_REASON_CRASHED;
+		reason = call->crashes ? BH_REASON_OVERDUE : BH_REASON_CRASHED;
 		bh_count(channel, call->lane, BH_COUNT_UNKNOWN);
 		end_visit(call, BH_OUTCOME_UNKNOWN,
 			  bh_policy_fallback(channel, call->callback, reason), now_ns);
@@ -353,10 +399,11 @@ static BH_COLD void charge(struct bh_call *call, uint32_t fate, uint64_t now_ns)
 static BH_COLD void violated(struct bh_call *call, uint32_t violation, uint64_t now_ns)
 {
 	struct bh_channel *channel = call->channel;
+	uint32_t generation = bh_ticket_generation(call->ticket);
 
 	bh_count(channel, call->lane, BH_COUNT_VIOLATIONS);
-	bh_channel_event(channel, BH_EVENT_VIOLATION, violation, call);
-	bh_channel_detach(channel, bh_ticket_generation(call->ticket));
+	bh_channel_event(channel, BH_EVENT_VIOLATION, violation, generation, call);
+	bh_channel_detach(channel, generation);
 	/* It is issued again. */
 	bh_loan_to_call(call, &channel->slots[call->slot]);
 	abandon(call, 1);
@@ -396,8 +443,9 @@ static void take_answer(struct bh_call *call, uint64_t now_ns)
 		return;
 	}
 	if (bh_unlikely(copy.status == BH_REPLY_DECLINED)) {
+		bh_answer_taken(channel, call->lane, now_ns);
 		release(call);
-		end_by_policy(call, BH_REASON_ABSENT, 1, now_ns);
+		end_by_policy(call, BH_REASON_DECLINED, 1, now_ns);
 		return;
 	}
 	verdict = bh_reply_verdict(&copy);
@@ -409,13 +457,17 @@ static void take_answer(struct bh_call *call, uint64_t now_ns)
 	if (call->way != BH_WAY_NONE)
 		bh_wake_learn(call);
 	bh_count_owned(&s->answered);
+	bh_answer_taken(channel, call->lane, now_ns);
+	if (bh_unlikely(call->struck))
+		bh_poison_wipe(channel, call);
 	if (verdict.verdict == BH_VERDICT_DENY) {
 		call->error = verdict.error;
 		bh_count_owned(&s->denied);
 	}
 	release(call);
 	if (bh_unlikely(verdict.cacheability == BH_CACHE_OBJECT))
-		bh_cache_store(&channel->cache, call, call->content_version, verdict);
+		bh_cache_store(&channel->cache, call, call->content_version,
+			       bh_ticket_generation(call->ticket), verdict);
 	end_visit(call, BH_OUTCOME_ANSWERED, verdict.verdict, now_ns);
 }
 
@@ -429,24 +481,33 @@ static BH_COLD void lose_host(struct bh_call *call, uint64_t now_ns)
 }
 
 /*
- * A call that was begun is overdue in the driver's hands. One that was not, while the driver has
- * others in hand, has waited for its turn too long; while it has none, the host does not take calls
- * any more. A host that lies about that loses nothing for its callers but what it could deny them
- * by answering, and must still answer its supervisor.
+ * A call that was begun is overdue in the driver's hands. One that was not has waited for its turn
+ * too long, or its host takes no calls any more. A host that lies about that loses nothing for its
+ * callers but what it could deny them by answering. Whether the host is to blame does not depend on
+ * what it says: bh_host_hangs().
  */
 static BH_COLD void overdue(struct bh_call *call, uint64_t now_ns)
 {
 	struct bh_channel *channel = call->channel;
-	int busy = !bh_begun(channel, call->slot, call->ticket) && bh_host_is_busy(channel);
+	int begun = bh_begun(channel, call->slot, call->ticket) || call->crashes;
+	int hangs = convict_of_hanging(call, bh_ticket_generation(call->ticket), now_ns);
+	int convicted;
 
-	if (!busy) {
+	if (begun || hangs)
 		bh_count(channel, call->lane, BH_COUNT_OVERDUE);
-		bh_channel_event(channel, BH_EVENT_OVERDUE, 0, call);
-	}
+	convicted = hangs && bh_hangs_alone(channel, call, now_ns) &&
+		    bh_poison_strike(channel, call);
 	/* The other channels may still be asked. */
 	bh_loan_stays(call, call->position + 1 < call->shim->channel_count);
 	abandon(call, 0);
-	end_by_policy(call, busy ? BH_REASON_FULL : BH_REASON_HUNG, 1, now_ns);
+	if (convicted)
+		end_as_poison(call, now_ns);
+	else
+		end_by_policy(call,
+			      begun   ? BH_REASON_OVERDUE
+			      : hangs ? BH_REASON_HUNG
+				      : BH_REASON_FULL,
+			      1, now_ns);
 }
 
 /* A host that rings without answering gets fewer and longer sleeps for it, then its end. */
@@ -459,7 +520,8 @@ static BH_COLD void wait_despite_bell(struct bh_call *call, uint64_t now_ns, str
 	if (call->spurious_wakes > SPURIOUS_MAX && !call->bell_broken) {
 		call->bell_broken = 1;
 		bh_count(channel, call->lane, BH_COUNT_VIOLATIONS);
-		bh_channel_event(channel, BH_EVENT_VIOLATION, BH_VIOLATION_BELL, call);
+		bh_channel_event(channel, BH_EVENT_VIOLATION, BH_VIOLATION_BELL,
+				 bh_ticket_generation(call->ticket), call);
 		bh_channel_detach(channel, bh_ticket_generation(call->ticket));
 		epoch = bh_load(&channel->epoch);
 	}
@@ -584,7 +646,6 @@ void bh_call_cancel(struct bh_call *call, uint64_t now_ns)
 		bh_suspect_leave(call);
 	}
 	call->verdict = BH_VERDICT_DENY;
-	call->reason = 0;
 	finish(call, BH_OUTCOME_CANCELLED, now_ns);
 }
 

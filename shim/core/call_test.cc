@@ -124,7 +124,7 @@ TEST_F(CallTest, WhatAWorkerHasAnsweredDoesNotKeepItBusy)
 	platform.now_ns = next.deadline_ns;
 	ASSERT_EQ(Step(&next), 1);
 	ExpectPolicy(next, BH_REASON_HUNG, BH_VERDICT_ALLOW);
-	EXPECT_EQ(platform.Count(BH_EVENT_OVERDUE), 1u);
+	EXPECT_EQ(platform.Count(BH_EVENT_HUNG), 1u);
 }
 
 TEST_F(CallTest, ACallThatOnlyWaitedForItsTurnIsNotHeldAgainstTheHost)
@@ -138,34 +138,239 @@ TEST_F(CallTest, ACallThatOnlyWaitedForItsTurnIsNotHeldAgainstTheHost)
 	platform.now_ns = queued.deadline_ns;
 	ASSERT_EQ(Step(&queued), 1);
 	ExpectPolicy(queued, BH_REASON_FULL, BH_VERDICT_ALLOW);
-	EXPECT_EQ(platform.Count(BH_EVENT_OVERDUE), 0u);
+	EXPECT_EQ(platform.Count(BH_EVENT_HUNG), 0u);
 	// The one that a worker has is.
 	platform.now_ns = slow.deadline_ns;
 	ASSERT_EQ(Step(&slow), 1);
-	ExpectPolicy(slow, BH_REASON_HUNG, BH_VERDICT_ALLOW);
-	EXPECT_EQ(platform.Count(BH_EVENT_OVERDUE), 1u);
+	ExpectPolicy(slow, BH_REASON_OVERDUE, BH_VERDICT_DENY);
+	EXPECT_EQ(platform.Count(BH_EVENT_HUNG), 1u);
 }
 
-// A call that was given up is still in the driver's hands until it is answered.
-TEST_F(CallTest, AnAbandonedCallKeepsTheHostBusyUntilItsAnswer)
+class HangTest : public CallTest
 {
-	channel.BeginGeneration(1);
-	bh_call slow = NewCall(), queued = NewCall(), last = NewCall();
-	queued.deadline_ns += 1000;
-	last.deadline_ns += 2000;
-	Start(&slow);
-	Start(&queued);
-	Start(&last);
-	channel.Begin(slow.slot);
-	platform.now_ns = slow.deadline_ns;
-	ASSERT_EQ(Step(&slow), 1);
-	platform.now_ns = queued.deadline_ns;
-	ASSERT_EQ(Step(&queued), 1);
-	ExpectPolicy(queued, BH_REASON_FULL, BH_VERDICT_ALLOW);
-	channel.Answer(slow.slot, BH_VERDICT_ALLOW);
-	platform.now_ns = last.deadline_ns;
-	ASSERT_EQ(Step(&last), 1);
-	ExpectPolicy(last, BH_REASON_HUNG, BH_VERDICT_ALLOW);
+      protected:
+	static constexpr uint64_t kMs = 1'000'000, kDeadline = 1000 * kMs;
+	HangTest()
+	{
+		channel.BeginGeneration(1);
+	}
+	bh_call Call(uint64_t inode = 7)
+	{
+		return FileCall(inode, platform.now_ns + kDeadline);
+	}
+	void StepAt(bh_call *call, uint64_t now_ns, int ended)
+	{
+		platform.now_ns = now_ns;
+		ASSERT_EQ(Step(call), ended);
+	}
+	uint64_t began_ns = platform.now_ns;
+};
+
+TEST_F(HangTest, ACallThatComesLateToTheDriverIsNoHang)
+{
+	bh_call busy[4];
+	for (bh_call &call : busy) {
+		call = Call();
+		Start(&call);
+		channel.Begin(call.slot);
+	}
+	bh_call late = Call(8);
+	ASSERT_EQ(Start(&late), 0);
+	ASSERT_EQ(late.issues, 0u) << "no slot";
+	platform.now_ns = late.deadline_ns - 5 * kMs;
+	for (bh_call &call : busy) {
+		channel.Answer(call.slot, BH_VERDICT_ALLOW);
+		ASSERT_EQ(Step(&call), 1);
+	}
+	ASSERT_EQ(Step(&late), 0);
+	ASSERT_EQ(late.issues, 1u);
+	channel.Begin(late.slot);
+	StepAt(&late, late.deadline_ns, 1);
+	ExpectPolicy(late, BH_REASON_OVERDUE, BH_VERDICT_DENY);
+	EXPECT_EQ(platform.Count(BH_EVENT_HUNG), 0u);
+	EXPECT_EQ(channel.Statistics().overdue, 1u);
+
+	// It is still in hand when it has been there for as long as a call may take.
+	bh_call next = Call();
+	Start(&next);
+	StepAt(&next, next.deadline_ns, 1);
+	ExpectPolicy(next, BH_REASON_HUNG, BH_VERDICT_ALLOW);
+	EXPECT_EQ(platform.Count(BH_EVENT_HUNG), 1u);
+}
+
+TEST_F(HangTest, NorIsOneThatIsIssuedAgainLate)
+{
+	bh_call call = Call();
+	Start(&call);
+	platform.now_ns = call.deadline_ns - 5 * kMs;
+	ASSERT_EQ(bh_channel_end_generation(channel.c, 1, BH_END_KILLED), 0);
+	channel.BeginGeneration(2);
+	ASSERT_EQ(Step(&call), 0);
+	channel.Begin(call.slot);
+	StepAt(&call, call.deadline_ns, 1);
+	ExpectPolicy(call, BH_REASON_OVERDUE, BH_VERDICT_DENY);
+	EXPECT_EQ(platform.Count(BH_EVENT_HUNG), 0u);
+}
+
+// The host moves `begun` from call to call, so that one is always in hand, and none for long.
+TEST_F(HangTest, AHostThatOnlySaysThatItIsBusyHangs)
+{
+	bh_call calls[3];
+	for (bh_call &call : calls) {
+		call = Call();
+		Start(&call);
+		platform.now_ns += 100 * kMs;
+	}
+	channel.Begin(calls[2].slot);
+	StepAt(&calls[0], calls[0].deadline_ns, 1);
+	ExpectPolicy(calls[0], BH_REASON_HUNG, BH_VERDICT_ALLOW);
+	EXPECT_EQ(platform.Count(BH_EVENT_HUNG), 1u);
+}
+
+// It answers one call now and then, and keeps the driver's only worker for another.
+TEST_F(HangTest, AHostThatAnswersOthersHangsWhenOneIsInHandForTooLong)
+{
+	bh_call stuck = Call(), other = Call(8);
+	Start(&stuck);
+	channel.Begin(stuck.slot);
+	StepAt(&stuck, began_ns + 900 * kMs, 0);
+	Start(&other);
+	channel.Answer(other.slot, BH_VERDICT_ALLOW);
+	ASSERT_EQ(Step(&other), 1);
+	StepAt(&stuck, stuck.deadline_ns, 1);
+	ExpectPolicy(stuck, BH_REASON_OVERDUE, BH_VERDICT_DENY);
+	EXPECT_EQ(platform.Count(BH_EVENT_HUNG), 1u);
+}
+
+TEST_F(HangTest, AHostThatAnswersOthersDoesNotHangForOneThatWaits)
+{
+	bh_call waits = Call(), other = Call(8);
+	Start(&waits);
+	platform.now_ns += 200 * kMs;
+	Start(&other);
+	channel.Answer(other.slot, BH_VERDICT_ALLOW);
+	ASSERT_EQ(Step(&other), 1);
+	StepAt(&waits, waits.deadline_ns, 1);
+	ExpectPolicy(waits, BH_REASON_FULL, BH_VERDICT_ALLOW);
+	EXPECT_EQ(platform.Count(BH_EVENT_HUNG), 0u);
+	EXPECT_EQ(channel.Statistics().overdue, 0u);
+
+	// It has answered nothing since: now it does.
+	bh_call silent = Call(9);
+	Start(&silent);
+	StepAt(&silent, silent.deadline_ns, 1);
+	ExpectPolicy(silent, BH_REASON_HUNG, BH_VERDICT_ALLOW);
+	EXPECT_EQ(platform.Count(BH_EVENT_HUNG), 1u);
+}
+
+// All slots are taken when it stops answering, by calls that it could have answered until then.
+TEST_F(HangTest, AHostThatStopsWithAllSlotsTakenHangsForThoseThatWaitForOne)
+{
+	bh_call taken[4], answered = Call(8);
+	for (bh_call &call : taken) {
+		call = Call();
+		call.deadline_ns -= 500 * kMs;
+	}
+	for (int i = 0; i < 3; i++)
+		Start(&taken[i]);
+	platform.now_ns += 100 * kMs;
+	Start(&answered);
+	channel.Answer(answered.slot, BH_VERDICT_ALLOW);
+	ASSERT_EQ(Step(&answered), 1);
+	Start(&taken[3]);
+	for (bh_call &call : taken)
+		StepAt(&call, taken[0].deadline_ns, 1);
+	ASSERT_EQ(platform.Count(BH_EVENT_HUNG), 0u) << "it has answered since";
+	bh_call waits = Call(9);
+	ASSERT_EQ(Start(&waits), 0);
+	ASSERT_EQ(waits.issues, 0u);
+	StepAt(&waits, waits.deadline_ns, 1);
+	ExpectPolicy(waits, BH_REASON_FULL, BH_VERDICT_ALLOW);
+	ASSERT_EQ(platform.Count(BH_EVENT_HUNG), 1u);
+	EXPECT_EQ(platform.events[0].generation, 1u);
+	EXPECT_EQ(platform.events[0].detail, 953u) << "a second, in 2^20 ns";
+}
+
+TEST_F(HangTest, ALaneThatHasNotAnsweredForWeeksHidesNoHang)
+{
+	bh_call answered = Call();
+	Start(&answered);
+	channel.Answer(answered.slot, BH_VERDICT_ALLOW);
+	ASSERT_EQ(Step(&answered), 1);
+	for (uint64_t days : {20u, 27u, 40u, 51u, 53u}) {
+		platform.now_ns = began_ns + days * 86'400'000 * kMs;
+		bh_call silent = Call();
+		ASSERT_EQ(Start(&silent), 0);
+		const size_t before = platform.Count(BH_EVENT_HUNG);
+		StepAt(&silent, silent.deadline_ns, 1);
+		EXPECT_EQ(platform.Count(BH_EVENT_HUNG), before + 1) << days;
+		channel.Answer(silent.slot, BH_VERDICT_ALLOW);
+	}
+}
+
+TEST_F(HangTest, AnAnswerToDeclineIsAnAnswer)
+{
+	bh_call waits = Call(), declined = Call(8);
+	Start(&waits);
+	platform.now_ns += 200 * kMs;
+	Start(&declined);
+	channel.Decline(declined.slot);
+	ASSERT_EQ(Step(&declined), 1);
+	StepAt(&waits, waits.deadline_ns, 1);
+	ExpectPolicy(waits, BH_REASON_FULL, BH_VERDICT_ALLOW);
+}
+
+TEST_F(HangTest, ACallWithoutADeadlineKeepsNoHostFromConviction)
+{
+	bh_call forever = FileCall(7, BH_NO_DEADLINE), call = Call(8);
+	Start(&forever);
+	Start(&call);
+	channel.Begin(call.slot);
+	StepAt(&call, call.deadline_ns, 1);
+	ExpectPolicy(call, BH_REASON_OVERDUE, BH_VERDICT_DENY);
+	EXPECT_EQ(platform.Count(BH_EVENT_HUNG), 1u);
+}
+
+TEST_F(HangTest, ACallOfADeadGenerationBlamesNoLaterOne)
+{
+	bh_call old = Call();
+	Start(&old);
+	channel.Begin(old.slot);
+	platform.now_ns += 900 * kMs;
+	ASSERT_EQ(bh_channel_end_generation(channel.c, 1, BH_END_CRASHED), 0);
+	channel.BeginGeneration(2);
+	ASSERT_EQ(Step(&old), 0);
+	StepAt(&old, old.deadline_ns, 1);
+	// In hand of the one that crashed.
+	ExpectPolicy(old, BH_REASON_OVERDUE, BH_VERDICT_DENY);
+	EXPECT_EQ(platform.Count(BH_EVENT_HUNG), 0u);
+}
+
+// What a crashed host had in hand waits for the next, and is suspicious when none comes.
+TEST_F(HangTest, ACallThatCrashedItsHostIsNotAllowedForWantOfAnother)
+{
+	bh_call in_hand = Call(), waits = Call(8);
+	Start(&in_hand);
+	Start(&waits);
+	channel.Begin(in_hand.slot);
+	ASSERT_EQ(bh_channel_end_generation(channel.c, 1, BH_END_CRASHED), 0);
+	SetPolicy(BH_REASON_CRASHED, BH_ACTION_ALLOW, BH_ACTION_ALLOW);
+	ASSERT_EQ(Step(&in_hand), 0) << "it does not go through at once, as the other does";
+	ASSERT_EQ(Step(&waits), 1);
+	ExpectPolicy(waits, BH_REASON_CRASHED, BH_VERDICT_ALLOW);
+	StepAt(&in_hand, in_hand.deadline_ns, 1);
+	ExpectPolicy(in_hand, BH_REASON_OVERDUE, BH_VERDICT_DENY);
+}
+
+TEST_F(HangTest, NorForTheDriversQuarantine)
+{
+	bh_call in_hand = Call();
+	Start(&in_hand);
+	channel.Begin(in_hand.slot);
+	ASSERT_EQ(bh_channel_end_generation(channel.c, 1, BH_END_CRASHED), 0);
+	bh_channel_set_quarantined(channel.c, 1);
+	ASSERT_EQ(Step(&in_hand), 1);
+	ExpectPolicy(in_hand, BH_REASON_OVERDUE, BH_VERDICT_DENY);
 }
 
 TEST_F(CallTest, AnswerInTheLineCountsEvenAtTheDeadline)
@@ -190,7 +395,7 @@ TEST_F(CallTest, OverdueCallEndsAndItsLateAnswerFreesTheSlot)
 	platform.now_ns = call.deadline_ns;
 	ASSERT_EQ(Step(&call), 1);
 	ExpectPolicy(call, BH_REASON_HUNG, BH_VERDICT_ALLOW);
-	EXPECT_EQ(platform.Count(BH_EVENT_OVERDUE), 1u);
+	EXPECT_EQ(platform.Count(BH_EVENT_HUNG), 1u);
 	EXPECT_EQ(platform.events[0].call_id, call.call_id);
 	EXPECT_EQ(bh_channel_in_flight(channel.c), 1u);
 
@@ -312,15 +517,22 @@ TEST_F(CallTest, PolicyChangeReachesThoseWhoWait)
 	ExpectPolicy(call, BH_REASON_ABSENT, BH_VERDICT_DENY);
 }
 
-TEST_F(CallTest, DeclinedIsAbsentWithoutHolding)
+TEST_F(CallTest, WhatADriverDeclinesIsDeniedWithoutHolding)
 {
 	channel.BeginGeneration(1);
 	bh_call call = NewCall();
 	Start(&call);
 	channel.Decline(0);
 	ASSERT_EQ(Step(&call), 1);
-	ExpectPolicy(call, BH_REASON_ABSENT, BH_VERDICT_ALLOW);
+	ExpectPolicy(call, BH_REASON_DECLINED, BH_VERDICT_DENY);
 	EXPECT_EQ(bh_channel_in_flight(channel.c), 0u);
+
+	SetPolicy(BH_REASON_DECLINED, BH_ACTION_HOLD, BH_ACTION_ALLOW);
+	call = NewCall();
+	Start(&call);
+	channel.Decline(0);
+	ASSERT_EQ(Step(&call), 1);
+	ExpectPolicy(call, BH_REASON_DECLINED, BH_VERDICT_ALLOW);
 }
 
 TEST_F(CallTest, AnswerOfADeadHostStaysValid)
@@ -419,11 +631,11 @@ TEST_F(CallTest, ADenialMayCarryAnErrno)
 	}
 	// By policy: the default.
 	bh_call call = NewCall();
-	SetPolicy(BH_REASON_ABSENT, BH_ACTION_DENY, BH_ACTION_DENY);
+	SetPolicy(BH_REASON_DECLINED, BH_ACTION_DENY, BH_ACTION_DENY);
 	Start(&call);
 	channel.Decline(call.slot);
 	ASSERT_EQ(Step(&call), 1);
-	ExpectPolicy(call, BH_REASON_ABSENT, BH_VERDICT_DENY);
+	ExpectPolicy(call, BH_REASON_DECLINED, BH_VERDICT_DENY);
 	EXPECT_EQ(call.error, 0u);
 }
 

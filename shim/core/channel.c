@@ -27,6 +27,7 @@ struct layout {
 	size_t call_pool;
 	size_t reply_pool;
 	size_t cache;
+	size_t poison;
 	size_t bytes;
 };
 
@@ -53,6 +54,7 @@ static int lay_out(const struct bh_channel_config *config, struct layout *layout
 	layout->reply_pool = place(layout,
 				   bh_pool_words(geometry->reply_chunks) * sizeof(uint64_t));
 	layout->cache = place(layout, bh_cache_bytes(config->spec.cache_entries));
+	layout->poison = place(layout, bh_cache_bytes(BH_POISON_ENTRIES));
 	return 0;
 }
 
@@ -126,6 +128,8 @@ struct bh_channel *bh_channel_init(void *private_memory, const struct bh_channel
 	bh_pool_init(&channel->reply_pool, (void *)(memory + layout.reply_pool),
 		     config->spec.geometry.reply_chunks);
 	bh_cache_init(&channel->cache, memory + layout.cache, config->spec.cache_entries);
+	bh_cache_init(&channel->poison, memory + layout.poison, BH_POISON_ENTRIES);
+	channel->poison.by_class = 1;
 	bh_lock_init(&channel->lock);
 	store_policy(channel, &config->spec.policy);
 	for (lane = 0; lane < config->spec.geometry.lanes; lane++) {
@@ -150,10 +154,10 @@ void bh_channel_changed(struct bh_channel *channel)
 }
 
 void bh_channel_event(struct bh_channel *channel, uint32_t event, uint32_t detail,
-		      const struct bh_call *call)
+		      uint32_t generation, const struct bh_call *call)
 {
 	channel->platform->event(channel->platform->context, channel->cookie, event, detail,
-				 bh_ticket_generation(call->ticket), call->call_id);
+				 generation, call->call_id);
 }
 
 /* REQUIRES: the lock. */
@@ -187,6 +191,8 @@ static void end_living(struct bh_channel *channel, uint32_t end)
 	update_serving(channel);
 	bh_blame(channel, generation, end);
 	bh_exchange(&channel->ended, generation);
+	if (end == BH_END_HOSTILE)
+		bh_store_relaxed(&channel->cache.distrusted, generation);
 	bh_store_relaxed(&channel->unserved_reason, reason_after(end));
 }
 
@@ -230,6 +236,8 @@ void bh_channel_set_wanted(struct bh_channel *channel, const struct bh_generatio
 	bh_set_store(&channel->callbacks, &spec->callbacks);
 	bh_set_store(&channel->descriptor_callbacks, &spec->descriptor_callbacks);
 	bh_ring_set_kinds(channel, &spec->notifications);
+	if (channel->content_version != spec->content_version)
+		bh_poison_new_content(channel);
 	bh_store_relaxed(&channel->content_version, spec->content_version);
 }
 
@@ -278,6 +286,7 @@ void bh_channel_detach(struct bh_channel *channel, uint32_t generation)
 	bh_lock_take(&channel->lock);
 	if (channel->living == generation) {
 		channel->detached = 1;
+		bh_store_relaxed(&channel->cache.distrusted, generation);
 		bh_store_relaxed(&channel->unserved_reason, (uint32_t)BH_REASON_CRASHED);
 		update_serving(channel);
 	}
@@ -288,6 +297,8 @@ void bh_channel_detach(struct bh_channel *channel, uint32_t generation)
 void bh_channel_set_quarantined(struct bh_channel *channel, int quarantined)
 {
 	bh_store_relaxed(&channel->quarantined, quarantined ? 1u : 0u);
+	if (!quarantined)
+		bh_poison_forget(channel);
 	bh_channel_changed(channel);
 }
 

@@ -28,6 +28,9 @@ extern "C" {
 #endif
 
 #define BH_SLOT_NONE 0xffffffffu
+/* A time that is shorter is measured by the exact clock: the coarse one takes up to a tenth of it.
+ */
+#define BH_SHORT_NS (10ull * BH_COARSE_NS)
 #define BH_CHUNK_NONE 0xffffffffu
 #define BH_WAKE_ALL 0x7fffffff
 
@@ -43,6 +46,7 @@ enum bh_call_state {
 /* What happened to an unanswered issue whose generation ended: the fate's low byte is enum bh_end.
  */
 #define BH_FATE_BEGUN 0x100u
+#define BH_FATE_ALONE 0x400u    /* the host had no other call in hand */
 #define BH_FATE_VIOLATED 0x200u /* not to be used again before the generation has ended */
 
 /*
@@ -55,13 +59,14 @@ struct bh_slot {
 	uint64_t abandoned; /* ticket of an issue whose call ended without its answer; 0: none */
 	uint32_t count;     /* low half of the last ticket */
 	uint32_t fate;
+	uint32_t issued; /* when, by bh_stamp(); 0: not known */
+	uint32_t hangs;  /* from when on this issue, unanswered, is held against its host */
 	uint16_t call_first, call_chunks; /* payload lent to the host */
 	uint16_t reply_first, reply_chunks;
 	/* statistics of the common case, without an atomic add */
 	uint64_t calls;
 	uint64_t answered;
 	uint64_t denied;
-	uint64_t late;
 } BH_LINE_ALIGNED;
 BH_ASSERT_SIZE(struct bh_slot, BH_CACHE_LINE);
 
@@ -78,7 +83,8 @@ struct bh_lane {
 	uint32_t elsewhere_calls; /* that found it awake since then */
 	uint32_t cold_calls;      /* of the present trial period */
 	uint32_t trial_period;
-	uint32_t way; /* enum bh_way: that seems better */
+	uint32_t way;      /* enum bh_way: that seems better */
+	uint32_t answered; /* when the last answer was taken, by bh_stamp(); 0: none was */
 	/* by enum bh_counter; what is not counted by lane stays 0 */
 	uint64_t counter[BH_STATISTICS_WORDS] BH_LINE_ALIGNED;
 } BH_LINE_ALIGNED;
@@ -94,7 +100,15 @@ struct bh_cache_set;
 struct bh_cache {
 	struct bh_cache_set *sets; /* NULL: off */
 	uint32_t set_mask;
+	uint32_t by_class; /* entries hold for all callbacks of a class, and for objects whose
+			    * changes can't be seen */
+	/*
+	 * Verdicts that hosts up to this generation gave are not taken: it was convicted of
+	 * breaking the protocol, and what it said before is worth no more.
+	 */
+	uint32_t distrusted;
 };
+#define BH_POISON_ENTRIES 64u /* objects of a channel that are remembered as poison */
 
 /* The writing side of the notification ring. See notify.c. */
 struct bh_ring {
@@ -135,6 +149,7 @@ struct bh_channel {
 	struct bh_pool call_pool;
 	struct bh_pool reply_pool;
 	struct bh_cache cache;
+	struct bh_cache poison; /* objects that end hosts */
 
 	/* read by every call, written when something changes */
 	uint32_t serving BH_LINE_ALIGNED; /* generation that new issues go to; 0: none */
@@ -142,6 +157,7 @@ struct bh_channel {
 	uint32_t epoch;           /* private futex word: changes when a waiter should look again */
 	uint32_t unserved_reason; /* enum bh_reason while no host serves */
 	uint32_t quarantined;
+	uint32_t poison_known; /* not 0: something may be in `poison` */
 	uint32_t
 		workers_known; /* one more than the highest worker of this generation seen asleep */
 	uint64_t content_version;
@@ -164,6 +180,9 @@ struct bh_channel {
 	struct bh_call *suspect_last;
 	uint32_t suspect_slot;   /* of a suspect that ended while a host had it */
 	uint64_t suspect_ticket; /* 0: none */
+
+	uint64_t answered_before; /* calls, when the present content came */
+	uint32_t poison_void;     /* objects are not convicted any more: see poison.c */
 
 	struct bh_ring ring BH_LINE_ALIGNED;
 };
@@ -209,6 +228,32 @@ static inline void bh_count_owned(uint64_t *counter)
 	bh_store_relaxed(counter, bh_load_relaxed(counter) + 1);
 }
 
+/*
+ * A time in units of about a millisecond, for what must fit into 32 bits: it comes round after 52
+ * days, and is never 0. Of two stamps that are less than half of that apart, the difference says
+ * which is later.
+ */
+static inline uint32_t bh_stamp(uint64_t ns)
+{
+	return (uint32_t)(ns >> 20) | 1u;
+}
+#define BH_STAMP_STEP 2 /* of two moments, stamps are wrong by less */
+static inline int bh_stamp_before(uint32_t stamp, uint32_t other)
+{
+	return (int32_t)(stamp - other) < 0;
+}
+
+static inline int32_t bh_max_i32(int32_t a, int32_t b)
+{
+	return a > b ? a : b;
+}
+
+/* SUBTLE: callers of a lane overwrite each other's times, which are all of the same moment. */
+static inline void bh_answer_taken(struct bh_channel *channel, uint32_t lane, uint64_t now_ns)
+{
+	bh_store_relaxed(&channel->lanes[lane].answered, bh_stamp(now_ns));
+}
+
 /* One word of the set, the id's class's. The bit is bh_set_bit() of the id. */
 static inline int bh_set_has_bit(const struct bh_callback_set *set, uint32_t id, uint64_t bit)
 {
@@ -230,7 +275,7 @@ void bh_channel_changed(struct bh_channel *channel);
 /* The host of this generation broke the protocol: it gets no more calls. */
 void bh_channel_detach(struct bh_channel *channel, uint32_t generation);
 void bh_channel_event(struct bh_channel *channel, uint32_t event, uint32_t detail,
-		      const struct bh_call *call);
+		      uint32_t generation, const struct bh_call *call);
 
 /* notify.c */
 void bh_ring_init(struct bh_channel *channel, const struct bh_channel_config *config);
@@ -324,12 +369,30 @@ uint32_t bh_policy_fallback(struct bh_channel *channel, uint32_t callback, uint3
 /* cache.c */
 size_t bh_cache_bytes(uint32_t entries);
 void bh_cache_init(struct bh_cache *cache, void *memory, uint32_t entries);
+/* Entries of this version and verdict. */
+uint32_t bh_cache_count(const struct bh_cache *cache, uint64_t version, uint32_t verdict);
+/* REQUIRES: no thread stores meanwhile. */
+void bh_cache_clear(struct bh_cache *cache);
 /* enum bh_verdict, with a denial's errno in *error, or 0: not known. `any_version`: verdicts of
  * other content will do. */
 uint32_t bh_cache_find(const struct bh_cache *cache, const struct bh_call *call, uint64_t version,
 		       int any_version, uint32_t *error);
+/* `generation`: of the host that gave it. */
 void bh_cache_store(struct bh_cache *cache, const struct bh_call *call, uint64_t version,
-		    struct bh_verdict_reply verdict);
+		    uint32_t generation, struct bh_verdict_reply verdict);
+
+/* poison.c */
+/* Whether the call's object is convicted. Notes in the call whether it has a strike. */
+int bh_poison_known(struct bh_channel *channel, struct bh_call *call);
+/* A host fell, or hung, and had nothing but this call in hand. Not 0: its object is convicted. */
+int bh_poison_strike(struct bh_channel *channel, struct bh_call *call);
+/* A call about a struck object was answered. */
+void bh_poison_wipe(struct bh_channel *channel, struct bh_call *call);
+/* How many are convicted of the present content. */
+uint32_t bh_poison_count(struct bh_channel *channel);
+/* Before the channel's content version changes. */
+void bh_poison_new_content(struct bh_channel *channel);
+void bh_poison_forget(struct bh_channel *channel);
 
 /* issue.c */
 enum bh_issue_result {
@@ -340,7 +403,7 @@ enum bh_issue_result {
 	BH_ISSUE_NO_DESCRIPTOR, /* it can't be sent, ever */
 	BH_ISSUE_NO_HOST,       /* the generation ended meanwhile */
 };
-enum bh_issue_result bh_issue(struct bh_call *call, uint32_t generation);
+enum bh_issue_result bh_issue(struct bh_call *call, uint32_t generation, uint64_t now_ns);
 
 /* wake.c */
 enum bh_way {
@@ -352,8 +415,6 @@ enum bh_way {
 void bh_wake_for(struct bh_call *call);
 /* It was answered, and `way` is not BH_WAY_NONE. */
 void bh_wake_learn(struct bh_call *call);
-/* Whether the driver has any call in hand, one that was given up included. The host's word. */
-int bh_host_is_busy(struct bh_channel *channel);
 /* A worker beside the home worker, unless the driver has the call in hand. */
 void bh_wake_another(struct bh_channel *channel, const struct bh_call *call);
 /* Makes the sleeping callers of this generation look again. */
@@ -362,6 +423,14 @@ void bh_ring_bells(struct bh_channel *channel, uint32_t generation);
 /* blame.c */
 /* Whether the driver has this issue in hand: begun and not answered. The host's word. */
 int bh_begun(struct bh_channel *channel, uint32_t slot, uint64_t ticket);
+/*
+ * Whether the host of this generation hangs: the driver has had some call in hand for as long as a
+ * call may take; or the host has had calls for that long, and has answered none since. That it says
+ * that it is busy does not count for it.
+ */
+int bh_host_hangs(struct bh_channel *channel, uint32_t generation, uint64_t now_ns);
+/* Whether the driver has had this issue in hand for as long as it may, and has no other. */
+int bh_hangs_alone(struct bh_channel *channel, const struct bh_call *call, uint64_t now_ns);
 /* Writes the fate of each unanswered issue of this generation. */
 void bh_blame(struct bh_channel *channel, uint32_t generation, uint32_t end);
 enum bh_charge {

@@ -2,6 +2,8 @@
 /* Giving a call to a host: a slot, room for payloads, the lines, the ticket, the wake. */
 #include "shim/core/internal.h"
 
+#define BLAME_MAX_NS (1ull << 50)
+
 struct room {
 	int loaned; /* the payload stands in the pool already */
 	uint32_t call_chunks;
@@ -122,7 +124,22 @@ static BH_COLD int send_descriptor(struct bh_call *call, uint32_t slot, uint64_t
 					 call);
 }
 
-enum bh_issue_result bh_issue(struct bh_call *call, uint32_t generation)
+/*
+ * From when on the host is to be blamed if this issue is not answered: a call that waited for a
+ * host or for a slot gets the time of a whole visit from here on, though it won't wait that long.
+ */
+static uint64_t blame_from(const struct bh_call *call, uint64_t now_ns)
+{
+	uint64_t budget_ns = call->visit_deadline_ns - call->visit_ns;
+
+	if (budget_ns > BLAME_MAX_NS) /* stamps of later times would be taken for the past */
+		return now_ns + BLAME_MAX_NS;
+	if (call->visit_deadline_ns - now_ns >= budget_ns - (budget_ns >> 2))
+		return call->visit_deadline_ns;
+	return now_ns + budget_ns;
+}
+
+enum bh_issue_result bh_issue(struct bh_call *call, uint32_t generation, uint64_t now_ns)
 {
 	struct bh_channel *channel = call->channel;
 	int with_descriptor = call->descriptor >= 0 &&
@@ -148,6 +165,8 @@ enum bh_issue_result bh_issue(struct bh_call *call, uint32_t generation)
 	if (result != BH_ISSUE_DONE)
 		goto give_back;
 
+	bh_store_relaxed(&s->issued, bh_stamp(now_ns));
+	bh_store_relaxed(&s->hangs, bh_stamp(blame_from(call, now_ns)));
 	ticket = bh_ticket_make(generation, ++s->count);
 	bh_exchange(&s->ticket, ticket);
 	result = BH_ISSUE_NO_HOST;

@@ -236,6 +236,7 @@ class CoreLoanOfSlowHost : public CoreLoan
       protected:
 	CoreLoanOfSlowHost() : second(&platform, Below())
 	{
+		SetPolicy(BH_REASON_OVERDUE, BH_ACTION_ALLOW, BH_ACTION_ALLOW);
 		second.BeginGeneration(1);
 		bh_shim_add(&shim, second.c);
 	}

@@ -8,17 +8,22 @@ namespace bulkhead
 namespace
 {
 
-TEST(Policy, DefaultHoldsThenAllowsAndDeniesPoison)
+TEST(Policy, DefaultDeniesWhatIsSuspiciousAndHoldsThenAllowsTheRest)
 {
 	bh_policy policy;
 	bh_policy_default(&policy);
 	EXPECT_EQ(bh_policy_check(&policy), 0);
-	for (uint32_t reason :
-	     {BH_REASON_ABSENT, BH_REASON_CRASHED, BH_REASON_HUNG, BH_REASON_FULL}) {
-		EXPECT_EQ(policy.rule[BH_CLASS_FILE][reason].action, BH_ACTION_HOLD);
-		EXPECT_EQ(policy.rule[BH_CLASS_FILE][reason].fallback, BH_ACTION_ALLOW);
+	for (const auto &klass : policy.rule) {
+		for (uint32_t reason :
+		     {BH_REASON_ABSENT, BH_REASON_CRASHED, BH_REASON_HUNG, BH_REASON_FULL}) {
+			EXPECT_EQ(klass[reason].action, BH_ACTION_HOLD);
+			EXPECT_EQ(klass[reason].fallback, BH_ACTION_ALLOW);
+		}
+		for (uint32_t reason : {BH_REASON_POISON, BH_REASON_DECLINED, BH_REASON_OVERDUE}) {
+			EXPECT_EQ(klass[reason].action, BH_ACTION_DENY);
+			EXPECT_EQ(klass[reason].fallback, BH_ACTION_DENY);
+		}
 	}
-	EXPECT_EQ(policy.rule[BH_CLASS_FILE][BH_REASON_POISON].action, BH_ACTION_DENY);
 }
 
 TEST(Policy, CheckRefusesWhatIsNoRule)
@@ -44,10 +49,14 @@ class PolicyTable : public CoreTest
 		if (reason == BH_REASON_FULL)
 			Start(blocker);
 		const int ended = Start(call);
+		if (reason == BH_REASON_POISON || reason == BH_REASON_OVERDUE)
+			target->Begin(call->slot);
+		if (reason == BH_REASON_DECLINED) {
+			target->Decline(call->slot);
+			return Step(call);
+		}
 		if (reason != BH_REASON_CRASHED && reason != BH_REASON_POISON)
 			return ended;
-		if (reason == BH_REASON_POISON)
-			target->Begin(call->slot);
 		bh_channel_end_generation(target->c, 1, BH_END_CRASHED);
 		return Step(call);
 	}
@@ -69,10 +78,13 @@ TEST_F(PolicyTable, EveryActionForEveryReason)
 				bh_call blocker = FileCall(1, platform.now_ns + 100000);
 				bh_call call = NewCall();
 				const int ended = Provoke(reason, &target, &blocker, &call);
-				// A host that serves has until the deadline; poison has no time.
-				const bool at_once = reason == BH_REASON_POISON ||
-						     (action != BH_ACTION_HOLD &&
-						      reason != BH_REASON_HUNG);
+				// A host that serves has until the deadline; what is final has no
+				// time.
+				const bool waits = reason == BH_REASON_HUNG ||
+						   reason == BH_REASON_OVERDUE;
+				const bool final = reason == BH_REASON_POISON ||
+						   reason == BH_REASON_DECLINED;
+				const bool at_once = final || (action != BH_ACTION_HOLD && !waits);
 				EXPECT_EQ(ended != 0, at_once);
 				platform.now_ns = call.deadline_ns;
 				ASSERT_EQ(Step(&call), 1);

@@ -88,7 +88,7 @@ int bh_slot_reclaim(struct bh_channel *channel, uint32_t slot, uint64_t ticket)
 	/* A ticket never repeats in a slot, so no other call can have used the slot in between. */
 	if (bh_compare_exchange(&s->abandoned, &expected, BH_TICKET_NONE)) {
 		if (late && !(bh_load_relaxed(&s->fate) & BH_FATE_VIOLATED))
-			bh_count_owned(&s->late);
+			bh_count(channel, bh_lane_of(channel, slot), BH_COUNT_LATE);
 		bh_sub_fetch(&channel->abandoned_count, 1u);
 		bh_slot_release(channel, slot);
 	}

@@ -39,7 +39,6 @@ static void add_up(struct bh_channel *channel, uint64_t *words)
 		words[BH_COUNT_CALLS] += bh_load_relaxed(&s->calls);
 		words[BH_COUNT_ANSWERED] += bh_load_relaxed(&s->answered);
 		words[BH_COUNT_DENIED] += bh_load_relaxed(&s->denied);
-		words[BH_COUNT_LATE] += bh_load_relaxed(&s->late);
 	}
 	/* Nothing else counts a call that the cache answers. */
 	words[BH_COUNT_CALLS] += words[BH_COUNT_CACHED];
@@ -52,6 +51,7 @@ void bh_channel_statistics(struct bh_channel *channel, struct bh_statistics *sta
 	add_up(channel, (uint64_t *)(void *)statistics);
 	bh_ring_statistics(channel, statistics);
 	statistics->in_flight = bh_channel_in_flight(channel);
+	statistics->poison_known = bh_poison_count(channel);
 	bh_lock_take(&channel->lock);
 	statistics->generations = channel->generations;
 	statistics->generation = bh_load_relaxed(&channel->serving);

@@ -122,8 +122,9 @@ static int run_from(struct bh_call *call, uint64_t until_ns, uint64_t now_ns)
 {
 	const struct bh_platform *platform = call->shim->platform;
 
-	/* A host is not to be blamed for a call that was overdue when it came. */
-	if (bh_min_u64(call->visit_deadline_ns, until_ns) <= now_ns + BH_COARSE_NS)
+	/* A host is not to be blamed for a call that was overdue when it came, nor for time that
+	 * had gone by. */
+	if (bh_min_u64(call->visit_deadline_ns, until_ns) <= now_ns + BH_SHORT_NS)
 		now_ns = platform->now_ns(platform->context);
 	return run(call, until_ns, now_ns);
 }

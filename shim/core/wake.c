@@ -3,12 +3,10 @@
  * Waking the other side. The host line and the slots' `begun` are the host's word: a wrong one
  * wakes no worker, which its supervisor sees as a missed deadline, or a worker in vain.
  *
- * SUBTLE: those words change while we read them. They only choose which worker to wake, or what an
- * overdue call is put down to: a call that a worker has taken but not yet begun wakes a second
- * worker, which finds nothing; a host that begins another call right after bh_host_is_busy() has
- * looked was not busy when this call's deadline came. `workers_known` is a guess that callers
- * overwrite for each other: too low, and a look at all words follows; too high, and a worker is
- * tried that is not there.
+ * SUBTLE: those words change while we read them. They only choose which worker to wake: a call that
+ * a worker has taken but not yet begun wakes a second worker, which finds nothing. `workers_known`
+ * is a guess that callers overwrite for each other: too low, and a look at all words follows; too
+ * high, and a worker is tried that is not there.
  */
 #include "shim/core/internal.h"
 
@@ -198,27 +196,6 @@ void bh_wake_for(struct bh_call *call)
 		wake_one_way(call, home, known);
 	else if (sleep)
 		wake_worker(channel, home);
-}
-
-/* The issue in this slot that a host has, whether its call still waits for it or not. */
-static uint64_t outstanding(const struct bh_slot *s)
-{
-	uint64_t ticket = bh_load_relaxed(&s->ticket);
-
-	return ticket != BH_TICKET_NONE ? ticket : bh_load_relaxed(&s->abandoned);
-}
-
-int bh_host_is_busy(struct bh_channel *channel)
-{
-	uint64_t ticket;
-	uint32_t slot;
-
-	for (slot = 0; slot < channel->slot_count; slot++) {
-		ticket = outstanding(&channel->slots[slot]);
-		if (ticket != BH_TICKET_NONE && bh_begun(channel, slot, ticket))
-			return 1;
-	}
-	return 0;
 }
 
 void bh_wake_another(struct bh_channel *channel, const struct bh_call *call)

@@ -122,8 +122,8 @@ void EmbeddedShim::Deliver(const CoreEvent& event) {
   std::lock_guard<std::mutex> lock(observer_mutex_);
   if (observer_ == nullptr) return;
   switch (event.event) {
-    case BH_EVENT_OVERDUE:
-      observer_->OnOverdue(event.channel, event.generation, event.call_id);
+    case BH_EVENT_HUNG:
+      observer_->OnHung(event.channel, event.generation, event.call_id, event.detail);
       return;
     case BH_EVENT_VIOLATION:
       observer_->OnViolation(event.channel, event.generation, event.detail);

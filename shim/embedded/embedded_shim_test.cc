@@ -184,12 +184,13 @@ TEST_F(EmbeddedShimTest, ACallThatWaitsIsAnsweredByTheHostThatComes) {
   EXPECT_FALSE(completion.allowed());
 }
 
-TEST_F(EmbeddedShimTest, ADeclinedCallEndsByThePolicyForAbsent) {
+TEST_F(EmbeddedShimTest, ADeclinedCallEndsByThePolicyForThat) {
   const ChannelId channel = Add();
   auto host = StartHost(channel, 1, [](const FakeHostCall&) { return TestAnswer::kDecline; });
   const Completion completion = shim_->Call(Request(1, 20 * kMs));
   EXPECT_EQ(completion.outcome, static_cast<uint32_t>(BH_OUTCOME_POLICY));
-  EXPECT_EQ(completion.reason, static_cast<uint32_t>(BH_REASON_ABSENT));
+  EXPECT_EQ(completion.reason, static_cast<uint32_t>(BH_REASON_DECLINED));
+  EXPECT_FALSE(completion.allowed());
 }
 
 TEST_F(EmbeddedShimTest, AHangIsReportedAndTheCallEndsByItsDeadline) {
@@ -198,8 +199,8 @@ TEST_F(EmbeddedShimTest, AHangIsReportedAndTheCallEndsByItsDeadline) {
   const Completion completion = shim_->Call(Request(1, 20 * kMs));
   EXPECT_EQ(completion.outcome, static_cast<uint32_t>(BH_OUTCOME_POLICY))
       << OutcomeText(completion);
-  EXPECT_EQ(completion.reason, static_cast<uint32_t>(BH_REASON_HUNG));
-  ASSERT_EQ(observer_.WaitFor(FakeObserver::News::kOverdue, 1), 1u);
+  EXPECT_EQ(completion.reason, static_cast<uint32_t>(BH_REASON_OVERDUE));
+  ASSERT_EQ(observer_.WaitFor(FakeObserver::News::kHung, 1), 1u);
   EXPECT_EQ(observer_.all()[0].channel, channel);
   EXPECT_EQ(observer_.all()[0].generation, 3u);
 }

@@ -47,7 +47,7 @@ class HeldReceiver {
 
 TEST(EventQueue, DeliversInOrderAndBeforeItEnds) {
   HeldReceiver receiver;
-  receiver.queue().Post({.channel = 1, .event = BH_EVENT_OVERDUE, .generation = 3, .call_id = 7});
+  receiver.queue().Post({.channel = 1, .event = BH_EVENT_HUNG, .generation = 3, .call_id = 7});
   receiver.queue().Post({.channel = 2, .event = BH_EVENT_VIOLATION, .detail = 4, .generation = 5});
   const std::vector<CoreEvent> received = receiver.Release();
   ASSERT_EQ(received.size(), 2u);
@@ -60,9 +60,9 @@ TEST(EventQueue, DeliversInOrderAndBeforeItEnds) {
 TEST(EventQueue, ReportsOnceThatAGenerationIsOverdue) {
   HeldReceiver receiver;
   for (uint64_t call = 1; call <= 4000; ++call) {
-    receiver.queue().Post({.event = BH_EVENT_OVERDUE, .generation = 3, .call_id = call});
+    receiver.queue().Post({.event = BH_EVENT_HUNG, .generation = 3, .call_id = call});
   }
-  receiver.queue().Post({.event = BH_EVENT_OVERDUE, .generation = 4, .call_id = 9});
+  receiver.queue().Post({.event = BH_EVENT_HUNG, .generation = 4, .call_id = 9});
   EXPECT_EQ(receiver.queue().dropped(), 0u);
   const std::vector<CoreEvent> received = receiver.Release();
   ASSERT_EQ(received.size(), 2u);

@@ -9,29 +9,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "ipc/abi/names.h"
 
 namespace bulkhead {
-namespace {
-
-const char* ReasonText(uint32_t reason) {
-  switch (reason) {
-    case BH_REASON_ABSENT:
-      return "absent";
-    case BH_REASON_CRASHED:
-      return "crashed";
-    case BH_REASON_HUNG:
-      return "hung";
-    case BH_REASON_FULL:
-      return "queue full";
-    case BH_REASON_POISON:
-      return "quarantined";
-    default:
-      return "unknown";
-  }
-}
-
-}  // namespace
-
 absl::Status DescribeObject(int descriptor, FileRequest& request) {
   struct stat object;
   if (fstat(descriptor, &object) != 0) {
@@ -103,7 +83,7 @@ std::string OutcomeText(const Completion& completion) {
     case BH_OUTCOME_CACHED:
       return "answered from the cache";
     case BH_OUTCOME_POLICY:
-      return absl::StrCat("by policy: ", ReasonText(completion.reason));
+      return absl::StrCat("by policy: ", bh_reason_name(completion.reason));
     case BH_OUTCOME_UNASKED:
       return "no driver registered for it";
     case BH_OUTCOME_CANCELLED:

@@ -91,7 +91,9 @@ uint64_t SecondsToRun() {
 // The events on which a supervisor acts.
 class Alarm final : public ShimLink::Observer {
  public:
-  void OnOverdue(ChannelId, uint32_t generation, uint64_t) override { Raise(generation, kOverdue); }
+  void OnHung(ChannelId, uint32_t generation, uint64_t, uint32_t) override {
+    Raise(generation, kOverdue);
+  }
   void OnViolation(ChannelId, uint32_t generation, uint32_t) override {
     violations_.fetch_add(1);
     Raise(generation, kViolation);

@@ -260,8 +260,8 @@ TEST_F(PendingCallsTest, APendingCallKeepsItsDeadline) {
   AskMany(20);
   PollUntil(asked_.size());
   EXPECT_EQ(asked_[0].completion.outcome, uint32_t{BH_OUTCOME_POLICY});
-  EXPECT_EQ(asked_[0].completion.reason, uint32_t{BH_REASON_HUNG});
-  EXPECT_EQ(observer_.WaitFor(FakeObserver::News::kOverdue, 1), 1u);
+  EXPECT_EQ(asked_[0].completion.reason, uint32_t{BH_REASON_OVERDUE});
+  EXPECT_EQ(observer_.WaitFor(FakeObserver::News::kHung, 1), 1u);
   asked_.erase(asked_.begin());
   ASSERT_NO_FATAL_FAILURE(ExpectAllAnswered());
 }
@@ -323,7 +323,7 @@ TEST_F(PendingCallsTest, ADriverWhoseManifestAllowsNoneIsToldSo) {
   PollUntil(2);
   for (const Asked& asked : asked_) {
     EXPECT_EQ(asked.completion.outcome, uint32_t{BH_OUTCOME_POLICY});
-    EXPECT_EQ(asked.completion.reason, uint32_t{BH_REASON_ABSENT});
+    EXPECT_EQ(asked.completion.reason, uint32_t{BH_REASON_DECLINED});
   }
   ASSERT_TRUE(run->control().Send(MakeDrain(generation_)).ok());
   EXPECT_TRUE(absl::IsUnavailable(run->Receive().status()));

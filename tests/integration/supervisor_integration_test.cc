@@ -201,6 +201,67 @@ TEST_F(SupervisorIntegration, ACrashLoopIsQuarantinedAndReleased) {
   EXPECT_THAT(std::string(again.message()), HasSubstr("is not quarantined"));
 }
 
+TEST_F(SupervisorIntegration, AFileThatCrashesTheDriverCostsTwoHostsHoweverOftenItIsOpened) {
+  Start(Named("faulty"), "");
+  ASSERT_TRUE(Serves("faulty"));
+  FileRequest clean, crash;
+  clean.path = "/clean";
+  clean.inode = 1;
+  crash.path = "/crash-it";
+  crash.inode = 2;
+  ASSERT_EQ(shim_->Call(clean).outcome, uint32_t{BH_OUTCOME_ANSWERED});
+  const auto open_often = [&] {
+    for (int i = 0; i < 20; ++i) {
+      const Completion completion = shim_->Call(crash);
+      EXPECT_EQ(completion.reason, uint32_t{BH_REASON_POISON});
+      EXPECT_FALSE(completion.allowed());
+      EXPECT_EQ(shim_->Call(clean).outcome, uint32_t{BH_OUTCOME_ANSWERED});
+    }
+  };
+  open_often();
+  EXPECT_EQ(supervisor_->Status().drivers[0].restarts, 2u);
+  EXPECT_EQ(supervisor_->Status().drivers[0].statistics.poison_known, 1u);
+
+  // An operator who has repaired what the driver depends on.
+  ASSERT_TRUE(supervisor_->LiftQuarantine("faulty", MonotonicAfterNs(kSoonNs)).ok());
+  EXPECT_EQ(supervisor_->Status().drivers[0].statistics.poison_known, 0u);
+  const absl::Status again = supervisor_->LiftQuarantine("faulty", MonotonicAfterNs(kSoonNs));
+  EXPECT_TRUE(absl::IsFailedPrecondition(again)) << again;
+  open_often();
+  EXPECT_EQ(supervisor_->Status().drivers[0].restarts, 4u);
+}
+
+// A local user who opens a file that crashes the driver can't keep it from getting new content.
+TEST_F(SupervisorIntegration, NewContentIsKeptThatFallsOverWhatTheOldFallsOverToo) {
+  for (const char* content : {"/old", "/new"}) {
+    std::filesystem::create_directories(folder_ + content);
+    std::ofstream(folder_ + content + "/faults") << "";
+  }
+  Start(Named("faulty"), folder_ + "/old");
+  ASSERT_TRUE(Serves("faulty"));
+  const auto version =
+      supervisor_->SetContent("faulty", folder_ + "/new", MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(version.ok()) << version.status();
+  FileRequest clean, crash;
+  clean.path = "/clean";
+  clean.inode = 1;
+  crash.path = "/crash-it";
+  crash.inode = 2;
+  for (int opened = 0; opened < 5; ++opened) {
+    ASSERT_EQ(shim_->Call(clean).outcome, uint32_t{BH_OUTCOME_ANSWERED});
+    EXPECT_EQ(shim_->Call(crash).reason, uint32_t{BH_REASON_POISON});
+    const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
+    DriverStatusFields status;
+    do {
+      status = supervisor_->Status().drivers[0];
+    } while ((status.content_version != *version || status.state != "serving") &&
+             MonotonicNowNs() < until_ns);
+    EXPECT_EQ(status.content_version, *version) << opened;
+    EXPECT_EQ(status.state, "serving");
+  }
+  EXPECT_LE(supervisor_->Status().drivers[0].restarts, 6u);
+}
+
 TEST_F(SupervisorIntegration, BadContentIsTakenBackAndSaysWhy) {
   Start(Named("scanner"), build_ + "/drivers/scanner/rules");
   ASSERT_TRUE(Serves("scanner"));
@@ -297,6 +358,52 @@ class Hang : public SupervisorIntegration {
  protected:
   Hang() { deadline_ns_ = kNanosecondsPerSecond / 2; }
 };
+
+// Each takes its whole deadline, and all together longer than the window in which crashes count.
+TEST_F(Hang, ADriverThatHangsOverEachFileIsQuarantined) {
+  Start(Named("faulty"), "");
+  ASSERT_TRUE(Serves("faulty"));
+  FileRequest clean;
+  clean.path = "/clean";
+  clean.inode = 1;
+  ASSERT_EQ(shim_->Call(clean).outcome, uint32_t{BH_OUTCOME_ANSWERED});
+  for (uint64_t file = 2; file < 7; ++file) {
+    ASSERT_TRUE(Serves("faulty")) << file;
+    const pid_t pid = supervisor_->HostPid("faulty");
+    FileRequest hang;
+    hang.path = "/hang-up";
+    hang.inode = file;
+    const Completion completion = shim_->Call(hang);
+    EXPECT_EQ(completion.reason, uint32_t{BH_REASON_OVERDUE});
+    EXPECT_FALSE(completion.allowed()) << "what a driver had in hand is suspicious";
+    const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
+    while (supervisor_->HostPid("faulty") == pid && MonotonicNowNs() < until_ns) sched_yield();
+  }
+  const absl::Status status = supervisor_->WaitUntilServing("faulty", MonotonicAfterNs(kSoonNs));
+  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+}
+
+TEST_F(Hang, AFileThatHangsTheDriverIsRememberedToo) {
+  Start(Named("faulty"), "");
+  ASSERT_TRUE(Serves("faulty"));
+  FileRequest clean, hang;
+  clean.path = "/clean";
+  clean.inode = 1;
+  hang.path = "/hang-up";
+  hang.inode = 2;
+  ASSERT_EQ(shim_->Call(clean).outcome, uint32_t{BH_OUTCOME_ANSWERED});
+  for (int opened = 0; opened < 10; ++opened) {
+    const pid_t pid = supervisor_->HostPid("faulty");
+    const Completion completion = shim_->Call(hang);
+    EXPECT_FALSE(completion.allowed());
+    EXPECT_EQ(completion.reason,
+              opened == 0 ? uint32_t{BH_REASON_OVERDUE} : uint32_t{BH_REASON_POISON});
+    if (opened < 2) {
+      ASSERT_TRUE(ServesWithAnother("faulty", pid));
+    }
+  }
+  EXPECT_EQ(supervisor_->Status().drivers[0].restarts, 2u);
+}
 
 TEST_F(Hang, IsSeenByTheDeadlineAndEndsTheHost) {
   Start(Named("null"), "");

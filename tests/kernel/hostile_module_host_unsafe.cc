@@ -341,7 +341,8 @@ int Supervise(const Options& options, int ready, int stop) {
                ->Guard({.folder = options.folder,
                         .mark = MarkKind::kDirectory,
                         .callbacks = callbacks,
-                        .deadline_ns = kDeadlineNs})
+                        .deadline_ns = kDeadlineNs},
+                       /*id=*/1)
                .ok())
         return 2;
       guarded = true;

@@ -23,6 +23,7 @@ READERS = {
     'host/cli/run.cc': {'notified'},
     'host/attachment/embedded/embedded_attachment.cc': {'calls', 'denied'},
     'host/attachment/module/module_attachment.cc': {'calls', 'denied'},
+    'host/supervisor/supervisor.cc': {'poison_known'},
 }
 
 # What a boolean of a channel costs: its row, and each use of it in the core or in a shim's source.

@@ -18,15 +18,15 @@ namespace bulkhead {
 class FakeObserver final : public ShimLink::Observer {
  public:
   struct News {
-    enum Kind { kOverdue, kViolation, kPoison, kTakeover, kShimLost } kind;
+    enum Kind { kHung, kViolation, kPoison, kTakeover, kShimLost } kind;
     ChannelId channel = 0;
     uint32_t generation = 0;
     uint64_t detail = 0;  // call id, violation, or incarnation
     uint32_t adopted = 0;
   };
 
-  void OnOverdue(ChannelId channel, uint32_t generation, uint64_t call_id) override {
-    Add({News::kOverdue, channel, generation, call_id, 0});
+  void OnHung(ChannelId channel, uint32_t generation, uint64_t call_id, uint32_t) override {
+    Add({News::kHung, channel, generation, call_id, 0});
   }
   void OnViolation(ChannelId channel, uint32_t generation, uint32_t violation) override {
     Add({News::kViolation, channel, generation, violation, 0});

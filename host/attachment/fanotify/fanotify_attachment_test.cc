@@ -623,12 +623,17 @@ TEST_F(FanotifyAttachmentTest, AHungHostHoldsThousandsUntilTheDeadlineAndNoLonge
     openers.emplace_back([&] { allowed.fetch_add(TryOpen(file) == 0 ? 1 : 0); });
   }
   for (std::thread& opener : openers) opener.join();
-  EXPECT_EQ(allowed.load(), kOpeners);
+  // What the driver had in hand is denied; what had no turn is allowed.
+  const auto statistics = attachment_->link()->Statistics(channel);
+  ASSERT_TRUE(statistics.ok()) << statistics.status();
+  const uint64_t in_hand = statistics->by_policy[BH_REASON_OVERDUE];
+  EXPECT_GT(in_hand, 0u);
+  EXPECT_EQ(static_cast<uint64_t>(allowed.load()) + in_hand, uint64_t{kOpeners});
   const FanotifyAttachment::Counters counters = attachment_->counters();
   EXPECT_EQ(counters.events, static_cast<uint64_t>(kOpeners));
   EXPECT_GE(counters.answer_ns_max, kDeadline);
   EXPECT_EQ(counters.late, 0u) << "the last answer came after " << counters.answer_ns_max << " ns";
-  EXPECT_GE(observer_.WaitFor(FakeObserver::News::kOverdue, 1), 1u);
+  EXPECT_GE(observer_.WaitFor(FakeObserver::News::kHung, 1), 1u);
   EXPECT_EQ(counters.full, 0u);
 }
 
@@ -636,7 +641,8 @@ TEST_F(FanotifyAttachmentTest, WhatDoesNotFitIsAnsweredAtOnce) {
   constexpr int kOpeners = 40;
   const std::string file = volume_->File("full/file", "x");
   Start(/*deadline_ns=*/kSecond, /*in_flight_max=*/8);
-  StartHost(Add(), 1, [](const FakeHostCall&) { return TestAnswer::kDropped; });
+  const ChannelId channel = Add();
+  StartHost(channel, 1, [](const FakeHostCall&) { return TestAnswer::kDropped; });
   Guard(volume_->path() + "/full");
   std::atomic<int> allowed{0};
   std::vector<std::thread> openers;
@@ -644,7 +650,7 @@ TEST_F(FanotifyAttachmentTest, WhatDoesNotFitIsAnsweredAtOnce) {
     openers.emplace_back([&] { allowed.fetch_add(TryOpen(file) == 0 ? 1 : 0); });
   }
   for (std::thread& opener : openers) opener.join();
-  EXPECT_EQ(allowed.load(), kOpeners);
+  EXPECT_GE(allowed.load(), kOpeners - 8) << "all but what the driver had in hand";
   EXPECT_GT(attachment_->counters().full, 0u);
 }
 

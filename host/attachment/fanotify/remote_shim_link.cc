@@ -482,8 +482,8 @@ void RemoteShimLink::Handle(ControlMessage& message) {
     const MutexLock lock(observer_mutex_);
     if (observer_ == nullptr) return;
     switch (event->event()) {
-      case BH_EVENT_OVERDUE:
-        observer_->OnOverdue(event->channel(), event->generation(), event->call_id());
+      case BH_EVENT_HUNG:
+        observer_->OnHung(event->channel(), event->generation(), event->call_id(), event->detail());
         return;
       case BH_EVENT_VIOLATION:
         observer_->OnViolation(event->channel(), event->generation(), event->detail());

@@ -50,6 +50,7 @@ absl::StatusOr<MarkKind> ModuleAttachment::Guard(const GuardSpec& guard) {
   Guarded guarded;
   guarded.protection.folder = guard.folder;
   guarded.spec = std::move(wanted);
+  guarded.id = ++last_id_;
   if (absl::Status status = SetAgain(guarded); !status.ok()) return status;
   const MutexLock lock(guards_mutex_);
   guards_.push_back(std::move(guarded));
@@ -59,7 +60,7 @@ absl::StatusOr<MarkKind> ModuleAttachment::Guard(const GuardSpec& guard) {
 absl::Status ModuleAttachment::SetAgain(Guarded& guarded) {
   const absl::StatusOr<DirectoryId> id = IdAt(guarded.spec.folder);
   if (!id.ok()) return id.status();
-  absl::Status status = link_->Guard(guarded.spec);
+  absl::Status status = link_->Guard(guarded.spec, guarded.id);
   if (status.ok()) guarded.guarded = *id;
   return status;
 }

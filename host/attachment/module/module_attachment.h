@@ -39,6 +39,7 @@ class ModuleAttachment final : public Attachment {
  private:
   struct Guarded {
     GuardSpec spec;
+    uint32_t id;          // the module's, for a guard of the same place later
     DirectoryId guarded;  // what the module guards
     GuardProtection protection;
   };
@@ -53,6 +54,7 @@ class ModuleAttachment final : public Attachment {
   const AttachmentOptions options_;
   Limits limits_;
   bool settled_ = false;
+  uint32_t last_id_ = 0;
   Mutex guards_mutex_;
   std::vector<Guarded> guards_ ABSL_GUARDED_BY(guards_mutex_);
 };

@@ -164,8 +164,8 @@ void ModuleLink::Deliver(const bh_module_event& event) {
   const MutexLock lock(observer_mutex_);
   if (observer_ == nullptr) return;
   switch (event.event) {
-    case BH_EVENT_OVERDUE:
-      return observer_->OnOverdue(event.channel, event.generation, event.call_id);
+    case BH_EVENT_HUNG:
+      return observer_->OnHung(event.channel, event.generation, event.call_id, event.detail);
     case BH_EVENT_VIOLATION:
       return observer_->OnViolation(event.channel, event.generation, event.detail);
     case BH_EVENT_POISON:
@@ -180,7 +180,7 @@ void ModuleLink::SetObserver(Observer* observer) {
   observer_ = observer;
 }
 
-absl::Status ModuleLink::Guard(const GuardSpec& guard) {
+absl::Status ModuleLink::Guard(const GuardSpec& guard, uint32_t id) {
   const UniqueFd place(open(guard.folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!place.valid()) {
     return absl::ErrnoToStatus(errno, absl::StrCat("can't guard ", guard.folder));
@@ -190,6 +190,8 @@ absl::Status ModuleLink::Guard(const GuardSpec& guard) {
   if (!filled.ok()) return filled.status();
   bh_module_guard wanted = {.fd = place.get(),
                             .kind = static_cast<uint32_t>(GuardKindOf(guard.mark)),
+                            .id = id,
+                            .reserved = 0,
                             .deadline_ns = guard.deadline_ns,
                             .callbacks = guard.callbacks,
                             .filter = *filled};

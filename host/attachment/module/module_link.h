@@ -35,8 +35,9 @@ class ModuleLink final : public ShimLink {
   static absl::StatusOr<std::unique_ptr<ModuleLink>> Open(uint64_t wait_ns = 0);
   ~ModuleLink() override;  // removes no guards
 
-  // Accesses to regular files in and below the folder are calls from now on. Not kAuto.
-  absl::Status Guard(const GuardSpec& guard);
+  // Accesses to regular files in and below the folder are calls from now on; those in and below
+  // what was guarded with the same id before, which is not 0, no longer. Not kAuto.
+  absl::Status Guard(const GuardSpec& guard, uint32_t id);
 
   // Takes all guards away. Waiting callers are still answered.
   absl::Status RemoveGuards() { return Say(BH_CONTROL_UNGUARD, nullptr, "the guards' end"); }

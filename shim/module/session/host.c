@@ -109,7 +109,7 @@ static void end_generation(const struct bh_host *host, bool released)
 	if (bh_mchannel_end(channel, generation, end))
 		return;
 	if (shown == BH_END_NONE && end == BH_END_HUNG && !READ_ONCE(channel->left))
-		bh_events_post(channel->number, BH_EVENT_OVERDUE, 0, generation, 0);
+		bh_events_post(channel->number, BH_EVENT_HUNG, 0, generation, 0);
 }
 
 static void mapping_open(struct vm_area_struct *vma)

@@ -93,7 +93,7 @@ static void event(void *context, void *cookie, u32 event, u32 detail, u32 genera
 	/* Left behind by a supervisor: its number may be another channel's now. */
 	if (READ_ONCE(channel->left))
 		return;
-	if (event == BH_EVENT_OVERDUE)
+	if (event == BH_EVENT_HUNG)
 		convict(channel, generation, BH_END_HUNG);
 	else if (event == BH_EVENT_VIOLATION)
 		convict(channel, generation, BH_END_HOSTILE);

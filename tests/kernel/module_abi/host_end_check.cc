@@ -107,7 +107,7 @@ TEST_P(HostEnds, CountAs) {
   // It still lives: its supervisor has to learn that, and to end it.
   const bh_module_event event = supervisor.ReadEvent();
   if (row.afterwards == Afterwards::kLives) {
-    EXPECT_EQ(event.event, uint32_t{BH_EVENT_OVERDUE});
+    EXPECT_EQ(event.event, uint32_t{BH_EVENT_HUNG});
     EXPECT_EQ(event.generation, supervisor.added().generation + 1);
   } else {
     EXPECT_EQ(event.event, 0u);
@@ -132,7 +132,7 @@ TEST(HostEnd, AfterAMissedDeadlineItsKillIsAHang) {
   ASSERT_EQ(supervisor.Guard("/tmp/host-ends", kNanosecondsPerSecond / 10), 0);
   const UniqueFd refused(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   EXPECT_FALSE(refused.valid());
-  EXPECT_EQ(supervisor.ReadEvent().event, uint32_t{BH_EVENT_OVERDUE});
+  EXPECT_EQ(supervisor.ReadEvent().event, uint32_t{BH_EVENT_HUNG});
   process.Kill();
   process.Wait();
   EXPECT_EQ(supervisor.Statistics().last_end, uint32_t{BH_END_HUNG});

@@ -37,7 +37,7 @@ enum bulkhead_start_reason {
 enum bulkhead_verdict {
   BULKHEAD_ALLOW = 1,
   BULKHEAD_DENY = 2,
-  BULKHEAD_DECLINE = 3, /* no opinion can be formed: the operator's policy for "absent" answers */
+  BULKHEAD_DECLINE = 3, /* no opinion can be formed: the operator's policy for "declined" answers */
   BULKHEAD_PENDING = 4, /* later, by bulkhead_host.complete */
 };
 

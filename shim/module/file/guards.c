@@ -18,6 +18,7 @@ struct guard {
 	struct guard __rcu *next;
 	struct path path;
 	u32 kind;
+	u32 id; /* its supervisor's; 0: it has none */
 	struct bh_callback_set callbacks;
 	u64 deadline_ns;
 	struct bh_filter filter;
@@ -105,6 +106,17 @@ static struct guard *find_left(u32 kind, const struct path *path)
 	return NULL;
 }
 
+/* What the session that is there now set with this id; NULL: nothing. */
+static struct guard *find_own(u32 id)
+{
+	struct guard *guard;
+
+	for (guard = locked(guards); guard; guard = locked(guard->next))
+		if (id && guard->id == id && !guard->left)
+			return guard;
+	return NULL;
+}
+
 static void insert(struct guard *guard)
 {
 	struct guard __rcu **link = &guards;
@@ -132,10 +144,11 @@ static void drop(struct guard *guard)
 int bh_guards_add(const struct path *path, const struct bh_module_guard *wanted)
 {
 	struct guard *left = find_left(wanted->kind, path);
+	struct guard *own = find_own(wanted->id);
 	struct guard *guard;
 	int result;
 
-	if (own_count == GUARDS_MAX || (guard_count == GUARDS_ALL && !left))
+	if (!own && (own_count == GUARDS_MAX || (guard_count == GUARDS_ALL && !left)))
 		return -ENOSPC;
 	guard = kzalloc(sizeof(*guard), GFP_KERNEL_ACCOUNT);
 	if (!guard)
@@ -148,6 +161,7 @@ int bh_guards_add(const struct path *path, const struct bh_module_guard *wanted)
 	guard->path = *path;
 	path_get(path);
 	guard->kind = wanted->kind;
+	guard->id = wanted->id;
 	guard->callbacks = wanted->callbacks;
 	guard->deadline_ns = wanted->deadline_ns;
 	result = bh_volume_get(path->dentry->d_sb);
@@ -157,6 +171,10 @@ int bh_guards_add(const struct path *path, const struct bh_module_guard *wanted)
 	}
 	insert(guard);
 	own_count++;
+	if (own) {
+		own_count--;
+		drop(own);
+	}
 	if (left)
 		drop(left);
 	return 0;

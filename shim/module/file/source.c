@@ -27,6 +27,8 @@ static int add_guard(const struct bh_module_guard *wanted)
 
 	if (wanted->kind < BH_GUARD_TREE || wanted->kind > BH_GUARD_FILESYSTEM)
 		return -ENOIOCTLCMD;
+	if (wanted->reserved)
+		return -EINVAL;
 	place = fget(wanted->fd);
 	if (!place)
 		return -EBADF;

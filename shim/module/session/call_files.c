@@ -78,9 +78,14 @@ int bh_call_files_fetch(struct bh_call_files *files, u32 slot, u64 ticket,
 	fd = get_unused_fd_flags(O_CLOEXEC);
 	if (fd < 0)
 		goto put_path;
-	/* Its own accesses to this file cause no calls; what it may read, the operator's
-	 * supervisor may. */
-	file = dentry_open(&path, O_RDONLY | O_LARGEFILE | O_NOATIME | (__force int)FMODE_NONOTIFY,
+	/*
+	 * Its own accesses to this file cause no calls; what it may read, the operator's supervisor
+	 * may. Without waiting: another user's lease on the file, or a pipe without a writer, would
+	 * keep a worker of the host for as long as that user likes.
+	 */
+	file = dentry_open(&path,
+			   O_RDONLY | O_LARGEFILE | O_NOATIME | O_NONBLOCK |
+				   (__force int)FMODE_NONOTIFY,
 			   opener);
 	if (IS_ERR(file)) {
 		put_unused_fd(fd);

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <filesystem>
 #include <functional>
 #include <set>
 #include <string>
@@ -123,6 +124,26 @@ TEST_F(Guard, ThereIsRoomForABoundedNumber) {
   EXPECT_EQ(added, 64);
 }
 
+TEST_F(Guard, ReservedWordsAreZero) {
+  EXPECT_EQ(Add([](bh_module_guard& guard) { guard.reserved = 1; }), EINVAL);
+}
+
+TEST_F(Guard, OneWithTheSameIdTakesItsPlace) {
+  for (int i = 0; i < 1000; ++i) {
+    ASSERT_EQ(Add([](bh_module_guard& guard) { guard.id = 7; }), 0) << i;
+  }
+  for (uint32_t id = 8; id < 8 + 63; ++id) {
+    ASSERT_EQ(Add([id](bh_module_guard& guard) { guard.id = id; }), 0) << id;
+  }
+  EXPECT_EQ(Add([](bh_module_guard& guard) { guard.id = 999; }), ENOSPC);
+  EXPECT_EQ(Add([](bh_module_guard& guard) { guard.id = 7; }), 0) << "when all are taken, too";
+  EXPECT_EQ(Add([](bh_module_guard& guard) {
+              guard.id = 7;
+              guard.kind = 99;
+            }),
+            EINVAL);
+}
+
 // ---- Deadlines
 
 namespace folders {
@@ -161,21 +182,33 @@ class GuardDeadlines : public testing::Test {
     }
     return nullptr;
   }
+  // The call of a process that opens the file there, which EndCaller() ends.
+  const bh_call_slot* CallOf(const std::string& folder, pid_t* caller) {
+    const uint64_t before_ns = MonotonicNowNs();
+    *caller = fork();
+    if (*caller == 0) _exit(open(File(folder).c_str(), O_RDONLY | O_CLOEXEC) < 0 ? 1 : 0);
+    const bh_call_slot* call = nullptr;
+    while ((call = NewCall()) == nullptr && MonotonicNowNs() - before_ns < kShortNs) sched_yield();
+    return call;
+  }
+  static void EndCaller(pid_t caller) {
+    EXPECT_EQ(kill(caller, SIGKILL), 0);
+    EXPECT_EQ(waitpid(caller, nullptr, 0), caller);
+  }
+  uint32_t SlotOf(const bh_call_slot* call) const {
+    uint32_t slot = 0;
+    while (calls_ + bh_call_slot_offset(slot) != reinterpret_cast<const uint8_t*>(call)) ++slot;
+    return slot;
+  }
   // Whether the call for an open there has this deadline, which the host can read.
   void ExpectDeadline(const std::string& folder, uint64_t deadline_ns) {
     const uint64_t before_ns = MonotonicNowNs();
-    const pid_t caller = fork();
-    ASSERT_GE(caller, 0);
-    if (caller == 0) _exit(open(File(folder).c_str(), O_RDONLY | O_CLOEXEC) < 0 ? 1 : 0);
-    const bh_call_slot* call = nullptr;
-    while ((call = NewCall()) == nullptr) {
-      ASSERT_LT(MonotonicNowNs() - before_ns, kShortNs) << "no call";
-      sched_yield();
-    }
+    pid_t caller;
+    const bh_call_slot* call = CallOf(folder, &caller);
+    ASSERT_NE(call, nullptr) << "no call";
     EXPECT_GE(call->deadline_ns, before_ns - BH_COARSE_NS + deadline_ns);
     EXPECT_LE(call->deadline_ns, MonotonicNowNs() + deadline_ns);
-    EXPECT_EQ(kill(caller, SIGKILL), 0);
-    EXPECT_EQ(waitpid(caller, nullptr, 0), caller);
+    EndCaller(caller);
   }
 
   Supervisor supervisor_;
@@ -204,6 +237,41 @@ TEST_F(GuardDeadlines, InWhateverOrderTheyCome) {
   ASSERT_EQ(supervisor_.Guard(folders::kInner, kLongNs), 0);
   ExpectDeadline(folders::kInner, kLongNs);
   ExpectDeadline(folders::kOuter, kShortNs);
+}
+
+// Its holder has 45 seconds to give it up, and any user can hold one on a file of its own.
+TEST_F(GuardDeadlines, ALeaseOnTheFileKeepsNoWorkerOfTheHost) {
+  const std::string outer = folders::kOuter;
+  ASSERT_EQ(supervisor_.Guard(outer, kLongNs), 0);
+  signal(SIGIO, SIG_IGN);
+  // A supervisor's own accesses are no calls.
+  const UniqueFd holder(open(File(outer).c_str(), O_WRONLY | O_CLOEXEC));
+  ASSERT_TRUE(holder.valid()) << strerror(errno);
+  ASSERT_EQ(fcntl(holder.get(), F_SETLEASE, F_WRLCK), 0) << strerror(errno);
+  pid_t caller;
+  const bh_call_slot* call = CallOf(outer, &caller);
+  ASSERT_NE(call, nullptr);
+  const bh_module_fetch fetch = {.ticket = call->ticket, .slot = SlotOf(call), .reserved = 0};
+  const UniqueFd fetched(ioctl(host_.get(), BH_HOST_FETCH, &fetch));
+  EXPECT_FALSE(fetched.valid());
+  EXPECT_EQ(errno, EAGAIN);
+  EndCaller(caller);
+}
+
+// A guarded folder is moved away and made anew, more often than there is room for guards.
+TEST_F(GuardDeadlines, APlaceThatIsAnotherObjectNowIsGuardedInItsStead) {
+  constexpr uint32_t kId = 3;
+  const std::string outer = folders::kOuter, moved = outer + "-moved";
+  ASSERT_EQ(supervisor_.Guard(outer, kLongNs, kId), 0);
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_EQ(rename(outer.c_str(), moved.c_str()), 0) << strerror(errno);
+    ASSERT_EQ(mkdir(outer.c_str(), 0755), 0) << strerror(errno);
+    ASSERT_TRUE(UniqueFd(open(File(outer).c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644)).valid());
+    ASSERT_EQ(supervisor_.Guard(outer, kLongNs, kId), 0) << i;
+    EXPECT_TRUE(UniqueFd(open(File(moved).c_str(), O_RDONLY | O_CLOEXEC)).valid()) << "unasked";
+    std::filesystem::remove_all(moved);
+  }
+  ExpectDeadline(outer, kLongNs);
 }
 
 // ---- Before the first generation

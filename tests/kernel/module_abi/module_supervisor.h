@@ -72,11 +72,13 @@ class Supervisor {
     begin.spec = GenerationSpec(added_.generation + 1, callbacks, callbacks);
     EXPECT_EQ(ioctl(device_.get(), BH_CONTROL_BEGIN, &begin), 0) << strerror(errno);
   }
-  int Guard(const std::string& folder, uint64_t deadline_ns = kNanosecondsPerSecond) {
+  int Guard(const std::string& folder, uint64_t deadline_ns = kNanosecondsPerSecond,
+            uint32_t id = 0) {
     const UniqueFd place(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     bh_module_guard guard = {};
     guard.fd = place.get();
     guard.kind = BH_GUARD_TREE;
+    guard.id = id;
     guard.deadline_ns = deadline_ns;
     guard.callbacks = bh_set_of(BH_CALLBACK_FILE_OPEN);
     guard.filter.owner = BH_MODULE_ANY_OWNER;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/cli/command_line.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -38,9 +39,19 @@ int AfterOutput(int code) {
   return kExitTrouble;
 }
 
+// Started without some of 0, 1 and 2: the next files that it opens must not get their numbers, and
+// with them what is printed. To read from them, or to write to them, still fails.
+void TakeStandardDescriptors() {
+  for (const int number : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (fcntl(number, F_GETFD) >= 0) continue;
+    (void)open("/dev/null", number == STDIN_FILENO ? O_WRONLY : O_RDONLY);  // takes the lowest
+  }
+}
+
 }  // namespace
 
 int RunCommandLine(int argc, char** argv, AttachmentRows attachments) {
+  TakeStandardDescriptors();
   Program program = StartProgram();
   program.attachments = attachments;
   CLI::App app("Runs third-party drivers in user-mode processes that may crash");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/cli/run.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
@@ -75,6 +76,8 @@ class StatusLine {
       : quiet_(quiet), terminal_(!quiet && isatty(STDERR_FILENO) == 1) {}
   void Event(const DriverEvent& event) { Print(EventLine(event)); }
   void Text(const std::string& text) { Print("bulkhead: " + Printable(text)); }
+  // Said even by a quiet service: what it is there for is not as it should be.
+  void Warn(const std::string& text) { Say("bulkhead: " + Printable(text)); }
   void Show(const StatusFields& status, uint64_t events, double seconds) {
     if (!terminal_) return;
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -94,7 +97,9 @@ class StatusLine {
 
  private:
   void Print(const std::string& text) {
-    if (quiet_) return;
+    if (!quiet_) Say(text);
+  }
+  void Say(const std::string& text) {
     const std::lock_guard<std::mutex> lock(mutex_);
     std::fprintf(stderr, "%s%s\n", terminal_ ? "\r\033[K" : "", text.c_str());
   }
@@ -115,8 +120,39 @@ std::string ProtectionText(const GuardProtection& guard) {
   return text;
 }
 
+// Compared with the kernel, and with what the drivers have registered for: a guard about whose
+// events none is asked protects nothing.
+std::vector<GuardProtection> ProtectionsOf(Attachment& attachment, const ServiceConfig& config,
+                                           const Supervisor& supervisor) {
+  std::vector<GuardProtection> guards = attachment.Protections();
+  const bh_callback_set asked = supervisor.AskedAbout();
+  for (const GuardSpec& spec : config.guards) {
+    bh_callback_set both = spec.callbacks;
+    bh_set_and(&both, &asked);
+    if (bh_set_empty(&both) == 0) continue;
+    std::string events;
+    for (const EventName& event : EventNames()) {
+      if (bh_set_has(&spec.callbacks, event.callback) == 0) continue;
+      absl::StrAppend(&events, events.empty() ? "" : ",", event.name);
+    }
+    for (GuardProtection& guard : guards) {
+      if (guard.folder != spec.folder) continue;
+      guard.level = BH_PROTECTION_NONE;
+      guard.reasons.insert(guard.reasons.begin(),
+                           absl::StrCat("no driver has registered for its events (", events,
+                                        "): choose others with --events, or another driver"));
+    }
+  }
+  return guards;
+}
+
 int RunService(const Program& program, RunOptions options) {
   IgnoreStraySignals();
+  // Before a file of ours takes the number.
+  if (options.ready_fd >= 0 && fcntl(options.ready_fd, F_GETFD) < 0) {
+    return Complain(absl::InvalidArgumentError(
+        absl::StrCat("--ready-fd ", options.ready_fd, ": no such descriptor is open here")));
+  }
   ServiceConfig config = ConfigOf(options.service);
   config.attachment = options.attachment;
   config.accepted.insert(options.accepted.begin(), options.accepted.end());
@@ -135,10 +171,14 @@ int RunService(const Program& program, RunOptions options) {
 
   StatusLine line(options.quiet);
   options.service.on_event = [&line](const DriverEvent& event) { line.Event(event); };
+  const auto tell = [&line](const GuardProtection& guard) {
+    guard.level == BH_PROTECTION_FULL ? line.Text(ProtectionText(guard))
+                                      : line.Warn(ProtectionText(guard));
+  };
   absl::StatusOr<ChosenAttachment> chosen = CreateAttachment(
       program.attachments, config.attachment, NeedsOf(config, "--"),
       {.log = [&line](const std::string& text) { line.Text(text); },
-       .on_protection = [&line](const GuardProtection& guard) { line.Text(ProtectionText(guard)); },
+       .on_protection = tell,
        .accepted = config.accepted});
   if (!chosen.ok()) return Complain(chosen.status());
   const AttachmentKind& kind = *chosen->kind;
@@ -150,7 +190,8 @@ int RunService(const Program& program, RunOptions options) {
   if (!service.ok()) return Complain(service.status());
   const auto complete = [&](StatusFields& status) {
     const Attachment::ShimProcess shim = attachment.shim_process();
-    for (GuardProtection& guard : attachment.Protections()) {
+    for (GuardProtection& guard :
+         ProtectionsOf(attachment, config, (*service)->supervisor())) {
       status.guards.push_back({.folder = std::move(guard.folder),
                                .protection = {guard.level, std::move(guard.reasons)},
                                .losses = guard.losses});
@@ -172,8 +213,9 @@ int RunService(const Program& program, RunOptions options) {
     line.Text(absl::StrCat("guards ", guard.folder, "; Ctrl-C ends it"));
   }
   if (absl::Status status = attachment.Settle(); !status.ok()) return Complain(status);
-  for (const GuardProtection& guard : attachment.Protections()) {
-    if (guard.level != BH_PROTECTION_FULL) line.Text(ProtectionText(guard));
+  for (const GuardProtection& guard :
+       ProtectionsOf(attachment, config, (*service)->supervisor())) {
+    if (guard.level != BH_PROTECTION_FULL) tell(guard);
   }
 
   // Not before: a start takes as long as its drivers and folders do. Nor after the line below, on
@@ -563,7 +605,7 @@ void AddRun(CLI::App& app, const Program& program, std::function<int()>* run,
   command->add_option("--json", options->json, "Write the counts to this file at the end")
       ->check(ReportPathTrouble)
       ->type_name("FILE");
-  command->add_flag("--quiet", options->quiet, "Print nothing but what keeps it from running");
+  command->add_flag("--quiet", options->quiet, "Print nothing but what keeps it from running, or from protecting");
   command
       ->add_option("--ready-fd", options->ready_fd,
                    "Write a line to this descriptor once the folders are guarded")

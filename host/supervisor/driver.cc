@@ -200,6 +200,7 @@ void Driver::OnStarted(HostSession& session, const HostStarted& started) {
   bh_generation_spec& wanted = session.wanted;
   wanted.callbacks = started.fields.callbacks;
   bh_set_and(&wanted.callbacks, &manifest.callbacks);
+  if (role == Role::kActive) asked_ = wanted.callbacks;
   wanted.descriptor_callbacks = started.fields.descriptors;
   bh_set_and(&wanted.descriptor_callbacks, &wanted.callbacks);
   wanted.notifications = started.fields.notifications;
@@ -338,6 +339,7 @@ std::shared_ptr<const DriverSnapshot> Driver::TakeSnapshot() {
   snapshot->restarts = lifecycle_->restarts();
   snapshot->start_failures = lifecycle_->start_failures();
   snapshot->last_end = last_end_;
+  snapshot->callbacks = asked_;
   snapshot->allows_absent = bh_policy_may_allow(&config_.channel.policy, BH_REASON_ABSENT) != 0;
   snapshot->next_start_ns = lifecycle_->next_start_ns();
   snapshot->quarantine_reason = quarantine_reason_;

@@ -161,6 +161,7 @@ class Driver {
   pid_t last_pid_ = -1;
   uint64_t death_seen_ns_ = 0;  // of a generation that served, until the next does
   std::string quarantine_reason_;
+  bh_callback_set asked_ = bh_set_everything();  // about what, by the newest that started
   ReleaseId in_force_ = 0;
   ReleaseId rolled_back_ = 0;
   std::string rolled_back_reason_;

@@ -22,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -58,6 +59,9 @@ bool LimitMemory(rlim_t bytes) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(127);
   setsid();  // a Ctrl-C in our terminal is for us
+  // Refused to a user without rights, who has none by them that would matter here. Not setgroups(),
+  // which looks for other threads.
+  (void)syscall(SYS_setgroups, 0, nullptr);
   for (int number = 1; number < NSIG; ++number) signal(number, SIG_DFL);
   sigset_t none;
   sigemptyset(&none);
@@ -106,6 +110,21 @@ absl::StatusOr<ChildProcess> OpenChild(pid_t pid) {
   return child;
 }
 
+std::vector<std::string> HostEnvironment(char* const* ours) {
+  std::vector<std::string> kept;
+  for (char* const* entry = ours; *entry != nullptr; ++entry) {
+    const std::string name(*entry, std::strcspn(*entry, "="));
+    const bool language = name == "LANG" || name == "TZ" || absl::StartsWith(name, "LC_");
+    const bool sanitizer = kSanitized && absl::EndsWith(name, "SAN_OPTIONS");
+    if (language || sanitizer) kept.emplace_back(*entry);
+  }
+  kept.emplace_back("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+  // A host that runs out of memory crashes in one way or another: its allocator says why, as the
+  // last thing on its standard error.
+  kept.emplace_back("MIMALLOC_SHOW_ERRORS=1");
+  return kept;
+}
+
 absl::StatusOr<ChildProcess> ProcessSpawner::Spawn(UniqueFd control, uint64_t memory_bytes_max) {
   if (access(program_.c_str(), X_OK) != 0) return Failed(program_.c_str());
   int gate[2], errors[2];
@@ -116,12 +135,10 @@ absl::StatusOr<ChildProcess> ProcessSpawner::Spawn(UniqueFd control, uint64_t me
   UniqueFd errors_out(errors[0]), errors_in(errors[1]);
   const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
   if (!null.valid()) return Failed("/dev/null");
-  // A host that runs out of memory crashes in one way or another: its allocator says why, as the
-  // last thing on its standard error.
-  std::string explain = "MIMALLOC_SHOW_ERRORS=1";
+  std::vector<std::string> kept = HostEnvironment(environ);
   std::vector<char*> environment;
-  for (char** entry = environ; *entry != nullptr; ++entry) environment.push_back(*entry);
-  environment.insert(environment.end(), {explain.data(), nullptr});
+  for (std::string& entry : kept) environment.push_back(entry.data());
+  environment.push_back(nullptr);
   const pid_t parent = getpid();
   // Signals of ours must not run handlers of ours in the child.
   sigset_t all, before;

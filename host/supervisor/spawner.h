@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "ipc/shim_link.h"
@@ -27,6 +28,10 @@ struct ChildProcess {
 
 // Of a child that was not reaped yet; without its error output.
 absl::StatusOr<ChildProcess> OpenChild(pid_t pid);
+
+// What a host gets of this environment (a list that ends with a null): its language and time zone,
+// nothing that an operator's shell or service manager has put there.
+std::vector<std::string> HostEnvironment(char* const* ours);
 
 struct ChildExit {
   bh_end end = BH_END_CRASHED;  // as bh_end_of_exit() says

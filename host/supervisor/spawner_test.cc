@@ -11,9 +11,12 @@
 #include <unistd.h>
 
 #include <optional>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "ipc/monotonic.h"
+#include "ipc/sanitizer.h"
 #include "ipc/unique_fd.h"
 
 namespace bulkhead {
@@ -106,6 +109,19 @@ TEST(ProcessSpawner, KnowsHowAChildIsEnding) {
     EXPECT_EQ(ending->end, exit.end) << end;
     EXPECT_EQ(ending->text, exit.text) << end;
   }
+}
+
+TEST(ProcessSpawner, AHostGetsNothingOfTheOperatorsEnvironment) {
+  std::string secret = "AWS_SECRET_ACCESS_KEY=x", preload = "LD_PRELOAD=/tmp/evil.so";
+  std::string language = "LANG=de_DE.UTF-8", zone = "TZ=UTC", kind = "LC_TIME=C", odd = "NOTHING";
+  std::string options = "MYSAN_OPTIONS=x", empty = "LC_ALL=";
+  char* ours[] = {secret.data(), preload.data(), language.data(), zone.data(), kind.data(),
+                  odd.data(),    options.data(), empty.data(),    nullptr};
+  std::vector<std::string> wanted = {language, zone, kind, empty};
+  if (kSanitized) wanted.insert(wanted.begin() + 3, options);
+  wanted.emplace_back("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+  wanted.emplace_back("MIMALLOC_SHOW_ERRORS=1");
+  EXPECT_EQ(HostEnvironment(ours), wanted);
 }
 
 TEST(ProcessSpawner, KnowsWhetherAnyThreadOfAChildIsLeft) {

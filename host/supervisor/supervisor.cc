@@ -372,6 +372,12 @@ StatusFields Supervisor::Status() {
   return status;
 }
 
+bh_callback_set Supervisor::AskedAbout() const {
+  bh_callback_set all = bh_set_none();
+  for (const auto& driver : board_.Get()->drivers) bh_set_join(&all, &driver->callbacks);
+  return all;
+}
+
 pid_t Supervisor::HostPid(const std::string& name) const {
   const absl::StatusOr<size_t> index = IndexOf(name);
   const std::shared_ptr<const Snapshot> snapshot = board_.Get();

@@ -85,6 +85,8 @@ class Supervisor final : private ShimLink::Observer {
   // Counts are fetched from the shim first. What it does not answer within three quarters of a
   // second is as old as its age says. Takes nothing that the loop or another caller waits for.
   StatusFields Status();
+  // What any of the drivers is asked about.
+  bh_callback_set AskedAbout() const;
   // Process id of the driver's host; -1 when there is none. For tests and storms that kill it.
   pid_t HostPid(const std::string& driver) const;
   std::vector<RecoverySample> Recoveries(const std::string& driver) const;

@@ -32,6 +32,7 @@ namespace bulkhead {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::AllOf;
 using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -165,8 +166,17 @@ TEST_F(Cli, OutputThatCanNotBeWrittenIsTrouble) {
     EXPECT_EQ(full.code, 2) << words;
     EXPECT_THAT(full.text, HasSubstr("can't write to standard output")) << words;
   }
-  const Outcome closed = Run("--help > /dev/null");
-  EXPECT_EQ(closed.code, 0) << closed.text;
+  const Outcome unread = Run("--help > /dev/null");
+  EXPECT_EQ(unread.code, 0) << unread.text;
+  const Outcome closed = Run("doctor >&-");
+  EXPECT_EQ(closed.code, 2) << closed.text;
+}
+
+// The files that it opens first must not take the place of what it was started without.
+TEST_F(Cli, WithoutStandardDescriptorsItDoesItsWork) {
+  for (const char* without : {" <&-", " 2>&-", " <&- 2>&-"}) {
+    EXPECT_EQ(Run("scan --driver scanner " + files_ + without).code, 0) << without;
+  }
 }
 
 TEST_F(Cli, OptionsThatMakeNoSenseAreRefused) {
@@ -319,6 +329,27 @@ TEST_F(CliAsRoot, TheCheckOfTheStatusFailsWhileAGuardIsGone) {
   EXPECT_TRUE(full);
   EXPECT_FALSE(std::ifstream(files_ + "/infected").good());
   EXPECT_EQ(StopService(), 0);
+}
+
+TEST_F(CliAsRoot, AGuardAboutWhoseEventsNoDriverIsAskedProtectsNothing) {
+  const pid_t service =
+      StartService("--driver scanner --quiet --accept overlays,new-folders --events access --guard " +
+                   files_);
+  ASSERT_GT(service, 0) << "it did not start";
+  const Outcome status = Run("status --check");
+  EXPECT_EQ(status.code, 1);
+  const size_t own = status.text.find("pid " + std::to_string(service) + ",");
+  ASSERT_NE(own, std::string::npos) << status.text;
+  EXPECT_THAT(status.text.substr(own),
+              AllOf(HasSubstr("protection none"),
+                    HasSubstr("no driver has registered for its events (access)")));
+  EXPECT_EQ(StopService(), 0);
+}
+
+TEST_F(CliAsRoot, ADescriptorToSayReadyOnHasToBeOpen) {
+  const Outcome run = Run("run --driver null --ready-fd 99 --guard " + files_);
+  EXPECT_EQ(run.code, 2);
+  EXPECT_THAT(run.text, HasSubstr("--ready-fd 99: no such descriptor is open"));
 }
 
 TEST_F(CliAsRoot, ALimitDegradesProtectionUntilItIsAccepted) {

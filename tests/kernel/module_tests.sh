@@ -178,6 +178,9 @@ done
 expect opens_go_on_when_hosts_die [ "$opens" = "$tries" ]
 expect another_host_serves [ "$(host)" -gt 0 ]
 expect nothing_was_answered_by_policy [ "$(count 'by policy')" = 0 ]
+stop
+
+start --driver null
 kill -KILL $supervisor
 wait $supervisor
 expect opens_go_on_when_the_supervisor_dies cat $guarded/clean

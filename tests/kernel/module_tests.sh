@@ -132,7 +132,7 @@ refused $guarded/bad
 expect counts_denials [ "$(counts calls answered denied)" = '5 2 2' ]
 echo clean >/tmp/outside.none
 ln /tmp/outside.none $guarded/a.none
-expect opens_by_policy cat $guarded/a.none
+expect denies_what_a_driver_declines refused $guarded/a.none
 expect counts_answers_by_policy [ "$(counts calls 'by policy')" = '6 1' ]
 stop
 

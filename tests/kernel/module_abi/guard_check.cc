@@ -129,7 +129,7 @@ TEST_F(Guard, ReservedWordsAreZero) {
 }
 
 TEST_F(Guard, OneWithTheSameIdTakesItsPlace) {
-  for (int i = 0; i < 1000; ++i) {
+  for (int i = 0; i < 100; ++i) {
     ASSERT_EQ(Add([](bh_module_guard& guard) { guard.id = 7; }), 0) << i;
   }
   for (uint32_t id = 8; id < 8 + 63; ++id) {
@@ -242,12 +242,11 @@ TEST_F(GuardDeadlines, InWhateverOrderTheyCome) {
 // Its holder has 45 seconds to give it up, and any user can hold one on a file of its own.
 TEST_F(GuardDeadlines, ALeaseOnTheFileKeepsNoWorkerOfTheHost) {
   const std::string outer = folders::kOuter;
-  ASSERT_EQ(supervisor_.Guard(outer, kLongNs), 0);
   signal(SIGIO, SIG_IGN);
-  // A supervisor's own accesses are no calls.
   const UniqueFd holder(open(File(outer).c_str(), O_WRONLY | O_CLOEXEC));
   ASSERT_TRUE(holder.valid()) << strerror(errno);
   ASSERT_EQ(fcntl(holder.get(), F_SETLEASE, F_WRLCK), 0) << strerror(errno);
+  ASSERT_EQ(supervisor_.Guard(outer, kLongNs), 0);
   pid_t caller;
   const bh_call_slot* call = CallOf(outer, &caller);
   ASSERT_NE(call, nullptr);

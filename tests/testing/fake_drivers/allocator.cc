@@ -1,14 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Starts only where memory comes from mimalloc, through C and through C++.
+// Starts only where memory comes from mimalloc, through C and through C++, and where C++ says so by
+// an exception when there is none.
 #include <bulkhead/driver.h>
 #include <dlfcn.h>
 
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <new>
 
 namespace {
+
+const volatile std::size_t kTooMuch = std::size_t{1} << 62;  // the compiler must not know
+
+template <typename Allocate>
+bool Throws(Allocate allocate) {
+  try {
+    allocate();
+  } catch (const std::bad_alloc&) {
+    return true;
+  }
+  return false;
+}
+
+// The answer to a want of memory is an exception, or null where that was asked for.
+bool SaysSoWithoutMemory() {
+  constexpr auto kAligned = std::align_val_t{256};
+  return Throws([] { operator delete(operator new(kTooMuch)); }) &&
+         Throws([] { operator delete[](operator new[](kTooMuch)); }) &&
+         Throws([] { operator delete(operator new(kTooMuch, kAligned), kAligned); }) &&
+         operator new(kTooMuch, std::nothrow) ==
+             nullptr&& operator new(kTooMuch, kAligned, std::nothrow) == nullptr;
+}
 
 int Start(const bulkhead_host*, const bulkhead_start*, void**, char* error, size_t error_bytes) {
   using Ask = bool (*)(const void*);
@@ -22,6 +47,8 @@ int Start(const bulkhead_host*, const bulkhead_start*, void**, char* error, size
     trouble = "malloc() is not mimalloc's";
   } else if (!owns(cc.get())) {
     trouble = "operator new is not mimalloc's";
+  } else if (!SaysSoWithoutMemory()) {
+    trouble = "without memory, operator new does not throw std::bad_alloc";
   }
   std::free(c);
   if (trouble == nullptr) return 0;

@@ -281,6 +281,26 @@ TEST_F(SupervisorIntegration, BadContentIsTakenBackAndSaysWhy) {
   EXPECT_FALSE(AskFile("clean").allowed()) << "the new rules";
 }
 
+class SlowScan : public SupervisorIntegration {
+ protected:
+  SlowScan() { deadline_ns_ = kNanosecondsPerSecond; }
+};
+
+// It can't be read within the deadline: what the scanner does not know is not let through for that.
+TEST_F(SlowScan, AFileTooLargeForTheDeadlineIsNotAllowed) {
+  Start(Named("scanner"), build_ + "/drivers/scanner/rules");
+  ASSERT_TRUE(Serves("scanner"));
+  const std::string path = folder_ + "/large";
+  std::ofstream(path) << std::string("BULKHEAD-TEST-") + "MARKER-DENY-" << "not quite";
+  std::filesystem::resize_file(path, uint64_t{40} << 30);
+  FileRequest request;
+  request.path = path;
+  const auto file = OpenAndDescribe(request);
+  ASSERT_TRUE(file.ok()) << file.status();
+  EXPECT_FALSE(shim_->Call(request).allowed());
+  EXPECT_TRUE(AskFile("clean").allowed()) << "the next one is asked about again";
+}
+
 TEST_F(SupervisorIntegration, MemoryEndsWhereTheManifestSays) {
   if (kSanitized) GTEST_SKIP() << "a sanitizer's runtime reserves terabytes: not limited then";
   Manifest manifest = Named("faulty");

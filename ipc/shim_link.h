@@ -93,6 +93,7 @@ class ShimLink {
                                        UniqueFd descriptor_socket) = 0;
   // The host is dead and reaped. NotFound when that generation does not serve.
   virtual absl::Status EndGeneration(ChannelId channel, uint32_t generation, bh_end cause) = 0;
+  // Neither: an operator's word, which lifts the quarantine of calls, too.
   virtual absl::Status SetState(ChannelId channel, bool quarantined, bool draining) = 0;
   virtual absl::Status SetPolicy(ChannelId channel, const bh_policy& policy) = 0;
   virtual absl::StatusOr<bh_statistics> Statistics(ChannelId channel) = 0;

@@ -295,7 +295,10 @@ void Driver::OnHostFault(const Event& fault, const DriverEvent& report) {
 }
 
 void Driver::Lift() {
-  SubmitState(/*quarantined=*/false, /*draining=*/false);
+  const State state = lifecycle_->state();
+  if (state == State::kServing || state == State::kQuarantined) {  // else a drain would be undone
+    SubmitState(/*quarantined=*/false, /*draining=*/false);
+  }
   Step({.kind = EventKind::kLift});
 }
 

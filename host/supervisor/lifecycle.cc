@@ -191,13 +191,17 @@ std::vector<ActionItem> Lifecycle::Step(const Event& event, uint64_t now_ns) {
       break;
     case EventKind::kPoison:
       // Of an acquitted release, a call that is known to end hosts may be convicted at its first.
-      if (comparing_ != 0 && (event.generation == comparing_ ||
-                              (event.generation == fallen_ && failed_ == acquitted_))) {
+      if (comparing_ != 0 && !ServesForLong(At(Role::kActive), now_ns) &&
+          (event.generation == comparing_ ||
+           (event.generation == fallen_ && failed_ == acquitted_))) {
         comparing_ = 0;
         acquitted_ = std::exchange(failed_, 0);
         actions.push_back({.kind = ActionKind::kAcquitted, .release = acquitted_});
         SetWanted(acquitted_, now_ns, actions);
-        Want(At(Role::kActive), {.kind = EventKind::kUpdate}, now_ns, actions);
+        // Its budget is the driver's: what waits or is quarantined is not started for this.
+        if (HasHost(Role::kActive)) {
+          Want(At(Role::kActive), {.kind = EventKind::kUpdate}, now_ns, actions);
+        }
       }
       break;
     case EventKind::kExited:
@@ -371,6 +375,11 @@ void Lifecycle::OnExit(Session& session, bh_end end, uint64_t chance, uint64_t n
   }
 }
 
+// Then what it falls over is not what the host before it had in hand.
+bool Lifecycle::ServesForLong(const Session& session, uint64_t now_ns) const {
+  return session.served_ns != 0 && now_ns - session.served_ns > limits_.service.window_ns;
+}
+
 void Lifecycle::OnSpawnFailed(Session& session, uint64_t chance, uint64_t now_ns,
                               Actions& actions) {
   if (!session.has_served || !session.wanted) {
@@ -402,8 +411,8 @@ void Lifecycle::OnActiveExit(Session& session, bh_end end, bool in_service, uint
     session.reason = BH_START_UPGRADE;
     fallen_ = session.generation;
     Spawn(session, actions);
-    const bool fell = in_service && (end == BH_END_CRASHED || end == BH_END_HUNG);
-    comparing_ = fell ? session.generation : 0;
+    // A call over which a host hung has ended with its deadline: no other host gets it.
+    comparing_ = in_service && end == BH_END_CRASHED ? session.generation : 0;
     return;
   }
   StartAgain(session, in_service ? session.service : session.start, chance, now_ns, actions);
@@ -413,8 +422,9 @@ void Lifecycle::StartAgain(Session& session, RestartBudget& budget, uint64_t cha
                            uint64_t now_ns, Actions& actions) {
   session.reason = BH_START_CRASH_RESTART;
   const uint64_t served_ns = session.served_ns == 0 ? 0 : now_ns - session.served_ns;
-  if (served_ns >= limits_.service.window_ns) session.retry_ns = 0;
-  const std::optional<uint64_t> at_ns = budget.Fell(now_ns, chance, served_ns, session.hung_ns);
+  const uint64_t hung_ns = std::min(session.hung_ns, served_ns);
+  if (served_ns - hung_ns >= limits_.service.window_ns) session.retry_ns = 0;
+  const std::optional<uint64_t> at_ns = budget.Fell(now_ns, chance, served_ns, hung_ns);
   if (!at_ns) {
     session.state = State::kQuarantined;
     session.retry_ns = session.retry_ns == 0 ? limits_.retry_ns

@@ -238,6 +238,7 @@ class Lifecycle {
   void OnStarted(Session& session, uint64_t now_ns, Actions& actions);
   void OnBeginFailed(Session& session, bool retry, uint64_t now_ns, Actions& actions);
   void OnExit(Session& session, bh_end end, uint64_t chance, uint64_t now_ns, Actions& actions);
+  bool ServesForLong(const Session& session, uint64_t now_ns) const;
   void OnSpawnFailed(Session& session, uint64_t chance, uint64_t now_ns, Actions& actions);
   void OnActiveExit(Session& session, bh_end end, bool in_service, uint64_t chance, uint64_t now_ns,
                     Actions& actions);
@@ -251,7 +252,7 @@ class Lifecycle {
   ReleaseId wanted_;
   ReleaseId good_;
   ReleaseId failed_ = 0;
-  // A host of the failed release crashed or hung in service, and the next is of the good one; 0:
+  // A host of the failed release crashed in service, and the next is of the good one; 0:
   // no.
   uint32_t fallen_ = 0;
   uint32_t comparing_ = 0;

@@ -25,114 +25,136 @@ int bh_begun(struct bh_channel *channel, uint32_t slot, uint64_t ticket)
 	       bh_load_acquire(&reply->ticket) != ticket;
 }
 
-/* The issue in this slot that the host of this generation has not answered; or none. */
+/* What the host of this generation has not answered in this slot, whether its call still waits for
+ * it or not; or none. */
 static uint64_t unanswered(struct bh_channel *channel, uint32_t slot, uint32_t generation)
 {
 	uint64_t ticket = bh_load(&channel->slots[slot].ticket);
 
-	/* Given up by its call, but not by the host. */
 	if (ticket == BH_TICKET_NONE)
 		ticket = bh_load(&channel->slots[slot].abandoned);
 	if (bh_ticket_generation(ticket) != generation ||
-	    !bh_load_relaxed(&channel->slots[slot].issued) ||
 	    bh_load_acquire(&bh_reply_slot_at(channel, slot)->ticket) == ticket)
 		return BH_TICKET_NONE;
 	return ticket;
 }
 
-/* When an answer was taken last, if that was after this time; else this. A lane without answers for
- * weeks has a time that seems to come yet. */
-static uint32_t last_answer(struct bh_channel *channel, uint32_t since, uint32_t now)
+/* When the last answer was taken; 0: never. Of an answer of just now, which another CPU may have
+ * taken a moment ahead of us, this is `now`. */
+static uint32_t last_answer(struct bh_channel *channel, uint32_t now)
 {
-	uint32_t lane, answered;
+	uint32_t lane, answered, last = 0;
 
 	for (lane = 0; lane < channel->geometry.lanes; lane++) {
 		answered = bh_load_relaxed(&channel->lanes[lane].answered);
-		if (answered && bh_stamp_before(since, answered) && !bh_stamp_before(now, answered))
-			since = answered;
+		if (answered && answered - now < BH_STAMPS_AHEAD)
+			return now;
+		/* Further ahead is weeks ago. */
+		if (answered && !bh_stamp_before(now, answered) &&
+		    (!last || bh_stamp_before(last, answered)))
+			last = answered;
 	}
-	return since;
+	return last;
 }
 
 /*
+ * When a call came to the driver is not told; it is in hand from when it is first seen there, here.
+ * So one that comes to the driver late is not held against it before it has had its time.
+ *
  * SUBTLE: slots are used again while we look. The stamps may be those of the slot's next issue:
  * they are later, and blame no host.
  */
 int bh_host_hangs(struct bh_channel *channel, uint32_t generation, uint64_t now_ns)
 {
-	uint32_t now = bh_stamp(now_ns), slot, issued, hangs;
-	int32_t longest = 0, silent = -1;
+	int32_t budget = (int32_t)bh_load_relaxed(&channel->budget);
+	uint32_t now = bh_stamp(now_ns), last, since, seen, slot;
+	int hangs = 0;
 	uint64_t ticket;
+
+	/* An eighth less: the times of an issue and of an answer may each be coarse. */
+	budget -= budget / 8 + BH_STAMP_STEP;
+	bh_slots_reclaim(channel); /* counts late answers, which are answers */
+	last = last_answer(channel, now);
+	for (slot = 0; slot < channel->slot_count; slot++) {
+		ticket = unanswered(channel, slot, generation);
+		since = bh_load_relaxed(&channel->slots[slot].issued);
+		if (ticket == BH_TICKET_NONE || !since)
+			continue;
+		if (last && bh_stamp_before(since, last))
+			since = last;
+		hangs |= (int32_t)(now - since) >= budget;
+		if (!bh_begun(channel, slot, ticket))
+			continue;
+		seen = bh_load_relaxed(&channel->slots[slot].seen);
+		if (seen)
+			hangs |= (int32_t)(now - seen) >= budget;
+		else
+			bh_store_relaxed(&channel->slots[slot].seen, now);
+	}
+	return hangs;
+}
+
+/* The object that a call is about, from the shim's own copy of its arguments; -1: about none. */
+static int object_of(struct bh_channel *channel, uint32_t slot, uint64_t *device, uint64_t *inode)
+{
+	const struct bh_call_slot *shared = bh_call_slot_at(channel, slot);
+	struct bh_file_args args;
+
+	if (!(bh_callback_flags(shared->callback) & BH_CALLBACK_ABOUT_OBJECT))
+		return -1;
+	bh_copy(&args, shared->args, sizeof(args));
+	*device = args.device;
+	*inode = args.inode;
+	return 0;
+}
+
+/* A slot with what the driver has in hand, when all that is about one object; else none. */
+static uint32_t alone_in_hand(struct bh_channel *channel, uint32_t generation)
+{
+	uint64_t device = 0, inode = 0, other_device, other_inode, ticket;
+	uint32_t slot, found = BH_SLOT_NONE;
 
 	for (slot = 0; slot < channel->slot_count; slot++) {
 		ticket = unanswered(channel, slot, generation);
-		if (ticket == BH_TICKET_NONE)
+		if (ticket == BH_TICKET_NONE || !bh_begun(channel, slot, ticket))
 			continue;
-		issued = bh_load_relaxed(&channel->slots[slot].issued);
-		hangs = bh_load_relaxed(&channel->slots[slot].hangs);
-		if (!bh_stamp_before(now, hangs) && bh_begun(channel, slot, ticket))
-			return 1;
-		longest = bh_max_i32(longest, (int32_t)(hangs - issued));
-		silent = bh_max_i32(silent, (int32_t)(now - last_answer(channel, issued, now)));
+		if (object_of(channel, slot, &other_device, &other_inode))
+			return BH_SLOT_NONE;
+		if (found == BH_SLOT_NONE) {
+			found = slot;
+			device = other_device;
+			inode = other_inode;
+		} else if (device != other_device || inode != other_inode) {
+			return BH_SLOT_NONE;
+		}
 	}
-	/*
-	 * Where deadlines differ, a call with a longer one may keep the host from the others. An
-	 * eighth less, because the times of an issue and of an answer may each be a coarse one.
-	 */
-	return silent >= 0 && silent + BH_STAMP_STEP >= longest - longest / 8;
+	return found;
 }
 
-/* Calls that the driver has begun and not answered, those that were given up among them. */
-static uint32_t in_hand(struct bh_channel *channel, uint32_t generation)
+int bh_blame(struct bh_channel *channel, uint32_t generation, uint32_t end)
 {
-	uint32_t slot, count = 0;
+	uint32_t slot, alone = BH_SLOT_NONE;
 	uint64_t ticket;
 
-	for (slot = 0; slot < channel->slot_count; slot++) {
-		ticket = bh_load(&channel->slots[slot].ticket);
-		if (ticket == BH_TICKET_NONE)
-			ticket = bh_load(&channel->slots[slot].abandoned);
-		count += bh_ticket_generation(ticket) == generation &&
-			 bh_begun(channel, slot, ticket);
-	}
-	return count;
-}
-
-int bh_hangs_alone(struct bh_channel *channel, const struct bh_call *call, uint64_t now_ns)
-{
-	return bh_begun(channel, call->slot, call->ticket) &&
-	       !bh_stamp_before(bh_stamp(now_ns),
-				bh_load_relaxed(&channel->slots[call->slot].hangs)) &&
-	       in_hand(channel, bh_ticket_generation(call->ticket)) == 1;
-}
-
-void bh_blame(struct bh_channel *channel, uint32_t generation, uint32_t end)
-{
-	uint64_t ticket;
-	uint32_t slot;
-
-	if (in_hand(channel, generation) == 1)
-		end |= BH_FATE_ALONE;
+	if (end == BH_END_CRASHED || end == BH_END_HUNG)
+		alone = alone_in_hand(channel, generation);
 	for (slot = 0; slot < channel->slot_count; slot++) {
 		ticket = bh_load(&channel->slots[slot].ticket);
 		if (bh_ticket_generation(ticket) == generation && bh_begun(channel, slot, ticket))
 			bh_store_relaxed(&channel->slots[slot].fate, end | BH_FATE_BEGUN);
 	}
+	return alone != BH_SLOT_NONE && bh_poison_strike(channel, alone);
 }
 
 enum bh_charge bh_charge_call(struct bh_call *call, uint32_t fate)
 {
 	struct bh_channel *channel = call->channel;
-	int convicted = 0;
 
 	if (!(fate & BH_FATE_BEGUN))
 		return BH_CHARGE_REISSUE;
 	switch (fate & 0xff) {
 	case BH_END_CRASHED:
 	case BH_END_HUNG:
-		if (fate & BH_FATE_ALONE)
-			convicted = bh_poison_strike(channel, call);
-		bh_fallthrough;
 	case BH_END_HOSTILE:
 		call->crashes++;
 		break;
@@ -144,8 +166,9 @@ enum bh_charge bh_charge_call(struct bh_call *call, uint32_t fate)
 	}
 	if (call->reissue != BH_REISSUE_FREELY)
 		return BH_CHARGE_UNKNOWN;
-	if (convicted || call->crashes >= channel->poison_crashes ||
-	    call->kills >= channel->poison_kills)
+	if (call->crashes >= channel->poison_crashes || call->kills >= channel->poison_kills ||
+	    (bh_load_relaxed(&channel->poison_known) &&
+	     bh_poison_find(channel, call) == BH_CONVICTED))
 		return BH_CHARGE_POISON;
 	if (call->crashes)
 		bh_suspect_join(call);

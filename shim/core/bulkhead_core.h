@@ -112,11 +112,10 @@ int bh_channel_begin_generation(struct bh_channel *channel, const struct bh_gene
  */
 int bh_channel_end_generation(struct bh_channel *channel, uint32_t generation, uint32_t end);
 
-/*
- * No host will come until further notice (crash loop, operator): "hold" no longer holds. 0 lifts
- * all quarantine, that of calls too: what was remembered as poison gets another chance.
- */
+/* No host will come until further notice (crash loop, operator): "hold" no longer holds. */
 void bh_channel_set_quarantined(struct bh_channel *channel, int quarantined);
+/* An operator's word: objects that were convicted as poison get another chance. */
+void bh_channel_forgive(struct bh_channel *channel);
 /* No new calls reach the host; calls in flight go on. For an orderly stop. */
 void bh_channel_set_draining(struct bh_channel *channel, int draining);
 int bh_channel_set_policy(struct bh_channel *channel, const struct bh_policy *policy);

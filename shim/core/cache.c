@@ -46,7 +46,7 @@ void bh_cache_init(struct bh_cache *cache, void *memory, uint32_t entries)
 }
 
 /* The object that the verdict is about; -1 when the arguments do not identify one. */
-static int key_of(const struct bh_cache *cache, const struct bh_call *call, struct entry *key)
+static int key_of(const struct bh_call *call, struct entry *key)
 {
 	struct bh_file_args args;
 
@@ -54,13 +54,12 @@ static int key_of(const struct bh_cache *cache, const struct bh_call *call, stru
 	    call->args_bytes != sizeof(args))
 		return -1;
 	bh_copy(&args, call->args, sizeof(args));
-	if (cache->by_class ? !args.inode : !args.change)
+	if (!args.change)
 		return -1;
 	key->device = args.device;
 	key->inode = args.inode;
 	key->change = args.change;
-	key->tag = (cache->by_class ? bh_callback_class(call->callback) + 1ull : call->callback)
-		   << CALLBACK_SHIFT;
+	key->tag = (uint64_t)call->callback << CALLBACK_SHIFT;
 	return 0;
 }
 
@@ -92,7 +91,7 @@ uint32_t bh_cache_find(const struct bh_cache *cache, const struct bh_call *call,
 	uint32_t way, sequence;
 	uint64_t tag = 0;
 
-	if (!cache->sets || key_of(cache, call, &key))
+	if (!cache->sets || key_of(call, &key))
 		return 0;
 	set = set_of(cache, &key);
 	sequence = bh_load_acquire(&set->sequence);
@@ -124,7 +123,7 @@ void bh_cache_store(struct bh_cache *cache, const struct bh_call *call, uint64_t
 	struct entry key, *entry = NULL;
 	uint32_t way, sequence;
 
-	if (!cache->sets || key_of(cache, call, &key))
+	if (!cache->sets || key_of(call, &key))
 		return;
 	set = set_of(cache, &key);
 	sequence = bh_load_relaxed(&set->sequence);
@@ -148,34 +147,4 @@ void bh_cache_store(struct bh_cache *cache, const struct bh_call *call, uint64_t
 					      (uint64_t)verdict.error << ERROR_SHIFT |
 					      verdict.verdict);
 	bh_store_release(&set->sequence, sequence + 2);
-}
-
-uint32_t bh_cache_count(const struct bh_cache *cache, uint64_t version, uint32_t verdict)
-{
-	const struct entry *entry;
-	uint32_t set, way, count = 0;
-
-	for (set = 0; cache->sets && set <= cache->set_mask; set++) {
-		for (way = 0; way < WAYS; way++) {
-			entry = &cache->sets[set].entry[way];
-			count += (bh_load_relaxed(&entry->tag) & 0xff) == verdict &&
-				 bh_load_relaxed(&entry->version) == version;
-		}
-	}
-	return count;
-}
-
-void bh_cache_clear(struct bh_cache *cache)
-{
-	struct bh_cache_set *each;
-	uint32_t set, way, sequence;
-
-	for (set = 0; cache->sets && set <= cache->set_mask; set++) {
-		each = &cache->sets[set];
-		sequence = bh_load_relaxed(&each->sequence);
-		bh_exchange(&each->sequence, sequence + 1);
-		for (way = 0; way < WAYS; way++)
-			bh_store_relaxed(&each->entry[way].tag, 0ull);
-		bh_store_release(&each->sequence, sequence + 2);
-	}
 }

@@ -131,12 +131,27 @@ static int end_by_policy(struct bh_call *call, uint32_t reason, int final, uint6
 }
 
 /*
- * The same for a call that no host has now. One that a crashed host had in hand is suspicious: it
- * waits for the next host, and what is not answered then is not put down to the lack of a host.
+ * Not 0: its object is convicted, and it has left the channel. One whose object has a strike is
+ * issued alone of all suspects, so that the next host to fall convicts the right one, and only one.
+ */
+static BH_COLD int end_if_convicted(struct bh_call *call, uint64_t now_ns)
+{
+	enum bh_guilt guilt = bh_poison_find(call->channel, call);
+
+	call->struck = guilt != BH_INNOCENT;
+	if (guilt == BH_STRUCK)
+		bh_suspect_join(call);
+	return guilt == BH_CONVICTED && end_by_policy(call, BH_REASON_POISON, 1, now_ns);
+}
+
+/*
+ * The same for a call that no host has now. One that a host had in hand when it ended is
+ * suspicious: it waits for the next host, and what is not answered then is not put down to the lack
+ * of a host.
  */
 static int end_unserved(struct bh_call *call, uint32_t reason, int final, uint64_t now_ns)
 {
-	if (!call->crashes)
+	if (!call->crashes && !call->kills)
 		return end_by_policy(call, reason, final, now_ns);
 	return final ? end_by_policy(call, BH_REASON_OVERDUE, 1, now_ns) : 0;
 }
@@ -205,11 +220,8 @@ static void start_visit(struct bh_call *call, uint64_t *now_ns)
 	/* What seek_host() would say, where there is a host. */
 	call->state = bh_load(&channel->serving) ? BH_CALL_NEED_SLOT : BH_CALL_NEED_HOST;
 	call->visit_ns = *now_ns;
-	if (bh_unlikely(bh_load_relaxed(&channel->poison_known)) &&
-	    bh_poison_known(channel, call)) {
-		end_by_policy(call, BH_REASON_POISON, 1, *now_ns);
+	if (bh_unlikely(bh_load_relaxed(&channel->poison_known)) && end_if_convicted(call, *now_ns))
 		return;
-	}
 	if (channel->cache.sets) {
 		verdict = bh_cache_find(&channel->cache, call,
 					bh_load_relaxed(&channel->content_version), 0, &error);
@@ -226,9 +238,12 @@ static void start_visit(struct bh_call *call, uint64_t *now_ns)
 
 static uint32_t held_ms(const struct bh_call *call)
 {
-	uint64_t held = (call->visit_deadline_ns - call->visit_ns) >> 10;
+	uint64_t held_ns = call->visit_deadline_ns - call->visit_ns;
+	uint32_t held = held_ns >> 20 < 0x7fffffffu ? (uint32_t)(held_ns >> 20) : 0x7fffffffu;
 
-	return held >> 10 > 0xffffffffu ? 0xffffffffu : (uint32_t)(held >> 10);
+	if (call->visit_deadline_ns < call->visit_ns) /* it came too late */
+		return 0;
+	return held + held / 21; /* 2^20 ns are 1.0486 ms */
 }
 
 /* At a call's deadline. Not 0: the host of this generation hangs, and its supervisor was told. */
@@ -271,6 +286,8 @@ static int seek_host(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait
 		call->state = BH_CALL_NEED_SLOT;
 		return 1;
 	}
+	if (bh_unlikely(bh_load_relaxed(&channel->poison_known)) && end_if_convicted(call, now_ns))
+		return 1;
 	final = past;
 	reason = bh_load_relaxed(&channel->unserved_reason);
 	if (serving) {
@@ -316,6 +333,8 @@ static int seek_slot(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait
 		call->state = BH_CALL_NEED_HOST;
 		return 1;
 	}
+	if (bh_unlikely(bh_load_relaxed(&channel->poison_known)) && end_if_convicted(call, now_ns))
+		return 1;
 	if (call->suspect && !bh_suspect_turn(call))
 		return hold_for_room(call, freed, now_ns, wait);
 	switch (bh_issue(call, generation, now_ns)) {
@@ -377,17 +396,15 @@ static BH_COLD void end_as_poison(struct bh_call *call, uint64_t now_ns)
 static BH_COLD void charge(struct bh_call *call, uint32_t fate, uint64_t now_ns)
 {
 	struct bh_channel *channel = call->channel;
-	uint32_t reason;
 
 	switch (bh_charge_call(call, fate)) {
 	case BH_CHARGE_POISON:
 		end_as_poison(call, now_ns);
 		break;
 	case BH_CHARGE_UNKNOWN:
-		reason = call->crashes ? BH_REASON_OVERDUE : BH_REASON_CRASHED;
 		bh_count(channel, call->lane, BH_COUNT_UNKNOWN);
 		end_visit(call, BH_OUTCOME_UNKNOWN,
-			  bh_policy_fallback(channel, call->callback, reason), now_ns);
+			  bh_policy_fallback(channel, call->callback, BH_REASON_OVERDUE), now_ns);
 		break;
 	case BH_CHARGE_REISSUE:
 	default:
@@ -489,25 +506,19 @@ static BH_COLD void lose_host(struct bh_call *call, uint64_t now_ns)
 static BH_COLD void overdue(struct bh_call *call, uint64_t now_ns)
 {
 	struct bh_channel *channel = call->channel;
-	int begun = bh_begun(channel, call->slot, call->ticket) || call->crashes;
+	int begun = bh_begun(channel, call->slot, call->ticket) || call->crashes || call->kills;
 	int hangs = convict_of_hanging(call, bh_ticket_generation(call->ticket), now_ns);
-	int convicted;
 
 	if (begun || hangs)
 		bh_count(channel, call->lane, BH_COUNT_OVERDUE);
-	convicted = hangs && bh_hangs_alone(channel, call, now_ns) &&
-		    bh_poison_strike(channel, call);
 	/* The other channels may still be asked. */
 	bh_loan_stays(call, call->position + 1 < call->shim->channel_count);
 	abandon(call, 0);
-	if (convicted)
-		end_as_poison(call, now_ns);
-	else
-		end_by_policy(call,
-			      begun   ? BH_REASON_OVERDUE
-			      : hangs ? BH_REASON_HUNG
-				      : BH_REASON_FULL,
-			      1, now_ns);
+	end_by_policy(call,
+		      begun   ? BH_REASON_OVERDUE
+		      : hangs ? BH_REASON_HUNG
+			      : BH_REASON_FULL,
+		      1, now_ns);
 }
 
 /* A host that rings without answering gets fewer and longer sleeps for it, then its end. */

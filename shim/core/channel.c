@@ -27,7 +27,6 @@ struct layout {
 	size_t call_pool;
 	size_t reply_pool;
 	size_t cache;
-	size_t poison;
 	size_t bytes;
 };
 
@@ -54,7 +53,6 @@ static int lay_out(const struct bh_channel_config *config, struct layout *layout
 	layout->reply_pool = place(layout,
 				   bh_pool_words(geometry->reply_chunks) * sizeof(uint64_t));
 	layout->cache = place(layout, bh_cache_bytes(config->spec.cache_entries));
-	layout->poison = place(layout, bh_cache_bytes(BH_POISON_ENTRIES));
 	return 0;
 }
 
@@ -128,8 +126,6 @@ struct bh_channel *bh_channel_init(void *private_memory, const struct bh_channel
 	bh_pool_init(&channel->reply_pool, (void *)(memory + layout.reply_pool),
 		     config->spec.geometry.reply_chunks);
 	bh_cache_init(&channel->cache, memory + layout.cache, config->spec.cache_entries);
-	bh_cache_init(&channel->poison, memory + layout.poison, BH_POISON_ENTRIES);
-	channel->poison.by_class = 1;
 	bh_lock_init(&channel->lock);
 	store_policy(channel, &config->spec.policy);
 	for (lane = 0; lane < config->spec.geometry.lanes; lane++) {
@@ -180,32 +176,45 @@ static uint32_t reason_after(uint32_t end)
 	}
 }
 
-/* REQUIRES: the lock, and a living generation. */
-static void end_living(struct bh_channel *channel, uint32_t end)
+/* REQUIRES: the lock, and a living generation. Not 0: an object is convicted of its end. */
+static int end_living(struct bh_channel *channel, uint32_t end)
 {
 	uint32_t generation = channel->living;
+	int convicted;
 
 	channel->living = 0;
 	/* First no call is issued to it any more, then the calls that it has get their fates, then
 	 * they may look. */
 	update_serving(channel);
-	bh_blame(channel, generation, end);
+	convicted = bh_blame(channel, generation, end);
 	bh_exchange(&channel->ended, generation);
 	if (end == BH_END_HOSTILE)
 		bh_store_relaxed(&channel->cache.distrusted, generation);
 	bh_store_relaxed(&channel->unserved_reason, reason_after(end));
+	return convicted;
+}
+
+/* Of an object: its calls may all have gone. */
+static void tell_conviction(struct bh_channel *channel, uint32_t generation)
+{
+	channel->platform->event(channel->platform->context, channel->cookie, BH_EVENT_POISON, 0,
+				 generation, 0);
 }
 
 int bh_channel_end_generation(struct bh_channel *channel, uint32_t generation, uint32_t end)
 {
+	int convicted;
+
 	bh_lock_take(&channel->lock);
 	if (!generation || channel->living != generation) {
 		bh_lock_drop(&channel->lock);
 		return -1;
 	}
-	end_living(channel, end);
+	convicted = end_living(channel, end);
 	bh_lock_drop(&channel->lock);
 
+	if (convicted)
+		tell_conviction(channel, generation);
 	bh_slots_reclaim(channel);
 	bh_ring_bells(channel, generation);
 	bh_channel_changed(channel);
@@ -236,8 +245,6 @@ void bh_channel_set_wanted(struct bh_channel *channel, const struct bh_generatio
 	bh_set_store(&channel->callbacks, &spec->callbacks);
 	bh_set_store(&channel->descriptor_callbacks, &spec->descriptor_callbacks);
 	bh_ring_set_kinds(channel, &spec->notifications);
-	if (channel->content_version != spec->content_version)
-		bh_poison_new_content(channel);
 	bh_store_relaxed(&channel->content_version, spec->content_version);
 }
 
@@ -254,7 +261,7 @@ int bh_channel_begin_generation(struct bh_channel *channel, const struct bh_gene
 	}
 	previous = channel->living;
 	if (previous)
-		end_living(channel, channel->detached ? BH_END_HOSTILE : BH_END_STOPPED);
+		(void)end_living(channel, channel->detached ? BH_END_HOSTILE : BH_END_STOPPED);
 	/* Whatever an adopted channel's slots wait for of other generations will not come. */
 	bh_exchange(&channel->ended, generation - 1);
 	if (generation > channel->highest)
@@ -269,6 +276,7 @@ int bh_channel_begin_generation(struct bh_channel *channel, const struct bh_gene
 	channel->draining = 0;
 	channel->generations++;
 	bh_store_relaxed(&channel->workers_known, 0u);
+	bh_store_relaxed(&channel->budget, 0u);
 	bh_store_relaxed(&channel->quarantined, 0u);
 	bh_store_relaxed(&channel->unserved_reason, (uint32_t)BH_REASON_ABSENT);
 	update_serving(channel);
@@ -297,8 +305,6 @@ void bh_channel_detach(struct bh_channel *channel, uint32_t generation)
 void bh_channel_set_quarantined(struct bh_channel *channel, int quarantined)
 {
 	bh_store_relaxed(&channel->quarantined, quarantined ? 1u : 0u);
-	if (!quarantined)
-		bh_poison_forget(channel);
 	bh_channel_changed(channel);
 }
 

@@ -46,7 +46,6 @@ enum bh_call_state {
 /* What happened to an unanswered issue whose generation ended: the fate's low byte is enum bh_end.
  */
 #define BH_FATE_BEGUN 0x100u
-#define BH_FATE_ALONE 0x400u    /* the host had no other call in hand */
 #define BH_FATE_VIOLATED 0x200u /* not to be used again before the generation has ended */
 
 /*
@@ -60,7 +59,7 @@ struct bh_slot {
 	uint32_t count;     /* low half of the last ticket */
 	uint32_t fate;
 	uint32_t issued; /* when, by bh_stamp(); 0: not known */
-	uint32_t hangs;  /* from when on this issue, unanswered, is held against its host */
+	uint32_t seen;   /* in the driver's hands, for the first time; 0: it was not */
 	uint16_t call_first, call_chunks; /* payload lent to the host */
 	uint16_t reply_first, reply_chunks;
 	/* statistics of the common case, without an atomic add */
@@ -100,15 +99,22 @@ struct bh_cache_set;
 struct bh_cache {
 	struct bh_cache_set *sets; /* NULL: off */
 	uint32_t set_mask;
-	uint32_t by_class; /* entries hold for all callbacks of a class, and for objects whose
-			    * changes can't be seen */
 	/*
 	 * Verdicts that hosts up to this generation gave are not taken: it was convicted of
 	 * breaking the protocol, and what it said before is worth no more.
 	 */
 	uint32_t distrusted;
 };
-#define BH_POISON_ENTRIES 64u /* objects of a channel that are remembered as poison */
+/* An object over which hosts fell. See poison.c. */
+struct bh_poison {
+	uint64_t device;
+	uint64_t inode;     /* 0: the entry is free */
+	uint64_t change;    /* of the conviction */
+	uint64_t version;   /* of the content that was convicted; */
+	uint64_t convicted; /* not 0: it was */
+	uint64_t order;     /* the last to fall has the highest */
+};
+#define BH_POISON_ENTRIES 16u
 
 /* The writing side of the notification ring. See notify.c. */
 struct bh_ring {
@@ -149,7 +155,6 @@ struct bh_channel {
 	struct bh_pool call_pool;
 	struct bh_pool reply_pool;
 	struct bh_cache cache;
-	struct bh_cache poison; /* objects that end hosts */
 
 	/* read by every call, written when something changes */
 	uint32_t serving BH_LINE_ALIGNED; /* generation that new issues go to; 0: none */
@@ -157,7 +162,8 @@ struct bh_channel {
 	uint32_t epoch;           /* private futex word: changes when a waiter should look again */
 	uint32_t unserved_reason; /* enum bh_reason while no host serves */
 	uint32_t quarantined;
-	uint32_t poison_known; /* not 0: something may be in `poison` */
+	uint32_t poison_known; /* entries of `poison` that are in use */
+	uint32_t budget;       /* the longest visit of this generation's calls, as a bh_stamp() */
 	uint32_t
 		workers_known; /* one more than the highest worker of this generation seen asleep */
 	uint64_t content_version;
@@ -181,8 +187,9 @@ struct bh_channel {
 	uint32_t suspect_slot;   /* of a suspect that ended while a host had it */
 	uint64_t suspect_ticket; /* 0: none */
 
-	uint64_t answered_before; /* calls, when the present content came */
-	uint32_t poison_void;     /* objects are not convicted any more: see poison.c */
+	/* written under the lock, inode and device read without */
+	struct bh_poison poison[BH_POISON_ENTRIES] BH_LINE_ALIGNED;
+	uint64_t poison_order;
 
 	struct bh_ring ring BH_LINE_ALIGNED;
 };
@@ -237,7 +244,9 @@ static inline uint32_t bh_stamp(uint64_t ns)
 {
 	return (uint32_t)(ns >> 20) | 1u;
 }
-#define BH_STAMP_STEP 2 /* of two moments, stamps are wrong by less */
+#define BH_STAMP_STEP 2        /* of two moments, stamps are wrong by less */
+#define BH_STAMPS_AHEAD 65536u /* that clocks of CPUs and held-up threads may differ by: a minute \
+				*/
 static inline int bh_stamp_before(uint32_t stamp, uint32_t other)
 {
 	return (int32_t)(stamp - other) < 0;
@@ -248,10 +257,17 @@ static inline int32_t bh_max_i32(int32_t a, int32_t b)
 	return a > b ? a : b;
 }
 
-/* SUBTLE: callers of a lane overwrite each other's times, which are all of the same moment. */
+/*
+ * SUBTLE: callers of a lane overwrite each other's times. One that was held up must not put an old
+ * time in a later one's place; a time that is far ahead is one of weeks ago.
+ */
 static inline void bh_answer_taken(struct bh_channel *channel, uint32_t lane, uint64_t now_ns)
 {
-	bh_store_relaxed(&channel->lanes[lane].answered, bh_stamp(now_ns));
+	uint32_t *answered = &channel->lanes[lane].answered;
+	uint32_t stamp = bh_stamp(now_ns);
+
+	if (bh_load_relaxed(answered) - stamp - 1 >= BH_STAMPS_AHEAD)
+		bh_store_relaxed(answered, stamp);
 }
 
 /* One word of the set, the id's class's. The bit is bh_set_bit() of the id. */
@@ -369,10 +385,6 @@ uint32_t bh_policy_fallback(struct bh_channel *channel, uint32_t callback, uint3
 /* cache.c */
 size_t bh_cache_bytes(uint32_t entries);
 void bh_cache_init(struct bh_cache *cache, void *memory, uint32_t entries);
-/* Entries of this version and verdict. */
-uint32_t bh_cache_count(const struct bh_cache *cache, uint64_t version, uint32_t verdict);
-/* REQUIRES: no thread stores meanwhile. */
-void bh_cache_clear(struct bh_cache *cache);
 /* enum bh_verdict, with a denial's errno in *error, or 0: not known. `any_version`: verdicts of
  * other content will do. */
 uint32_t bh_cache_find(const struct bh_cache *cache, const struct bh_call *call, uint64_t version,
@@ -382,17 +394,21 @@ void bh_cache_store(struct bh_cache *cache, const struct bh_call *call, uint64_t
 		    uint32_t generation, struct bh_verdict_reply verdict);
 
 /* poison.c */
-/* Whether the call's object is convicted. Notes in the call whether it has a strike. */
-int bh_poison_known(struct bh_channel *channel, struct bh_call *call);
-/* A host fell, or hung, and had nothing but this call in hand. Not 0: its object is convicted. */
-int bh_poison_strike(struct bh_channel *channel, struct bh_call *call);
+enum bh_guilt {
+	BH_INNOCENT, /* nothing is known of the object */
+	BH_STRUCK, /* hosts fell over it, but it is not convicted in this state and by this content
+		    */
+	BH_CONVICTED, /* its calls are answered by policy */
+};
+/* What is known of the call's object. */
+enum bh_guilt bh_poison_find(struct bh_channel *channel, const struct bh_call *call);
+/* A host fell over, or hung with, what is in this slot and nothing else. Not 0: the object is
+ * convicted now. REQUIRES: the lock. */
+int bh_poison_strike(struct bh_channel *channel, uint32_t slot);
 /* A call about a struck object was answered. */
-void bh_poison_wipe(struct bh_channel *channel, struct bh_call *call);
-/* How many are convicted of the present content. */
-uint32_t bh_poison_count(struct bh_channel *channel);
-/* Before the channel's content version changes. */
-void bh_poison_new_content(struct bh_channel *channel);
-void bh_poison_forget(struct bh_channel *channel);
+void bh_poison_wipe(struct bh_channel *channel, const struct bh_call *call);
+/* How many are convicted of the present content. REQUIRES: the lock. */
+uint32_t bh_poison_count(const struct bh_channel *channel);
 
 /* issue.c */
 enum bh_issue_result {
@@ -424,15 +440,14 @@ void bh_ring_bells(struct bh_channel *channel, uint32_t generation);
 /* Whether the driver has this issue in hand: begun and not answered. The host's word. */
 int bh_begun(struct bh_channel *channel, uint32_t slot, uint64_t ticket);
 /*
- * Whether the host of this generation hangs: the driver has had some call in hand for as long as a
- * call may take; or the host has had calls for that long, and has answered none since. That it says
- * that it is busy does not count for it.
+ * Whether the host of this generation hangs: it has had calls for as long as one may take, and has
+ * answered none since; or the driver was seen to have one in hand for that long. That it says that
+ * it is busy does not count for it.
  */
 int bh_host_hangs(struct bh_channel *channel, uint32_t generation, uint64_t now_ns);
-/* Whether the driver has had this issue in hand for as long as it may, and has no other. */
-int bh_hangs_alone(struct bh_channel *channel, const struct bh_call *call, uint64_t now_ns);
-/* Writes the fate of each unanswered issue of this generation. */
-void bh_blame(struct bh_channel *channel, uint32_t generation, uint32_t end);
+/* Writes the fate of each unanswered issue of this generation. Not 0: the object that was in hand
+ * is convicted. REQUIRES: the lock. */
+int bh_blame(struct bh_channel *channel, uint32_t generation, uint32_t end);
 enum bh_charge {
 	BH_CHARGE_REISSUE,
 	BH_CHARGE_UNKNOWN, /* must not run twice */

@@ -124,19 +124,15 @@ static BH_COLD int send_descriptor(struct bh_call *call, uint32_t slot, uint64_t
 					 call);
 }
 
-/*
- * From when on the host is to be blamed if this issue is not answered: a call that waited for a
- * host or for a slot gets the time of a whole visit from here on, though it won't wait that long.
- */
-static uint64_t blame_from(const struct bh_call *call, uint64_t now_ns)
+/* A host has as long as the longest of its calls may take before it is blamed for silence. */
+static void note_budget(struct bh_channel *channel, const struct bh_call *call)
 {
 	uint64_t budget_ns = call->visit_deadline_ns - call->visit_ns;
+	uint32_t budget = (uint32_t)(budget_ns >> 20);
 
-	if (budget_ns > BLAME_MAX_NS) /* stamps of later times would be taken for the past */
-		return now_ns + BLAME_MAX_NS;
-	if (call->visit_deadline_ns - now_ns >= budget_ns - (budget_ns >> 2))
-		return call->visit_deadline_ns;
-	return now_ns + budget_ns;
+	/* A call that may wait for ever says nothing of how long an answer takes. */
+	if (budget_ns <= BLAME_MAX_NS && budget > bh_load_relaxed(&channel->budget))
+		bh_store_relaxed(&channel->budget, budget);
 }
 
 enum bh_issue_result bh_issue(struct bh_call *call, uint32_t generation, uint64_t now_ns)
@@ -166,7 +162,8 @@ enum bh_issue_result bh_issue(struct bh_call *call, uint32_t generation, uint64_
 		goto give_back;
 
 	bh_store_relaxed(&s->issued, bh_stamp(now_ns));
-	bh_store_relaxed(&s->hangs, bh_stamp(blame_from(call, now_ns)));
+	bh_store_relaxed(&s->seen, 0u);
+	note_budget(channel, call);
 	ticket = bh_ticket_make(generation, ++s->count);
 	bh_exchange(&s->ticket, ticket);
 	result = BH_ISSUE_NO_HOST;

@@ -1,104 +1,169 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 /*
- * Objects that end hosts. A call is poison when it has used up its own budget of hosts; the next
- * call about the same object would use up as many. So an object is remembered, for the driver and
- * the content that fell over it and in the state in which it was: one strike for each host that
- * fell while it had nothing else in hand, or that held nothing else for as long as a call may take.
- * With the second strike it is convicted, and its calls are answered by policy. An answer wipes a
- * strike off.
+ * Objects over which hosts fall. A call is poison when it has used up its own budget of hosts; the
+ * next call about the same object would use up as many. So an object gets a strike for each host
+ * that crashed, or hung, while all that its driver had in hand was about it. With the second it is
+ * convicted: calls about it, in the state in which it was and by the content that fell, are
+ * answered by policy. An answer wipes a strike off.
  *
- * A wrong conviction denies a good file, so that there is none
- *   by a host that had other calls in hand: each of them may be the one,
- *   while the driver has answered nothing with its content, or after CONVICTED_MAX objects were
- *   convicted: then the fault is the driver's, which goes into quarantine.
+ * A wrong conviction denies a good file. There is none while the driver has never answered: then it
+ * is the driver that is broken. Of an object whose changes can't be seen none is remembered.
+ *
+ * Written under the channel's lock. SUBTLE: a call looks for its object without: it takes two words
+ * of an entry each by itself, and what seems to be its object is looked at again under the lock.
  */
 #include "shim/core/internal.h"
 
-#define STRUCK BH_VERDICT_ALLOW
-#define CONVICTED BH_VERDICT_DENY
-#define CONVICTED_MAX 8u
+#define CONVICTED_MAX 8u /* so that strikes find room; the first convicted goes */
 
-static uint64_t answered_calls(struct bh_channel *channel)
+static int args_of(const struct bh_call *call, struct bh_file_args *args)
 {
-	uint64_t sum = 0;
+	if (!(bh_callback_flags(call->callback) & BH_CALLBACK_ABOUT_OBJECT) ||
+	    call->args_bytes != sizeof(*args))
+		return -1;
+	bh_copy(args, call->args, sizeof(*args));
+	return args->inode && args->change ? 0 : -1;
+}
+
+static struct bh_poison *entry_of(struct bh_channel *channel, uint64_t device, uint64_t inode)
+{
+	struct bh_poison *entry = channel->poison;
+	uint32_t i;
+
+	for (i = 0; i < BH_POISON_ENTRIES; i++, entry++)
+		if (bh_load_relaxed(&entry->inode) == inode &&
+		    bh_load_relaxed(&entry->device) == device)
+			return entry;
+	return NULL;
+}
+
+enum bh_guilt bh_poison_find(struct bh_channel *channel, const struct bh_call *call)
+{
+	enum bh_guilt guilt = BH_INNOCENT;
+	struct bh_file_args args;
+	struct bh_poison *entry;
+
+	if (args_of(call, &args) || !entry_of(channel, args.device, args.inode))
+		return BH_INNOCENT;
+	bh_lock_take(&channel->lock);
+	entry = entry_of(channel, args.device, args.inode);
+	if (entry)
+		guilt = entry->convicted && entry->change == args.change &&
+					entry->version == bh_load_relaxed(&channel->content_version)
+				? BH_CONVICTED
+				: BH_STRUCK;
+	bh_lock_drop(&channel->lock);
+	return guilt;
+}
+
+static int has_answered(const struct bh_channel *channel)
+{
 	uint32_t slot;
 
 	for (slot = 0; slot < channel->slot_count; slot++)
-		sum += bh_load_relaxed(&channel->slots[slot].answered);
-	return sum;
+		if (bh_load_relaxed(&channel->slots[slot].answered))
+			return 1;
+	return 0;
 }
 
-int bh_poison_known(struct bh_channel *channel, struct bh_call *call)
+static void drop(struct bh_channel *channel, struct bh_poison *entry)
 {
-	uint32_t error, found;
-
-	found = bh_cache_find(&channel->poison, call, bh_load_relaxed(&channel->content_version), 0,
-			      &error);
-	call->struck = found == STRUCK;
-	return found == CONVICTED;
+	bh_store_relaxed(&entry->inode, 0ull);
+	entry->convicted = 0;
+	bh_store_relaxed(&channel->poison_known, channel->poison_known - 1);
 }
 
-/* REQUIRES: the lock. */
-static void remember(struct bh_channel *channel, const struct bh_call *call, uint32_t what)
+/* The one whose strike or conviction is the oldest. */
+static struct bh_poison *oldest(struct bh_channel *channel, int convicted)
 {
-	struct bh_verdict_reply entry;
+	struct bh_poison *entry = channel->poison, *found = NULL;
+	uint32_t i;
 
-	entry.verdict = what;
-	entry.cacheability = BH_CACHE_OBJECT;
-	entry.error = 0;
-	bh_cache_store(&channel->poison, call, call->content_version,
-		       bh_ticket_generation(call->ticket), entry);
-	bh_store_relaxed(&channel->poison_known, 1u);
+	for (i = 0; i < BH_POISON_ENTRIES; i++, entry++)
+		if (entry->inode && !entry->convicted == !convicted &&
+		    (!found || entry->order < found->order))
+			found = entry;
+	return found;
 }
 
-int bh_poison_strike(struct bh_channel *channel, struct bh_call *call)
+static uint32_t convicted(const struct bh_channel *channel)
 {
-	uint64_t version = call->content_version;
-	int convicted = 0;
-	uint32_t error;
+	uint32_t i, count = 0;
 
+	for (i = 0; i < BH_POISON_ENTRIES; i++)
+		count += channel->poison[i].convicted != 0;
+	return count;
+}
+
+static struct bh_poison *new_entry(struct bh_channel *channel, const struct bh_file_args *args)
+{
+	struct bh_poison *entry;
+
+	if (channel->poison_known == BH_POISON_ENTRIES)
+		drop(channel, oldest(channel, 0));
+	for (entry = channel->poison; entry->inode; entry++)
+		;
+	entry->convicted = 0;
+	bh_store_relaxed(&entry->device, args->device);
+	bh_store_relaxed(&entry->inode, args->inode);
+	bh_store_relaxed(&channel->poison_known, channel->poison_known + 1);
+	return entry;
+}
+
+int bh_poison_strike(struct bh_channel *channel, uint32_t slot)
+{
+	uint64_t version = bh_load_relaxed(&channel->content_version);
+	struct bh_file_args args;
+	struct bh_poison *entry;
+	int again;
+
+	bh_copy(&args, bh_call_slot_at(channel, slot)->args, sizeof(args));
+	if (!args.inode || !args.change || !has_answered(channel))
+		return 0;
+	entry = entry_of(channel, args.device, args.inode);
+	again = entry != NULL;
+	if (!entry)
+		entry = new_entry(channel, &args);
+	if (again && !entry->convicted && convicted(channel) == CONVICTED_MAX)
+		drop(channel, oldest(channel, 1));
+	entry->order = ++channel->poison_order;
+	entry->change = args.change;
+	entry->version = version;
+	entry->convicted = again ? 1u : 0u;
+	return again;
+}
+
+void bh_poison_wipe(struct bh_channel *channel, const struct bh_call *call)
+{
+	struct bh_file_args args;
+	struct bh_poison *entry;
+
+	if (args_of(call, &args))
+		return;
 	bh_lock_take(&channel->lock);
-	if (version == bh_load_relaxed(&channel->content_version) &&
-	    !bh_load_relaxed(&channel->poison_void) &&
-	    answered_calls(channel) != bh_load_relaxed(&channel->answered_before)) {
-		convicted = bh_cache_find(&channel->poison, call, version, 0, &error) != 0;
-		remember(channel, call, convicted ? CONVICTED : STRUCK);
-		call->struck = 1;
-		if (bh_cache_count(&channel->poison, version, CONVICTED) > CONVICTED_MAX) {
-			bh_cache_clear(&channel->poison);
-			bh_store_relaxed(&channel->poison_void, 1u);
-			convicted = 0;
-		}
-	}
+	entry = entry_of(channel, args.device, args.inode);
+	if (entry && !entry->convicted) /* else it was in another state, or by other content */
+		drop(channel, entry);
 	bh_lock_drop(&channel->lock);
-	return convicted;
 }
 
-void bh_poison_wipe(struct bh_channel *channel, struct bh_call *call)
+uint32_t bh_poison_count(const struct bh_channel *channel)
 {
+	uint64_t version = bh_load_relaxed(&channel->content_version);
+	uint32_t i, count = 0;
+
+	for (i = 0; i < BH_POISON_ENTRIES; i++)
+		count += channel->poison[i].convicted && channel->poison[i].version == version;
+	return count;
+}
+
+void bh_channel_forgive(struct bh_channel *channel)
+{
+	uint32_t i;
+
 	bh_lock_take(&channel->lock);
-	remember(channel, call, 0);
-	bh_lock_drop(&channel->lock);
-}
-
-uint32_t bh_poison_count(struct bh_channel *channel)
-{
-	return bh_cache_count(&channel->poison, bh_load_relaxed(&channel->content_version),
-			      CONVICTED);
-}
-
-/* SUBTLE: a strike of the same moment is the old content's: it has another version. */
-void bh_poison_new_content(struct bh_channel *channel)
-{
-	bh_store_relaxed(&channel->answered_before, answered_calls(channel));
-	bh_store_relaxed(&channel->poison_void, 0u);
-}
-
-void bh_poison_forget(struct bh_channel *channel)
-{
-	bh_lock_take(&channel->lock);
-	bh_cache_clear(&channel->poison);
-	bh_store_relaxed(&channel->poison_void, 0u);
-	bh_store_relaxed(&channel->poison_known, 0u);
+	for (i = 0; i < BH_POISON_ENTRIES; i++)
+		if (channel->poison[i].inode)
+			drop(channel, &channel->poison[i]);
 	bh_lock_drop(&channel->lock);
 }

@@ -76,6 +76,16 @@ void bh_slot_release(struct bh_channel *channel, uint32_t slot)
 	bh_room_freed(channel);
 }
 
+/* Too late for its call, and yet a sign of life. */
+static void count_late(struct bh_channel *channel, uint32_t slot)
+{
+	const struct bh_platform *platform = channel->platform;
+	uint32_t lane = bh_lane_of(channel, slot);
+
+	bh_count(channel, lane, BH_COUNT_LATE);
+	bh_answer_taken(channel, lane, platform->coarse_ns(platform->context));
+}
+
 int bh_slot_reclaim(struct bh_channel *channel, uint32_t slot, uint64_t ticket)
 {
 	struct bh_slot *s = &channel->slots[slot];
@@ -88,7 +98,7 @@ int bh_slot_reclaim(struct bh_channel *channel, uint32_t slot, uint64_t ticket)
 	/* A ticket never repeats in a slot, so no other call can have used the slot in between. */
 	if (bh_compare_exchange(&s->abandoned, &expected, BH_TICKET_NONE)) {
 		if (late && !(bh_load_relaxed(&s->fate) & BH_FATE_VIOLATED))
-			bh_count(channel, bh_lane_of(channel, slot), BH_COUNT_LATE);
+			count_late(channel, slot);
 		bh_sub_fetch(&channel->abandoned_count, 1u);
 		bh_slot_release(channel, slot);
 	}

@@ -51,8 +51,8 @@ void bh_channel_statistics(struct bh_channel *channel, struct bh_statistics *sta
 	add_up(channel, (uint64_t *)(void *)statistics);
 	bh_ring_statistics(channel, statistics);
 	statistics->in_flight = bh_channel_in_flight(channel);
-	statistics->poison_known = bh_poison_count(channel);
 	bh_lock_take(&channel->lock);
+	statistics->poison_known = bh_poison_count(channel);
 	statistics->generations = channel->generations;
 	statistics->generation = bh_load_relaxed(&channel->serving);
 	bh_lock_drop(&channel->lock);

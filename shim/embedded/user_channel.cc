@@ -83,6 +83,7 @@ absl::Status UserChannel::EndGeneration(uint32_t generation, bh_end cause) {
 
 void UserChannel::SetState(bool quarantined, bool draining) {
   bh_channel_set_quarantined(core_, quarantined ? 1 : 0);
+  if (!quarantined && !draining) bh_channel_forgive(core_);
   bh_channel_set_draining(core_, draining ? 1 : 0);
 }
 

@@ -332,9 +332,8 @@ TEST_F(CliAsRoot, TheCheckOfTheStatusFailsWhileAGuardIsGone) {
 }
 
 TEST_F(CliAsRoot, AGuardAboutWhoseEventsNoDriverIsAskedProtectsNothing) {
-  const pid_t service =
-      StartService("--driver scanner --quiet --accept overlays,new-folders --events access --guard " +
-                   files_);
+  const pid_t service = StartService(
+      "--driver scanner --quiet --accept overlays,new-folders --events access --guard " + files_);
   ASSERT_GT(service, 0) << "it did not start";
   const Outcome status = Run("status --check");
   EXPECT_EQ(status.code, 1);

@@ -179,6 +179,8 @@ static long end(struct bh_mchannel *channel, const struct bh_module_end *end)
 static long set_state(struct bh_mchannel *channel, const struct bh_module_state *state)
 {
 	bh_channel_set_quarantined(channel->core, state->quarantined);
+	if (!state->quarantined && !state->draining)
+		bh_channel_forgive(channel->core);
 	WRITE_ONCE(channel->draining, state->draining);
 	bh_channel_set_draining(channel->core, state->draining);
 	return 0;

@@ -326,13 +326,13 @@ void Dispatcher::Report(Mistake mistake, uint32_t callback) {
   switch (mistake) {
     case kEmptyAnswer:
       length = std::snprintf(text, sizeof(text),
-                             "the driver answered nothing to %s: the policy for absent applies",
+                             "the driver answered nothing to %s: the policy for declined applies",
                              bh_callback_name(callback));
       break;
     case kMayKeepNone:
       length = std::snprintf(text, sizeof(text),
                              "the driver answers later, but its manifest has no pending_calls_max: "
-                             "the policy for absent applies");
+                             "the policy for declined applies");
       break;
     case kAnsweredTwice:
       length = std::snprintf(text, sizeof(text),

@@ -115,8 +115,9 @@ TEST_F(HostDriverTest, TheProberDetectsAMissingSandbox) {
   const absl::Status status = run->AwaitStarted();
   ASSERT_TRUE(absl::IsFailedPrecondition(status)) << status;
   const std::string found(status.message());
-  for (const char* what : {"a socket", "a file to write", "a signal to the supervisor", "a child",
-                           "the supervisor's limits", "every system call", "new privileges"}) {
+  for (const char* what :
+       {"a socket", "a file to write", "a signal to the supervisor", "a child",
+        "the supervisor's limits", "every system call", "new privileges", "the file /etc/passwd"}) {
     EXPECT_NE(found.find(what), std::string::npos) << what << " is not in: " << found;
   }
 }
@@ -190,7 +191,7 @@ TEST_F(HostDriverTest, ReportsAnAnswerLeftEmpty) {
     return run->log();
   };
   const std::string line =
-      "the driver answered nothing to file_open: the policy for absent applies\n";
+      "the driver answered nothing to file_open: the policy for declined applies\n";
   EXPECT_EQ(log_of(1, {"decline", "decline"}), "");
   EXPECT_EQ(log_of(2, {"nothing", "nothing", "decline"}), line);
   EXPECT_EQ(log_of(3, {"nothing"}), line);

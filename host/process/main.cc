@@ -17,13 +17,16 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "host/attachment/transports.h"
 #include "host/process/checkpoint.h"
 #include "host/process/dispatcher.h"
@@ -40,6 +43,18 @@
 
 namespace bulkhead {
 namespace {
+
+// What it may open by name: the driver and what stands beside it, its content, and what its
+// manifest asks for.
+std::vector<std::string> FilesOf(const AttachFields& attach) {
+  std::vector<std::string> files = {attach.driver_path,
+                                    std::filesystem::path(attach.driver_path).parent_path()};
+  if (!attach.content_path.empty()) files.push_back(attach.content_path);
+  for (const absl::string_view path : absl::StrSplit(attach.reads, '\n', absl::SkipEmpty())) {
+    files.emplace_back(path);
+  }
+  return files;
+}
 
 constexpr int kExitNotStarted = 1;
 constexpr int kExitUsage = 2;
@@ -107,8 +122,15 @@ class Life {
     const absl::StatusOr<const HostTransportKind*> transport =
         TransportOf(channel.call_region.get());
     if (!transport.ok()) return transport.status();
-    if (absl::Status status = EnterSandbox(attach.sandbox, (*transport)->ioctls); !status.ok()) {
+    const std::vector<std::string> readable = FilesOf(attach);
+    std::vector<std::string> missing;
+    if (absl::Status status = EnterSandbox(
+            attach.sandbox, {.ioctls = (*transport)->ioctls, .readable = readable}, &missing);
+        !status.ok()) {
       return status;
+    }
+    for (const std::string& layer : missing) {
+      log_.Post(BULKHEAD_LOG_WARNING, absl::StrCat("the sandbox lacks a layer: ", layer));
     }
     absl::StatusOr<DriverLibrary> library = DriverLibrary::Load(
         attach.driver_path, attach.driver_name, attach.callbacks, attach.notifications);

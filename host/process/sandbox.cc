@@ -16,6 +16,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "host/process/file_access.h"
 #include "ipc/sanitizer.h"
 
 namespace bulkhead {
@@ -300,14 +301,23 @@ absl::Status FilterSystemCalls(absl::Span<const unsigned long> ioctls) {
 
 }  // namespace
 
-absl::Status EnterSandbox(uint32_t layers, absl::Span<const unsigned long> ioctls) {
+absl::Status EnterSandbox(uint32_t layers, const SandboxGrants& grants,
+                          std::vector<std::string>* missing) {
   if ((layers & kSandboxPrivileges) != 0) {
     if (absl::Status status = DropPrivileges(); !status.ok()) return status;
   }
   if ((layers & kSandboxLimits) != 0) {
     if (absl::Status status = LimitResources(); !status.ok()) return status;
   }
-  if ((layers & kSandboxSystemCalls) != 0) return FilterSystemCalls(ioctls);
+  if ((layers & kSandboxFiles) != 0) {
+    const absl::Status status = LimitFiles(grants.readable);
+    if (absl::IsUnimplemented(status) && missing != nullptr) {
+      missing->push_back(absl::StrCat("files: ", std::string(status.message())));
+    } else if (!status.ok()) {
+      return status;
+    }
+  }
+  if ((layers & kSandboxSystemCalls) != 0) return FilterSystemCalls(grants.ioctls);
   return absl::OkStatus();
 }
 

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/futex.h>
+#include <linux/landlock.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -22,9 +23,12 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <filesystem>
+#include <fstream>
 #include <functional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "ipc/sanitizer.h"
 
@@ -34,10 +38,11 @@ namespace {
 constexpr int kSandboxFailed = 100;
 
 // The exit status, as waitpid returns it, of a process that enters the sandbox and calls `act`.
-int Inside(const std::function<int()>& act, absl::Span<const unsigned long> ioctls = {}) {
+int Inside(const std::function<int()>& act, const SandboxGrants& grants = {}) {
   const pid_t child = fork();
   if (child == 0) {
-    if (!EnterSandbox(kSandboxAll, ioctls).ok()) _exit(kSandboxFailed);
+    std::vector<std::string> missing;  // what that means is for the tests of the layer
+    if (!EnterSandbox(kSandboxAll, grants, &missing).ok()) _exit(kSandboxFailed);
     _exit(act());
   }
   int status = -1;
@@ -68,8 +73,8 @@ TEST_F(SandboxTest, AllowsTheTransportsIoctlsAndNoOthers) {
   const unsigned long asked[] = {FIONREAD};
   const unsigned long others[] = {FIONBIO};
   EXPECT_EQ(Inside(ask), 0 << 8);
-  EXPECT_EQ(Inside(ask, others), 0 << 8);
-  EXPECT_EQ(Inside(ask, asked), 1 << 8);
+  EXPECT_EQ(Inside(ask, {.ioctls = others}), 0 << 8);
+  EXPECT_EQ(Inside(ask, {.ioctls = asked}), 1 << 8);
 }
 
 TEST_F(SandboxTest, RefusesWhatADriverDoesNotNeed) {
@@ -194,6 +199,59 @@ TEST_F(SandboxTest, LetsADriverWork) {
   });
   ASSERT_TRUE(WIFEXITED(status)) << status;
   EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+class SandboxFilesTest : public SandboxTest {
+ protected:
+  void SetUp() override {
+    SandboxTest::SetUp();
+    if (syscall(SYS_landlock_create_ruleset, nullptr, 0, LANDLOCK_CREATE_RULESET_VERSION) < 0) {
+      GTEST_SKIP() << "this kernel has no Landlock";
+    }
+    for (const char* folder : {"/granted/below", "/secret"}) {
+      std::filesystem::create_directories(top_ + folder);
+    }
+    for (const std::string& file : {granted_, secret_}) std::ofstream(file) << "text";
+    std::filesystem::create_symlink(secret_, top_ + "/granted/link");
+  }
+  void TearDown() override { std::filesystem::remove_all(top_); }
+  // As Refused(), of an open for reading in a sandbox with the folder `granted`.
+  int Open(const std::string& path) {
+    const std::vector<std::string> readable = {top_ + "/granted", top_ + "/not-there"};
+    return Inside([&] { return Refused(open(path.c_str(), O_RDONLY | O_CLOEXEC)); },
+                  {.readable = readable}) >>
+           8;
+  }
+
+  const std::string top_ = testing::TempDir() + "/sandbox-files-" + std::to_string(getpid());
+  const std::string granted_ = top_ + "/granted/below/file", secret_ = top_ + "/secret/file";
+};
+
+TEST_F(SandboxFilesTest, OpensWhatIsGrantedAndNothingElse) {
+  EXPECT_EQ(Open(granted_), 1);
+  EXPECT_EQ(Open(top_ + "/granted"), 1) << "a folder, to list it";
+  for (const std::string& path :
+       {secret_, top_ + "/granted/../secret/file", top_ + "/granted/link", top_,
+        std::string("/etc/passwd"), std::string("/etc/shadow"), std::string("/proc/1/environ"),
+        std::string("/dev/kmsg"), std::string("/")}) {
+    EXPECT_EQ(Open(path), 0) << path;
+  }
+  for (const char* path : {"/proc/self/maps", "/dev/urandom", "/usr/lib"}) {
+    EXPECT_EQ(Open(path), 1) << path;
+  }
+}
+
+// A driver reads the files that it is asked about through descriptors, which it is sent.
+TEST_F(SandboxFilesTest, DescriptorsAreNotConcernedAndGiveNoNames) {
+  const int sent = open(secret_.c_str(), O_RDONLY | O_CLOEXEC);
+  ASSERT_GE(sent, 0);
+  const auto read_it = [sent] {
+    char byte;
+    return pread(sent, &byte, 1, 0) == 1 ? 0 : 1;
+  };
+  EXPECT_EQ(Inside(read_it), 0);
+  EXPECT_EQ(Open("/proc/self/fd/" + std::to_string(sent)), 0) << "opened anew";
+  close(sent);
 }
 
 TEST_F(SandboxTest, AbortStillAborts) {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "host/supervisor/driver.h"
 #include "ipc/control/host_protocol.h"
 #include "ipc/control_socket.h"
@@ -180,6 +181,7 @@ void Driver::AttachHost(const ActionItem& action) {
   fields.content_path = release.content_folder;
   fields.content_version = release.content_version();
   fields.options = release.options;
+  fields.reads = absl::StrJoin(release.driver.reads, "\n");
   fields.callbacks = release.driver.callbacks;
   fields.notifications = release.driver.notifications;
   fields.checkpoint_bytes = release.driver.checkpoint_bytes;

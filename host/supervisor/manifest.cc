@@ -143,6 +143,24 @@ void ReadNames(Reader& reader, const char* field, bool required, const Name (&kn
   }
 }
 
+void ReadPaths(Reader& reader, std::vector<std::string>* paths) {
+  const Json* list = reader.Find("reads", false);
+  if (list == nullptr) return;
+  if (!list->is_array()) return reader.Fail("reads", "must be a list of absolute paths");
+  size_t bytes = 0;
+  for (const Json& item : *list) {
+    const std::string path = item.is_string() ? item.get<std::string>() : "";
+    if (path.empty() || path[0] != '/' || path.find_first_of(std::string("\n\0", 2)) != path.npos) {
+      return reader.Fail("reads", "has an entry that is not an absolute path");
+    }
+    bytes += path.size() + 1;
+    paths->push_back(path);
+  }
+  if (bytes > kControlTextBytesMax) {
+    reader.Fail("reads", "has ", bytes, " bytes; a host is told at most ", kControlTextBytesMax);
+  }
+}
+
 absl::Status ReadContent(Reader& reader, Manifest* manifest) {
   const Json* content = reader.Find("content", false);
   if (content == nullptr) return absl::OkStatus();
@@ -203,6 +221,7 @@ absl::StatusOr<Manifest> ParseManifest(std::string_view text) {
     reader.Fail("options", "has ", manifest.options.size(), " bytes; a host is told at most ",
                 kControlTextBytesMax);
   }
+  ReadPaths(reader, &manifest.reads);
   if (absl::Status status = ReadContent(reader, &manifest); !status.ok()) return status;
   if (absl::Status status = reader.Done(); !status.ok()) return status;
   return manifest;

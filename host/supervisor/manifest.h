@@ -33,6 +33,8 @@ struct Manifest {
   bool content_required = false;
   std::string content_default;  // relative to the folder; empty: none
   std::string options;
+  std::vector<std::string> reads;  // absolute paths that its host may open for reading, with all
+                                   // below, beside its own folder and content
 
   std::string folder;  // where it was loaded from; empty for parsed text
   uint64_t MemoryBytesMax() const { return uint64_t{memory_mib_max} << 20; }

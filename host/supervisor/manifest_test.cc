@@ -94,6 +94,12 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"notifications", "true", "list of names"}, BadCase{"workers", "17", "to 16"},
         BadCase{"workers", "-1", "whole number"}, BadCase{"pending_calls_max", "4097", "to 4096"},
         BadCase{"checkpoint_bytes", "1e99", "whole number"},
+        BadCase{"reads", "\"/etc\"", "list of absolute paths"},
+        BadCase{"reads", "[1]", "not an absolute path"},
+        BadCase{"reads", "[\"etc\"]", "not an absolute path"},
+        BadCase{"reads", "[\"\"]", "not an absolute path"},
+        BadCase{"reads", "[\"/etc\\n/root\"]", "not an absolute path"},
+        BadCase{"reads", "[\"/etc\\u0000/root\"]", "not an absolute path"},
         BadCase{"memory_mib_max", "63", "from 64"}, BadCase{"options", "[]", "must be a text"},
         BadCase{"content", "true", "object"}, BadCase{"calbacks", "[]", "is no field"}));
 

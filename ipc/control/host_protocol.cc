@@ -21,11 +21,12 @@ ControlBuffer MakeAttach(const AttachFields& fields) {
   const auto options = OptionalText(builder, fields.options);
   const auto callbacks = BuildSet(builder, fields.callbacks);
   const auto notifications = BuildSet(builder, fields.notifications);
+  const auto reads = OptionalText(builder, fields.reads);
   return Finish(builder, wire::CreateAttach(
                              builder, fields.generation, static_cast<uint8_t>(fields.reason),
                              &geometry, fields.workers, name, path, content, fields.content_version,
                              options, callbacks, fields.checkpoint_bytes, fields.spin_ns,
-                             fields.sandbox, notifications, fields.pending_calls_max));
+                             fields.sandbox, notifications, fields.pending_calls_max, reads));
 }
 
 absl::StatusOr<AttachFields> ReadAttach(const wire::Attach& attach) {
@@ -63,6 +64,7 @@ absl::StatusOr<AttachFields> ReadAttach(const wire::Attach& attach) {
   fields.spin_ns = attach.spin_ns();
   fields.sandbox = attach.sandbox();
   fields.pending_calls_max = attach.pending_calls_max();
+  fields.reads = ReadText(attach.reads());
   return fields;
 }
 

@@ -32,6 +32,7 @@ struct AttachFields {
   uint32_t sandbox = 0;
   bh_callback_set notifications = {};
   uint32_t pending_calls_max = 0;
+  std::string reads;  // files and folders that the driver may open, a line each
 };
 
 ControlBuffer MakeHello(uint32_t abi_version, uint32_t driver_abi, uint32_t pid);

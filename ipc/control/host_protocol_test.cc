@@ -30,6 +30,7 @@ TEST(HostProtocol, AttachSurvivesTheTrip) {
   EXPECT_EQ(read->checkpoint_bytes, 4096u);
   EXPECT_EQ(read->spin_ns, 20'000u);
   EXPECT_EQ(read->pending_calls_max, 1000u);
+  EXPECT_EQ(read->reads, "/opt/lists\n/etc/vendor");
   EXPECT_EQ(read->sandbox, 1u);
 }
 

@@ -47,6 +47,7 @@ inline AttachFields SomeAttach() {
   fields.checkpoint_bytes = 4096;
   fields.spin_ns = 20'000;
   fields.pending_calls_max = 1000;
+  fields.reads = "/opt/lists\n/etc/vendor";
   fields.sandbox = 1;
   return fields;
 }

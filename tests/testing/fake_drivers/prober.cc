@@ -67,6 +67,12 @@ void LookAtDescriptors() {
 __attribute__((constructor)) void LookAround() {
   Expect(socket(AF_INET, SOCK_STREAM, 0) < 0, "a socket");
   Expect(open("/dev/null", O_WRONLY | O_CLOEXEC) < 0, "a file to write");
+  for (const char* file : {"/etc/passwd", "/etc/shadow", "/proc/1/environ", "/root", "/tmp", "/"}) {
+    Expect(open(file, O_RDONLY | O_CLOEXEC) < 0, std::string("the file ") + file);
+  }
+  const int random = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
+  Expect(random >= 0, "no random numbers");
+  close(random);
   Expect(kill(getppid(), 0) != 0, "a signal to the supervisor");
   Expect(prlimit(getppid(), RLIMIT_NOFILE, nullptr, nullptr) != 0, "the supervisor's limits");
   const long child = syscall(SYS_fork);

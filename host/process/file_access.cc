@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/process/file_access.h"
+
+#include <fcntl.h>
+#include <linux/landlock.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "ipc/unique_fd.h"
+
+namespace bulkhead {
+namespace {
+
+// What the dynamic linker, the C and C++ libraries and the allocator read.
+constexpr const char* kSystem[] = {
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.preload",
+    "/etc/localtime",
+    "/usr/share/zoneinfo",
+    "/usr/share/locale",
+    "/proc/self",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/sys/vm/overcommit_memory",
+    "/sys/devices/system/cpu",
+    "/sys/devices/system/node",
+    "/sys/kernel/mm/transparent_hugepage",
+    "/dev/null",
+    "/dev/zero",
+    "/dev/random",
+    "/dev/urandom",
+};
+
+absl::Status Failed(const char* what) {
+  return absl::InternalError(absl::StrCat("sandbox: ", what, ": ", std::strerror(errno)));
+}
+
+// All rights that this kernel knows of those that existed in its version, and of the first three:
+// the fourth on are about the network and devices. Rights that are not handled are granted.
+uint64_t HandledRights(long version) {
+  const int known = version >= 3 ? 15 : version == 2 ? 14 : 13;
+  return (uint64_t{1} << known) - 1;
+}
+
+absl::Status AllowReading(int ruleset, const std::string& path) {
+  const UniqueFd place(open(path.c_str(), O_PATH | O_CLOEXEC));
+  if (!place.valid()) return absl::OkStatus();  // it is not there, or this user may not see it
+  struct stat status;
+  if (fstat(place.get(), &status) != 0) return Failed(path.c_str());
+  landlock_path_beneath_attr rule = {};
+  rule.parent_fd = place.get();
+  rule.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE;
+  if (S_ISDIR(status.st_mode)) rule.allowed_access |= LANDLOCK_ACCESS_FS_READ_DIR;
+  if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) != 0) {
+    return Failed(path.c_str());
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status LimitFiles(absl::Span<const std::string> readable) {
+  const long version =
+      syscall(SYS_landlock_create_ruleset, nullptr, 0, LANDLOCK_CREATE_RULESET_VERSION);
+  if (version < 0 && (errno == ENOSYS || errno == EOPNOTSUPP)) {
+    return absl::UnimplementedError("this kernel has no Landlock");
+  }
+  if (version < 0) return Failed("landlock");
+  landlock_ruleset_attr wanted = {};
+  wanted.handled_access_fs = HandledRights(version);
+  const UniqueFd ruleset(
+      static_cast<int>(syscall(SYS_landlock_create_ruleset, &wanted, sizeof(wanted), 0)));
+  if (!ruleset.valid()) return Failed("a Landlock ruleset");
+  for (const char* path : kSystem) {
+    if (absl::Status status = AllowReading(ruleset.get(), path); !status.ok()) return status;
+  }
+  for (const std::string& path : readable) {
+    if (absl::Status status = AllowReading(ruleset.get(), path); !status.ok()) return status;
+  }
+  if (syscall(SYS_landlock_restrict_self, ruleset.get(), 0) != 0) return Failed("landlock");
+  return absl::OkStatus();
+}
+
+}  // namespace bulkhead

@@ -41,6 +41,10 @@ std::string Text(const DriverEvent& event) {
     case Kind::kBadMessage:
       return absl::StrCat("sent a control message that is not valid: ", event.text);
     case Kind::kCallQuarantined:
+      if (event.call_id == 0) {
+        return "a file is quarantined: its hosts ended while they had nothing else in hand; new "
+               "content or 'bulkhead release' lifts it";
+      }
       return absl::StrCat("call ", event.call_id, " is quarantined: it ended too many hosts");
     case Kind::kLog:
       return absl::StrCat("says: ", event.text);

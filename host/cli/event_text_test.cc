@@ -21,6 +21,13 @@ TEST(EventText, EachKindHasATextOfItsOwn) {
   EXPECT_EQ(texts.count(""), 0u);
 }
 
+TEST(EventText, AQuarantinedFileIsNotACall) {
+  DriverEvent event = DriverEvent::Of(DriverEventKind::kCallQuarantined);
+  EXPECT_NE(EventText(event).find("a file is quarantined"), std::string::npos);
+  event.call_id = 7;
+  EXPECT_NE(EventText(event).find("call 7 is quarantined"), std::string::npos);
+}
+
 TEST(EventText, TheLineNamesTheGenerationThatTheEventIsAbout) {
   DriverEvent event = DriverEvent::Of(DriverEventKind::kEnded);
   event.driver = "scanner";

@@ -29,7 +29,7 @@ namespace bulkhead {
   X(DeadlineMissed, kError)     /* call_id */                                                     \
   X(ProtocolBroken, kError)     /* number: enum bh_violation */                                   \
   X(BadMessage, kError)         /* text: what was wrong with the control message */               \
-  X(CallQuarantined, kWarning)  /* call_id */                                                     \
+  X(CallQuarantined, kWarning)  /* call_id; 0: a file */                                          \
   X(Log, kInfo)                 /* text: a line of the driver's log; its own level */             \
   X(ExitWatcherMissing, kWarning) /* no thread could be started */                                \
   X(LinkFailed, kError)           /* text: the shim refused a request */                          \

@@ -310,7 +310,7 @@ absl::Status EnterSandbox(uint32_t layers, const SandboxGrants& grants,
     if (absl::Status status = LimitResources(); !status.ok()) return status;
   }
   if ((layers & kSandboxFiles) != 0) {
-    const absl::Status status = LimitFiles(grants.readable);
+    absl::Status status = LimitFiles(grants.readable);
     if (absl::IsUnimplemented(status) && missing != nullptr) {
       missing->push_back(absl::StrCat("files: ", std::string(status.message())));
     } else if (!status.ok()) {

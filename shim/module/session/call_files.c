@@ -70,6 +70,7 @@ int bh_call_files_fetch(struct bh_call_files *files, u32 slot, u64 ticket,
 			const struct cred *opener)
 {
 	struct path path = find(files, slot, ticket);
+	const struct cred *own;
 	struct file *file;
 	int fd;
 
@@ -80,13 +81,16 @@ int bh_call_files_fetch(struct bh_call_files *files, u32 slot, u64 ticket,
 		goto put_path;
 	/*
 	 * Its own accesses to this file cause no calls; what it may read, the operator's supervisor
-	 * may. Without waiting: another user's lease on the file, or a pipe without a writer, would
-	 * keep a worker of the host for as long as that user likes.
+	 * may: that is asked with its rights, because a host may open next to nothing by itself.
+	 * Without waiting: another user's lease on the file, or a pipe without a writer, would keep
+	 * a worker of the host for as long as that user likes.
 	 */
+	own = override_creds(opener);
 	file = dentry_open(&path,
 			   O_RDONLY | O_LARGEFILE | O_NOATIME | O_NONBLOCK |
 				   (__force int)FMODE_NONOTIFY,
 			   opener);
+	revert_creds(own);
 	if (IS_ERR(file)) {
 		put_unused_fd(fd);
 		fd = PTR_ERR(file);

@@ -151,7 +151,8 @@ static BH_COLD int end_if_convicted(struct bh_call *call, uint64_t now_ns)
  */
 static int end_unserved(struct bh_call *call, uint32_t reason, int final, uint64_t now_ns)
 {
-	if (!call->crashes && !call->kills)
+	/* One whose host was killed is none where an operator wants no host: he killed it, too. */
+	if (!call->crashes && (!call->kills || reason == BH_REASON_ABSENT))
 		return end_by_policy(call, reason, final, now_ns);
 	return final ? end_by_policy(call, BH_REASON_OVERDUE, 1, now_ns) : 0;
 }

@@ -405,6 +405,26 @@ TEST_F(HangTest, ACallThatCrashedItsHostIsNotAllowedForWantOfAnother)
 	ExpectPolicy(in_hand, BH_REASON_OVERDUE, BH_VERDICT_DENY);
 }
 
+TEST_F(HangTest, NorIsOneWhoseHostWasKilled)
+{
+	bh_call in_hand = Call();
+	Start(&in_hand);
+	channel.Begin(in_hand.slot);
+	ASSERT_EQ(bh_channel_end_generation(channel.c, 1, BH_END_KILLED), 0);
+	StepAt(&in_hand, in_hand.deadline_ns, 1);
+	ExpectPolicy(in_hand, BH_REASON_OVERDUE, BH_VERDICT_DENY);
+
+	// An operator takes the driver away.
+	channel.BeginGeneration(2);
+	bh_call let_go = Call();
+	Start(&let_go);
+	channel.Begin(let_go.slot);
+	bh_channel_set_quarantined(channel.c, 1);
+	ASSERT_EQ(bh_channel_end_generation(channel.c, 2, BH_END_KILLED), 0);
+	ASSERT_EQ(Step(&let_go), 1);
+	ExpectPolicy(let_go, BH_REASON_ABSENT, BH_VERDICT_ALLOW);
+}
+
 TEST_F(HangTest, NorForTheDriversQuarantine)
 {
 	bh_call in_hand = Call();

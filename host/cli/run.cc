@@ -175,11 +175,11 @@ int RunService(const Program& program, RunOptions options) {
     guard.level == BH_PROTECTION_FULL ? line.Text(ProtectionText(guard))
                                       : line.Warn(ProtectionText(guard));
   };
-  absl::StatusOr<ChosenAttachment> chosen = CreateAttachment(
-      program.attachments, config.attachment, NeedsOf(config, "--"),
-      {.log = [&line](const std::string& text) { line.Text(text); },
-       .on_protection = tell,
-       .accepted = config.accepted});
+  absl::StatusOr<ChosenAttachment> chosen =
+      CreateAttachment(program.attachments, config.attachment, NeedsOf(config, "--"),
+                       {.log = [&line](const std::string& text) { line.Text(text); },
+                        .on_protection = tell,
+                        .accepted = config.accepted});
   if (!chosen.ok()) return Complain(chosen.status());
   const AttachmentKind& kind = *chosen->kind;
   Attachment& attachment = *chosen->attachment;
@@ -190,8 +190,7 @@ int RunService(const Program& program, RunOptions options) {
   if (!service.ok()) return Complain(service.status());
   const auto complete = [&](StatusFields& status) {
     const Attachment::ShimProcess shim = attachment.shim_process();
-    for (GuardProtection& guard :
-         ProtectionsOf(attachment, config, (*service)->supervisor())) {
+    for (GuardProtection& guard : ProtectionsOf(attachment, config, (*service)->supervisor())) {
       status.guards.push_back({.folder = std::move(guard.folder),
                                .protection = {guard.level, std::move(guard.reasons)},
                                .losses = guard.losses});
@@ -213,8 +212,7 @@ int RunService(const Program& program, RunOptions options) {
     line.Text(absl::StrCat("guards ", guard.folder, "; Ctrl-C ends it"));
   }
   if (absl::Status status = attachment.Settle(); !status.ok()) return Complain(status);
-  for (const GuardProtection& guard :
-       ProtectionsOf(attachment, config, (*service)->supervisor())) {
+  for (const GuardProtection& guard : ProtectionsOf(attachment, config, (*service)->supervisor())) {
     if (guard.level != BH_PROTECTION_FULL) tell(guard);
   }
 
@@ -605,7 +603,8 @@ void AddRun(CLI::App& app, const Program& program, std::function<int()>* run,
   command->add_option("--json", options->json, "Write the counts to this file at the end")
       ->check(ReportPathTrouble)
       ->type_name("FILE");
-  command->add_flag("--quiet", options->quiet, "Print nothing but what keeps it from running, or from protecting");
+  command->add_flag("--quiet", options->quiet,
+                    "Print nothing but what keeps it from running, or from protecting");
   command
       ->add_option("--ready-fd", options->ready_fd,
                    "Write a line to this descriptor once the folders are guarded")

@@ -245,8 +245,7 @@ static inline uint32_t bh_stamp(uint64_t ns)
 	return (uint32_t)(ns >> 20) | 1u;
 }
 #define BH_STAMP_STEP 2        /* of two moments, stamps are wrong by less */
-#define BH_STAMPS_AHEAD 65536u /* that clocks of CPUs and held-up threads may differ by: a minute \
-				*/
+#define BH_STAMPS_AHEAD 65536u /* clocks and held-up threads differ by less: a minute */
 static inline int bh_stamp_before(uint32_t stamp, uint32_t other)
 {
 	return (int32_t)(stamp - other) < 0;

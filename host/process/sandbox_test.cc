@@ -234,10 +234,14 @@ TEST_F(SandboxFilesTest, OpensWhatIsGrantedAndNothingElse) {
        {secret_, top_ + "/granted/../secret/file", top_ + "/granted/link", top_,
         std::string("/etc/passwd"), std::string("/etc/shadow"), std::string("/proc/1/environ"),
         std::string("/dev/kmsg"), std::string("/")}) {
-    EXPECT_EQ(Open(path), 0) << path;
+    if (access(path.c_str(), F_OK) == 0) {
+      EXPECT_EQ(Open(path), 0) << path;
+    }
   }
-  for (const char* path : {"/proc/self/maps", "/dev/urandom", "/usr/lib"}) {
-    EXPECT_EQ(Open(path), 1) << path;
+  for (const char* path : {"/proc/self/maps", "/dev/urandom", "/usr/lib", "/lib"}) {
+    if (access(path, F_OK) == 0) {
+      EXPECT_EQ(Open(path), 1) << path;
+    }
   }
 }
 

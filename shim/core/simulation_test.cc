@@ -232,7 +232,6 @@ class History
 
 	void Check()
 	{
-		uint64_t overdue = 0;
 		for (World &world : worlds) {
 			const bh_channel_config &config = world.channel->config;
 			// The last generation ends: everything that was lent comes back.
@@ -243,7 +242,6 @@ class History
 			EXPECT_LE(statistics.poisoned, statistics.by_policy[BH_REASON_POISON]);
 			EXPECT_LE(statistics.denied, statistics.calls);
 			EXPECT_GE(platform.Count(BH_EVENT_VIOLATION), statistics.violations);
-			overdue += statistics.overdue;
 			bh_shim alone;
 			bh_shim_init(&alone, &platform.c);
 			bh_shim_add(&alone, world.channel->c);

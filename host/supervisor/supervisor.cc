@@ -374,7 +374,8 @@ StatusFields Supervisor::Status() {
 
 bh_callback_set Supervisor::AskedAbout() const {
   bh_callback_set all = bh_set_none();
-  for (const auto& driver : board_.Get()->drivers) bh_set_join(&all, &driver->callbacks);
+  const std::shared_ptr<const Snapshot> snapshot = board_.Get();
+  for (const auto& driver : snapshot->drivers) bh_set_join(&all, &driver->callbacks);
   return all;
 }
 

@@ -95,12 +95,15 @@ int bh_host_hangs(struct bh_channel *channel, uint32_t generation, uint64_t now_
 }
 
 /* The object that a call is about, from the shim's own copy of its arguments; -1: about none. */
-static int object_of(struct bh_channel *channel, uint32_t slot, uint64_t *device, uint64_t *inode)
+static int object_of(struct bh_channel *channel, uint32_t slot, uint64_t ticket, uint64_t *device,
+		     uint64_t *inode)
 {
 	const struct bh_call_slot *shared = bh_call_slot_at(channel, slot);
 	struct bh_file_args args;
 
-	if (!(bh_callback_flags(shared->callback) & BH_CALLBACK_ABOUT_OBJECT))
+	/* Its caller has stored the arguments before the ticket. */
+	if (bh_load_acquire(&shared->ticket) != ticket ||
+	    !(bh_callback_flags(shared->callback) & BH_CALLBACK_ABOUT_OBJECT))
 		return -1;
 	bh_copy(&args, shared->args, sizeof(args));
 	*device = args.device;
@@ -118,7 +121,7 @@ static uint32_t alone_in_hand(struct bh_channel *channel, uint32_t generation)
 		ticket = unanswered(channel, slot, generation);
 		if (ticket == BH_TICKET_NONE || !bh_begun(channel, slot, ticket))
 			continue;
-		if (object_of(channel, slot, &other_device, &other_inode))
+		if (object_of(channel, slot, ticket, &other_device, &other_inode))
 			return BH_SLOT_NONE;
 		if (found == BH_SLOT_NONE) {
 			found = slot;

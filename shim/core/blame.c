@@ -71,6 +71,8 @@ int bh_host_hangs(struct bh_channel *channel, uint32_t generation, uint64_t now_
 	int hangs = 0;
 	uint64_t ticket;
 
+	if (!budget) /* no call of this generation has an end to its time */
+		return 0;
 	/* An eighth less: the times of an issue and of an answer may each be coarse. */
 	budget -= budget / 8 + BH_STAMP_STEP;
 	bh_slots_reclaim(channel); /* counts late answers, which are answers */

@@ -364,6 +364,21 @@ TEST_F(HangTest, AnAnswerToDeclineIsAnAnswer)
 	ExpectPolicy(waits, BH_REASON_FULL, BH_VERDICT_ALLOW);
 }
 
+TEST_F(HangTest, CallsWithoutADeadlineAreNotHeldAgainstTheHostByAnotherThatWaits)
+{
+	bh_call forever[4];
+	for (bh_call &call : forever) {
+		call = FileCall(7, BH_NO_DEADLINE);
+		Start(&call);
+		channel.Begin(call.slot);
+	}
+	bh_call waits = Call(8);
+	ASSERT_EQ(Start(&waits), 0);
+	StepAt(&waits, waits.deadline_ns, 1);
+	ExpectPolicy(waits, BH_REASON_FULL, BH_VERDICT_ALLOW);
+	EXPECT_EQ(platform.Count(BH_EVENT_HUNG), 0u);
+}
+
 TEST_F(HangTest, ACallWithoutADeadlineKeepsNoHostFromConviction)
 {
 	bh_call forever = FileCall(7, BH_NO_DEADLINE), call = Call(8);

@@ -163,7 +163,8 @@ struct bh_channel {
 	uint32_t unserved_reason; /* enum bh_reason while no host serves */
 	uint32_t quarantined;
 	uint32_t poison_known; /* entries of `poison` that are in use */
-	uint32_t budget;       /* the longest visit of this generation's calls, as a bh_stamp() */
+	uint32_t budget;       /* the longest visit of this generation's calls, in units of 2^20 ns,
+				* and 1; 0: none */
 	uint32_t
 		workers_known; /* one more than the highest worker of this generation seen asleep */
 	uint64_t content_version;
@@ -249,11 +250,6 @@ static inline uint32_t bh_stamp(uint64_t ns)
 static inline int bh_stamp_before(uint32_t stamp, uint32_t other)
 {
 	return (int32_t)(stamp - other) < 0;
-}
-
-static inline int32_t bh_max_i32(int32_t a, int32_t b)
-{
-	return a > b ? a : b;
 }
 
 /*

@@ -128,7 +128,7 @@ static BH_COLD int send_descriptor(struct bh_call *call, uint32_t slot, uint64_t
 static void note_budget(struct bh_channel *channel, const struct bh_call *call)
 {
 	uint64_t budget_ns = call->visit_deadline_ns - call->visit_ns;
-	uint32_t budget = (uint32_t)(budget_ns >> 20);
+	uint32_t budget = (uint32_t)(budget_ns >> 20) + 1;
 
 	/* A call that may wait for ever says nothing of how long an answer takes. */
 	if (budget_ns <= BLAME_MAX_NS && budget > bh_load_relaxed(&channel->budget))

@@ -46,8 +46,8 @@ absl::Status Failed(const char* what) {
   return absl::InternalError(absl::StrCat("sandbox: ", what, ": ", std::strerror(errno)));
 }
 
-// All rights that this kernel knows of those that existed in its version, and of the first three:
-// the fourth on are about the network and devices. Rights that are not handled are granted.
+// The rights to files that this version of Landlock knows; those of later versions than the third
+// are about the network and devices. What is not handled here stays allowed.
 uint64_t HandledRights(long version) {
   const int known = version >= 3 ? 15 : version == 2 ? 14 : 13;
   return (uint64_t{1} << known) - 1;

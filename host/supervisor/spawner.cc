@@ -59,8 +59,7 @@ bool LimitMemory(rlim_t bytes) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(127);
   setsid();  // a Ctrl-C in our terminal is for us
-  // Refused to a user without rights, who has none by them that would matter here. Not setgroups(),
-  // which looks for other threads.
+  // EPERM without root. The system call: setgroups() would look for other threads.
   (void)syscall(SYS_setgroups, 0, nullptr);
   for (int number = 1; number < NSIG; ++number) signal(number, SIG_DFL);
   sigset_t none;

@@ -2,14 +2,17 @@
 #include "host/supervisor/spawner.h"
 
 #include <fcntl.h>
+#include <grp.h>
 #include <gtest/gtest.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <fstream>
 #include <optional>
 #include <string>
 #include <thread>
@@ -82,7 +85,7 @@ TEST(ProcessSpawner, KnowsHowAChildIsEnding) {
     if (pid == 0) {
       prctl(PR_SET_PDEATHSIG, SIGKILL);
       if (end >= 0) _exit(end);
-      signal(-end, SIG_DFL);  // whoever started this test may ignore it
+      signal(-end, SIG_DFL);  // it may be ignored where the test was started
       (void)!write(in.get(), "", 1);
       for (;;) pause();
     }
@@ -122,6 +125,33 @@ TEST(ProcessSpawner, AHostGetsNothingOfTheOperatorsEnvironment) {
   wanted.emplace_back("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
   wanted.emplace_back("MIMALLOC_SHOW_ERRORS=1");
   EXPECT_EQ(HostEnvironment(ours), wanted);
+}
+
+// Looked at while the child waits at its gate.
+TEST(ProcessSpawner, AHostHasNoSupplementaryGroups) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root can give itself a group to lose";
+  const gid_t group = 12345;
+  ASSERT_EQ(setgroups(1, &group), 0);
+  int control[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control), 0);
+  const UniqueFd ours(control[0]);
+  ProcessSpawner spawner("/bin/true");
+  absl::StatusOr<ChildProcess> child = spawner.Spawn(UniqueFd(control[1]), 64 << 20);
+  ASSERT_TRUE(child.ok()) << child.status();
+  const auto groups = [&child] {
+    std::ifstream status("/proc/" + std::to_string(child->pid) + "/status");
+    std::string line;
+    while (std::getline(status, line) && !line.starts_with("Groups:")) {
+    }
+    return line;
+  };
+  const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
+  while (groups().find("12345") != std::string::npos && MonotonicNowNs() < until_ns) sched_yield();
+  EXPECT_EQ(groups().find("12345"), std::string::npos) << groups();
+  EXPECT_EQ(groups().rfind("Groups:", 0), 0u) << "it was looked at";
+  spawner.Kill(*child);
+  spawner.Reap(*child);
+  ASSERT_EQ(setgroups(0, nullptr), 0);
 }
 
 TEST(ProcessSpawner, KnowsWhetherAnyThreadOfAChildIsLeft) {

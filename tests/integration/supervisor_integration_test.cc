@@ -225,7 +225,7 @@ TEST_F(SupervisorIntegration, AFileThatCrashesTheDriverCostsTwoHostsHoweverOften
   EXPECT_EQ(supervisor_->Status().drivers[0].restarts, 2u);
   EXPECT_EQ(supervisor_->Status().drivers[0].statistics.poison_known, 1u);
 
-  // An operator who has repaired what the driver depends on.
+  // What the driver depends on may have been repaired.
   ASSERT_TRUE(supervisor_->LiftQuarantine("faulty", MonotonicAfterNs(kSoonNs)).ok());
   EXPECT_EQ(supervisor_->Status().drivers[0].statistics.poison_known, 0u);
   const absl::Status again = supervisor_->LiftQuarantine("faulty", MonotonicAfterNs(kSoonNs));
@@ -234,7 +234,7 @@ TEST_F(SupervisorIntegration, AFileThatCrashesTheDriverCostsTwoHostsHoweverOften
   EXPECT_EQ(supervisor_->Status().drivers[0].restarts, 4u);
 }
 
-// A local user who opens a file that crashes the driver can't keep it from getting new content.
+// Opens of a file that crashes the driver don't keep it from getting new content.
 TEST_F(SupervisorIntegration, NewContentIsKeptThatFallsOverWhatTheOldFallsOverToo) {
   for (const char* content : {"/old", "/new"}) {
     std::filesystem::create_directories(folder_ + content);

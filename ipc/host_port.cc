@@ -449,7 +449,12 @@ absl::StatusOr<std::unique_ptr<NotificationReader>> HostPort::OpenNotifications(
 void HostPort::StopTaking() {
   state_->stop.store(true, std::memory_order_relaxed);
   bh_fence();
-  for (uint32_t w = 0; w < state_->options.workers; ++w) state_->WakeWorker(w);
+  // Whatever the words say: a shim that died may have taken an announcement without waking.
+  for (uint32_t w = 0; w < state_->options.workers; ++w) {
+    uint32_t* word = state_->view.SleepWord(w);
+    bh_exchange(word, 0u);
+    state_->transport->WakeWorker(w, word);
+  }
 }
 
 const bh_geometry& HostPort::geometry() const { return state_->geometry; }

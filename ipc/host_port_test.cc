@@ -11,6 +11,7 @@
 #include <array>
 #include <atomic>
 #include <cstring>
+#include <fstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -121,6 +122,15 @@ UniqueFd PipeOfItsOwn(ino_t* inode) {
   EXPECT_EQ(fstat(ends[0], &status), 0);
   *inode = status.st_ino;
   return UniqueFd(ends[0]);
+}
+
+// Whether a thread of this process sleeps in the kernel.
+bool Sleeps(pid_t thread) {
+  std::ifstream stat("/proc/self/task/" + std::to_string(thread) + "/stat");
+  std::string text;
+  std::getline(stat, text);
+  const size_t name_end = text.rfind(')');
+  return name_end != std::string::npos && text.compare(name_end, 3, ") S") == 0;
 }
 
 ino_t InodeOf(const UniqueFd& fd) {
@@ -388,6 +398,22 @@ TEST_F(HostPortTest, StopTakingEndsASleepAndLastsOn) {
   sleeper.join();
   shim_->Post(0, Args(0));
   EXPECT_FALSE(port_->Take(1, kForeverNs).has_value());
+}
+
+// A shim that is killed between its two steps of waking a worker.
+TEST_F(HostPortTest, StopTakingEndsASleepWhoseWakeUpWasLost) {
+  Open({kGeneration, 2, 0});
+  std::atomic<pid_t> thread{0};
+  std::thread sleeper([this, &thread] {
+    thread.store(gettid());
+    EXPECT_FALSE(port_->Take(0, kForeverNs).has_value());
+  });
+  while (bh_load_acquire(shim_->sleep_word(0)) == 0 || !Sleeps(thread.load())) {
+    std::this_thread::yield();
+  }
+  bh_exchange(shim_->sleep_word(0), 0u);
+  port_->StopTaking();
+  sleeper.join();
 }
 
 TEST_F(HostPortTest, TakeEndsAtItsTime) {

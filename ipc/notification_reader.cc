@@ -104,10 +104,10 @@ size_t NotificationReader::Read(absl::Span<Notification> batch, uint64_t until_n
 void NotificationReader::Stop() {
   stop_.store(true, std::memory_order_relaxed);
   bh_fence();
+  // Whatever the word says: a shim that died may have taken the announcement without waking.
   uint32_t* word = view_.SleepWord();
-  if (bh_load_relaxed(word) != 0 && bh_exchange(word, 0u) != 0) {
-    transport_->WakeWorker(BH_WORKER_NOTIFICATIONS, word);
-  }
+  bh_exchange(word, 0u);
+  transport_->WakeWorker(BH_WORKER_NOTIFICATIONS, word);
 }
 
 }  // namespace bulkhead

@@ -34,6 +34,20 @@ static void leave_abandoned(struct bh_channel *channel, uint32_t slot, uint64_t 
 				&s->reply_first);
 }
 
+/*
+ * The dead shim may have taken a worker's announcement and not lived to wake it: that worker sleeps
+ * on, and no caller knows. Awake, it announces its sleep anew.
+ */
+static void wake_workers(struct bh_channel *channel)
+{
+	struct bh_host_line *line = (void *)channel->reply_region;
+	uint32_t worker;
+
+	for (worker = 0; worker < BH_WORKERS_MAX; worker++)
+		channel->platform->wake(channel->platform->context, &line->sleeping[worker], 1,
+					BH_WAKE_ALL);
+}
+
 /* Runs before any other thread knows the channel. */
 void bh_channel_adopt(struct bh_channel *channel, uint32_t takeover)
 {
@@ -59,4 +73,5 @@ void bh_channel_adopt(struct bh_channel *channel, uint32_t takeover)
 		    bh_load_acquire(&bh_reply_slot_at(channel, slot)->ticket) != ticket)
 			leave_abandoned(channel, slot, ticket);
 	}
+	wake_workers(channel);
 }

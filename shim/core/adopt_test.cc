@@ -93,6 +93,16 @@ TEST_F(AdoptTest, ATicketWhoseFileWasSentButNeverStoredIsNotIssuedAgain)
 	EXPECT_NE(channel.Call(0)->ticket, lost[1]);
 }
 
+// A shim that dies between its two steps of waking a worker leaves it asleep without announcement.
+TEST_F(AdoptTest, EveryWorkerIsWoken)
+{
+	channel.BeginGeneration(4);
+	platform.wakes.clear();
+	TakeOver();
+	for (uint32_t worker = 0; worker < BH_WORKERS_MAX; ++worker)
+		EXPECT_TRUE(platform.Woke(&channel.Host()->sleeping[worker])) << worker;
+}
+
 TEST_F(AdoptTest, TheSameGenerationBeginsOnlyOnce)
 {
 	channel.BeginGeneration(4);

@@ -22,7 +22,10 @@ run_program() {
     0) return 0 ;;
     137 | 143) result failed "$name" "killed: it crashed, or took longer than $seconds s" ;;
     *)
-      reason=$(grep -m 1 -E ':[0-9]+: Failure$' "/tmp/$name.out" || tail -n 1 "/tmp/$name.out")
+      reason=$(grep -m 1 -E ':[0-9]+: Failure$' "/tmp/$name.out" || {
+        grep -E '^\[ RUN ' "/tmp/$name.out" | tail -n 1
+        tail -n 3 "/tmp/$name.out"
+      })
       result failed "$name" "code $code; $reason"
       ;;
   esac

@@ -643,31 +643,43 @@ TEST_F(FanotifyAttachmentTest, ADeadlineTooManyIsRefusedByName) {
 }
 
 TEST_F(FanotifyAttachmentTest, AHungHostHoldsThousandsUntilTheDeadlineAndNoLonger) {
-  constexpr int kOpeners = 1500;
+  constexpr int kOpeners = 1500, kPart = 300;
   const std::string file = volume_->File("hang/file", "x");
   constexpr uint64_t kDeadline = kSecond;
   Start(kDeadline);
   const ChannelId channel = Add();
   StartHost(channel, 1, [](const FakeHostCall&) { return TestAnswer::kDropped; });
   Guard(volume_->path() + "/hang");
-  std::atomic<int> allowed{0};
-  std::vector<std::thread> openers;
-  for (int i = 0; i < kOpeners; ++i) {
-    openers.emplace_back([&] { allowed.fetch_add(TryOpen(file) == 0 ? 1 : 0); });
-  }
-  for (std::thread& opener : openers) opener.join();
+  const auto open_by = [&](int count) {
+    std::atomic<int> allowed{0};
+    std::vector<std::thread> openers;
+    for (int i = 0; i < count; ++i) {
+      openers.emplace_back([&] { allowed.fetch_add(TryOpen(file) == 0 ? 1 : 0); });
+    }
+    for (std::thread& opener : openers) opener.join();
+    return allowed.load();
+  };
+  // What this machine takes now for a part of as many events, about which no driver is asked.
+  ASSERT_TRUE(attachment_->link()->Exclude(getpid()).ok());
+  const uint64_t began_ns = MonotonicNowNs();
+  EXPECT_EQ(open_by(kPart), kPart);
+  const uint64_t unasked_ns = (MonotonicNowNs() - began_ns) * (kOpeners / kPart);
+  ASSERT_TRUE(attachment_->link()->Include(getpid()).ok());
+  const int allowed = open_by(kOpeners);
   // What the driver had in hand is denied; what had no turn is allowed.
   const auto statistics = attachment_->link()->Statistics(channel);
   ASSERT_TRUE(statistics.ok()) << statistics.status();
   const uint64_t in_hand = statistics->by_policy[BH_REASON_OVERDUE];
   EXPECT_GT(in_hand, 0u);
-  EXPECT_EQ(static_cast<uint64_t>(allowed.load()) + in_hand, uint64_t{kOpeners});
+  EXPECT_EQ(static_cast<uint64_t>(allowed) + in_hand, uint64_t{kOpeners});
   const FanotifyAttachment::Counters counters = attachment_->counters();
-  EXPECT_EQ(counters.events, static_cast<uint64_t>(kOpeners));
+  EXPECT_EQ(counters.events, static_cast<uint64_t>(kOpeners + kPart));
+  EXPECT_EQ(counters.excluded, static_cast<uint64_t>(kPart));
   EXPECT_GE(counters.answer_ns_max, kDeadline);
-  // Far more than the completer takes for thousands, on a busy machine too; './dev figures
-  // foundation' measures how late answers are.
-  EXPECT_LT(counters.answer_ns_max, kDeadline + 40 * kSecond);
+  constexpr uint64_t kLate = kSecond / 10;  // that counts as late, on a machine that is not busy
+  EXPECT_LE(counters.answer_ns_max, kDeadline + kLate + unasked_ns);
+  RecordProperty("late_ms", static_cast<int>((counters.answer_ns_max - kDeadline) / 1'000'000));
+  RecordProperty("unasked_ms", static_cast<int>(unasked_ns / 1'000'000));
   EXPECT_GE(observer_.WaitFor(FakeObserver::News::kHung, 1), 1u);
   EXPECT_EQ(counters.full, 0u);
 }

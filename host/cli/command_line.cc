@@ -17,6 +17,7 @@
 #include "CLI/CLI.hpp"
 #include "host/cli/doctor.h"
 #include "host/cli/eject.h"
+#include "host/cli/operators.h"
 #include "host/cli/program.h"
 #include "host/cli/run.h"
 #include "host/cli/scan.h"
@@ -59,6 +60,7 @@ int RunCommandLine(int argc, char** argv, AttachmentRows attachments) {
   app.set_version_flag("--version", "bulkhead 0.1.0");
   std::function<int()> run;
   AddRun(app, program, &run);
+  AddOperators(app, &run);
   AddScan(app, program, &run);
   AddDoctor(app, program, &run);
   AddEject(app, program, &run);

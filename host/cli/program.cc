@@ -16,6 +16,7 @@
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
+#include "host/cli/bounded_write.h"
 #include "host/report/atomic_file.h"
 #include "ipc/monotonic.h"
 
@@ -42,6 +43,9 @@ void OnSignal(int number) {
 }
 
 void OnHangup(int) { hung_up.store(true); }
+
+// Who does not read standard error does not keep a process from ending.
+constexpr uint64_t kComplainWithinNs = kNanosecondsPerSecond;
 
 // Their default action ends the process for a reason of its own.
 constexpr int kFaults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
@@ -104,7 +108,10 @@ std::string Printable(std::string_view text) {
 
 int Complain(const absl::Status& status) {
   // It may quote a driver, a manifest or a file's name.
-  std::cerr << "bulkhead: " << Printable(std::string(status.message())) << "\n";
+  const std::string line =
+      absl::StrCat("bulkhead: ", Printable(std::string(status.message())), "\n");
+  std::string_view rest = line;
+  (void)WriteUntil(STDERR_FILENO, rest, MonotonicAfterNs(kComplainWithinNs));
   return kExitTrouble;
 }
 

@@ -19,7 +19,6 @@ namespace bulkhead {
 // `defaults`: what the words don't say.
 void AddRun(CLI::App& app, const Program& program, std::function<int()>* run,
             const ServiceOptions& defaults = {});
-void AddOperator(CLI::App& app, std::function<int()>* run);
 
 }  // namespace bulkhead
 

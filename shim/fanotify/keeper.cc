@@ -15,13 +15,14 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
+#include <climits>
 #include <cstring>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "ipc/monotonic.h"
+#include "ipc/poll_until.h"
 #include "shim/embedded/user_channel.h"
 #include "shim/embedded/user_platform.h"
 
@@ -34,6 +35,13 @@ constexpr uint32_t kUnreadyDeathsMax = 20;
 constexpr uint64_t kStopNs = 2 * kNanosecondsPerSecond;
 // Descriptors that are neither events' nor the keeper's at the time it counts: the worker's own.
 constexpr rlim_t kDescriptorsSpare = 128;
+
+// Whoever does not read standard error keeps nobody waiting.
+void Say(const std::string& text) {
+  const std::string line = absl::StrCat("bulkhead-shim-fanotify: ", text, "\n");
+  if (!PollUntil(STDERR_FILENO, POLLOUT, 0)) return;
+  (void)!write(STDERR_FILENO, line.data(), std::min<size_t>(line.size(), PIPE_BUF));
+}
 
 // Raises the limit to what the system allows; returns it.
 rlim_t RaiseDescriptorLimit() {
@@ -110,7 +118,7 @@ int Keeper::Run() {
     if (run_ && !stop_ && worker_ < 0) {
       const absl::Status status = StartWorker();
       if (!status.ok()) {
-        std::fprintf(stderr, "bulkhead-shim-fanotify: %s\n", status.ToString().c_str());
+        Say(status.ToString());
         return 1;
       }
     }
@@ -259,8 +267,7 @@ void Keeper::ReapWorker() {
   const bool served = setup_.journal->ready.load() == setup_.incarnation;
   unready_deaths_ = served ? 0 : unready_deaths_ + 1;
   if (unready_deaths_ >= kUnreadyDeathsMax) {
-    std::fprintf(stderr, "bulkhead-shim-fanotify: %u workers died before they served\n",
-                 unready_deaths_);
+    Say(absl::StrCat(unready_deaths_, " workers died before they served"));
     stop_ = true;
   }
 }

@@ -422,6 +422,26 @@ TEST_F(CliAsRoot, StatusFailsWhileTheShimDoesNotAnswer) {
   EXPECT_EQ(StopService(), 0);
 }
 
+// A log collector that hangs, a pager, a terminal that was left.
+TEST_F(CliAsRoot, StandardErrorThatIsNeverReadHoldsNothingUp) {
+  const std::string errors = folder_ + "/errors";
+  ASSERT_EQ(mkfifo(errors.c_str(), 0600), 0);
+  const UniqueFd pipe(open(errors.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
+  ASSERT_TRUE(pipe.valid());
+  while (write(pipe.get(), "full\n", 5) > 0) {
+  }
+  std::ofstream(files_ + "/crash-1") << "x";
+  const pid_t service = StartService("--driver faulty --guard " + files_ + " 2>" + errors);
+  ASSERT_GT(service, 0) << "it did not start";
+  EXPECT_FALSE(UniqueFd(open((files_ + "/crash-1").c_str(), O_RDONLY | O_CLOEXEC)).valid());
+  EXPECT_TRUE(UniqueFd(open((files_ + "/clean").c_str(), O_RDONLY | O_CLOEXEC)).valid())
+      << "the driver was not restarted";
+  const Outcome status = Run("status");
+  EXPECT_EQ(status.code, 0) << status.text;
+  EXPECT_THAT(status.text, HasSubstr("2 restarts"));
+  EXPECT_EQ(StopService(), 0);
+}
+
 // As a second Ctrl-C does, and `timeout`, which signals the process and its group.
 TEST_F(CliAsRoot, ASecondSignalDoesNotKeepItFromPuttingThingsAway) {
   for (int i = 0; i < 5; ++i) {

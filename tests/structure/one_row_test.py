@@ -20,7 +20,7 @@ import vocabulary  # noqa: E402
 
 # Product files outside the core that decide something by a counter, and by which.
 READERS = {
-    'host/cli/run.cc': {'notified'},
+    'host/cli/status.cc': {'notified'},
     'host/attachment/embedded/embedded_attachment.cc': {'calls', 'denied'},
     'host/attachment/module/module_attachment.cc': {'calls', 'denied'},
     'host/supervisor/supervisor.cc': {'poison_known'},

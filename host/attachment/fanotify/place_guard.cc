@@ -16,6 +16,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "host/attachment/place.h"
+#include "ipc/log_limit.h"
 #include "ipc/monotonic.h"
 
 namespace bulkhead {

@@ -30,7 +30,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "host/attachment/fanotify/fanotify_group.h"
-#include "host/attachment/fanotify/log_limit.h"
+#include "ipc/log_limit.h"
 #include "ipc/unique_fd.h"
 
 namespace bulkhead {

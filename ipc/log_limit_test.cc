@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "host/attachment/fanotify/log_limit.h"
+#include "ipc/log_limit.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -48,6 +48,15 @@ TEST_F(LogLimitTest, SaysHowManyOnce) {
   limit_.TellLeftOut(kStartNs + LogLimit::kMinuteNs);
   limit_.TellLeftOut(kForeverNs);
   EXPECT_THAT(said_, ElementsAre("and 7 more like these"));
+}
+
+TEST_F(LogLimitTest, HasNumbersAndANameOfItsOwn) {
+  LogLimit limit([this](const std::string& line) { said_.push_back(line); }, 2, 100, "chatty: ");
+  for (const char* line : {"one", "two", "three", "four"}) limit.Log(line, kStartNs);
+  limit.TellLeftOut(kStartNs + 99);
+  EXPECT_THAT(said_, testing::ElementsAre("one", "two"));
+  limit.TellLeftOut(kStartNs + 100);
+  EXPECT_THAT(said_, testing::ElementsAre("one", "two", "chatty: and 2 more like these"));
 }
 
 }  // namespace

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// ServiceLog: what a service says on standard error. A thread of its own writes, so that nobody
+// waits for whoever reads it: what finds no room is dropped, counted, and told when there is room.
+// What a driver says is limited, too. On a terminal one line about what runs is always the last.
+//
+// Any thread may call it.
+#ifndef BULKHEAD_HOST_CLI_SERVICE_LOG_H_
+#define BULKHEAD_HOST_CLI_SERVICE_LOG_H_
+
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "host/supervisor/driver_event.h"
+#include "ipc/control/operator_protocol.h"
+#include "ipc/log_limit.h"
+#include "ipc/monotonic.h"
+
+namespace bulkhead {
+
+class ServiceLog {
+ public:
+  static constexpr size_t kLinesMax = 1000;  // that wait to be written
+  // Of one driver's own words.
+  static constexpr uint32_t kDriverLinesMax = 200;
+  static constexpr uint64_t kDriverTimeNs = 10 * kNanosecondsPerSecond;
+
+  // `quiet`: only warnings. `fd` stays the caller's, and must last as long as the process.
+  explicit ServiceLog(bool quiet, int fd = STDERR_FILENO);
+  // Waits at most two seconds for what was not written yet.
+  ~ServiceLog();
+  ServiceLog(const ServiceLog&) = delete;
+  ServiceLog& operator=(const ServiceLog&) = delete;
+
+  void Event(const DriverEvent& event);
+  void Text(const std::string& text);
+  // Said even by a quiet service: what it is there for is not as it should be.
+  void Warn(const std::string& text);
+  // Once a second: what runs (on a terminal), and what was left out.
+  void Show(const StatusFields& status, uint64_t events, double seconds);
+  // Waits at most a second until nothing is left to be written; whether it is so.
+  bool Flush();
+
+ private:
+  struct State;
+  static void Write(const std::shared_ptr<State>& state);
+  void Say(const std::string& text);
+
+  const bool quiet_;
+  const bool terminal_;
+  const std::shared_ptr<State> state_;  // the thread's too, which may outlast this object
+  std::mutex mutex_;
+  std::map<std::string, LogLimit> limits_;  // by driver
+  uint64_t events_before_ = 0;
+  std::thread writer_;
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_HOST_CLI_SERVICE_LOG_H_

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/cli/status.h"
+
+#include <cstdint>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "absl/types/span.h"
+#include "host/cli/instances.h"
+#include "host/cli/program.h"
+#include "host/report/report.h"
+#include "ipc/abi/names.h"
+#include "ipc/control/operator_protocol.h"
+#include "ipc/statistics.h"
+
+namespace bulkhead {
+namespace {
+
+// "5 by policy (2 absent, 3 hung)": the number before the name, '_' as a blank.
+std::string CounterText(const StatisticRow& row, absl::Span<const uint64_t> words) {
+  uint64_t sum = 0;
+  std::string parts;
+  for (uint32_t part = 0; part < row.count; ++part) {
+    const uint64_t number = words[row.first + part];
+    sum += number;
+    if (row.part_name == nullptr || number == 0) continue;
+    absl::StrAppend(&parts, parts.empty() ? " (" : ", ", number, " ", row.part_name(part));
+  }
+  if (!parts.empty()) parts += ")";
+  return absl::StrCat(sum, " ", absl::StrReplaceAll(row.name, {{"_", " "}}), parts);
+}
+
+void PrintCounters(const bh_statistics& statistics, StatisticGroup group) {
+  std::string line;
+  for (const StatisticRow& row : kStatistics) {
+    if (row.group != group) continue;
+    absl::StrAppend(&line, line.empty() ? "    " : ", ", CounterText(row, WordsOf(statistics)));
+  }
+  std::printf("%s\n", line.c_str());
+}
+
+// {"calls": 5, ..., "by_policy": {"absent": 2, ...}, ...}: the rows of ipc/abi/statistics.def.
+nlohmann::ordered_json CountersOf(const bh_statistics& statistics) {
+  const absl::Span<const uint64_t> words = WordsOf(statistics);
+  nlohmann::ordered_json counters;
+  for (const StatisticRow& row : kStatistics) {
+    if (row.part_name == nullptr) {
+      counters[row.name] = words[row.first];
+      continue;
+    }
+    for (uint32_t part = 0; part < row.count; ++part) {
+      counters[row.name][row.part_name(part)] = words[row.first + part];
+    }
+  }
+  return counters;
+}
+
+// A shim that is silent for so long does not answer, and `status` fails.
+constexpr uint64_t kShimSilentMs = 1000;
+// Nor does one that has not answered this request: Supervisor::Status() waits that long for it.
+constexpr uint64_t kCountersOldMs = 750;
+
+void PrintProtection(const std::string& what, const ProtectionFields& protection) {
+  std::printf("%sprotection %s\n", what.c_str(), bh_protection_name(protection.level));
+  for (const std::string& reason : protection.reasons) {
+    std::printf("      %s\n", Printable(reason).c_str());
+  }
+}
+
+}  // namespace
+
+int ShowStatus(const std::string& json, bool check) {
+  const Instances instances = FindInstances();
+  const bool none = instances.answered.empty() && instances.silent.empty();
+  if (none) std::printf("no instance of bulkhead runs (or none that this user may see)\n");
+  int code = none || !instances.silent.empty() ? kExitFailed : kExitOk;
+  Report report("status");
+  report.AddInfo("instances", static_cast<double>(instances.answered.size()), "");
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (const auto& [path, status] : instances.answered) {
+    std::printf("pid %u, %s, up %lu s, shim %u (incarnation %u)\n", status.pid,
+                status.attachment.c_str(), static_cast<unsigned long>(status.uptime_ms / 1000),
+                status.shim_pid, status.shim_incarnation);
+    nlohmann::ordered_json guards = nlohmann::ordered_json::array();
+    for (const GuardStatusFields& guard : status.guards) {
+      PrintProtection(absl::StrCat("  guards ", Printable(guard.folder), ": "), guard.protection);
+      if (guard.losses != 0) {
+        std::printf("      was found to be gone %lu times\n",
+                    static_cast<unsigned long>(guard.losses));
+      }
+      if (check && guard.protection.level != BH_PROTECTION_FULL) code = kExitFailed;
+      guards.push_back({{"folder", guard.folder},
+                        {"protection", bh_protection_name(guard.protection.level)},
+                        {"reasons", guard.protection.reasons},
+                        {"losses", guard.losses}});
+    }
+    if (check && status.guards.empty()) {
+      std::printf("  guards nothing\n");
+      code = kExitFailed;
+    }
+    if (status.filtered != 0) {
+      std::printf("  asked no driver about %lu filtered accesses\n",
+                  static_cast<unsigned long>(status.filtered));
+    }
+    nlohmann::ordered_json drivers = nlohmann::ordered_json::array();
+    for (const DriverStatusFields& driver : status.drivers) {
+      const std::string process = driver.pid == 0 ? "no process" : absl::StrCat("pid ", driver.pid);
+      std::printf("  %s %s: %s, generation %u, %s, content %lu (good: %lu), %lu restarts%s%s\n",
+                  Printable(driver.name).c_str(), Printable(driver.version).c_str(),
+                  Printable(driver.state).c_str(), driver.generation, process.c_str(),
+                  static_cast<unsigned long>(driver.content_version),
+                  static_cast<unsigned long>(driver.last_known_good),
+                  static_cast<unsigned long>(driver.restarts),
+                  driver.last_end.empty() ? "" : ", last: ", Printable(driver.last_end).c_str());
+      PrintProtection("    ", driver.protection);
+      if (check && driver.protection.level != BH_PROTECTION_FULL) code = kExitFailed;
+      if (driver.shim_silent_ms >= kShimSilentMs) {
+        std::printf("    the shim has not answered for %lu ms\n",
+                    static_cast<unsigned long>(driver.shim_silent_ms));
+        code = kExitFailed;
+      }
+      if (!driver.shim_error.empty()) {
+        std::printf("    error of the shim: %s\n", Printable(driver.shim_error).c_str());
+        code = kExitFailed;
+      }
+      if (driver.statistics_age_ms >= kCountersOldMs) {
+        std::printf("    the numbers below are %lu ms old\n",
+                    static_cast<unsigned long>(driver.statistics_age_ms));
+        code = kExitFailed;
+      }
+      PrintCounters(driver.statistics, StatisticGroup::CALLS);
+      if (driver.statistics.notified != 0) {
+        PrintCounters(driver.statistics, StatisticGroup::NOTIFICATIONS);
+      }
+      drivers.push_back(
+          {{"name", driver.name},
+           {"version", driver.version},
+           {"state", driver.state},
+           {"generation", driver.generation},
+           {"pid", driver.pid == 0 ? nlohmann::ordered_json() : nlohmann::ordered_json(driver.pid)},
+           {"content", driver.content_version},
+           {"last_known_good", driver.last_known_good},
+           {"restarts", driver.restarts},
+           {"start_failures", driver.start_failures},
+           {"last_end", driver.last_end},
+           {"protection", bh_protection_name(driver.protection.level)},
+           {"reasons", driver.protection.reasons},
+           {"shim_silent_ms", driver.shim_silent_ms},
+           {"shim_error", driver.shim_error},
+           {"counters_age_ms", driver.statistics_age_ms},
+           {"counters", CountersOf(driver.statistics)}});
+    }
+    list.push_back({{"pid", status.pid},
+                    {"attachment", status.attachment},
+                    {"guards", guards},
+                    {"uptime_ms", status.uptime_ms},
+                    {"filtered", status.filtered},
+                    {"drivers", drivers}});
+  }
+  if (json.empty()) return code;
+  report.SetDetail("running", list);
+  nlohmann::ordered_json silent = nlohmann::ordered_json::array();
+  for (const auto& [pid, error] : instances.silent) {
+    silent.push_back({{"instance", pid}, {"error", error}});
+  }
+  report.SetDetail("silent", silent);
+  const absl::Status written = report.WriteJson(json);
+  return written.ok() ? code : Complain(written);
+}
+
+}  // namespace bulkhead

@@ -65,8 +65,10 @@ absl::StatusOr<std::unique_ptr<Driver>> Driver::Create(const DriverSurroundings*
   if (!channel.ok()) return channel.status();
   driver->channel_ = *channel;
   driver->lane_ = surroundings->link->AddLane(*channel);
-  driver->lifecycle_ = std::make_unique<Lifecycle>(surroundings->limits, (*release)->id,
-                                                   link->LastGeneration(*channel));
+  LifecycleLimits limits = surroundings->limits;
+  limits.started_within_ns = manifest.start_within_s * kNanosecondsPerSecond;
+  driver->lifecycle_ =
+      std::make_unique<Lifecycle>(limits, (*release)->id, link->LastGeneration(*channel));
   return driver;
 }
 

@@ -216,6 +216,7 @@ absl::StatusOr<Manifest> ParseManifest(std::string_view text) {
                 &manifest.pending_calls_max, false);
   reader.Number("checkpoint_bytes", 0, 1 << 20, &manifest.checkpoint_bytes, false);
   reader.Number("memory_mib_max", 64, 1 << 20, &manifest.memory_mib_max, false);
+  reader.Number("start_within_s", 1, 3600, &manifest.start_within_s, false);
   reader.Text("options", &manifest.options, false);
   if (manifest.options.size() > kControlTextBytesMax) {
     reader.Fail("options", "has ", manifest.options.size(), " bytes; a host is told at most ",

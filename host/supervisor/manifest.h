@@ -30,6 +30,7 @@ struct Manifest {
   uint32_t pending_calls_max = 0;  // calls that it may answer after their callback has returned
   uint32_t checkpoint_bytes = 4096;
   uint32_t memory_mib_max = 1024;
+  uint32_t start_within_s = 30;  // to load library and content, until it may be asked
   bool content_required = false;
   std::string content_default;  // relative to the folder; empty: none
   std::string options;

@@ -100,8 +100,9 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"reads", "[\"\"]", "not an absolute path"},
         BadCase{"reads", "[\"/etc\\n/root\"]", "not an absolute path"},
         BadCase{"reads", "[\"/etc\\u0000/root\"]", "not an absolute path"},
-        BadCase{"memory_mib_max", "63", "from 64"}, BadCase{"options", "[]", "must be a text"},
-        BadCase{"content", "true", "object"}, BadCase{"calbacks", "[]", "is no field"}));
+        BadCase{"memory_mib_max", "63", "from 64"}, BadCase{"start_within_s", "0", "from 1"},
+        BadCase{"options", "[]", "must be a text"}, BadCase{"content", "true", "object"},
+        BadCase{"calbacks", "[]", "is no field"}));
 
 TEST(Manifest, RefusesWhatIsNoManifest) {
   for (const char* text : {"", "[]", "null", "{", "\"text\"", "\177ELF"}) {

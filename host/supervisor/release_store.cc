@@ -7,6 +7,8 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "host/supervisor/content_copy.h"
+#include "ipc/unique_fd.h"
 
 namespace bulkhead {
 namespace {
@@ -14,38 +16,7 @@ namespace {
 namespace fs = std::filesystem;
 
 absl::Status Trouble(const fs::path& path, const std::error_code& error) {
-  const std::string text = absl::StrCat(path.string(), ": ", error.message());
-  if (error == std::errc::no_such_file_or_directory) return absl::NotFoundError(text);
-  if (error == std::errc::permission_denied) return absl::PermissionDeniedError(text);
-  if (error == std::errc::no_space_on_device) return absl::ResourceExhaustedError(text);
-  return absl::UnknownError(text);
-}
-
-absl::Status CopyTree(const fs::path& from, const fs::path& to) {
-  std::error_code error;
-  size_t files = 0;
-  uint64_t bytes = 0;
-  fs::recursive_directory_iterator entry(from, error);
-  if (error) return Trouble(from, error);
-  for (const fs::recursive_directory_iterator end; entry != end; entry.increment(error)) {
-    if (error) return Trouble(from, error);
-    const fs::file_status status = entry->symlink_status(error);
-    if (error) return Trouble(entry->path(), error);
-    const fs::path target = to / entry->path().lexically_relative(from);
-    if (fs::is_directory(status)) {
-      fs::create_directory(target, error);
-    } else if (fs::is_regular_file(status)) {
-      bytes += entry->file_size(error);
-      if (++files > ReleaseStore::kFilesMax || bytes > ReleaseStore::kBytesMax) {
-        return absl::ResourceExhaustedError(absl::StrCat(
-            from.string(), " is too large for content: at most ", ReleaseStore::kFilesMax,
-            " files and ", ReleaseStore::kBytesMax >> 20, " MiB"));
-      }
-      fs::copy_file(entry->path(), target, error);
-    }
-    if (error) return Trouble(entry->path(), error);
-  }
-  return error ? Trouble(from, error) : absl::OkStatus();
+  return absl::ErrnoToStatus(error.value(), path.string());
 }
 
 }  // namespace
@@ -55,17 +26,17 @@ ReleaseStore::~ReleaseStore() {
   fs::remove_all(folder_, error);
 }
 
-absl::Status ReleaseStore::Copy(const std::string& from, const std::string& to) const {
+absl::Status ReleaseStore::Copy(const Manifest& driver, const std::string& from,
+                                const std::string& to) const {
+  absl::StatusOr<UniqueFd> content = OpenContent(from, driver.folder);
+  if (!content.ok()) return content.status();
   std::error_code error;
-  if (!fs::is_directory(from, error)) {
-    return absl::NotFoundError(
-        absl::StrCat(from, ": no such folder; content is a folder of files"));
-  }
   const fs::path making = folder_ + "/making";
   fs::remove_all(making, error);
   fs::create_directories(making, error);
   if (error) return Trouble(making, error);
-  absl::Status status = CopyTree(from, making);
+  absl::Status status =
+      CopyContent(*std::move(content), from, making, {.files = kFilesMax, .bytes = kBytesMax});
   if (status.ok()) {
     fs::rename(making, to, error);
     if (error) status = Trouble(making, error);
@@ -88,7 +59,8 @@ absl::StatusOr<std::shared_ptr<const Release>> ReleaseStore::Add(const Manifest&
   if (!content.empty()) {
     release->content_source = content;
     release->content_folder = absl::StrCat(folder_, "/", release->id);
-    if (absl::Status status = Copy(content, release->content_folder); !status.ok()) return status;
+    absl::Status status = Copy(driver, content, release->content_folder);
+    if (!status.ok()) return status;
   }
   const MutexLock lock(mutex_);
   newest_ = release->id;

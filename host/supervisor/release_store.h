@@ -5,8 +5,9 @@
 // when it is needed. Versions of the driver's own folder would be kept here too.
 //
 // A copy holds the regular files of the folder and of folders below it; symbolic links are not
-// followed. It is bounded (kFilesMax, kBytesMax), made under another name and renamed when it is
-// whole. Everything is removed when the store ends.
+// followed, nor does a folder below the driver's own lead out of that. It is bounded (kFilesMax,
+// kBytesMax), made under another name and renamed when it is whole. Everything is removed when the
+// store ends.
 //
 // Threads: Add from one thread at a time, and it may take long; the others from any thread, without
 // waiting for a file system.
@@ -53,7 +54,7 @@ class ReleaseStore {
   std::string NameSources(std::string text) const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
-  absl::Status Copy(const std::string& from, const std::string& to) const;
+  absl::Status Copy(const Manifest& driver, const std::string& from, const std::string& to) const;
   void RemoveDropped() ABSL_LOCKS_EXCLUDED(mutex_);
 
   const std::string folder_;

@@ -2,12 +2,18 @@
 #include "host/supervisor/release_store.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <memory>
 #include <string>
+#include <system_error>
+#include <thread>
+
+#include "host/supervisor/content_copy.h"
 
 namespace bulkhead {
 namespace {
@@ -73,6 +79,77 @@ TEST_F(ReleaseStoreTest, DoesNotFollowLinks) {
   const auto release = Add(folder_ + "/from");
   ASSERT_TRUE(release.ok()) << release.status();
   EXPECT_FALSE(fs::exists(fs::symlink_status((*release)->content_folder + "/link")));
+}
+
+// A package's content must not show its host what root may read.
+TEST_F(ReleaseStoreTest, ContentOfAPackageDoesNotLeadOutOfIt) {
+  fs::create_directories(folder_ + "/package/content-2");
+  Write("package/content-2/rule", "its own");
+  fs::create_directory_symlink("content-2", folder_ + "/package/content");
+  fs::create_directory_symlink(folder_ + "/from", folder_ + "/package/elsewhere");
+  driver_.folder = folder_ + "/package";
+  const auto own = Add(driver_.folder + "/content");
+  ASSERT_TRUE(own.ok()) << own.status();
+  EXPECT_EQ(Read((*own)->content_folder + "/rule"), "its own");
+  for (const char* name : {"/elsewhere", "/../from", "/elsewhere/below"}) {
+    const absl::Status status = Add(driver_.folder + name).status();
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << name << ": " << status;
+  }
+  // What the operator names is his.
+  fs::create_directory_symlink(folder_ + "/from", folder_ + "/link");
+  EXPECT_TRUE(Add(folder_ + "/link").ok());
+}
+
+TEST_F(ReleaseStoreTest, CopiesAreBounded) {
+  const auto copy = [this](const CopyLimits& limits) {
+    fs::remove_all(folder_ + "/to");
+    fs::create_directory(folder_ + "/to");
+    absl::StatusOr<UniqueFd> from = OpenContent(folder_ + "/from", "");
+    return from.ok() ? CopyContent(*std::move(from), "from", folder_ + "/to", limits)
+                     : from.status();
+  };
+  EXPECT_TRUE(copy({.files = 2, .bytes = 6}).ok());
+  EXPECT_TRUE(absl::IsResourceExhausted(copy({.files = 1, .bytes = 6})));
+  EXPECT_TRUE(absl::IsResourceExhausted(copy({.files = 2, .bytes = 5})));
+  std::string deep = folder_ + "/from";
+  for (int i = 0; i < 70; ++i) deep += "/d";
+  fs::create_directories(deep);
+  EXPECT_TRUE(absl::IsResourceExhausted(copy({.files = 2, .bytes = 6})));
+}
+
+TEST_F(ReleaseStoreTest, LeavesOutWhatIsNoFile) {
+  ASSERT_EQ(mkfifo((folder_ + "/from/pipe").c_str(), 0600), 0);
+  const auto release = Add(folder_ + "/from");
+  ASSERT_TRUE(release.ok()) << release.status();
+  EXPECT_FALSE(fs::exists((*release)->content_folder + "/pipe"));
+  EXPECT_EQ(Read((*release)->content_folder + "/a"), "one");
+}
+
+// A file becomes a link and a file again while it is copied.
+TEST_F(ReleaseStoreTest, CopiesNothingThroughANameThatChanges) {
+  Write("secret", "not for a host");
+  std::atomic<bool> stop{false};
+  std::thread swapping([&] {
+    while (!stop.load()) {
+      std::error_code error;
+      fs::remove(folder_ + "/from/a", error);
+      fs::create_symlink(folder_ + "/secret", folder_ + "/from/a", error);
+      fs::remove(folder_ + "/from/a", error);
+      Write("from/a", "one");
+    }
+  });
+  int copies = 0;
+  for (int i = 0; i < 200; ++i) {
+    const auto release = Add(folder_ + "/from");
+    if (!release.ok()) continue;
+    ++copies;
+    const std::string copied = Read((*release)->content_folder + "/a");
+    EXPECT_TRUE(copied == "one" || copied.empty()) << copied;
+    store_->DropBefore((*release)->id);
+  }
+  stop.store(true);
+  swapping.join();
+  EXPECT_GT(copies, 0);
 }
 
 TEST_F(ReleaseStoreTest, LeavesNothingOfWhatFailed) {

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/supervisor/content_copy.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <memory>
+#include <string_view>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr int kDepthMax = 64;
+
+absl::Status Trouble(const std::string& path) { return absl::ErrnoToStatus(errno, path); }
+
+class Copier {
+ public:
+  Copier(const CopyLimits& limits, std::string top) : limits_(limits), top_(std::move(top)) {}
+
+  absl::Status Folder(UniqueFd from, const UniqueFd& to, const std::string& name, int depth) {
+    if (depth > kDepthMax) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat(name, " is too deep for content: at most ", kDepthMax, " folders"));
+    }
+    const int folder = from.get();
+    const std::unique_ptr<DIR, int (*)(DIR*)> entries(fdopendir(folder), closedir);
+    if (entries == nullptr) return Trouble(name);
+    (void)from.release();  // the list's now
+    for (;;) {
+      errno = 0;
+      const dirent* entry = readdir(entries.get());
+      if (entry == nullptr) return errno == 0 ? absl::OkStatus() : Trouble(name);
+      const std::string_view entry_name = entry->d_name;
+      if (entry_name == "." || entry_name == "..") continue;
+      if (absl::Status status = Entry(folder, to, entry->d_name, name, depth); !status.ok()) {
+        return status;
+      }
+    }
+  }
+
+ private:
+  absl::Status Entry(int from, const UniqueFd& to, const char* entry, const std::string& name,
+                     int depth) {
+    const std::string path = absl::StrCat(name, "/", entry);
+    // Not blocking: it may be a pipe.
+    UniqueFd file(openat(from, entry, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+    // A symbolic link; a socket or a device of none; gone.
+    if (!file.valid() && (errno == ELOOP || errno == ENXIO || errno == ENODEV || errno == ENOENT)) {
+      return absl::OkStatus();
+    }
+    struct stat object = {};
+    if (!file.valid() || fstat(file.get(), &object) != 0) return Trouble(path);
+    if (S_ISDIR(object.st_mode)) {
+      if (mkdirat(to.get(), entry, 0700) != 0) return Trouble(path);
+      const UniqueFd below(openat(to.get(), entry, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+      if (!below.valid()) return Trouble(path);
+      if (absl::Status status = Folder(std::move(file), below, path, depth + 1); !status.ok()) {
+        return status;
+      }
+      return fchmod(below.get(), object.st_mode & 0777) == 0 ? absl::OkStatus() : Trouble(path);
+    }
+    if (!S_ISREG(object.st_mode)) return absl::OkStatus();
+    const UniqueFd copy(
+        openat(to.get(), entry, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, object.st_mode & 0777));
+    if (!copy.valid()) return Trouble(path);
+    return ++files_ > limits_.files ? TooLarge() : Bytes(file, copy, path);
+  }
+
+  absl::Status Bytes(const UniqueFd& from, const UniqueFd& to, const std::string& path) {
+    for (;;) {
+      const ssize_t bytes = read(from.get(), buffer_.data(), buffer_.size());
+      if (bytes < 0 && errno == EINTR) continue;
+      if (bytes < 0) return Trouble(path);
+      if (bytes == 0) return absl::OkStatus();
+      bytes_ += static_cast<uint64_t>(bytes);
+      if (bytes_ > limits_.bytes) return TooLarge();
+      for (ssize_t written = 0; written < bytes;) {
+        const ssize_t part =
+            write(to.get(), buffer_.data() + written, static_cast<size_t>(bytes - written));
+        if (part < 0 && errno != EINTR) return Trouble(path);
+        if (part > 0) written += part;
+      }
+    }
+  }
+
+  absl::Status TooLarge() const {
+    return absl::ResourceExhaustedError(absl::StrCat(top_, " is too large for content: at most ",
+                                                     limits_.files, " files and ",
+                                                     limits_.bytes >> 20, " MiB"));
+  }
+
+  const CopyLimits limits_;
+  const std::string top_;
+  size_t files_ = 0;
+  uint64_t bytes_ = 0;
+  std::array<char, 65536> buffer_;
+};
+
+}  // namespace
+
+absl::StatusOr<UniqueFd> OpenContent(const std::string& content, const std::string& inside) {
+  constexpr int kFlags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
+  UniqueFd folder;
+  if (!inside.empty() && content.starts_with(inside + "/")) {
+    const UniqueFd top(open(inside.c_str(), kFlags));
+    if (!top.valid()) return Trouble(inside);
+    open_how how = {};
+    how.flags = kFlags;
+    how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
+    const std::string below = content.substr(inside.size() + 1);
+    folder.reset(
+        static_cast<int>(syscall(SYS_openat2, top.get(), below.c_str(), &how, sizeof(how))));
+  } else {
+    folder.reset(open(content.c_str(), kFlags));
+  }
+  if (folder.valid()) return folder;
+  switch (errno) {
+    case ENOENT:
+    case ENOTDIR:
+      return absl::NotFoundError(
+          absl::StrCat(content, ": no such folder; content is a folder of files"));
+    case EXDEV:
+      return absl::InvalidArgumentError(
+          absl::StrCat(content, " leads out of ", inside, ": name the folder itself"));
+    default:
+      return Trouble(content);
+  }
+}
+
+absl::Status CopyContent(UniqueFd from, const std::string& name, const std::string& to,
+                         const CopyLimits& limits) {
+  const UniqueFd target(open(to.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!target.valid()) return Trouble(to);
+  const auto copier = std::make_unique<Copier>(limits, name);  // it has a buffer
+  return copier->Folder(std::move(from), target, name, 1);
+}
+
+}  // namespace bulkhead

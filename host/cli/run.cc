@@ -98,9 +98,22 @@ std::vector<GuardProtection> ProtectionsOf(Attachment& attachment, const Service
   return guards;
 }
 
+// What its hosts and others take too much of must not end it, and its guards with it. The shim's
+// processes inherit that; hosts do not. -900 is not enough: in a small control group the kernel
+// ends the next process while a host that it has killed still gives its memory back. Without the
+// right to it, it stays as it is.
+void OutliveWantOfMemory() {
+  const UniqueFd file(open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC));
+  char text[16] = {};
+  int score = 0;
+  if (!file.valid() || pread(file.get(), text, sizeof(text) - 1, 0) <= 0) return;
+  if (absl::SimpleAtoi(text, &score) && score == 0) (void)!pwrite(file.get(), "-1000", 5, 0);
+}
+
 // Complaints are the caller's: when all is put away. Nothing here waits for who reads them.
 absl::Status Serve(const Program& program, RunOptions options, ServiceLog& log) {
   IgnoreStraySignals();
+  OutliveWantOfMemory();
   // Before a file of ours takes the number.
   if (options.ready_fd >= 0 && fcntl(options.ready_fd, F_GETFD) < 0) {
     return absl::InvalidArgumentError(

@@ -334,9 +334,9 @@ void Lifecycle::OnExit(Session& session, bh_end end, uint64_t chance, uint64_t n
   const bool in_service = session.begun;
   // A release on probation may have made the kernel kill its host for want of memory as it started.
   const bool may_be_release = session.served_ns == 0 && session.running != good_;
-  const bool from_outside =
-      end == BH_END_KILLED && session.state != State::kAwaitingExit && !may_be_release;
-  if (end == BH_END_KILLED && session.state == State::kAwaitingExit) end = session.kill_why;
+  const bool killed = end == BH_END_KILLED || end == BH_END_STARVED;
+  const bool from_outside = killed && session.state != State::kAwaitingExit && !may_be_release;
+  if (killed && session.state == State::kAwaitingExit) end = session.kill_why;
   // It was not asked to leave: that is a crash, whatever its exit code says.
   if (end == BH_END_STOPPED && !draining && session.kill_why != BH_END_STOPPED) {
     end = BH_END_CRASHED;

@@ -26,6 +26,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "host/supervisor/oom_kills.h"
 #include "ipc/abi/end.h"
 #include "ipc/sanitizer.h"
 
@@ -51,6 +52,17 @@ bool LimitMemory(rlim_t bytes) {
   if (getrlimit(RLIMIT_DATA, &limit) != 0) return false;
   limit.rlim_cur = limit.rlim_max = std::min(limit.rlim_max, bytes);
   return setrlimit(RLIMIT_DATA, &limit) == 0;
+}
+
+// A service that is to outlive a want of memory has a score below 0; its hosts are what may go.
+// System calls only.
+void GiveUpOomScore() {
+  const int file = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
+  char first = 0;
+  if (file >= 0 && pread(file, &first, 1, 0) == 1 && first == '-') {
+    (void)!pwrite(file, "0", 1, 0);
+  }
+  if (file >= 0) close(file);
 }
 
 // The child's part, between fork and exec of a process that may have threads: system calls only.
@@ -81,6 +93,7 @@ bool LimitMemory(rlim_t bytes) {
   if (read(kGateFd, &go, 1) != 1) _exit(127);
   close(kGateFd);
   if (!LimitMemory(memory_bytes_max)) _exit(127);
+  GiveUpOomScore();
   const char* const words[] = {program, "--control-fd", "3", nullptr};
   execve(program, const_cast<char* const*>(words), environment);
   constexpr char kText[] = "bulkhead: can't execute bulkhead-host\n";
@@ -88,13 +101,21 @@ bool LimitMemory(rlim_t bytes) {
   _exit(127);
 }
 
-// `status` is waitpid's.
-ChildExit ExitOf(int status) {
+// `status` is waitpid's. A child that was killed counts as killed for want of memory if the kernel
+// has killed any process for that, in its control group or on the machine, since the child was
+// started: the status does not tell the two apart. A mistake makes the calls in its hands suspects.
+ChildExit ExitOf(const ChildProcess& child, int status) {
   const int signal = WTERMSIG(status);
-  return {.end = static_cast<bh_end>(bh_end_of_exit(status)),
-          .text = WIFSIGNALED(status)
-                      ? absl::StrCat("signal ", signal, " (", strsignal(signal), ")")
-                      : absl::StrCat("exit code ", WEXITSTATUS(status))};
+  ChildExit exit = {.end = static_cast<bh_end>(bh_end_of_exit(status)),
+                    .text = WIFSIGNALED(status)
+                                ? absl::StrCat("signal ", signal, " (", strsignal(signal), ")")
+                                : absl::StrCat("exit code ", WEXITSTATUS(status))};
+  if (WIFSIGNALED(status) && signal == SIGKILL && child.oom_kills.has_value() &&
+      OomKills() > child.oom_kills) {
+    exit.end = BH_END_STARVED;
+    exit.text = "killed by the kernel for want of memory";
+  }
+  return exit;
 }
 
 }  // namespace
@@ -102,6 +123,7 @@ ChildExit ExitOf(int status) {
 absl::StatusOr<ChildProcess> OpenChild(pid_t pid) {
   ChildProcess child;
   child.pid = pid;
+  child.oom_kills = OomKills();
   child.pidfd.reset(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
   if (!child.pidfd.valid()) return Failed("pidfd_open");
   // Without /proc it is seen dead a little later.
@@ -178,8 +200,8 @@ ChildExit ProcessSpawner::Exit(const ChildProcess& child) {
     code = waitid(P_PIDFD, static_cast<id_t>(child.pidfd.get()), &info, WEXITED | WNOWAIT);
   } while (code != 0 && errno == EINTR);
   if (code != 0) return {.text = absl::StrCat("lost: ", std::strerror(errno))};
-  return ExitOf(info.si_code == CLD_EXITED ? W_EXITCODE(info.si_status, 0)
-                                           : W_EXITCODE(0, info.si_status));
+  return ExitOf(child, info.si_code == CLD_EXITED ? W_EXITCODE(info.si_status, 0)
+                                                  : W_EXITCODE(0, info.si_status));
 }
 
 void ProcessSpawner::Reap(ChildProcess& child) {
@@ -201,7 +223,7 @@ std::optional<ChildExit> ProcessSpawner::Ending(const ChildProcess& child) {
   int status = 0;
   const auto [end, error] = std::from_chars(last.begin(), last.end(), status);
   if (error != std::errc() || end == last.begin() || status == 0) return std::nullopt;
-  if (WIFSIGNALED(status) || WIFEXITED(status)) return ExitOf(status);
+  if (WIFSIGNALED(status) || WIFEXITED(status)) return ExitOf(child, status);
   return std::nullopt;  // no status
 }
 

@@ -20,10 +20,11 @@ namespace bulkhead {
 
 struct ChildProcess {
   pid_t pid = -1;
-  UniqueFd pidfd;         // readable when it has ended
-  UniqueFd stat;          // /proc/PID/stat: how it is ending
-  UniqueFd error_output;  // what it writes to standard error; non-blocking
-  UniqueFd gate;          // until LetRun: the child waits at the other end
+  UniqueFd pidfd;                     // readable when it has ended
+  UniqueFd stat;                      // /proc/PID/stat: how it is ending
+  UniqueFd error_output;              // what it writes to standard error; non-blocking
+  UniqueFd gate;                      // until LetRun: the child waits at the other end
+  std::optional<uint64_t> oom_kills;  // OomKills() when it was started
 };
 
 // Of a child that was not reaped yet; without its error output.
@@ -34,7 +35,7 @@ absl::StatusOr<ChildProcess> OpenChild(pid_t pid);
 std::vector<std::string> HostEnvironment(char* const* ours);
 
 struct ChildExit {
-  bh_end end = BH_END_CRASHED;  // as bh_end_of_exit() says
+  bh_end end = BH_END_CRASHED;  // as bh_end_of_exit() says, or BH_END_STARVED
   std::string text;             // "exit code 3", "signal 11 (Segmentation fault)"
 };
 

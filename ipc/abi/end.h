@@ -15,13 +15,17 @@
 #endif
 
 /* clang-format off */
-/* As its parent saw it. Only crashes and hangs are held against calls. Rows as in policy.h. */
+/*
+ * As its parent saw it. Crashes, hangs and want of memory are held against the calls that the host
+ * had in hand, kills from outside only in numbers. Rows as in policy.h.
+ */
 #define BH_FOR_EACH_END(X) \
 	X(0, STOPPED, stopped, "asked to; it had drained") \
 	X(1, CRASHED, crashed, "a signal of its own making, or a non-zero exit") \
 	X(2, HUNG, hung, "killed by its supervisor for missing a deadline or its heartbeat") \
-	X(3, KILLED, killed, "killed from outside: an operator, the OOM killer") \
-	X(4, HOSTILE, hostile, "killed for a violation of the protocol")
+	X(3, KILLED, killed, "killed from outside") \
+	X(4, HOSTILE, hostile, "killed for a violation of the protocol") \
+	X(5, STARVED, starved, "killed by the kernel for want of memory")
 /* clang-format on */
 
 #define BH_END_ENUM_ROW(id, NAME, name, doc) BH_END_##NAME = (id),
@@ -42,8 +46,8 @@ static inline int bh_end_known(uint32_t end)
  * field of /proc/PID/stat: the signal in the low 7 bits, the exit code in bits 8 to 15.
  *
  * The status does not say where a signal came from. SIGKILL, SIGTERM, SIGINT, SIGHUP and SIGQUIT
- * come from an operator, a terminal, a session's end, a service manager or the OOM killer. All
- * others count as the host's own making.
+ * come from an operator, a terminal, a session's end, a service manager or the OOM killer, of which
+ * whoever asks may know more: BH_END_STARVED. All others count as the host's own making.
  */
 static inline enum bh_end bh_end_of_exit(int status)
 {

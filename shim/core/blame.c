@@ -141,7 +141,7 @@ int bh_blame(struct bh_channel *channel, uint32_t generation, uint32_t end)
 	uint32_t slot, alone = BH_SLOT_NONE;
 	uint64_t ticket;
 
-	if (end == BH_END_CRASHED || end == BH_END_HUNG)
+	if (end == BH_END_CRASHED || end == BH_END_HUNG || end == BH_END_STARVED)
 		alone = alone_in_hand(channel, generation);
 	for (slot = 0; slot < channel->slot_count; slot++) {
 		ticket = bh_load(&channel->slots[slot].ticket);
@@ -161,6 +161,7 @@ enum bh_charge bh_charge_call(struct bh_call *call, uint32_t fate)
 	case BH_END_CRASHED:
 	case BH_END_HUNG:
 	case BH_END_HOSTILE:
+	case BH_END_STARVED:
 		call->crashes++;
 		break;
 	case BH_END_KILLED:

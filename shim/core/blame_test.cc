@@ -323,6 +323,13 @@ TEST_F(PoisonTest, KillsFromOutsideConvictNoObject)
 	ExpectAsked(NewCall(1));
 }
 
+TEST_F(PoisonTest, WantOfMemoryIsTheCallsDoing)
+{
+	Poison(NewCall(1), BH_END_STARVED);
+	ExpectPoison(NewCall(1));
+	ExpectAsked(NewCall(2));
+}
+
 TEST_F(PoisonTest, TheFirstOfManyConvictionsGoes)
 {
 	for (uint64_t inode = 1; inode <= 9; inode++)

@@ -14,10 +14,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <regex>
 #include <set>
 #include <sstream>
 #include <string>
@@ -289,6 +291,18 @@ bool StopProcess(pid_t pid) {
   return true;
 }
 
+// -1 when there is no such process.
+pid_t ParentOf(pid_t pid) {
+  std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
+  std::string line;
+  std::getline(stat, line);
+  std::istringstream rest(line.substr(std::min(line.rfind(')') + 1, line.size())));
+  char state = 0;
+  pid_t parent = -1;
+  rest >> state >> parent;
+  return parent;
+}
+
 TEST_F(CliAsRoot, StatusNamesAnInstanceThatDoesNotAnswer) {
   const pid_t service = StartService("--driver null --quiet --guard " + files_);
   ASSERT_GT(service, 0) << "it did not start";
@@ -419,6 +433,42 @@ TEST_F(CliAsRoot, StatusFailsWhileTheShimDoesNotAnswer) {
   EXPECT_EQ(stopped.code, 1);
   EXPECT_THAT(stopped.text, HasSubstr("the numbers below are "));
   EXPECT_EQ(Run("status").code, 0);
+  EXPECT_EQ(StopService(), 0);
+}
+
+// Where memory is short, hosts go before the service and its shim, without which nothing guards.
+TEST_F(CliAsRoot, ItsHostsGoFirstWhenMemoryIsShort) {
+  const auto score_of = [](pid_t pid) {
+    std::ifstream file("/proc/" + std::to_string(pid) + "/oom_score_adj");
+    int score = 1;
+    file >> score;
+    return score;
+  };
+  const pid_t child = fork();
+  if (child == 0) {
+    std::ofstream own("/proc/self/oom_score_adj");
+    own << "-1000" << std::flush;
+    _exit(own.good() ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  if (status != 0 || score_of(getpid()) != 0) {
+    GTEST_SKIP() << "this user may not lower its score for the OOM killer, or runs with one";
+  }
+  const pid_t service = StartService("--driver null --quiet --guard " + files_);
+  ASSERT_GT(service, 0) << "it did not start";
+  EXPECT_EQ(score_of(service), -1000);
+  const std::string text = Run("status").text;
+  std::smatch found;
+  ASSERT_TRUE(std::regex_search(
+      text, found,
+      std::regex("pid " + std::to_string(service) +
+                 ",[^\n]*, shim ([0-9]+) [\\s\\S]*?: serving, generation [0-9]+, pid ([0-9]+)")))
+      << text;
+  const pid_t worker = std::stoi(found[1]);
+  EXPECT_EQ(score_of(worker), -1000) << "the shim's worker";
+  EXPECT_EQ(score_of(ParentOf(worker)), -1000) << "the shim's keeper";
+  EXPECT_EQ(score_of(std::stoi(found[2])), 0) << "the host";
   EXPECT_EQ(StopService(), 0);
 }
 

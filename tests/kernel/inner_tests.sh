@@ -19,3 +19,47 @@ for attachment in embedded fanotify; do
     result failed "doctor_$attachment" "$(grep -A 1 "^attachment $attachment" /tmp/doctor.out)"
   fi
 done
+
+# A file over which the driver takes more memory than there is: the kernel kills its host. In a
+# control group, so that it is that one.
+guarded=/tmp/guarded
+mkdir -p $guarded /sys/fs/cgroup
+grep -q ' /sys/fs/cgroup cgroup2 ' /proc/mounts || mount -t cgroup2 none /sys/fs/cgroup
+echo +memory >/sys/fs/cgroup/cgroup.subtree_control
+mkdir /sys/fs/cgroup/small
+echo 200M >/sys/fs/cgroup/small/memory.max
+mount -t tmpfs guarded $guarded
+echo x >$guarded/memory-1
+echo x >$guarded/clean
+# starve ATTACHMENT
+starve() {
+  local wrong='' ready code
+  mkfifo /tmp/ready
+  sh -c "echo \$\$ >/sys/fs/cgroup/small/cgroup.procs
+    exec $BULKHEAD_BUILD/bin/bulkhead run --driver faulty --guard $guarded --attachment $1 \
+      --accept overlays --accept new-folders --ready-fd 3" >/tmp/starved.out 2>&1 3>/tmp/ready &
+  supervisor=$!
+  read -r ready </tmp/ready || wrong='it did not start'
+  # A driver that has answered nothing yet convicts no file.
+  cat $guarded/clean >/dev/null || wrong="${wrong:-other files are refused}"
+  for round in 1 2 3 4 5 6; do
+    ! cat $guarded/memory-1 2>/dev/null || wrong="open $round was allowed"
+  done
+  cat $guarded/clean >/dev/null || wrong="${wrong:-other files are refused}"
+  $BULKHEAD_BUILD/bin/bulkhead status >/tmp/starved.status 2>&1
+  kill -INT $supervisor
+  wait $supervisor || wrong="${wrong:-it ended with $?}"
+  kills=$(grep -c 'starved: ' /tmp/starved.out)
+  [ "$kills" = 2 ] || wrong="${wrong:-$kills hosts were killed}"
+  rm /tmp/ready
+  if [ -z "$wrong" ]; then
+    result passed "starved_$1"
+  else
+    cat /tmp/starved.out /tmp/starved.status
+    result failed "starved_$1" "$wrong"
+  fi
+}
+starve fanotify
+insmod /modules/bulkhead.ko
+starve module
+rmmod bulkhead

@@ -6,6 +6,7 @@
 #include <linux/anon_inodes.h>
 #include <linux/cred.h>
 #include <linux/mm.h>
+#include <linux/oom.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
@@ -75,6 +76,8 @@ static u32 end_of(const struct bh_host *host, u32 generation)
 	if (leader) {
 		status = exit_status(leader);
 		end = bh_end_of_exit(status);
+		if (end == BH_END_KILLED && tsk_is_oom_victim(leader))
+			end = BH_END_STARVED;
 	}
 	rcu_read_unlock();
 	if (status < 0)

@@ -153,7 +153,7 @@ TEST(HostEnd, TheSupervisorMayKnowFirst) {
 }
 
 // The OOM killer's choice, in a control group whose memory is used up.
-TEST(HostEnd, ByTheOomKillerIsAKill) {
+TEST(HostEnd, ByTheOomKillerIsForWantOfMemory) {
   const std::string group = "/sys/fs/cgroup/host-ends";
   const auto say = [](const std::string& file, std::string_view text) {
     const UniqueFd fd(open(file.c_str(), O_WRONLY | O_CLOEXEC));
@@ -176,7 +176,7 @@ TEST(HostEnd, ByTheOomKillerIsAKill) {
   supervisor.Begin();
   process.Go();
   process.Wait();
-  EXPECT_EQ(supervisor.Statistics().last_end, uint32_t{BH_END_KILLED});
+  EXPECT_EQ(supervisor.Statistics().last_end, uint32_t{BH_END_STARVED});
   EXPECT_EQ(rmdir(group.c_str()), 0);
 }
 

@@ -33,7 +33,7 @@ class Scanner : public bulkhead::Driver {
     switch (result.found) {
       case Found::kMatch:
         host_->warning("denied " + std::string(file.path()) + ": " + result.rule);
-        return bulkhead::deny().cache();
+        return bulkhead::deny().cache().because(result.rule);
       case Found::kNothing:
         return bulkhead::allow().cache();
       case Found::kTimeout:

@@ -105,6 +105,7 @@ class Scan {
     report.AddInfo("trouble", static_cast<double>(trouble_.size()), "files");
     report.AddInfo("time", seconds, "s");
     report.SetDetail("found_paths", found_);
+    report.SetDetail("found_reasons", why_);
     report.SetDetail("trouble_paths", trouble_);
     const int written = bulkhead::Conclude(report, options_.json);
     if (denied_.load()) {
@@ -182,7 +183,8 @@ class Scan {
       TroubleLocked(path, OutcomeText(completion));
     } else if (!completion.allowed()) {
       found_.push_back(path);
-      Line(absl::StrCat("FOUND    ", path));
+      why_.push_back({{"path", path}, {"reason", completion.why}});
+      Line(absl::StrCat("FOUND    ", path, completion.why.empty() ? "" : ": ", completion.why));
     }
     if (terminal_ && files_ % 64 == 0) {
       std::fprintf(stderr, "\r\033[K%zu files, %zu found, %zu trouble", files_, found_.size(),
@@ -213,6 +215,7 @@ class Scan {
   std::mutex mutex_;
   size_t files_ = 0;
   std::vector<std::string> found_;
+  nlohmann::ordered_json why_ = nlohmann::ordered_json::array();  // of each
   std::vector<std::string> trouble_;
 };
 

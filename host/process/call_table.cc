@@ -4,7 +4,10 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstddef>
+#include <cstring>
 #include <thread>
 
 namespace bulkhead {
@@ -115,12 +118,16 @@ CallTable::Entry* CallTable::Find(const bulkhead_call* call, uint64_t* tag) {
 }
 
 CallTable::Completion CallTable::Complete(
-    const bulkhead_call* call, const bulkhead_answer& answer,
+    const bulkhead_call* call, const bulkhead_answer& given,
     const std::function<void(TakenCall&, const bulkhead_answer&)>& send) {
   if (kept_max_ == 0) return Completion::kNoneIsKept;
-  if (answer.size < sizeof(answer) || answer.verdict == 0 || answer.verdict == BULKHEAD_PENDING) {
+  // An older driver's ends before the reason.
+  if (given.size < offsetof(bulkhead_answer, reason_length) || given.verdict == 0 ||
+      given.verdict == BULKHEAD_PENDING) {
     return Completion::kNotAnAnswer;
   }
+  bulkhead_answer answer = {};
+  std::memcpy(&answer, &given, std::min<size_t>(given.size, sizeof(answer)));
   uint64_t tag = 0;
   Entry* entry = Find(call, &tag);
   if (entry == nullptr) return Completion::kNotKept;

@@ -80,7 +80,7 @@ class CallTable {
     kNotAnAnswer,  // the call is kept on
   };
   // Ends a kept call; `send` sends the answer, before the entry's file and mapping go.
-  Completion Complete(const bulkhead_call* call, const bulkhead_answer& answer,
+  Completion Complete(const bulkhead_call* call, const bulkhead_answer& given,
                       const std::function<void(TakenCall&, const bulkhead_answer&)>& send);
 
   // 0 when the handle is of no call in hand.

@@ -14,7 +14,12 @@ namespace {
 using Completion = CallTable::Completion;
 
 bulkhead_answer Answer(uint32_t verdict) {
-  return {.size = sizeof(bulkhead_answer), .verdict = verdict, .cacheability = 0, .error = 0};
+  return {.size = sizeof(bulkhead_answer),
+          .verdict = verdict,
+          .cacheability = 0,
+          .error = 0,
+          .reason_length = 0,
+          .reason = {}};
 }
 
 class CallTableTest : public ::testing::Test {
@@ -68,6 +73,20 @@ TEST_F(CallTableTest, AnOldHandleReachesNothing) {
   EXPECT_EQ(Complete(nullptr), Completion::kNotKept);
   EXPECT_EQ(Complete(reinterpret_cast<const bulkhead_call*>(~uintptr_t{0})), Completion::kNotKept);
   EXPECT_EQ(Complete(now), Completion::kSent);
+}
+
+TEST_F(CallTableTest, AnOlderDriversAnswerHasNoReason) {
+  bulkhead_answer old = Answer(BULKHEAD_DENY);
+  old.size = offsetof(bulkhead_answer, reason_length);
+  old.reason_length = 99;
+  const bulkhead_call* call = KeepOne(7);
+  uint32_t length = 1;
+  const auto send = [&](TakenCall&, const bulkhead_answer& sent) { length = sent.reason_length; };
+  EXPECT_EQ(table_.Complete(call, old, send), Completion::kSent);
+  EXPECT_EQ(length, 0u);
+  old.size -= 4;
+  EXPECT_EQ(table_.Complete(KeepOne(8), old, send), Completion::kNotAnAnswer) << "cut off";
+  EXPECT_EQ(Complete(table_.Open(*mine_, 1)), Completion::kSent);
 }
 
 TEST_F(CallTableTest, ACompletionDuringTheCallbackIsRecorded) {

@@ -260,7 +260,8 @@ void Dispatcher::Answer(TakenCall& taken, CallTable::Entry** mine) {
                 .call_id = details->call_id,
                 .attempt = details->attempt,
                 .reserved = 0};
-  bulkhead_answer answer = {.size = sizeof(answer), .verdict = 0, .cacheability = 0, .error = 0};
+  bulkhead_answer answer = {};
+  answer.size = sizeof(answer);
   const bulkhead_call* call = calls_in_hand_->Open(entry, details->deadline_ns);
   port_->BeginDriver(taken);
   callback(state_, call, &entry.file, &answer);
@@ -297,10 +298,19 @@ void Dispatcher::Send(TakenCall& taken, const bulkhead_answer& answer) {
   const auto narrow = [](uint32_t value) {
     return static_cast<uint16_t>(std::min<uint32_t>(value, UINT16_MAX));
   };
-  const bh_verdict_reply reply = {.verdict = answer.verdict,
-                                  .cacheability = narrow(answer.cacheability),
-                                  .error = narrow(answer.error)};
-  port_->Reply(taken, BH_REPLY_DONE, {reinterpret_cast<const uint8_t*>(&reply), sizeof(reply)});
+  struct {
+    bh_verdict_reply verdict;
+    char reason[BH_VERDICT_REASON_BYTES];
+  } reply;
+  static_assert(sizeof(reply) == BH_INLINE_BYTES);
+  static_assert(BH_VERDICT_REASON_BYTES == BULKHEAD_REASON_BYTES);
+  reply.verdict = {.verdict = answer.verdict,
+                   .cacheability = narrow(answer.cacheability),
+                   .error = narrow(answer.error)};
+  const size_t reason = std::min<size_t>(answer.reason_length, BULKHEAD_REASON_BYTES);
+  if (reason != 0) std::memcpy(reply.reason, answer.reason, reason);
+  port_->Reply(taken, BH_REPLY_DONE,
+               {reinterpret_cast<const uint8_t*>(&reply), sizeof(reply.verdict) + reason});
 }
 
 // Behind the workers: where CPUs are scarce, a verdict goes first.

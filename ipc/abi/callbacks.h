@@ -20,7 +20,7 @@ enum bh_callback {
 
 enum bh_callback_kind {
 	BH_CALLBACK_UNKNOWN = 0,
-	BH_CALLBACK_DECIDES = 1,  /* the reply is struct bh_verdict_reply */
+	BH_CALLBACK_DECIDES = 1,  /* the reply begins with struct bh_verdict_reply */
 	BH_CALLBACK_OPERATES = 2, /* the reply is a completion */
 };
 
@@ -109,7 +109,11 @@ enum bh_cacheability {
 	BH_CACHE_OBJECT = 1, /* holds until the object changes, or the content or driver does */
 };
 
-/* Reply to a deciding call. Written by the host, validated by the shim. */
+/*
+ * Reply to a deciding call. Written by the host, validated by the shim. Behind it, in the rest of
+ * the line, may stand why the driver decided so: up to BH_VERDICT_REASON_BYTES of text, without an
+ * end mark. Any bytes: whoever shows them replaces what a terminal would obey.
+ */
 struct bh_verdict_reply {
 	uint32_t verdict;      /* enum bh_verdict */
 	uint16_t cacheability; /* enum bh_cacheability */
@@ -117,6 +121,7 @@ struct bh_verdict_reply {
 };
 BH_ASSERT_SIZE(struct bh_verdict_reply, 8);
 BH_ASSERT_TRIVIAL(struct bh_verdict_reply);
+#define BH_VERDICT_REASON_BYTES (BH_INLINE_BYTES - sizeof(struct bh_verdict_reply))
 
 #define BH_ERROR_MAX 133u /* EHWPOISON, the last that programs know */
 

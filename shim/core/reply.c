@@ -34,7 +34,7 @@ static uint32_t validate_verdict(const struct bh_reply_copy *copy)
 {
 	struct bh_verdict_reply verdict;
 
-	if (copy->reply_bytes != sizeof(verdict))
+	if (copy->reply_bytes < sizeof(verdict)) /* what is behind it is the driver's reason */
 		return BH_VIOLATION_REPLY_BYTES;
 	verdict = bh_reply_verdict(copy);
 	if (verdict.verdict != BH_VERDICT_ALLOW && verdict.verdict != BH_VERDICT_DENY)

@@ -50,6 +50,8 @@ struct Completion {
   uint32_t reason = BH_REASON_ABSENT;       // enum bh_reason, when outcome is BH_OUTCOME_POLICY
   uint32_t issues = 0;                      // number of hosts that it was given to
   uint64_t ended_ns = 0;                    // CLOCK_MONOTONIC; up to 10 ms early
+  // Why the driver decided so, when it said that: its own bytes.
+  std::string why;
 
   bool allowed() const { return verdict == BH_VERDICT_ALLOW; }
 };

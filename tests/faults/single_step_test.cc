@@ -48,7 +48,9 @@ bulkhead_answer AnswerFor(uint64_t inode) {
   return {.size = sizeof(bulkhead_answer),
           .verdict = Allowed(inode) ? uint32_t{BULKHEAD_ALLOW} : uint32_t{BULKHEAD_DENY},
           .cacheability = 0,
-          .error = 0};
+          .error = 0,
+          .reason_length = 0,
+          .reason = {}};
 }
 
 // A driver that has kept all calls (BULKHEAD_PENDING) completes them, the last one first.

@@ -73,7 +73,7 @@ bool Legal(const bh_reply_slot& slot, uint32_t klass, uint64_t capacity) {
   if (klass != BH_CLASS_FILE) return true;
   bh_verdict_reply verdict;
   std::memcpy(&verdict, slot.reply, sizeof(verdict));
-  return slot.reply_bytes == sizeof(verdict) &&
+  return slot.reply_bytes >= sizeof(verdict) &&
          (verdict.verdict == BH_VERDICT_ALLOW || verdict.verdict == BH_VERDICT_DENY) &&
          (verdict.cacheability == BH_CACHE_NOT || verdict.cacheability == BH_CACHE_OBJECT) &&
          (verdict.error == 0 || (verdict.verdict == BH_VERDICT_DENY && verdict.error <= 133 &&

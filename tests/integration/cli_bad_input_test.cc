@@ -153,7 +153,7 @@ TEST_F(CliBadInput, WhatMayNotBeReadIsNamedAndTheRestIsScanned) {
   EXPECT_THAT(scan.text,
               HasSubstr("TROUBLE  " + locked + ": can't list this folder: Permission denied\n"));
   EXPECT_THAT(scan.text, HasSubstr("TROUBLE  " + mine + ": cannot open: Permission denied\n"));
-  EXPECT_THAT(scan.text, HasSubstr("FOUND    " + files_ + "/infected\n"));
+  EXPECT_THAT(scan.text, HasSubstr("FOUND    " + files_ + "/infected: eicar_test_file\n"));
   EXPECT_THAT(scan.text, ContainsRegex("\nfiles +2 "));  // the clean one and the infected one
   EXPECT_THAT(scan.text, HasSubstr("run it as root, or as a user who may read"));
 }

@@ -82,7 +82,7 @@ TEST_F(Cli, ScanSaysCleanFoundAndTrouble) {
   Infect();
   const Outcome found = Run("scan --driver scanner " + files_);
   EXPECT_EQ(found.code, 1);
-  EXPECT_THAT(found.text, HasSubstr("FOUND    " + files_ + "/infected"));
+  EXPECT_THAT(found.text, HasSubstr("FOUND    " + files_ + "/infected: eicar_test_file\n"));
   const Outcome trouble = Run("scan --driver scanner " + files_ + " " + folder_ + "/nothing");
   EXPECT_EQ(trouble.code, 2);
   EXPECT_THAT(trouble.text, HasSubstr("No such file"));

@@ -300,10 +300,12 @@ TEST_F(PendingCallsTest, MistakesHaveDefinedEnds) {
     const Completion both = AskNow("/both");
     EXPECT_EQ(both.outcome, uint32_t{BH_OUTCOME_ANSWERED});
     EXPECT_FALSE(both.allowed());  // as its callback says
+    EXPECT_EQ(both.why, "of its callback");
     const Completion early = AskNow("/early");
     EXPECT_EQ(early.outcome, uint32_t{BH_OUTCOME_ANSWERED});
     EXPECT_FALSE(early.allowed());
     EXPECT_EQ(early.error, EACCES);
+    EXPECT_EQ(early.why, std::string(BH_VERDICT_REASON_BYTES, 'y')) << "cut";
     EXPECT_TRUE(AskNow("/twice").allowed());
   }
   ASSERT_TRUE(run->control().Send(MakeDrain(generation_)).ok());

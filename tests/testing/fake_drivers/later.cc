@@ -68,10 +68,10 @@ class Later : public bulkhead::Driver {
     bulkhead::PendingCall call(file);
     if (path == "/both") {
       call.complete(bulkhead::allow());
-      return bulkhead::deny(EACCES);
+      return bulkhead::deny(EACCES).because("of its callback");
     }
     if (path == "/early") {
-      call.complete(bulkhead::deny(EACCES));
+      call.complete(bulkhead::deny(EACCES).because(std::string(100, 'y')));
       return bulkhead::pending();
     }
     {

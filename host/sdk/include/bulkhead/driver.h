@@ -112,6 +112,8 @@ struct bulkhead_file {
   uint32_t reserved;
 };
 
+#define BULKHEAD_REASON_BYTES 40
+
 struct bulkhead_answer {
   uint32_t size;         /* set by the host to what it reads; the driver leaves it */
   uint32_t verdict;      /* enum bulkhead_verdict; 0 is an error: logged once, and declines */
@@ -122,6 +124,13 @@ struct bulkhead_answer {
    * another verdict, the answer breaks the protocol. fanotify can't hand one on: EPERM there.
    */
   uint32_t error;
+  /*
+   * From here on only if `size` says so: an older host has less.
+   * Why: the name of a threat, of a rule. Shown where calls are made (`bulkhead scan`); not
+   * terminated. Bytes of it; what is beyond BULKHEAD_REASON_BYTES is cut. 0: none.
+   */
+  uint32_t reason_length;
+  char reason[BULKHEAD_REASON_BYTES];
 };
 
 /* What the host does for the driver. Every function may be called from any driver thread. */

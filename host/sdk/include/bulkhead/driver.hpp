@@ -25,6 +25,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <memory>
 #include <optional>
@@ -60,14 +61,34 @@ class Verdict {
     changed.error_ = static_cast<uint32_t>(error);
     return changed;
   }
+  // Why: the name of a threat, of a rule. Cut beyond BULKHEAD_REASON_BYTES.
+  constexpr Verdict because(std::string_view reason) const {
+    Verdict explained = *this;
+    explained.reason_length_ =
+        static_cast<uint32_t>(reason.copy(explained.reason_.data(), BULKHEAD_REASON_BYTES));
+    return explained;
+  }
   constexpr bulkhead_verdict verdict() const { return verdict_; }
   constexpr uint32_t error() const { return error_; }
   constexpr bulkhead_cacheability cacheability() const { return cacheability_; }
+  constexpr std::string_view reason() const { return {reason_.data(), reason_length_}; }
+  // As much of it as has room in answer.size bytes: an older host has none for the reason.
+  void fill(bulkhead_answer& answer) const {
+    answer.cacheability = static_cast<uint32_t>(cacheability_);
+    answer.error = error_;
+    if (reason_length_ != 0 && answer.size >= sizeof(answer)) {
+      answer.reason_length = reason_length_;
+      std::memcpy(answer.reason, reason_.data(), reason_length_);
+    }
+    answer.verdict = static_cast<uint32_t>(verdict_);
+  }
 
  private:
   bulkhead_verdict verdict_;
   bulkhead_cacheability cacheability_ = BULKHEAD_CACHE_NOT;
   uint32_t error_ = 0;
+  uint32_t reason_length_ = 0;
+  std::array<char, BULKHEAD_REASON_BYTES> reason_ = {};
 };
 constexpr Verdict allow() { return Verdict(BULKHEAD_ALLOW); }
 constexpr Verdict deny() { return Verdict(BULKHEAD_DENY); }
@@ -201,10 +222,9 @@ class PendingCall {
       return false;
     }
     const FileEvent file = *std::exchange(file_, std::nullopt);
-    const bulkhead_answer answer = {.size = sizeof(answer),
-                                    .verdict = static_cast<uint32_t>(verdict.verdict()),
-                                    .cacheability = static_cast<uint32_t>(verdict.cacheability()),
-                                    .error = verdict.error()};
+    bulkhead_answer answer = {};
+    answer.size = sizeof(answer);
+    verdict.fill(answer);
     return bulkhead_complete(file.host_, file.call_, &answer) == 0;
   }
 
@@ -336,9 +356,7 @@ void call(void* state, const bulkhead_call* call, const bulkhead_file* file,
   try {
     const Verdict verdict =
         (instance->driver.get()->*callback)(FileEvent(instance->host, call, file));
-    answer->cacheability = static_cast<uint32_t>(verdict.cacheability());
-    answer->error = verdict.error();
-    answer->verdict = static_cast<uint32_t>(verdict.verdict());
+    verdict.fill(*answer);
   } catch (const std::exception& trouble) {
     // No allocation: a std::bad_alloc may be what is told of here, and nothing may leave this
     // function.

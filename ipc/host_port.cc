@@ -8,6 +8,7 @@
 #include <array>
 #include <atomic>
 #include <cstring>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -31,6 +32,20 @@ constexpr uint32_t kPollsPerOther = 4;  // a look at another slot
 // Between two looks at the clock a spinner needs well below a microsecond. More means that it lost
 // its CPU.
 constexpr uint64_t kPreemptedNs = 100'000;
+// What one look at a slot may take. A worker that was away for as long as a look at each of them
+// takes looks at all before its next call.
+constexpr uint64_t kTicksPerSlot = 1000;
+constexpr size_t kTurns = 64;
+
+// A clock for comparisons only, of 1 to 5 ticks in a nanosecond on x86. Much cheaper than the
+// kernel's, which would cost a call more than its other parts.
+uint64_t Ticks() {
+#ifdef __x86_64__
+  return __builtin_ia32_rdtsc();
+#else
+  return MonotonicNowNs();
+#endif
+}
 
 // The machine's CPUs, not this process's: a host that is pinned to a CPU of its own does well to
 // spin there while its callers run on others. Where it shares that CPU, the budget learns it.
@@ -51,6 +66,7 @@ struct HostPort::State {
     uint32_t turn = 0;            // in `recent`
     uint32_t next = 0;            // in `order`
     uint32_t sleep = BH_SLEEPS;   // enum bh_sleep: what it announces
+    uint64_t came = 0;            // Ticks() when it came for its last call
     // By slot: a ticket that is not this worker's to take (taken, or of another generation). Keeps
     // scans away from `claims`, which other workers write.
     std::vector<uint64_t> seen;
@@ -114,6 +130,7 @@ struct HostPort::State {
   bool PollOthers(Worker& worker, uint32_t* slot, uint64_t* ticket);
   bool Poll(Worker& worker, uint32_t* slot, uint64_t* ticket);
   bool Scan(Worker& worker, uint32_t* slot, uint64_t* ticket);
+  bool TakeInTurn(Worker& worker, uint32_t* slot, uint64_t* ticket);
   bool PollClosely(uint32_t w, uint32_t* slot, uint64_t* ticket);
   bool Spin(Worker& worker, uint64_t started_ns, uint64_t until_ns, uint32_t* slot,
             uint64_t* ticket);
@@ -135,6 +152,9 @@ struct HostPort::State {
   std::vector<Replies> replies;  // by slot
   const std::unique_ptr<HostTransport> transport;
   std::vector<Worker> workers;
+  // By opener: the number of his last turn. Openers that meet in one have their turns together.
+  std::array<std::atomic<uint64_t>, kTurns> turns = {};
+  std::atomic<uint64_t> turn{0};
 };
 
 // False: another worker was faster. A single worker has no rival.
@@ -181,6 +201,40 @@ bool HostPort::State::Scan(Worker& worker, uint32_t* slot, uint64_t* ticket) {
   for (const uint32_t candidate : worker.order) {
     if (MayTake(worker, candidate) && TryTake(worker, candidate, ticket)) {
       *slot = candidate;
+      return true;
+    }
+  }
+  return false;
+}
+
+// After a driver that took long over its last call: the next is of the opener whose last turn was
+// longest ago, and of its calls the one that has the least time left. So the calls of one opener do
+// not keep those of another waiting, however many they are.
+bool HostPort::State::TakeInTurn(Worker& worker, uint32_t* slot, uint64_t* ticket) {
+  for (uint32_t tries = 0; tries < slots; ++tries) {     // another worker may be faster each time
+    std::optional<std::pair<uint64_t, uint64_t>> first;  // turn and deadline
+    std::atomic<uint64_t>* first_turn = nullptr;
+    for (const uint32_t candidate : worker.order) {
+      if (!MayTake(worker, candidate)) continue;
+      const uint64_t claimed = claims[candidate].load(std::memory_order_acquire);
+      const uint64_t found = view.Ticket(candidate);
+      if (found == claimed || bh_ticket_generation(found) != options.generation) {
+        worker.seen[candidate] = found;
+        continue;
+      }
+      std::atomic<uint64_t>& its_turn = turns[view.Opener(candidate) % kTurns];
+      const std::pair<uint64_t, uint64_t> its = {its_turn.load(std::memory_order_relaxed),
+                                                 view.DeadlineNs(candidate)};
+      if (first.has_value() && *first <= its) continue;
+      first = its;
+      first_turn = &its_turn;
+      *slot = candidate;
+    }
+    if (!first.has_value()) return false;
+    if (TryTake(worker, *slot, ticket)) {
+      // SUBTLE: relaxed: turns decide who comes first, and nothing else.
+      first_turn->store(turn.fetch_add(1, std::memory_order_relaxed) + 1,
+                        std::memory_order_relaxed);
       return true;
     }
   }
@@ -342,11 +396,15 @@ std::optional<TakenCall> HostPort::Take(uint32_t worker, uint64_t until_ns) {
   State::Worker& mine = state.workers[worker];
   std::optional<TakenCall> taken(std::in_place);
   TakenCall& call = *taken;
+  const uint64_t now = Ticks();
+  const bool was_long_away = now - std::exchange(mine.came, now) > kTicksPerSlot * state.slots;
   for (;;) {
-    if (state.stopping() || (!state.Poll(mine, &call.slot, &call.ticket) &&
-                             !state.Scan(mine, &call.slot, &call.ticket) &&
-                             !state.PollClosely(worker, &call.slot, &call.ticket) &&
-                             !state.Wait(worker, until_ns, &call.slot, &call.ticket))) {
+    if (state.stopping() ||
+        ((!was_long_away || !state.TakeInTurn(mine, &call.slot, &call.ticket)) &&
+         !state.Poll(mine, &call.slot, &call.ticket) &&
+         !state.Scan(mine, &call.slot, &call.ticket) &&
+         !state.PollClosely(worker, &call.slot, &call.ticket) &&
+         !state.Wait(worker, until_ns, &call.slot, &call.ticket))) {
       taken.reset();
       return taken;
     }

@@ -353,6 +353,37 @@ TEST_F(HostPortTest, WorkersPreferTheirHomeLanesAndTakeFromAll) {
   port_->Decline(*other);
 }
 
+// A driver that takes long, and an opener with many calls: the others' calls do not wait for them.
+TEST_F(HostPortTest, OpenersHaveTheirTurnsBehindASlowDriver) {
+  constexpr bh_geometry kOneLane = {1, 12, 4, 4};
+  constexpr uint32_t kGreedy = 1001, kOther = 1002;
+  Open({kGeneration, 1, 0}, kOneLane);
+  const auto post = [this](uint32_t slot, uint32_t opener, uint64_t deadline_ns) {
+    shim_->call(slot)->opener = opener;
+    shim_->call(slot)->deadline_ns = deadline_ns;
+    shim_->Post(slot, Args(slot));
+  };
+  for (uint32_t slot = 0; slot < 8; ++slot) post(slot, kGreedy, 100 - slot);
+  std::vector<uint32_t> order;
+  const auto take = [this, &order] {
+    auto call = port_->Take(0, Soon());
+    ASSERT_TRUE(call.has_value());
+    order.push_back(call->slot);
+    const uint64_t until_ns = MonotonicAfterNs(50'000);
+    while (MonotonicNowNs() < until_ns) bh_cpu_relax();
+    port_->Reply(*call, BH_REPLY_DONE, {call->args, call->args_bytes});
+  };
+  take();
+  post(8, kOther, 500);
+  post(9, kOther, 400);
+  post(10, 0, 600);
+  for (int i = 0; i < 6; ++i) take();
+  // Who was not served yet comes first, whoever has the least time left before the others; then in
+  // turn; of one's own calls, that with the least time left.
+  ASSERT_EQ(order.size(), 7u);
+  EXPECT_EQ(order, (std::vector<uint32_t>{7, 9, 10, 6, 8, 5, 4}));
+}
+
 TEST_F(HostPortTest, ABoundWorkerSaysSoAndServesItsCpu) {
   const auto cpus = static_cast<uint32_t>(sysconf(_SC_NPROCESSORS_CONF));
   if (cpus > BH_WORKERS_MAX) GTEST_SKIP() << "more CPUs than workers";

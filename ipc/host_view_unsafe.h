@@ -99,6 +99,11 @@ class HostView {
     return line;
   }
 
+  uint32_t Opener(uint32_t slot) const { return bh_load_relaxed(&call_slot(slot)->opener); }
+  uint64_t DeadlineNs(uint32_t slot) const {
+    return bh_load_relaxed(&call_slot(slot)->deadline_ns);
+  }
+
   const std::byte* call_pool() const { return call_pool_; }
   std::byte* reply_pool() const { return reply_pool_; }
 

@@ -26,12 +26,13 @@
 #include "ipc/abi/types.h"
 
 #define BH_CHANNEL_MAGIC 0x3148434448424b42ull /* "BKBHDCH1" read as little-endian bytes */
-#define BH_ABI_VERSION 2u
+#define BH_ABI_VERSION 3u
 
 #define BH_CHANNELS_MAX 8u /* of a shim: drivers that one call can visit */
 #define BH_LANES_MAX 64u
 #define BH_SLOTS_PER_LANE_MAX 64u
 #define BH_WORKERS_MAX 16u
+#define BH_OPENER_ROOT 1u
 #define BH_POOL_CHUNK_BYTES 4096u
 #define BH_POOL_CHUNKS_MAX 4096u /* 16 MiB for each direction */
 
@@ -97,7 +98,11 @@ struct bh_call_slot {
 	uint64_t reply_offset; /* bytes from the start of the reply pool: room lent for an answer */
 	uint64_t reply_capacity; /* bytes of it; 0: answer inline only */
 	uint32_t attempt;        /* 0 for the first issue */
-	uint32_t reserved1;
+	/*
+	 * Whose call it is: a user id + 1, so that root is BH_OPENER_ROOT; 0: not known. A host
+	 * whose driver takes long over calls serves openers in turn.
+	 */
+	uint32_t opener;
 	uint64_t reserved2;
 	/* line 2: shim writes, host reads */
 	uint32_t caller_sleeps; /* not 0: after the reply, add 1 to the reply slot's bell and wake

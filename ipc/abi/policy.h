@@ -20,7 +20,8 @@
 	X(3, FULL, full, "the driver did not get to the call by the deadline, or there was no room for it") \
 	X(4, POISON, poison, "the call is quarantined: it, or one like it, used up its budget of hosts") \
 	X(5, DECLINED, declined, "the driver had the call and declined to answer") \
-	X(6, OVERDUE, overdue, "the driver had the call in hand, and neither it nor a later host answered in time")
+	X(6, OVERDUE, overdue, "the driver had the call in hand, and neither it nor a later host answered in time") \
+	X(7, CROWD, crowd, "its user had as many calls waiting as one user may")
 
 #define BH_FOR_EACH_ACTION(X) \
 	X(1, ALLOW, allow, "allow at once") \
@@ -57,16 +58,18 @@ BH_ASSERT_SIZE(struct bh_policy, 2 * BH_CLASS_COUNT * BH_REASON_COUNT);
 BH_ASSERT_TRIVIAL(struct bh_policy);
 
 /*
- * Whether the reason lies in what the call is about. An attacker can bring about each of these with
- * a file of his choice, so that what a driver never decided must not go through for them.
+ * Whether the reason lies in what the call is about, or in who makes it. An attacker can bring
+ * about each of these with a file of his choice or with more opens, so that what a driver never
+ * decided must not go through for them.
  */
 static inline int bh_reason_is_suspicious(uint32_t reason)
 {
 	return reason == BH_REASON_POISON || reason == BH_REASON_DECLINED ||
-	       reason == BH_REASON_OVERDUE;
+	       reason == BH_REASON_OVERDUE || reason == BH_REASON_CROWD;
 }
 
-/* Deny what is suspicious. Hold what never had a turn, then allow. */
+/* Hold what never had a turn, then allow. Deny what is suspicious: at once, where there is nothing
+ * to hold for. */
 static inline void bh_policy_default(struct bh_policy *policy)
 {
 	uint32_t klass, reason;
@@ -75,8 +78,9 @@ static inline void bh_policy_default(struct bh_policy *policy)
 	for (klass = 0; klass < BH_CLASS_COUNT; klass++) {
 		for (reason = 0; reason < BH_REASON_COUNT; reason++) {
 			suspicious = bh_reason_is_suspicious(reason);
-			policy->rule[klass][reason].action = suspicious ? BH_ACTION_DENY
-									: BH_ACTION_HOLD;
+			policy->rule[klass][reason].action = suspicious && reason != BH_REASON_CROWD
+								     ? BH_ACTION_DENY
+								     : BH_ACTION_HOLD;
 			policy->rule[klass][reason].fallback = suspicious ? BH_ACTION_DENY
 									  : BH_ACTION_ALLOW;
 		}

@@ -213,6 +213,9 @@ struct bh_call {
 	uint32_t reissue;      /* enum bh_reissue */
 	uint64_t deadline_ns;  /* monotonic */
 	uint64_t call_id;      /* 0: the core numbers it when a host first gets it */
+	/* Whose call it is, for the shares: a user id + 1. 0: not known; it has no share, and may
+	 * take the last slot. */
+	uint32_t opener;
 
 	/* output, valid once outcome is not BH_OUTCOME_PENDING */
 	uint32_t outcome; /* enum bh_outcome */
@@ -299,6 +302,8 @@ int bh_call_step(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait);
  */
 int bh_call_will_sleep(struct bh_call *call, const struct bh_wait *wait);
 void bh_call_awake(struct bh_call *call);
+/* Whose call it is became known: it counts for that opener's share from here on. */
+void bh_call_charge(struct bh_call *call, uint32_t opener);
 /* The caller can't wait any longer: end it now, by BH_OUTCOME_CANCELLED. */
 void bh_call_cancel(struct bh_call *call, uint64_t now_ns);
 /* Start, spin within the adaptive budget, sleep and step until it has ended. */

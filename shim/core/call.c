@@ -257,6 +257,17 @@ static BH_COLD int convict_of_hanging(struct bh_call *call, uint32_t generation,
 	return hangs;
 }
 
+/*
+ * Why a call has had no turn. A user that keeps the driver busy with one call must not get another
+ * one through unasked by that.
+ */
+static BH_COLD uint32_t no_turn(const struct bh_call *call)
+{
+	return call->opener > BH_OPENER_ROOT && bh_opener_waits(call->channel, call)
+		       ? BH_REASON_CROWD
+		       : BH_REASON_FULL;
+}
+
 /* ---- Waiting ---- */
 
 static void wait_private(struct bh_call *call, struct bh_wait *wait, uint32_t *word,
@@ -292,7 +303,7 @@ static int seek_host(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait
 	final = past;
 	reason = bh_load_relaxed(&channel->unserved_reason);
 	if (serving) {
-		reason = BH_REASON_FULL; /* there was a host, but no time left to ask it */
+		reason = no_turn(call); /* there was a host, but no time left to ask it */
 	} else if (bh_load_relaxed(&channel->quarantined)) {
 		reason = BH_REASON_ABSENT;
 		final = 1;
@@ -303,13 +314,23 @@ static int seek_host(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait
 	return 0;
 }
 
+/* Not 0: the call does not wait for room; its policy says so. Which of the reasons it is matters
+ * only where one of them does not hold: to find out takes a look at all slots. */
+static int end_without_room(struct bh_call *call, uint64_t now_ns)
+{
+	if (bh_policy_holds(call->channel, call->callback, BH_REASON_FULL) &&
+	    bh_policy_holds(call->channel, call->callback, BH_REASON_CROWD))
+		return end_unserved(call, BH_REASON_FULL, 0, now_ns);
+	return end_unserved(call, no_turn(call), 0, now_ns);
+}
+
 static BH_COLD int hold_for_room(struct bh_call *call, uint32_t freed, uint64_t now_ns,
 				 struct bh_wait *wait)
 {
 	struct bh_channel *channel = call->channel;
 	uint64_t until_ns = BH_NO_DEADLINE;
 
-	if (end_unserved(call, BH_REASON_FULL, 0, now_ns))
+	if (end_without_room(call, now_ns))
 		return 1;
 	if (bh_load(&channel->abandoned_count))
 		until_ns = now_ns + ROOM_POLL_NS;
@@ -327,7 +348,7 @@ static int seek_slot(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait
 	if (now_ns >= call->visit_deadline_ns) {
 		if (generation)
 			convict_of_hanging(call, generation, now_ns);
-		return end_unserved(call, BH_REASON_FULL, 1, now_ns);
+		return end_unserved(call, no_turn(call), 1, now_ns);
 	}
 	if (!generation) {
 		stop_waiting_for_room(call);
@@ -354,7 +375,7 @@ static int seek_slot(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait
 	case BH_ISSUE_NO_DESCRIPTOR_ROOM:
 		/* Not on `freed`: callers that try in vain would wake each other by what they
 		 * give back. */
-		if (end_unserved(call, BH_REASON_FULL, 0, now_ns))
+		if (end_without_room(call, now_ns))
 			return 1;
 		wait_private(call, wait, &channel->epoch, epoch, now_ns + ROOM_POLL_NS);
 		return 0;
@@ -509,17 +530,16 @@ static BH_COLD void overdue(struct bh_call *call, uint64_t now_ns)
 	struct bh_channel *channel = call->channel;
 	int begun = bh_begun(channel, call->slot, call->ticket) || call->crashes || call->kills;
 	int hangs = convict_of_hanging(call, bh_ticket_generation(call->ticket), now_ns);
+	uint32_t reason = begun ? BH_REASON_OVERDUE : no_turn(call);
 
+	if (reason == BH_REASON_FULL && hangs)
+		reason = BH_REASON_HUNG;
 	if (begun || hangs)
 		bh_count(channel, call->lane, BH_COUNT_OVERDUE);
 	/* The other channels may still be asked. */
 	bh_loan_stays(call, call->position + 1 < call->shim->channel_count);
 	abandon(call, 0);
-	end_by_policy(call,
-		      begun   ? BH_REASON_OVERDUE
-		      : hangs ? BH_REASON_HUNG
-			      : BH_REASON_FULL,
-		      1, now_ns);
+	end_by_policy(call, reason, 1, now_ns);
 }
 
 /* A host that rings without answering gets fewer and longer sleeps for it, then its end. */
@@ -633,6 +653,13 @@ int bh_call_step(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait)
 		wait_private(call, wait, &call->channel->epoch, bh_load(&call->channel->epoch) - 1,
 			     now_ns);
 	return 0;
+}
+
+void bh_call_charge(struct bh_call *call, uint32_t opener)
+{
+	call->opener = opener;
+	if (call->state == BH_CALL_ISSUED)
+		bh_store_relaxed(&bh_call_slot_at(call->channel, call->slot)->opener, opener);
 }
 
 int bh_call_try_caches(struct bh_call *call, uint64_t now_ns)

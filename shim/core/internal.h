@@ -294,8 +294,10 @@ void bh_ring_set_kinds(struct bh_channel *channel, const struct bh_callback_set 
 void bh_ring_statistics(struct bh_channel *channel, struct bh_statistics *statistics);
 
 /* slots.c */
-/* A slot of the lane, or of another; BH_SLOT_NONE when all are in use. */
-uint32_t bh_slot_acquire(struct bh_channel *channel, uint32_t lane);
+/* A slot of the lane, or of another; BH_SLOT_NONE when all that this opener may have are in use. */
+uint32_t bh_slot_acquire(struct bh_channel *channel, uint32_t lane, uint32_t opener);
+/* Not 0: the host has other calls of this call's opener, which it has not answered. */
+int bh_opener_waits(struct bh_channel *channel, const struct bh_call *call);
 /* REQUIRES: the caller owns the slot, and the host has answered or can't. */
 void bh_slot_release(struct bh_channel *channel, uint32_t slot);
 /* Gives a slot up whose host may still answer; it comes back when that has, or its generation
@@ -374,6 +376,8 @@ static inline void bh_loan_to_call(const struct bh_call *call, struct bh_slot *s
  * for. */
 uint32_t bh_policy_decide(struct bh_channel *channel, const struct bh_call *call, uint32_t reason,
 			  int final, uint32_t *error);
+/* Not 0: the rule for this reason is to wait. */
+int bh_policy_holds(struct bh_channel *channel, uint32_t callback, uint32_t reason);
 /* The verdict when there is neither an answer nor anything to wait for. */
 uint32_t bh_policy_fallback(struct bh_channel *channel, uint32_t callback, uint32_t reason);
 

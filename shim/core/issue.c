@@ -152,10 +152,12 @@ enum bh_issue_result bh_issue(struct bh_call *call, uint32_t generation, uint64_
 	result = look_for_room(call, &room);
 	if (result != BH_ISSUE_DONE)
 		return result;
-	slot = bh_slot_acquire(channel, call->lane);
+	slot = bh_slot_acquire(channel, call->lane, call->opener);
 	if (slot == BH_SLOT_NONE)
 		return BH_ISSUE_NO_ROOM;
 	s = &channel->slots[slot];
+	shared = bh_call_slot_at(channel, slot);
+	bh_store_relaxed(&shared->opener, call->opener);
 	bh_store_relaxed(&s->fate, 0u);
 	result = lend(call, &room, s);
 	if (result != BH_ISSUE_DONE)
@@ -172,7 +174,6 @@ enum bh_issue_result bh_issue(struct bh_call *call, uint32_t generation, uint64_
 
 	if (!call->call_id)
 		call->call_id = number(call, slot, ticket);
-	shared = bh_call_slot_at(channel, slot);
 	fill(call, s, shared, with_descriptor);
 	if (with_descriptor)
 		sent = send_descriptor(call, slot, ticket);

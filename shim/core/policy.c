@@ -14,6 +14,11 @@ static uint32_t verdict_of(uint32_t action)
 	return action == BH_ACTION_ALLOW ? BH_VERDICT_ALLOW : BH_VERDICT_DENY;
 }
 
+int bh_policy_holds(struct bh_channel *channel, uint32_t callback, uint32_t reason)
+{
+	return (rule_of(channel, callback, reason) & 0xff) == BH_ACTION_HOLD;
+}
+
 uint32_t bh_policy_fallback(struct bh_channel *channel, uint32_t callback, uint32_t reason)
 {
 	return verdict_of(rule_of(channel, callback, reason) >> 8);

@@ -23,6 +23,8 @@ TEST(Policy, DefaultDeniesWhatIsSuspiciousAndHoldsThenAllowsTheRest)
 			EXPECT_EQ(klass[reason].action, BH_ACTION_DENY);
 			EXPECT_EQ(klass[reason].fallback, BH_ACTION_DENY);
 		}
+		EXPECT_EQ(klass[BH_REASON_CROWD].action, BH_ACTION_HOLD);
+		EXPECT_EQ(klass[BH_REASON_CROWD].fallback, BH_ACTION_DENY);
 	}
 }
 
@@ -46,7 +48,9 @@ class PolicyTable : public CoreTest
 	{
 		if (reason != BH_REASON_ABSENT)
 			target->BeginGeneration(1);
-		if (reason == BH_REASON_FULL)
+		if (reason == BH_REASON_CROWD)
+			blocker->opener = call->opener = 1001;
+		if (reason == BH_REASON_FULL || reason == BH_REASON_CROWD)
 			Start(blocker);
 		const int ended = Start(call);
 		if (reason == BH_REASON_POISON || reason == BH_REASON_OVERDUE)

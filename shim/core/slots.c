@@ -9,24 +9,55 @@
  */
 #include "shim/core/internal.h"
 
-static uint32_t acquire_in_lane(struct bh_channel *channel, uint32_t lane)
+/*
+ * A lane's last quarter is for those who hold little of the lane: whoever holds as many slots as
+ * are left gets none of it. So one who makes calls without number leaves room for others, each of
+ * them for the next, and the last slot is for one who holds none.
+ *
+ * SUBTLE: slots change hands while we count, and one that was taken a moment ago still has its last
+ * opener: a share is a slot or two too large or too small.
+ */
+static BH_COLD int has_its_share(struct bh_channel *channel, uint32_t lane, uint64_t free,
+				 uint32_t opener)
 {
+	uint32_t slots = channel->geometry.slots_per_lane, held = 0, left = 0, i;
+
+	if (!opener)
+		return 0;
+	for (i = 0; i < slots; i++) {
+		if (free >> i & 1)
+			left++;
+		else
+			held += bh_load_relaxed(
+					&bh_call_slot_at(channel, lane * slots + i)->opener) ==
+				opener;
+	}
+	return held && held >= left;
+}
+
+static uint32_t acquire_in_lane(struct bh_channel *channel, uint32_t lane, uint32_t opener)
+{
+	uint32_t slots = channel->geometry.slots_per_lane, slot;
 	uint64_t *free = &channel->lanes[lane].free;
 	uint64_t found = bh_load(free);
 
-	while (found)
+	while (found) {
+		slot = (uint32_t)__builtin_ctzll(found);
+		if (bh_unlikely(slot >= slots - slots / 4) &&
+		    has_its_share(channel, lane, found, opener))
+			break;
 		if (bh_compare_exchange(free, &found, found & (found - 1)))
-			return lane * channel->geometry.slots_per_lane +
-			       (uint32_t)__builtin_ctzll(found);
+			return lane * slots + slot;
+	}
 	return BH_SLOT_NONE;
 }
 
-static BH_COLD uint32_t acquire_anywhere(struct bh_channel *channel, uint32_t lane)
+static BH_COLD uint32_t acquire_anywhere(struct bh_channel *channel, uint32_t lane, uint32_t opener)
 {
 	uint32_t i, slot;
 
 	for (i = 0; i < channel->geometry.lanes; i++) {
-		slot = acquire_in_lane(channel, lane);
+		slot = acquire_in_lane(channel, lane, opener);
 		if (slot != BH_SLOT_NONE)
 			return slot;
 		if (++lane == channel->geometry.lanes)
@@ -35,18 +66,34 @@ static BH_COLD uint32_t acquire_anywhere(struct bh_channel *channel, uint32_t la
 	return BH_SLOT_NONE;
 }
 
-uint32_t bh_slot_acquire(struct bh_channel *channel, uint32_t lane)
+uint32_t bh_slot_acquire(struct bh_channel *channel, uint32_t lane, uint32_t opener)
 {
-	uint32_t slot = acquire_in_lane(channel, lane);
+	uint32_t slot = acquire_in_lane(channel, lane, opener);
 
 	if (slot != BH_SLOT_NONE)
 		return slot;
-	slot = acquire_anywhere(channel, lane);
+	slot = acquire_anywhere(channel, lane, opener);
 	if (slot == BH_SLOT_NONE && bh_load_relaxed(&channel->abandoned_count)) {
 		bh_slots_reclaim(channel);
-		slot = acquire_anywhere(channel, lane);
+		slot = acquire_anywhere(channel, lane, opener);
 	}
 	return slot;
+}
+
+int bh_opener_waits(struct bh_channel *channel, const struct bh_call *call)
+{
+	uint32_t own = call->state == BH_CALL_ISSUED ? call->slot : BH_SLOT_NONE, slot;
+
+	for (slot = 0; slot < channel->slot_count; slot++) {
+		const struct bh_slot *s = &channel->slots[slot];
+
+		if (slot != own &&
+		    bh_load_relaxed(&bh_call_slot_at(channel, slot)->opener) == call->opener &&
+		    (bh_load_relaxed(&s->ticket) != BH_TICKET_NONE ||
+		     bh_load_relaxed(&s->abandoned) != BH_TICKET_NONE))
+			return 1;
+	}
+	return 0;
 }
 
 void bh_room_freed(struct bh_channel *channel)

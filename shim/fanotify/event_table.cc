@@ -15,6 +15,12 @@
 // only and decreases at any time: a relaxed read under the lock may be too high, never too low.
 
 namespace bulkhead {
+namespace {
+
+// An opener with less than one in so many of the events is not what fills the room.
+constexpr uint32_t kNotableShare = 16;
+
+}  // namespace
 
 EventTable::EventTable(Journal* journal, const GuardGroups& groups, uint32_t in_flight_max)
     : journal_(journal),
@@ -33,12 +39,29 @@ Event& EventTable::At(uint32_t index) {
   return event;
 }
 
-Event* EventTable::Acquire(bool reserve) {
+bool EventTable::HasItsShare(uint32_t opener) const {
+  const auto found = held_.find(opener);
+  const uint32_t in_use = in_use_.load(std::memory_order_relaxed);
+  const uint32_t left = in_use < in_flight_max_ ? in_flight_max_ - in_use : 0;
+  return found != held_.end() && found->second >= left;
+}
+
+bool EventTable::IsCrowded(uint32_t opener) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const auto found = held_.find(opener);
+  return opener > BH_OPENER_ROOT && found != held_.end() &&
+         found->second > in_flight_max_ / kNotableShare;
+}
+
+Event* EventTable::Acquire(bool reserve, uint32_t opener) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (free_.empty()) return nullptr;
   if (!reserve) {
-    if (in_use_.load(std::memory_order_relaxed) >= in_flight_max_) return nullptr;
+    if (in_use_.load(std::memory_order_relaxed) >= in_flight_max_ || HasItsShare(opener)) {
+      return nullptr;
+    }
     in_use_.fetch_add(1, std::memory_order_acq_rel);
+    if (opener != 0) ++held_[opener];
   }
   const uint32_t index = free_.back();
   free_.pop_back();
@@ -130,6 +153,14 @@ void EventTable::Release(Event& event) {
   std::lock_guard<std::mutex> lock(mutex_);
   free_.push_back(event.index);
   in_use_.fetch_sub(1, std::memory_order_acq_rel);
+  const auto found = held_.find(event.call.opener);
+  if (found != held_.end() && --found->second == 0) held_.erase(found);
+}
+
+void EventTable::Charge(const Event& event) {
+  if (event.call.opener == 0) return;
+  std::lock_guard<std::mutex> lock(mutex_);
+  ++held_[event.call.opener];
 }
 
 std::vector<int> EventTable::UnansweredDescriptors(const Journal& journal) {

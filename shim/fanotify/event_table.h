@@ -14,6 +14,7 @@
 #include <limits>
 #include <memory>
 #include <mutex>
+#include <unordered_map>
 #include <vector>
 
 #include "ipc/fanotify/journal.h"
@@ -41,9 +42,13 @@ class EventTable {
   // `in_flight_max`: events that may be parked; at most kInFlightMax.
   EventTable(Journal* journal, const GuardGroups& groups, uint32_t in_flight_max);
 
-  // A free record to read into, or null when as many events as allowed are in flight. In addition
-  // each reader owns one (`reserve`: it asks for it once, when it begins).
-  Event* Acquire(bool reserve);
+  // A free record to read into, in place of one that its reader parks; null when as many events as
+  // allowed are in flight, or its opener (bh_call::opener) has as many of them as there is room
+  // left: so that each user leaves room for others. In addition each reader owns one (`reserve`: it
+  // asks for it once, when it begins).
+  Event* Acquire(bool reserve, uint32_t opener = 0);
+  // Whether there was none because of the opener's own events. Root's are put down to nobody.
+  bool IsCrowded(uint32_t opener);
 
   // Takes the next event into the event's record. kNothing: there is none.
   ReadResult Read(Event& event);
@@ -52,14 +57,16 @@ class EventTable {
     return journal_->records[event.index].metadata;
   }
 
-  // Writes the response to the kernel. The caller keeps the record, to read into again or to
-  // Release().
+  // Writes the response to the kernel. The caller keeps the record, to read into again or, when it
+  // was parked or adopted, to Release().
   void Answer(Event& event, bool allow);
   void Release(Event& event);
 
   // Events that the previous worker left unanswered; their records are taken from the free list.
   // Called once, before any thread runs. `unknown`: descriptors of events that are in no record.
   std::vector<Event*> Adopt(const std::vector<int>& unknown);
+  // An adopted event's opener is known now.
+  void Charge(const Event& event);
 
   // The descriptors of unanswered records, for a worker that has just started.
   static std::vector<int> UnansweredDescriptors(const Journal& journal);
@@ -71,6 +78,7 @@ class EventTable {
   void Take(Event& event);
   ReadResult ReadGroup(Event& event, uint32_t group);
   bool Respond(uint32_t group, const fanotify_response& response) const;
+  bool HasItsShare(uint32_t opener) const;  // REQUIRES: mutex_
 
   Journal* const journal_;
   const GuardGroups groups_;
@@ -80,6 +88,7 @@ class EventTable {
   std::mutex mutex_;
   std::vector<uint32_t> free_;
   std::atomic<uint32_t> in_use_{0};  // records that are neither free nor owned by a reader
+  std::unordered_map<uint32_t, uint32_t> held_;  // of them, by opener; under mutex_
 };
 
 }  // namespace bulkhead

@@ -184,6 +184,54 @@ TEST_F(EventTableTest, ParkingEndsAtItsLimitWhileReadersContinue) {
   EXPECT_NE(table_->Acquire(false), nullptr);
 }
 
+TEST_F(EventTableTest, OneOpenerLeavesRoomForOthers) {
+  constexpr uint32_t kRoom = 64;
+  constexpr uint32_t kGreedy = 1001, kOther = 1002;
+  table_ = MakeTable(kRoom);
+  const auto park = [&](uint32_t opener) {
+    std::vector<Event*> parked;
+    while (Event* event = table_->Acquire(false, opener)) {
+      event->call.opener = opener;
+      parked.push_back(event);
+    }
+    return parked;
+  };
+  const std::vector<Event*> greedy = park(kGreedy);
+  EXPECT_EQ(greedy.size(), kRoom / 2);
+  EXPECT_TRUE(table_->IsCrowded(kGreedy));
+  EXPECT_FALSE(table_->IsCrowded(kOther));
+  const std::vector<Event*> other = park(kOther);
+  EXPECT_EQ(other.size(), kRoom / 4);
+  EXPECT_EQ(park(BH_OPENER_ROOT).size(), kRoom / 8);
+  EXPECT_FALSE(table_->IsCrowded(BH_OPENER_ROOT));
+  EXPECT_EQ(park(0).size(), kRoom / 8) << "what is not known has no share";
+  EXPECT_FALSE(table_->IsCrowded(0));
+  EXPECT_FALSE(table_->IsCrowded(kOther + 1)) << "the room is used up, and not by this one";
+  for (Event* event : greedy) table_->Release(*event);
+  for (Event* event : other) table_->Release(*event);
+  EXPECT_FALSE(table_->IsCrowded(kGreedy));
+  EXPECT_EQ(park(kGreedy).size(), kRoom * 3 / 8);
+  EXPECT_EQ(park(kOther + 2).size(), kRoom / 8 + 4);
+  EXPECT_TRUE(table_->IsCrowded(kOther + 2));
+  EXPECT_EQ(park(kOther + 3).size(), 6u);
+  EXPECT_EQ(park(kOther + 4).size(), 3u);
+  EXPECT_FALSE(table_->IsCrowded(kOther + 4)) << "so few do not fill the room";
+}
+
+// The next worker knows what each has.
+TEST_F(EventTableTest, WhatIsAdoptedIsCharged) {
+  Event* event = table_->Acquire(true);
+  Raise();
+  ASSERT_EQ(table_->Read(*event), EventTable::ReadResult::kEvent);
+  table_ = MakeTable(/*in_flight_max=*/2);
+  const std::vector<Event*> adopted = table_->Adopt({});
+  ASSERT_EQ(adopted.size(), 1u);
+  adopted[0]->call.opener = 1001;
+  table_->Charge(*adopted[0]);
+  EXPECT_EQ(table_->Acquire(false, 1001), nullptr);
+  EXPECT_NE(table_->Acquire(false, 1002), nullptr);
+}
+
 TEST_F(EventTableTest, ReportsAnEventThatTheKernelCanNotDeliver) {
   Event* event = table_->Acquire(true);
   kernel_.reset();

@@ -9,6 +9,7 @@
 
 #include "ipc/monotonic.h"
 #include "shim/embedded/file_request.h"
+#include "shim/fanotify/opener.h"
 
 namespace bulkhead {
 namespace {
@@ -36,19 +37,27 @@ void FillEventCall(const bh_shim& stack, const fanotify_event_metadata& metadata
     if (length > 0) request.path = std::string_view(event.path.get(), static_cast<size_t>(length));
   }
   FillCall(request, event.deadline_ns, event.call);
+  event.call.opener = 0;
 }
 
-void AnswerCall(ReaderContext& context, Event& event) {
-  bool allow = event.call.verdict == BH_VERDICT_ALLOW;
-  if (event.call.outcome == BH_OUTCOME_CANCELLED) {
-    // The worker is being stopped: no host will answer any more.
-    allow = context.allow_when_full(event.call.callback);
-  }
+namespace {
+
+void Answer(ReaderContext& context, Event& event, bool allow) {
   // Counters first: after the answer the opening process may read them. SUBTLE: relaxed, as all of
   // the journal's counters (event_table.cc); the answer goes through the kernel, which orders them.
   (allow ? context.journal->counters.allowed : context.journal->counters.denied)
       .fetch_add(1, std::memory_order_relaxed);
   context.events->Answer(event, allow);
+}
+
+}  // namespace
+
+void AnswerCall(ReaderContext& context, Event& event) {
+  const bool allow = event.call.outcome == BH_OUTCOME_CANCELLED
+                         // The worker is being stopped: no host will answer any more.
+                         ? context.allow_unasked(event.call.callback, BH_REASON_FULL)
+                         : event.call.verdict == BH_VERDICT_ALLOW;
+  Answer(context, event, allow);
 }
 
 bool Reader::IsOurs(pid_t pid) const {
@@ -106,11 +115,24 @@ void Reader::Handle(std::unique_lock<std::mutex>& lead) {
     return;
   }
   FillEventCall(*context_->stack, metadata, event);
+  // Where others wait a call is parked at once, if there is room for it, and not made otherwise.
+  if (context_->completer->parked() > kParkedBusy) {
+    Event* next = MakeRoom(event);
+    if (next == nullptr) return;
+    event_ = next;
+    bh_call_start(context_->stack, &event.call);
+    if (event.call.outcome == BH_OUTCOME_PENDING && bh_call_run_until(&event.call, 0) == 0) {
+      context_->completer->Park(&event);
+      return;
+    }
+    AnswerCall(*context_, event);
+    context_->events->Release(event);
+    return;
+  }
   bh_call_start(context_->stack, &event.call);
-  const bool busy = context_->completer->parked() > kParkedBusy;
   bool ended = event.call.outcome != BH_OUTCOME_PENDING ||
-               bh_call_run_until(&event.call, busy ? 0 : MonotonicAfterNs(kLeadNs)) != 0;
-  if (!ended && !busy) {
+               bh_call_run_until(&event.call, MonotonicAfterNs(kLeadNs)) != 0;
+  if (!ended) {
     lead.unlock();
     ended = bh_call_run_until(&event.call, MonotonicAfterNs(kFollowNs)) != 0;
   }
@@ -118,15 +140,27 @@ void Reader::Handle(std::unique_lock<std::mutex>& lead) {
     AnswerCall(*context_, event);
     return;
   }
-  Event* next = context_->events->Acquire(/*reserve=*/false);
+  Event* next = MakeRoom(event);
   if (next == nullptr) {
     bh_call_cancel(&event.call, MonotonicNowNs());
-    context_->journal->counters.full.fetch_add(1, std::memory_order_relaxed);
-    AnswerCall(*context_, event);
     return;
   }
   event_ = next;
   context_->completer->Park(&event);
+}
+
+// The record to read into while this event is parked. Null: it can't be, and was answered.
+Event* Reader::MakeRoom(Event& event) {
+  const pid_t process = context_->events->metadata(event).pid;
+  JournalCounters& counters = context_->journal->counters;
+  bh_call_charge(&event.call, OpenerOf(process));
+  Event* next = context_->events->Acquire(/*reserve=*/false, event.call.opener);
+  if (next != nullptr) return next;
+  const bool crowded = context_->events->IsCrowded(event.call.opener);
+  (crowded ? counters.crowded : counters.full).fetch_add(1, std::memory_order_relaxed);
+  Answer(*context_, event,
+         context_->allow_unasked(event.call.callback, crowded ? BH_REASON_CROWD : BH_REASON_FULL));
+  return nullptr;
 }
 
 }  // namespace bulkhead

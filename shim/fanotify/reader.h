@@ -6,7 +6,8 @@
 // that a quick driver costs no thread switch, and passes it on before it waits for longer. A call
 // that takes long goes to the completer: a driver that hangs does not use up the readers.
 //
-// The code here opens no file and writes no log: such an access would wait for its own answer.
+// The code here opens no file but in /proc, which is not guarded, and writes no log: such an access
+// would wait for its own answer.
 #ifndef BULKHEAD_SHIM_FANOTIFY_READER_H_
 #define BULKHEAD_SHIM_FANOTIFY_READER_H_
 
@@ -35,8 +36,9 @@ struct ReaderContext {
   pid_t own_pid = 0;
   pid_t keeper_pid = 0;
   std::mutex* lead = nullptr;
-  // The verdict that the operator chose for calls that find no room.
-  std::function<bool(uint32_t callback)> allow_when_full;
+  // The verdict that the operator chose for calls that are not asked about: BH_REASON_FULL or
+  // BH_REASON_CROWD.
+  std::function<bool(uint32_t callback, bh_reason reason)> allow_unasked;
 };
 
 // Fills the event's call from its descriptor, with the facts that the stack's drivers registered
@@ -52,6 +54,7 @@ class Reader {
  private:
   bool TakeLeading();
   void Handle(std::unique_lock<std::mutex>& lead);
+  Event* MakeRoom(Event& event);
   bool IsOurs(pid_t pid) const;
 
   ReaderContext* const context_;

@@ -2,11 +2,13 @@
 #include "shim/fanotify/worker.h"
 
 #include <dirent.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -23,6 +25,7 @@
 #include "shim/embedded/user_platform.h"
 #include "shim/fanotify/completer.h"
 #include "shim/fanotify/event_table.h"
+#include "shim/fanotify/opener.h"
 #include "shim/fanotify/reader.h"
 #include "shim/fanotify/stop_signal.h"
 #include "shim/fanotify/worker_control.h"
@@ -46,6 +49,13 @@ void RaisePriority() {
   if (sched_setscheduler(0, SCHED_RR, &priority) != 0) setpriority(PRIO_PROCESS, 0, -20);
 }
 
+// What a worker reads about processes, which is no event's.
+bool IsOfProc(int descriptor) {
+  struct statfs system;
+  return fstatfs(descriptor, &system) == 0 &&
+         (system.f_type == PROC_SUPER_MAGIC || system.f_type == NSFS_MAGIC);
+}
+
 // Closes the descriptors that the previous worker left in the shared table, and returns those among
 // them that could be events which are not in the journal.
 std::vector<int> ClearDescriptors(const WorkerSetup& setup) {
@@ -64,7 +74,7 @@ std::vector<int> ClearDescriptors(const WorkerSetup& setup) {
     if (setup.keeper_descriptors.count(descriptor) != 0 || events.count(descriptor) != 0) continue;
     struct stat object;
     if (answered.count(descriptor) == 0 && fstat(descriptor, &object) == 0 &&
-        S_ISREG(object.st_mode)) {
+        S_ISREG(object.st_mode) && !IsOfProc(descriptor)) {
       unknown.push_back(descriptor);
     } else {
       close(descriptor);
@@ -151,11 +161,11 @@ void RunWorker(WorkerSetup& setup) {
   context.own_pid = getpid();
   context.keeper_pid = setup.keeper_pid;
   context.lead = &lead;
-  context.allow_when_full = [&journal, count = channels.size()](uint32_t callback) {
+  context.allow_unasked = [&journal, count = channels.size()](uint32_t callback, bh_reason reason) {
     for (size_t i = 0; i < count; ++i) {
       const ChannelState state = LoadChannelState(journal.channels[i]);
       if (bh_set_has(&state.wanted.callbacks, callback) != 0 &&
-          !PolicyAllows(state.policy, callback, BH_REASON_FULL)) {
+          !PolicyAllows(state.policy, callback, reason)) {
         return false;
       }
     }
@@ -167,6 +177,8 @@ void RunWorker(WorkerSetup& setup) {
   const std::vector<Event*> adopted = table.Adopt(unknown);
   for (Event* event : adopted) {
     FillEventCall(stack, table.metadata(*event), *event);
+    event->call.opener = OpenerOf(table.metadata(*event).pid);
+    table.Charge(*event);
     bh_call_start(&stack, &event->call);
     completer.Park(event);
   }

@@ -77,7 +77,7 @@ int StormOnFiles(const Program& program, const StormOptions& options, const File
                    Report::Relation::kAtMost);
   report.AddFigure("past_deadline", static_cast<double>(tally.late.load()), "", 0,
                    Report::Relation::kAtMost);
-  report.AddFigure("by_policy", count("replayed") + count("full"), "", 0,
+  report.AddFigure("by_policy", count("replayed") + count("full") + count("crowded"), "", 0,
                    Report::Relation::kAtMost);
   if (plan.kill_shim) {
     const std::vector<double> recoveries = killer.recoveries_ms();

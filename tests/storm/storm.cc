@@ -32,6 +32,9 @@ int StormMain(const StormProgram& storm, int argc, char** argv) {
         ->check(CLI::ExistingFile)
         ->type_name("FILE");
   }
+  if (storm.attaches) {
+    app.add_option("--attach", options.attach, "Attachment of the guard, as in 'bulkhead run'");
+  }
   app.add_option("--json", options.json, "Write the report to this file")
       ->check(ReportPathTrouble)
       ->type_name("FILE");

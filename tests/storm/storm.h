@@ -24,6 +24,7 @@ struct StormOptions {
   unsigned threads = 4;
   bool short_form = false;
   std::string module_file;  // of storm-module; empty: the module stays loaded
+  std::string attach = "auto";
   std::string json;
 };
 
@@ -32,7 +33,8 @@ struct StormProgram {
   const char* name;
   const char* about;
   int (*run)(const Program&, const StormOptions&);
-  bool reloads = false;  // takes --reload
+  bool reloads = false;   // takes --reload
+  bool attaches = false;  // takes --attach
 };
 int StormMain(const StormProgram& storm, int argc, char** argv);
 

@@ -32,9 +32,9 @@ constexpr int kOrphanMs = 1000;
 constexpr size_t kExclusionsBytes = 4096;
 static_assert(sizeof(ExclusionTable) <= kExclusionsBytes);
 
-constexpr const char* kCounters[] = {
-    "events", "allowed",  "denied",   "late",        "adopted",
-    "full",   "replayed", "excluded", "read_errors", "shim_incarnations"};
+constexpr const char* kCounters[] = {"events",   "allowed",     "denied",           "late",
+                                     "adopted",  "full",        "crowded",          "replayed",
+                                     "excluded", "read_errors", "shim_incarnations"};
 
 constexpr AttachmentLimit kLimits[] = {
     kOverlaysLimit,
@@ -448,6 +448,7 @@ FanotifyAttachment::Counters FanotifyAttachment::counters() const {
   counters.denied = from.denied.load();
   counters.adopted = from.adopted.load();
   counters.full = from.full.load();
+  counters.crowded = from.crowded.load();
   counters.replayed = from.replayed.load();
   counters.late = from.late.load();
   counters.answer_ns_max = from.answer_ns_max.load();
@@ -459,8 +460,8 @@ FanotifyAttachment::Counters FanotifyAttachment::counters() const {
 // In the order of kCounters.
 std::vector<uint64_t> FanotifyAttachment::CounterValues() {
   const Counters now = counters();
-  return {now.events, now.allowed,  now.denied,   now.late,        now.adopted,
-          now.full,   now.replayed, now.excluded, now.read_errors, now.incarnation};
+  return {now.events,  now.allowed,  now.denied,   now.late,        now.adopted,    now.full,
+          now.crowded, now.replayed, now.excluded, now.read_errors, now.incarnation};
 }
 
 Attachment::ShimProcess FanotifyAttachment::shim_process() {

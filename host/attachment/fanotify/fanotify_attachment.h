@@ -73,6 +73,7 @@ class FanotifyAttachment final : public Attachment {
     uint64_t denied = 0;         // after a call
     uint64_t adopted = 0;        // taken over from a worker that died
     uint64_t full = 0;           // answered by the policy for "full" (also in allowed or denied)
+    uint64_t crowded = 0;        // by the policy for "crowd" (also in allowed or denied)
     uint64_t replayed = 0;       // answered by policy because no shim was running
     uint64_t late = 0;           // answered more than 100 ms past the deadline
     uint64_t answer_ns_max = 0;  // longest from taken to answered

@@ -11,10 +11,12 @@
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <climits>
@@ -22,6 +24,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <future>
 #include <iostream>
 #include <memory>
@@ -154,6 +157,35 @@ TestAnswer DenyInfected(const FakeHostCall& call) {
   return call.content.rfind("infected", 0) == 0 ? TestAnswer::kDeny : TestAnswer::kAllow;
 }
 
+// A driver that answers a call for each permission, and remembers what it answered.
+class StepwiseDriver {
+ public:
+  TestAnswer operator()(const FakeHostCall& call) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [this] { return permitted_ > answered_.size(); });
+    answered_.push_back(call.path);
+    changed_.notify_all();
+    return TestAnswer::kAllow;
+  }
+  void Permit(size_t calls) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    permitted_ += calls;
+    changed_.notify_all();
+  }
+  // Waits until so many are answered (bounded).
+  std::vector<std::string> Answered(size_t calls) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait_for(lock, std::chrono::seconds(20), [&] { return answered_.size() >= calls; });
+    return answered_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  size_t permitted_ = 0;
+  std::vector<std::string> answered_;
+};
+
 class FanotifyAttachmentTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
@@ -189,6 +221,7 @@ class FanotifyAttachmentTest : public testing::Test {
   }
 
   void TearDown() override {
+    driver_.Permit(1'000'000);  // whatever it still has in hand
     hosts_.clear();
     attachment_.reset();
     watchdog_.reset();
@@ -222,12 +255,12 @@ class FanotifyAttachmentTest : public testing::Test {
   }
 
   ChannelId Add(const std::string& driver = "test", uint32_t altitude = 1000,
-                const bh_policy& policy = DefaultPolicy()) {
+                const bh_policy& policy = DefaultPolicy(), uint32_t lanes = 2) {
     ChannelSpec spec;
     spec.driver = driver;
     spec.altitude = altitude;
     spec.policy = policy;
-    spec.geometry = {.lanes = 2, .slots_per_lane = 32, .call_chunks = 128, .reply_chunks = 0};
+    spec.geometry = {.lanes = lanes, .slots_per_lane = 32, .call_chunks = 128, .reply_chunks = 0};
     spec.cache_entries = 0;
     absl::StatusOr<ChannelId> channel = attachment_->link()->AddChannel(spec);
     EXPECT_TRUE(channel.ok()) << channel.status();
@@ -267,6 +300,7 @@ class FanotifyAttachmentTest : public testing::Test {
   static GuardedVolume* volume_;
   static std::string refusal_;
 
+  StepwiseDriver driver_;  // of the tests that start a host with it
   FakeObserver observer_;
   std::mutex log_mutex_;
   std::vector<std::string> log_;
@@ -687,6 +721,7 @@ TEST_F(FanotifyAttachmentTest, AHungHostHoldsThousandsUntilTheDeadlineAndNoLonge
 TEST_F(FanotifyAttachmentTest, WhatDoesNotFitIsAnsweredAtOnce) {
   constexpr int kOpeners = 40;
   constexpr int kInFlight = 8;
+  constexpr int kShare = kInFlight / 2;  // of one opener, while there is no other
   const std::string file = volume_->File("full/file", "x");
   Start(/*deadline_ns=*/50 * kSecond, /*in_flight_max=*/kInFlight);
   std::promise<void> answer;
@@ -701,12 +736,113 @@ TEST_F(FanotifyAttachmentTest, WhatDoesNotFitIsAnsweredAtOnce) {
   for (int i = 0; i < kOpeners; ++i) {
     openers.emplace_back([&] { (TryOpen(file) == 0 ? allowed : denied).fetch_add(1); });
   }
-  EXPECT_TRUE(Eventually([&] { return allowed.load() == kOpeners - kInFlight; }));
+  EXPECT_TRUE(Eventually([&] { return allowed.load() == kOpeners - kShare; }));
   EXPECT_EQ(denied.load(), 0) << "the driver has not answered yet";
   answer.set_value();
   for (std::thread& opener : openers) opener.join();
-  EXPECT_EQ(denied.load(), kInFlight);
-  EXPECT_EQ(attachment_->counters().full, static_cast<uint64_t>(kOpeners - kInFlight));
+  EXPECT_EQ(denied.load(), kShare);
+  EXPECT_EQ(attachment_->counters().full, static_cast<uint64_t>(kOpeners - kShare));
+}
+
+// Processes of a user without rights that open a file of the folder, once each.
+class Flood {
+ public:
+  Flood(uid_t user, const std::string& folder, const std::string& file, int processes)
+      : folder_(open(folder.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)) {
+    for (int i = 0; i < processes; ++i) {
+      const pid_t pid = fork();
+      if (pid == 0) {
+        if (syscall(SYS_setresuid, user, user, user) != 0) _exit(2);
+        const int opened = openat(folder_.get(), file.c_str(), O_RDONLY | O_CLOEXEC);
+        _exit(opened >= 0 ? 0 : errno == EPERM ? 1 : 2);
+      }
+      pids_.push_back(pid);
+    }
+  }
+  ~Flood() {
+    for (const pid_t pid : pids_) kill(pid, SIGKILL);
+    Wait();
+  }
+  // Waits for all; how many ended with each code: opened, refused, failed otherwise.
+  std::array<int, 3> Wait() {
+    for (const pid_t pid : pids_) {
+      int status = 0;
+      waitpid(pid, &status, 0);
+      const size_t code = WIFEXITED(status) ? static_cast<size_t>(WEXITSTATUS(status)) : 2;
+      ++ended_[std::min<size_t>(code, 2)];
+    }
+    pids_.clear();
+    return ended_;
+  }
+
+ private:
+  const UniqueFd folder_;
+  std::vector<pid_t> pids_;
+  std::array<int, 3> ended_ = {};
+};
+
+TEST_F(FanotifyAttachmentTest, AUsersFloodDoesNotKeepOthersWaiting) {
+  constexpr int kFlood = 100;
+  const std::string folder = volume_->path() + "/fair";
+  volume_->File("fair/common", "x");
+  const std::string mine = volume_->File("fair/mine", "x");
+  Start(/*deadline_ns=*/50 * kSecond);
+  const ChannelId channel = Add("test", 1000, DefaultPolicy(), /*lanes=*/1);
+  StartHost(channel, 1, std::ref(driver_), /*workers=*/1);
+  Guard(folder);
+  const auto with_the_host = [&] {
+    const absl::StatusOr<bh_statistics> statistics = attachment_->link()->Statistics(channel);
+    return statistics.ok() ? statistics->in_flight : 0;
+  };
+  Flood flood(65534, folder, "common", kFlood);
+  EXPECT_TRUE(Eventually([&] { return attachment_->counters().events == kFlood; }));
+  // Three quarters of the slots, and one or two more where two threads took some at once.
+  EXPECT_TRUE(Eventually([&] { return with_the_host() >= 24; })) << with_the_host();
+  const uint64_t crowd = with_the_host();
+  EXPECT_LT(crowd, 32u);
+  Flood other(65533, folder, "mine", 1);
+  EXPECT_TRUE(Eventually([&] { return with_the_host() > crowd; })) << "no room was left for it";
+  // Behind what the driver has in hand, and the one that had its turn before.
+  constexpr size_t kBefore = 4;
+  std::vector<std::string> answered;
+  for (size_t calls = 1; calls <= kBefore; ++calls) {
+    driver_.Permit(1);
+    answered = driver_.Answered(calls);
+  }
+  EXPECT_THAT(answered, testing::Contains(mine));
+  driver_.Permit(kFlood);
+  EXPECT_THAT(other.Wait(), testing::ElementsAre(1, 0, 0));
+  EXPECT_THAT(flood.Wait(), testing::ElementsAre(kFlood, 0, 0)) << "nobody is refused";
+  EXPECT_EQ(driver_.Answered(kFlood + 1).size(), size_t{kFlood} + 1) << "nobody is let through";
+}
+
+TEST_F(FanotifyAttachmentTest, AUserHasNoMoreThanItsShareOfTheRoom) {
+  constexpr int kFlood = 100;
+  constexpr uint32_t kRoom = 32;
+  const std::string folder = volume_->path() + "/room";
+  volume_->File("room/common", "x");
+  const std::string mine = volume_->File("room/mine", "x");
+  Start(/*deadline_ns=*/50 * kSecond, /*in_flight_max=*/kRoom);
+  const ChannelId channel = Add();
+  StartHost(channel, 1, std::ref(driver_));
+  Guard(folder);
+  Flood flood(65534, folder, "common", kFlood);
+  EXPECT_TRUE(Eventually([&] { return attachment_->counters().crowded >= kFlood - kRoom; }));
+  Flood other(65533, folder, "mine", 1);
+  EXPECT_TRUE(Eventually([&] { return attachment_->counters().events == kFlood + 1; }));
+  driver_.Permit(kFlood + 1);
+  EXPECT_THAT(other.Wait(), testing::ElementsAre(1, 0, 0));
+  const std::array<int, 3> ended = flood.Wait();
+  EXPECT_EQ(ended[2], 0);
+  const FanotifyAttachment::Counters counters = attachment_->counters();
+  EXPECT_EQ(static_cast<uint64_t>(ended[1]), counters.crowded) << "refused at once, and no other";
+  EXPECT_EQ(counters.full, 0u) << "room is left for others";
+  EXPECT_THAT(driver_.Answered(0), testing::Contains(mine));
+  const absl::StatusOr<bh_statistics> statistics = attachment_->link()->Statistics(channel);
+  ASSERT_TRUE(statistics.ok()) << statistics.status();
+  for (uint32_t reason = 0; reason < BH_REASON_COUNT; ++reason) {
+    EXPECT_EQ(statistics->by_policy[reason], 0u) << "let through unasked: " << reason;
+  }
 }
 
 // Opens files in a loop from several threads, and counts wrong verdicts.

@@ -11,6 +11,8 @@
 #include <linux/percpu.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
+#include <linux/uidgid.h>
+#include <linux/user_namespace.h>
 
 #include "shim/module/file/change_cookie.h"
 #include "shim/module/file/file.h"
@@ -39,6 +41,22 @@ static void fill_args(struct bh_file_args *args, const struct file *file)
 	args->open_flags = file->f_flags & VALID_OPEN_FLAGS;
 }
 
+/*
+ * Whose call it is: the id + 1 of the user that runs the process. In user namespaces, of the user
+ * that made the outermost which root did not make: it may have any number of users there.
+ */
+static u32 opener(void)
+{
+	const struct cred *cred = current_real_cred();
+	const struct user_namespace *ns = cred->user_ns;
+	kuid_t user = cred->uid;
+
+	for (; ns != &init_user_ns; ns = ns->parent)
+		if (!uid_eq(ns->owner, GLOBAL_ROOT_UID))
+			user = ns->owner;
+	return from_kuid(&init_user_ns, user) + 1;
+}
+
 /* 0, or the negative errno of a denial: the answer of the stack of drivers. */
 static int ask(const struct file *file, u32 callback, u64 within_ns)
 {
@@ -63,6 +81,7 @@ static int ask(const struct file *file, u32 callback, u64 within_ns)
 	call->descriptor = 0; /* there is a file: send_descriptor() knows which */
 	call->reissue = bh_callback_reissue(call->callback);
 	call->deadline_ns = now_ns + within_ns;
+	call->opener = opener();
 	bh_call_start(shim, call);
 	if (bh_call_try_caches(call, now_ns))
 		goto leave;

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+// How the slots are shared out among those who make calls.
+#include <deque>
+
+#include "tests/testing/fake_channel.h"
+
+namespace bulkhead
+{
+namespace
+{
+
+constexpr uint32_t kGreedy = 1001, kOther = 1002, kThird = 1003;
+constexpr uint32_t kSlots = 16; // of one lane: the last four are shared out
+
+bh_channel_config OneLane(uint32_t slots)
+{
+	bh_channel_config config = TestConfig();
+	config.spec.geometry = {1, slots, 0, 0};
+	return config;
+}
+
+class ShareTest : public CoreTest
+{
+      protected:
+	explicit ShareTest(uint32_t slots = kSlots) : CoreTest(OneLane(slots))
+	{
+		channel.BeginGeneration(1);
+	}
+	bh_call &Call(uint32_t opener)
+	{
+		calls.push_back(NewCall());
+		calls.back().opener = opener;
+		Start(&calls.back());
+		return calls.back();
+	}
+	// How many of `count` calls the host got.
+	uint32_t Issued(uint32_t opener, uint32_t count)
+	{
+		uint32_t issued = 0;
+		for (uint32_t i = 0; i < count; ++i)
+			issued += Call(opener).issues;
+		return issued;
+	}
+
+	std::deque<bh_call> calls; // they stay where they are
+};
+
+TEST_F(ShareTest, OneWhoTakesAllLeavesRoomForEachOther)
+{
+	EXPECT_EQ(Issued(kGreedy, 100), kSlots - kSlots / 4);
+	EXPECT_EQ(Issued(kOther, 100), 2u);
+	EXPECT_EQ(Issued(kThird, 100), 1u);
+	EXPECT_EQ(Issued(kThird + 1, 100), 1u) << "the last slot is for one who has none";
+	EXPECT_EQ(Issued(kThird + 2, 1), 0u);
+}
+
+TEST_F(ShareTest, WhoIsNotKnownMayTakeAll)
+{
+	EXPECT_EQ(Issued(0, 100), kSlots);
+}
+
+TEST_F(ShareTest, AShareIsOfWhatIsInUse)
+{
+	EXPECT_EQ(Issued(kGreedy, kSlots - kSlots / 4), kSlots - kSlots / 4);
+	bh_call &waits = Call(kGreedy);
+	EXPECT_EQ(waits.issues, 0u);
+	channel.Answer(0, BH_VERDICT_ALLOW);
+	Step(&calls.front());
+	Step(&waits);
+	EXPECT_EQ(waits.issues, 1u);
+	EXPECT_EQ(waits.slot, 0u);
+}
+
+// Also what its openers do not wait for any more.
+TEST_F(ShareTest, AbandonedSlotsCount)
+{
+	Issued(kGreedy, 100);
+	for (bh_call &call : calls)
+		bh_call_cancel(&call, platform.now_ns);
+	EXPECT_EQ(Issued(kGreedy, 100), 0u);
+	EXPECT_EQ(Issued(kOther, 1), 1u);
+}
+
+// However few they are: two slow files keep a driver with two workers from a third.
+TEST_F(ShareTest, WhatAUsersOwnCallsKeepFromItsTurnIsNotAllowed)
+{
+	bh_call &in_hand = Call(kGreedy);
+	channel.Begin(in_hand.slot);
+	bh_call &queued = Call(kGreedy);
+	bh_call &alone = Call(kOther);
+	bh_call &of_root = Call(BH_OPENER_ROOT), &of_root_too = Call(BH_OPENER_ROOT);
+	bh_call &unknown = Call(0), &unknown_too = Call(0);
+	ASSERT_EQ(queued.issues + alone.issues + of_root.issues + unknown.issues, 4u);
+	platform.now_ns = in_hand.deadline_ns;
+	for (bh_call &call : calls)
+		Step(&call);
+	ExpectPolicy(in_hand, BH_REASON_OVERDUE, BH_VERDICT_DENY);
+	ExpectPolicy(queued, BH_REASON_CROWD, BH_VERDICT_DENY);
+	for (const bh_call *call : {&alone, &of_root, &of_root_too, &unknown, &unknown_too}) {
+		EXPECT_EQ(call->outcome, BH_OUTCOME_POLICY);
+		EXPECT_TRUE(call->reason == BH_REASON_FULL || call->reason == BH_REASON_HUNG)
+			<< call->reason;
+		EXPECT_EQ(call->verdict, BH_VERDICT_ALLOW);
+	}
+}
+
+TEST_F(ShareTest, NorWhatFindsNoSlot)
+{
+	Issued(kGreedy, kSlots - kSlots / 4);
+	bh_call &greedy = Call(kGreedy);
+	Issued(0, kSlots);
+	bh_call &other = Call(kOther);
+	ASSERT_EQ(greedy.issues + other.issues, 0u);
+	platform.now_ns = greedy.deadline_ns;
+	Step(&greedy);
+	ExpectPolicy(greedy, BH_REASON_CROWD, BH_VERDICT_DENY);
+	Step(&other);
+	ExpectPolicy(other, BH_REASON_FULL, BH_VERDICT_ALLOW);
+}
+
+// Where the operator lets calls pass that find no room, a user's own flood does not.
+TEST_F(ShareTest, TheRuleForACrowdHoldsAtOnceToo)
+{
+	SetPolicy(BH_REASON_FULL, BH_ACTION_ALLOW, BH_ACTION_ALLOW);
+	SetPolicy(BH_REASON_CROWD, BH_ACTION_DENY, BH_ACTION_DENY);
+	Issued(kGreedy, kSlots - kSlots / 4);
+	ExpectPolicy(Call(kGreedy), BH_REASON_CROWD, BH_VERDICT_DENY);
+	Issued(0, kSlots / 4);
+	ExpectPolicy(Call(kOther), BH_REASON_FULL, BH_VERDICT_ALLOW);
+}
+
+TEST_F(ShareTest, WhoseCallItIsMayBecomeKnownLater)
+{
+	Issued(0, kSlots - kSlots / 4);
+	for (bh_call &call : calls)
+		bh_call_charge(&call, kGreedy);
+	EXPECT_EQ(Issued(kGreedy, 100), 0u);
+	EXPECT_EQ(channel.Call(0)->opener, kGreedy);
+	EXPECT_EQ(Issued(kOther, 100), 2u);
+}
+
+class FewSlotsTest : public ShareTest
+{
+      protected:
+	FewSlotsTest() : ShareTest(3)
+	{
+	}
+};
+
+TEST_F(FewSlotsTest, WithoutAFourthThereIsNothingToShareOut)
+{
+	EXPECT_EQ(Issued(kGreedy, 100), 3u);
+}
+
+} // namespace
+} // namespace bulkhead

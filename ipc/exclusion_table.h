@@ -6,6 +6,9 @@
 // Plain memory that is valid when it is all zero, so that it can be in memory shared between a
 // supervisor (the only writer) and a shim (which reads it for each event). Both are trusted.
 //
+// A peer is the supervisor of another instance: it is excluded, too, and what its children wait for
+// is not held (shim/fanotify/reader.h).
+//
 // SUBTLE: entries are read and written relaxed. A process is added before it runs an instruction of
 // its own and removed after it was reaped, so a slightly old state is never wrong about a living
 // process.
@@ -28,24 +31,32 @@ class ExclusionTable {
   static constexpr uint32_t kCapacity = 254;
 
   // Adding twice counts once. ResourceExhausted when the table is full. One writer at a time.
-  absl::Status Add(pid_t pid);
-  // NotFound when the process is not in the table.
-  absl::Status Remove(pid_t pid);
+  absl::Status Add(pid_t pid) { return Store(pid, pid); }
+  // The same for a peer.
+  absl::Status AddPeer(pid_t pid);
+  // NotFound when the process is not in the table as that.
+  absl::Status Remove(pid_t pid) { return Erase(pid, pid); }
+  absl::Status RemovePeer(pid_t pid);
 
   // Any thread, any process that maps the table.
-  bool Contains(pid_t pid) const {
-    if (pid <= 0) return false;
+  bool Contains(pid_t pid) const { return pid > 0 && (Has(pid) || IsPeer(pid)); }
+  bool HasPeers() const { return peers_.load(std::memory_order_relaxed) != 0; }
+  bool IsPeer(pid_t pid) const { return pid > 0 && HasPeers() && Has(-pid); }
+
+ private:
+  bool Has(int32_t entry) const {
     const uint32_t used = std::min(used_.load(std::memory_order_acquire), kCapacity);
     for (uint32_t i = 0; i < used; ++i) {
-      if (pids_[i].load(std::memory_order_relaxed) == pid) return true;
+      if (pids_[i].load(std::memory_order_relaxed) == entry) return true;
     }
     return false;
   }
+  absl::Status Store(pid_t pid, int32_t entry);
+  absl::Status Erase(pid_t pid, int32_t entry);
 
- private:
   std::atomic<uint32_t> used_{0};  // entries that may be occupied; never shrinks
-  [[maybe_unused]] uint32_t reserved_ = 0;
-  std::array<std::atomic<int32_t>, kCapacity> pids_ = {};  // 0: free
+  std::atomic<uint32_t> peers_{0};
+  std::array<std::atomic<int32_t>, kCapacity> pids_ = {};  // 0: free; negative: of a peer
 };
 static_assert(sizeof(ExclusionTable) == 1024);
 static_assert(std::atomic<int32_t>::is_always_lock_free);

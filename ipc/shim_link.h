@@ -102,6 +102,11 @@ class ShimLink {
   // instruction of its own; include after it was reaped, before its id can come back.
   virtual absl::Status Exclude(pid_t pid) = 0;
   virtual absl::Status Include(pid_t pid) = 0;
+  // The same for the supervisor of another instance, and for what it starts: an access by one of
+  // those may cause a call, but is not held for a driver, because our hosts may wait for theirs. A
+  // link whose exclusions cover children needs no more than an exclusion.
+  virtual absl::Status ExcludePeer(pid_t pid) { return Exclude(pid); }
+  virtual absl::Status IncludePeer(pid_t pid) { return Include(pid); }
 };
 
 }  // namespace bulkhead

@@ -22,6 +22,7 @@
 #include "host/attachment/registry.h"
 #include "host/cli/service_log.h"
 #include "host/cli/service_options.h"
+#include "host/service/peers.h"
 #include "host/supervisor/instance.h"
 #include "host/supervisor/operator_server.h"
 #include "ipc/abi/names.h"
@@ -150,8 +151,9 @@ absl::Status Serve(const Program& program, RunOptions options, ServiceLog& log) 
   Attachment& attachment = *chosen->attachment;
   // On each way out: a request that the shim never answers keeps the attachment.
   const absl::Cleanup stop_attachment = [&attachment] { attachment.Stop(); };
-  absl::StatusOr<std::unique_ptr<Service>> service = Service::Start(
-      EnvironmentOf(program, options.service), config, SharedLink(chosen->attachment), kind.name);
+  const std::shared_ptr<ShimLink> link = SharedLink(chosen->attachment);
+  absl::StatusOr<std::unique_ptr<Service>> service =
+      Service::Start(EnvironmentOf(program, options.service), config, link, kind.name);
   if (!service.ok()) return service.status();
   const auto complete = [&](StatusFields& status) {
     const Attachment::ShimProcess shim = attachment.shim_process();
@@ -169,6 +171,8 @@ absl::Status Serve(const Program& program, RunOptions options, ServiceLog& log) 
       OperatorServer::Listen(InstanceSocket(getpid()), &(*service)->supervisor(), complete,
                              [&stop] { eventfd_write(stop.get(), 1); });
   if (!server.ok()) return server.status();
+  Peers peers(link.get());
+  peers.Look();
   for (const GuardSpec& guard : config.guards) {
     if (program.interrupted->load()) return absl::CancelledError("interrupted");
     if (absl::Status status = attachment.Guard(guard).status(); !status.ok()) {
@@ -192,6 +196,7 @@ absl::Status Serve(const Program& program, RunOptions options, ServiceLog& log) 
   pollfd stopped = {stop.get(), POLLIN, 0};
   while (!program.interrupted->load() && poll(&stopped, 1, 1000) != 1) {  // a signal ends it early
     attachment.Protections();
+    peers.Look();
     if (TakeHangup()) {
       log.Text("SIGHUP: the guards stay, and there is nothing to read again; SIGTERM ends it");
     }

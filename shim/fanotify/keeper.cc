@@ -258,7 +258,11 @@ void Keeper::KillWorker() {
 void Keeper::ReapWorker() {
   if (worker_ < 0) return;
   int status = 0;
-  if (waitpid(worker_, &status, WNOHANG) != worker_) return;
+  if (waitpid(worker_, &status, WNOHANG | WUNTRACED) != worker_) return;
+  if (WIFSTOPPED(status)) {
+    KillWorker();  // processes wait in the kernel for it, without a limit
+    return;
+  }
   worker_ = -1;
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
     stop_ = true;  // its socket was closed: the keeper's is too, or will be in a moment

@@ -22,6 +22,7 @@ constexpr uint64_t kFollowNs = 1'000'000;
 // With more parked calls than this a driver is slow or dead: readers only read.
 constexpr uint32_t kParkedBusy = 8;
 constexpr int kNoRecordPollMs = 1;
+constexpr int kPeersDescendants = 2;  // a host; a keeper's worker
 
 }  // namespace
 
@@ -58,6 +59,15 @@ void AnswerCall(ReaderContext& context, Event& event) {
                          ? context.allow_unasked(event.call.callback, BH_REASON_FULL)
                          : event.call.verdict == BH_VERDICT_ALLOW;
   Answer(context, event, allow);
+}
+
+bool IsOfAPeer(const ExclusionTable& exclusions, pid_t process) {
+  if (!exclusions.HasPeers()) return false;
+  for (int depth = 0; depth < kPeersDescendants; ++depth) {
+    process = ParentOf(process);
+    if (exclusions.IsPeer(process)) return true;
+  }
+  return false;
 }
 
 bool Reader::IsOurs(pid_t pid) const {
@@ -153,6 +163,11 @@ void Reader::Handle(std::unique_lock<std::mutex>& lead) {
 Event* Reader::MakeRoom(Event& event) {
   const pid_t process = context_->events->metadata(event).pid;
   JournalCounters& counters = context_->journal->counters;
+  if (IsOfAPeer(*context_->exclusions, process)) {
+    counters.excluded.fetch_add(1, std::memory_order_relaxed);
+    context_->events->Answer(event, true);
+    return nullptr;
+  }
   bh_call_charge(&event.call, OpenerOf(process));
   Event* next = context_->events->Acquire(/*reserve=*/false, event.call.opener);
   if (next != nullptr) return next;

@@ -45,6 +45,10 @@ struct ReaderContext {
 // for.
 void FillEventCall(const bh_shim& stack, const fanotify_event_metadata& metadata, Event& event);
 
+// Whether another instance's supervisor started it. It must not wait for our drivers, which may
+// wait for that instance's.
+bool IsOfAPeer(const ExclusionTable& exclusions, pid_t process);
+
 class Reader {
  public:
   explicit Reader(ReaderContext* context) : context_(context) {}

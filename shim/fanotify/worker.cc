@@ -176,6 +176,11 @@ void RunWorker(WorkerSetup& setup) {
   // are read before that, so that the journal's descriptor numbers are still valid.
   const std::vector<Event*> adopted = table.Adopt(unknown);
   for (Event* event : adopted) {
+    if (IsOfAPeer(*setup.exclusions, table.metadata(*event).pid)) {
+      table.Answer(*event, true);
+      table.Release(*event);
+      continue;
+    }
     FillEventCall(stack, table.metadata(*event), *event);
     event->call.opener = OpenerOf(table.metadata(*event).pid);
     table.Charge(*event);

@@ -427,9 +427,13 @@ TEST_F(CliAsRoot, StatusFailsWhileTheShimDoesNotAnswer) {
   ASSERT_NE(at, std::string::npos) << before.text;
   const pid_t worker = std::stoi(before.text.substr(at + mark.size()));
   ASSERT_GT(worker, 0);
+  // The keeper first: it replaces a worker that was stopped.
+  const pid_t keeper = ParentOf(worker);
+  ASSERT_TRUE(StopProcess(keeper));
   ASSERT_TRUE(StopProcess(worker));
   const Outcome stopped = Run("status");
   ASSERT_EQ(kill(worker, SIGCONT), 0);
+  ASSERT_EQ(kill(keeper, SIGCONT), 0);
   EXPECT_EQ(stopped.code, 1);
   EXPECT_THAT(stopped.text, HasSubstr("the numbers below are "));
   EXPECT_EQ(Run("status").code, 0);
@@ -469,6 +473,56 @@ TEST_F(CliAsRoot, ItsHostsGoFirstWhenMemoryIsShort) {
   EXPECT_EQ(score_of(worker), -1000) << "the shim's worker";
   EXPECT_EQ(score_of(ParentOf(worker)), -1000) << "the shim's keeper";
   EXPECT_EQ(score_of(std::stoi(found[2])), 0) << "the host";
+  EXPECT_EQ(StopService(), 0);
+}
+
+// Each host's program is opened under the guard of the other instance, which has no host either.
+TEST_F(CliAsRoot, InstancesThatGuardEachOthersProgramsComeBack) {
+  namespace fs = std::filesystem;
+  pid_t services[2] = {-1, -1};
+  for (const std::string name : {"a", "b"}) {
+    const fs::path bin = folder_ + "/" + name + "/bin";
+    fs::create_directories(bin);
+    for (const char* program : {"bulkhead", "bulkhead-host", "bulkhead-shim-fanotify"}) {
+      fs::copy_file(build_ + "/bin/" + program, bin / program);
+    }
+    fs::create_directories(folder_ + "/" + name + "/drivers");
+    fs::copy(build_ + "/drivers/null", folder_ + "/" + name + "/drivers/null",
+             fs::copy_options::recursive);
+  }
+  for (int i = 0; i < 2; ++i) {
+    const std::string own = folder_ + (i == 0 ? "/a" : "/b"),
+                      others = folder_ + (i == 0 ? "/b" : "/a");
+    // Longer than a host may take to start.
+    services[i] = StartService(
+        "--quiet --deadline 300s --driver " + own + "/drivers/null --guard " + others + "/bin",
+        fs::relative(own + "/bin/bulkhead", build_ + "/bin").string());
+    ASSERT_GT(services[i], 0) << "it did not start";
+  }
+  // "pid 12, fanotify, up ...", then "null 1.0: serving, generation 1, pid 34, ..."
+  const auto host_of = [this](pid_t service) {
+    const std::string text = Run("status").text;
+    const std::regex host("(?:^|\n)pid " + std::to_string(service) +
+                          ",[\\s\\S]*?: serving, generation [0-9]+, pid ([0-9]+)");
+    std::smatch found;
+    return std::regex_search(text, found, host) ? std::stoi(found[1]) : -1;
+  };
+  const pid_t hosts[2] = {host_of(services[0]), host_of(services[1])};
+  ASSERT_GT(hosts[0], 0);
+  ASSERT_GT(hosts[1], 0);
+  ASSERT_NE(hosts[0], hosts[1]);
+  for (const pid_t service : services) ASSERT_TRUE(StopProcess(service));
+  for (const pid_t host : hosts) ASSERT_EQ(kill(host, SIGKILL), 0);
+  for (const pid_t service : services) ASSERT_EQ(kill(service, SIGCONT), 0);
+  const uint64_t until_ns = MonotonicAfterNs(120 * kNanosecondsPerSecond);
+  for (int i = 0; i < 2; ++i) {
+    pid_t now = -1;
+    while ((now <= 0 || now == hosts[0] || now == hosts[1]) && MonotonicNowNs() < until_ns) {
+      now = host_of(services[i]);
+    }
+    EXPECT_LT(MonotonicNowNs(), until_ns) << Run("status").text;
+  }
+  EXPECT_EQ(StopService(), 0);
   EXPECT_EQ(StopService(), 0);
 }
 

@@ -96,10 +96,10 @@ void Cli::SetUp() {
 }
 
 void Cli::TearDown() {
-  if (service_ > 0) {
-    kill(service_, SIGKILL);
-    CodeOf(service_);
-    ADD_FAILURE() << "the service was not stopped";
+  for (const pid_t service : services_) {
+    kill(service, SIGKILL);
+    CodeOf(service);
+    ADD_FAILURE() << "a service was not stopped";
   }
   const std::vector<std::string> children = Children();
   EXPECT_THAT(children, testing::IsEmpty()) << "processes were left behind";
@@ -166,27 +166,31 @@ pid_t Cli::StartService(const std::string& words, const std::string& program) {
   const UniqueFd out(ready[0]);
   UniqueFd in(ready[1]);
   fcntl(in.get(), F_SETFD, 0);
-  service_ =
+  const pid_t service =
       Spawn(geteuid(), program, "run " + words + " --ready-fd " + std::to_string(in.get()), -1);
   in.reset();
   char line;
-  if (read(out.get(), &line, 1) == 1) return service_;
-  CodeOf(service_);
-  return service_ = -1;
+  if (read(out.get(), &line, 1) != 1) {
+    CodeOf(service);
+    return -1;
+  }
+  services_.push_back(service);
+  return service;
 }
 
 pid_t Cli::BeginService(const std::string& words) {
   const UniqueFd output(
       open((folder_ + "/output").c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-  service_ = Spawn(geteuid(), "bulkhead", "run " + words, output.get());
-  return service_;
+  services_.push_back(Spawn(geteuid(), "bulkhead", "run " + words, output.get()));
+  return services_.back();
 }
 
 bool Cli::KeepsState(pid_t process) const { return !StateOf(process, temporary_).empty(); }
 
 int Cli::StopService(int signal) {
-  const pid_t service = service_;
-  service_ = -1;
+  if (services_.empty()) return -1;
+  const pid_t service = services_.back();
+  services_.pop_back();
   if (kill(service, signal) != 0) return -1;
   const int code = CodeOf(service);
   EXPECT_FALSE(fs::exists(InstanceSocket(service)));

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <string>
+#include <vector>
 
 namespace bulkhead {
 
@@ -37,7 +38,7 @@ class Cli : public ::testing::Test {
   bool OrdinaryCanRun() { return RunAs(Ordinary(), "--version").code == 0; }
 
   // `bulkhead run words`; returns its process when its folders are guarded, -1 when it did not
-  // start. StopService ends it in order and returns its exit code.
+  // start. StopService ends the last one in order and returns its exit code.
   pid_t StartService(const std::string& words, const std::string& program = "bulkhead");
   int StopService(int signal = SIGTERM);
   // The same, but it returns at once. What the service says goes to folder_/output.
@@ -54,7 +55,7 @@ class Cli : public ::testing::Test {
 
  private:
   pid_t Spawn(uid_t user, const std::string& program, const std::string& words, int output) const;
-  pid_t service_ = -1;
+  std::vector<pid_t> services_;
 };
 
 // For `bulkhead run`: skips where fanotify does not work.

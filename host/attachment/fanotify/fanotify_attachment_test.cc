@@ -914,6 +914,21 @@ TEST_F(FanotifyAttachmentTest, WorkersAreKilledInAStormAndNoOpenIsLostOrWrong) {
   EXPECT_TRUE(IsAlive(attachment_->keeper_pid()));
 }
 
+// By a debugger's user, or a script that stops what uses too much of a CPU.
+TEST_F(FanotifyAttachmentTest, AStoppedWorkerIsReplaced) {
+  const std::string file = volume_->File("stopped/file", "x");
+  Start(/*deadline_ns=*/50 * kSecond);
+  StartHost(Add(), 1, std::ref(driver_));
+  Guard(volume_->path() + "/stopped");
+  std::thread opener([&] { EXPECT_EQ(TryOpen(file), 0); });
+  EXPECT_TRUE(Eventually([&] { return attachment_->counters().events == 1; }));
+  EXPECT_EQ(kill(attachment_->worker_pid(), SIGSTOP), 0);
+  EXPECT_EQ(observer_.WaitFor(FakeObserver::News::kTakeover, 1), 1u);
+  driver_.Permit(3);  // both shims' questions about it, and one more
+  opener.join();
+  EXPECT_EQ(TryOpen(file), 0);
+}
+
 TEST_F(FanotifyAttachmentTest, TheNextShimContinuesWhenTheKeeperDies) {
   const std::string clean = volume_->File("keeper/clean", "x");
   const std::string infected = volume_->File("keeper/infected", "infected");

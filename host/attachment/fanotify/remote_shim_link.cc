@@ -401,6 +401,16 @@ absl::Status RemoteShimLink::Exclude(pid_t pid) {
   return exclusions_->Add(pid);
 }
 
+absl::Status RemoteShimLink::ExcludePeer(pid_t pid) {
+  const MutexLock lock(exclusions_mutex_);
+  return exclusions_->AddPeer(pid);
+}
+
+absl::Status RemoteShimLink::IncludePeer(pid_t pid) {
+  const MutexLock lock(exclusions_mutex_);
+  return exclusions_->RemovePeer(pid);
+}
+
 absl::Status RemoteShimLink::Include(pid_t pid) {
   const MutexLock lock(exclusions_mutex_);
   return exclusions_->Remove(pid);

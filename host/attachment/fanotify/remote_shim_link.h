@@ -76,6 +76,8 @@ class RemoteShimLink final : public ShimLink {
   absl::StatusOr<bh_statistics> Statistics(ChannelId channel) override;
   absl::Status Exclude(pid_t pid) override;
   absl::Status Include(pid_t pid) override;
+  absl::Status ExcludePeer(pid_t pid) override;
+  absl::Status IncludePeer(pid_t pid) override;
 
  private:
   // The state of a channel that the shim should have.

@@ -25,6 +25,7 @@ namespace {
 constexpr int kExitCode = 7;
 constexpr int kScribbleRounds = 16;
 constexpr int kFloodLines = 100'000;
+constexpr std::chrono::seconds kSlowStart(3);
 constexpr size_t kMemoryStepBytes = size_t{16} << 20;
 
 void Crash() {
@@ -123,6 +124,7 @@ class Faulty : public bulkhead::Driver {
       if (word == "abort-start") std::abort();
       if (word == "exit-start") _exit(kExitCode);
       if (word == "hang-start") Hang();
+      if (word == "slow-start") std::this_thread::sleep_for(kSlowStart);
       if (word == "fail-start") throw std::runtime_error("its content asks it to fail in start");
     }
   }

@@ -24,6 +24,8 @@ std::string Text(const DriverEvent& event) {
       return absl::StrCat("quarantined: it failed too often; last: ", event.text);
     case Kind::kContentGood:
       return absl::StrCat("content ", event.content, " is known to be good");
+    case Kind::kContentStarts:
+      return absl::StrCat("starts with content ", event.content, " and serves when it can");
     case Kind::kRolledBack:
       return absl::StrCat("content ", event.content, " failed (", event.text, "): back to content ",
                           event.good_content);

@@ -272,6 +272,48 @@ TEST_F(HostProcessTest, EndsWhenItsSupervisorIsGone) {
   EXPECT_TRUE(WIFEXITED(end) && WEXITSTATUS(end) == 3) << end;
 }
 
+TEST_F(HostProcessTest, AStandbyDisturbsNothingUntilItTakesOver) {
+  auto serving = Serve(Fields("null"));
+  ASSERT_TRUE(serving);
+  AttachFields fields = Fields("faulty");
+  fields.standby = true;
+  auto standby = Spawn();
+  ASSERT_TRUE(standby);
+  ASSERT_TRUE(standby->Attach(*shim_, channel_, fields).ok());
+  absl::Status status = standby->AwaitReady();
+  ASSERT_TRUE(status.ok()) << status;
+  ASSERT_TRUE(standby->control().Send(MakePing(7)).ok());
+  absl::StatusOr<ControlMessage> pong = standby->Receive();
+  EXPECT_TRUE(pong.ok() && pong->as<wire::Pong>() != nullptr);
+  EXPECT_TRUE(AskName("/x/deny-").allowed()) << "the null driver answers";
+  serving->Kill();
+  ASSERT_TRUE(shim_->EndGeneration(channel_, Fields("null").generation, BH_END_KILLED).ok());
+  fields.generation = Fields("null").generation + 1;
+  status = standby->TakeOver(*shim_, channel_, fields);
+  ASSERT_TRUE(status.ok()) << status;
+  const auto denied = AskName("/x/deny-");
+  EXPECT_EQ(denied.outcome, uint32_t{BH_OUTCOME_ANSWERED});
+  EXPECT_FALSE(denied.allowed()) << "the standby's driver answers";
+  ASSERT_TRUE(standby->control().Send(MakeDrain(fields.generation)).ok());
+  const int end = standby->Wait();
+  EXPECT_TRUE(WIFEXITED(end) && WEXITSTATUS(end) == 0) << end;
+}
+
+TEST_F(HostProcessTest, AStandbyEndsAsItIsTold) {
+  for (const bool drained : {true, false}) {
+    AttachFields fields = Fields("null");
+    fields.standby = true;
+    auto standby = Spawn();
+    ASSERT_TRUE(standby);
+    ASSERT_TRUE(standby->Attach(*shim_, channel_, fields).ok());
+    ASSERT_TRUE(standby->AwaitReady().ok());
+    // A Serve without a channel is nonsense.
+    ASSERT_TRUE(standby->control().Send(drained ? MakeDrain(1) : MakeServe(1)).ok());
+    const int end = standby->Wait();
+    EXPECT_TRUE(WIFEXITED(end) && WEXITSTATUS(end) == (drained ? 0 : 3)) << end;
+  }
+}
+
 // A driver that never returns must not keep its process: the supervisor is dead, and nothing else
 // would end it.
 TEST_F(HostProcessTest, EndsWithAHangingDriverWhenItsSupervisorIsGone) {

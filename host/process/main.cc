@@ -62,14 +62,15 @@ constexpr int kExitAlone = 3;
 constexpr uint64_t kAttachWithinNs = 30 * kNanosecondsPerSecond;
 
 // In the order of Attach's descriptors.
-enum AttachDescriptor : size_t {
+enum AttachDescriptor : size_t { kLifeLine, kCheckpoint, kAttachDescriptors };
+
+// In the order of those of the channel, which come last.
+enum ChannelDescriptor : size_t {
   kCallRegion,
   kReplyRegion,
   kFiles,
-  kCheckpoint,
-  kLifeLine,
-  kAttachDescriptors,
-  kNotifications = kAttachDescriptors,  // may be absent: the channel has no ring
+  kChannelDescriptors,
+  kNotifications = kChannelDescriptors,  // may be absent: the channel has no ring
 };
 
 int Alone(const absl::Status& status) {
@@ -91,12 +92,20 @@ absl::StatusOr<ControlMessage> ReceiveAttach(ControlSocket& control) {
   if (message->as<wire::Attach>() == nullptr) {
     return absl::InvalidArgumentError(absl::StrCat("expected Attach, got ", message->name()));
   }
-  const size_t count = kAttachDescriptors + (message->descriptor_count() > kNotifications ? 1 : 0);
-  if (absl::Status status = message->ExpectDescriptors(count); !status.ok()) return status;
   return message;
 }
 
-// All steps from Attach to the first call.
+// All ioctls that any transport needs: a standby does not know its own yet.
+std::vector<unsigned long> IoctlsOfAll() {
+  std::vector<unsigned long> ioctls;
+  for (const HostTransportKind* kind : HostTransports()) {
+    ioctls.insert(ioctls.end(), kind->ioctls.begin(), kind->ioctls.end());
+  }
+  return ioctls;
+}
+
+// All steps from Attach to the first call. A standby makes a halt between two of them: when its
+// driver has started, and before it touches the channel, which another host serves.
 class Life {
  public:
   explicit Life(ControlSocket control) : control_(std::move(control)) {}
@@ -106,26 +115,56 @@ class Life {
     if (!message.ok()) return Alone(message.status());
     absl::StatusOr<AttachFields> attach = ReadAttach(*message->as<wire::Attach>());
     if (!attach.ok()) return Alone(attach.status());
-    if (absl::Status status = Start(*attach, *message); !status.ok()) {
-      (void)control_.Send(MakeStartFailed(attach->generation, std::string(status.message())));
-      SendLog();
-      return kExitNotStarted;
+    attach_ = *std::move(attach);
+    absl::Status status = attach_.standby ? message->ExpectDescriptors(kAttachDescriptors)
+                                          : TakeChannel(*message, kAttachDescriptors);
+    if (!status.ok()) return Alone(status);
+    status = Start(*message);
+    if (status.ok()) {
+      status = attach_.standby ? control_.Send(MakeReady(attach_.generation)) : Serve();
     }
-    return Loop();
+    return status.ok() ? Loop() : NotStarted(status);
   }
 
  private:
-  absl::Status Start(const AttachFields& attach, ControlMessage& message) {
-    HostDescriptors channel = {message.TakeDescriptor(kCallRegion),
-                               message.TakeDescriptor(kReplyRegion),
-                               message.TakeDescriptor(kFiles)};
+  int NotStarted(const absl::Status& status) {
+    (void)control_.Send(MakeStartFailed(attach_.generation, std::string(status.message())));
+    SendLog();
+    return kExitNotStarted;
+  }
+
+  // Of the message's descriptors those from `first` on.
+  absl::Status TakeChannel(ControlMessage& message, size_t first) {
+    const size_t ring = message.descriptor_count() > first + kNotifications ? 1 : 0;
+    const size_t count = first + kChannelDescriptors + ring;
+    if (absl::Status status = message.ExpectDescriptors(count); !status.ok()) return status;
+    channel_ = {message.TakeDescriptor(first + kCallRegion),
+                message.TakeDescriptor(first + kReplyRegion),
+                message.TakeDescriptor(first + kFiles)};
+    if (ring != 0) notifications_ = message.TakeDescriptor(first + kNotifications);
+    return absl::OkStatus();
+  }
+
+  absl::Status FindTransport() {
     const absl::StatusOr<const HostTransportKind*> transport =
-        TransportOf(channel.call_region.get());
-    if (!transport.ok()) return transport.status();
+        TransportOf(channel_.call_region.get());
+    if (transport.ok()) transport_ = *transport;
+    return transport.status();
+  }
+
+  absl::Status Start(ControlMessage& message) {
+    const AttachFields& attach = attach_;
+    life_line_file_ = message.TakeDescriptor(kLifeLine);
+    if (!attach.standby) {
+      if (absl::Status status = FindTransport(); !status.ok()) return status;
+    }
+    const std::vector<unsigned long> all = IoctlsOfAll();
+    const absl::Span<const unsigned long> ioctls =
+        transport_ != nullptr ? transport_->ioctls : absl::MakeConstSpan(all);
     const std::vector<std::string> readable = FilesOf(attach);
     std::vector<std::string> missing;
-    if (absl::Status status = EnterSandbox(
-            attach.sandbox, {.ioctls = (*transport)->ioctls, .readable = readable}, &missing);
+    if (absl::Status status =
+            EnterSandbox(attach.sandbox, {.ioctls = ioctls, .readable = readable}, &missing);
         !status.ok()) {
       return status;
     }
@@ -149,22 +188,30 @@ class Life {
         *library_, &log_, checkpoint_ ? &*checkpoint_ : nullptr,
         checkpoint_ ? std::span(checkpoint_memory_->data(), attach.checkpoint_bytes)
                     : std::span<std::byte>());
-    if (absl::Status status = dispatcher_->StartDriver(attach); !status.ok()) return status;
-    absl::StatusOr<MappedChannel> mapped = (*transport)->map(std::move(channel), attach.generation);
+    return dispatcher_->StartDriver(attach);
+  }
+
+  // From here on this host, and no other, takes calls and answers.
+  absl::Status Serve() {
+    serves_ = true;
+    const AttachFields& attach = attach_;
+    if (attach.standby) {
+      if (absl::Status status = FindTransport(); !status.ok()) return status;
+    }
+    absl::StatusOr<MappedChannel> mapped = transport_->map(std::move(channel_), attach.generation);
     if (!mapped.ok()) return mapped.status();
     absl::StatusOr<std::unique_ptr<HostPort>> port = HostPort::Attach(
         *std::move(mapped),
         {.generation = attach.generation, .workers = attach.workers, .spin_ns = attach.spin_ns});
     if (!port.ok()) return port.status();
     std::unique_ptr<NotificationReader> notifications;
-    if (bh_set_empty(&library_->notifications()) == 0 &&
-        message.descriptor_count() > kNotifications) {
+    if (bh_set_empty(&library_->notifications()) == 0 && notifications_.valid()) {
       absl::StatusOr<std::unique_ptr<NotificationReader>> opened =
-          (*port)->OpenNotifications(message.TakeDescriptor(kNotifications));
+          (*port)->OpenNotifications(std::move(notifications_));
       if (!opened.ok()) return opened.status();
       notifications = *std::move(opened);
     }
-    absl::StatusOr<LifeLine> life_line = LifeLine::Attach(message.TakeDescriptor(kLifeLine));
+    absl::StatusOr<LifeLine> life_line = LifeLine::Attach(std::move(life_line_file_));
     if (!life_line.ok()) return life_line.status();
     life_line_.emplace(*std::move(life_line));
     if (absl::Status status = dispatcher_->Serve(*std::move(port), attach.workers, &*life_line_,
@@ -202,6 +249,10 @@ class Life {
       if (!message.ok()) return Alone(message.status());
       if (const auto* ping = message->as<wire::Ping>()) {
         (void)control_.Send(MakePong(ping->number(), dispatcher_->calls(), log_.dropped()));
+      } else if (const auto* serve = message->as<wire::Serve>(); serve != nullptr && !serves_) {
+        attach_.generation = serve->generation();
+        if (absl::Status status = TakeChannel(*message, 0); !status.ok()) return Alone(status);
+        if (absl::Status status = Serve(); !status.ok()) return NotStarted(status);
       } else if (message->as<wire::Drain>() != nullptr) {
         dispatcher_->Finish();
         SendLog();
@@ -215,6 +266,12 @@ class Life {
 
   ControlSocket control_;
   LogQueue log_;
+  AttachFields attach_;
+  bool serves_ = false;
+  const HostTransportKind* transport_ = nullptr;
+  HostDescriptors channel_;  // these three until it serves
+  UniqueFd notifications_;   // may be absent
+  UniqueFd life_line_file_;
   std::optional<DriverLibrary> library_;
   std::optional<SharedMemory> checkpoint_memory_;
   std::optional<Checkpoint> checkpoint_;

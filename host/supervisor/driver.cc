@@ -67,6 +67,7 @@ absl::StatusOr<std::unique_ptr<Driver>> Driver::Create(const DriverSurroundings*
   driver->lane_ = surroundings->link->AddLane(*channel);
   LifecycleLimits limits = surroundings->limits;
   limits.started_within_ns = manifest.start_within_s * kNanosecondsPerSecond;
+  limits.beside = manifest.checkpoint_bytes == 0;  // a checkpoint has one owner
   driver->lifecycle_ =
       std::make_unique<Lifecycle>(limits, (*release)->id, link->LastGeneration(*channel));
   return driver;
@@ -95,12 +96,14 @@ void Driver::OnTimers(uint64_t now_ns) {
     const uint64_t drain_ns = drain_ns_[static_cast<size_t>(role)];
     if (drain_ns != 0 && now_ns >= drain_ns) SendDrain(role, lifecycle_->generation(role));
   }
+  if (serve_again_ns_ != 0 && now_ns >= serve_again_ns_) AskForChannel();
   Heartbeat(now_ns);
   if (link_check_ns_ != 0 && now_ns >= link_check_ns_) CheckLink(now_ns);
 }
 
 uint64_t Driver::NextTimer() const {
   uint64_t next_ns = link_check_ns_ != 0 ? link_check_ns_ : kForeverNs;
+  if (serve_again_ns_ != 0) next_ns = std::min(next_ns, serve_again_ns_);
   for (const Role role : kRoles) {
     const auto index = static_cast<size_t>(role);
     if (timers_ns_[index] != 0) next_ns = std::min(next_ns, timers_ns_[index]);
@@ -142,7 +145,8 @@ void Driver::Look() {
     if (session == nullptr) continue;
     session->ReadErrorOutput();
     Read(role);  // what it sent before it died comes first
-    if (session->HasExited()) OnExit(role, session->Exit());
+    // By then it may have another role.
+    if (session->HasExited()) OnExit(session->role(), session->Exit());
   }
   ReapExiting();
 }
@@ -163,15 +167,18 @@ void Driver::Handle(HostSession& session, const HostMessage& message) {
   if (const auto* hello = std::get_if<HostHello>(&message)) {
     event.kind = EventKind::kHello;
     if (hello->abi_version != BH_ABI_VERSION) {
-      start_failure_ = absl::StrCat("bulkhead-host has channel ABI ", hello->abi_version,
-                                    ", bulkhead has ", BH_ABI_VERSION, ": mixed versions");
+      FailureOf(session.role()).start =
+          absl::StrCat("bulkhead-host has channel ABI ", hello->abi_version, ", bulkhead has ",
+                       BH_ABI_VERSION, ": mixed versions");
       event.kind = EventKind::kHostile;
     }
     Step(event);
+  } else if (const auto* ready = std::get_if<HostReady>(&message)) {
+    OnReady(session, *ready);
   } else if (const auto* started = std::get_if<HostStarted>(&message)) {
-    if (started->fields.generation == session.generation()) OnStarted(session, *started);
+    OnStarted(session, *started);
   } else if (const auto* failed = std::get_if<HostStartFailed>(&message)) {
-    start_failure_ = releases_.NameSources(failed->reason);
+    FailureOf(session.role()).start = releases_.NameSources(failed->reason);
     event.kind = EventKind::kStartFailed;
     Step(event);
   } else if (const auto* line = std::get_if<HostLogLine>(&message)) {
@@ -182,19 +189,39 @@ void Driver::Handle(HostSession& session, const HostMessage& message) {
     report.text = releases_.NameSources(line->text);
     Report(std::move(report));
   } else if (const auto* bad = std::get_if<HostBadMessage>(&message)) {
-    Report(Kind::kBadMessage, &session, bad->error);
-    event.kind = EventKind::kHostile;
-    Step(event);
+    OnBadMessage(session, bad->error);
   }
+}
+
+void Driver::OnBadMessage(HostSession& session, const std::string& error) {
+  session.StopListening();
+  Report(Kind::kBadMessage, &session, error);
+  Step({.kind = EventKind::kHostile, .role = session.role(), .generation = session.generation()});
+}
+
+// The driver of a standby has started.
+void Driver::OnReady(HostSession& session, const HostReady& ready) {
+  const Role role = session.role();
+  if (ready.generation != session.generation()) return;
+  if (lifecycle_->state(role) == State::kAwaitingExit) return;  // it is being killed
+  if (role == Role::kActive || lifecycle_->state(role) != State::kAwaitingStarted) {
+    OnBadMessage(session, "Ready from a host that is not to stand by");
+    return;
+  }
+  session.StartHeartbeat(around_.now_ns());
+  Step({.kind = EventKind::kReady, .role = role, .generation = ready.generation});
 }
 
 void Driver::OnStarted(HostSession& session, const HostStarted& started) {
   const Role role = session.role();
   const uint32_t generation = session.generation();
-  // A thread that is left of a host before it could still write over its answers.
-  const auto writes = [&](const Exiting& one) { return !around_.spawner->HasLeft(one.child); };
-  if (role == Role::kActive && std::any_of(exiting_.begin(), exiting_.end(), writes)) {
-    start_failure_ = "the host before it hangs in the kernel and can't be ended yet";
+  if (started.fields.generation != generation) return;
+  if (role != Role::kActive) {
+    OnBadMessage(session, "Started from a host that was not told to serve");
+    return;
+  }
+  if (MayBeWrittenTo()) {
+    FailureOf(role).start = "the host before it hangs in the kernel and can't be ended yet";
     Step({.kind = EventKind::kStartFailed, .role = role, .generation = generation});
     return;
   }
@@ -202,7 +229,7 @@ void Driver::OnStarted(HostSession& session, const HostStarted& started) {
   bh_generation_spec& wanted = session.wanted;
   wanted.callbacks = started.fields.callbacks;
   bh_set_and(&wanted.callbacks, &manifest.callbacks);
-  if (role == Role::kActive) asked_ = wanted.callbacks;
+  asked_ = wanted.callbacks;
   wanted.descriptor_callbacks = started.fields.descriptors;
   bh_set_and(&wanted.descriptor_callbacks, &wanted.callbacks);
   wanted.notifications = started.fields.notifications;
@@ -214,6 +241,13 @@ void Driver::OnStarted(HostSession& session, const HostStarted& started) {
   if (!watched) Report(Kind::kExitWatcherMissing, &session);
   session.StartHeartbeat(around_.now_ns());
   Step({.kind = EventKind::kStarted, .role = role, .generation = generation});
+}
+
+// A thread that is left of a host before could still write over the answers of the next one.
+bool Driver::MayBeWrittenTo() const {
+  return std::any_of(exiting_.begin(), exiting_.end(), [this](const Exiting& one) {
+    return one.had_channel && !around_.spawner->HasLeft(one.child);
+  });
 }
 
 // ---- How hosts end
@@ -240,12 +274,13 @@ void Driver::OnExit(Role role, const ChildExit& exit) {
   }
   drain_ns_[static_cast<size_t>(role)] = 0;
   regions_[static_cast<size_t>(role)] = {};
-  last_end_ = exit.text;
+  std::string& end = FailureOf(role).end;
+  end = exit.text;
   if (const std::string line = session->LastErrorLine(); !line.empty()) {
-    absl::StrAppend(&last_end_, "; it last wrote: ", releases_.NameSources(line));
+    absl::StrAppend(&end, "; it last wrote: ", releases_.NameSources(line));
   }
   last_pid_ = session->pid();
-  exiting_.push_back({.child = session->TakeChild()});
+  exiting_.push_back({.child = session->TakeChild(), .had_channel = session->has_channel()});
   Step({.kind = EventKind::kExited,
         .role = role,
         .generation = session->generation(),
@@ -343,7 +378,7 @@ std::shared_ptr<const DriverSnapshot> Driver::TakeSnapshot() {
   }
   snapshot->restarts = lifecycle_->restarts();
   snapshot->start_failures = lifecycle_->start_failures();
-  snapshot->last_end = last_end_;
+  snapshot->last_end = failures_[static_cast<size_t>(Role::kActive)].end;
   snapshot->callbacks = asked_;
   snapshot->allows_absent = bh_policy_may_allow(&config_.channel.policy, BH_REASON_ABSENT) != 0;
   snapshot->next_start_ns = lifecycle_->next_start_ns();

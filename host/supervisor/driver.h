@@ -101,6 +101,7 @@ class Driver {
   // shim has lifted its exclusion: another process with the same id must not lose its own.
   struct Exiting {
     ChildProcess child;
+    bool had_channel = false;
     bool including = false;  // the shim was asked to lift the exclusion
   };
 
@@ -118,6 +119,10 @@ class Driver {
   void SpawnHost(const ActionItem& action);
   void OnPrepared(Role role, uint32_t generation, absl::StatusOr<ChannelDescriptors> regions);
   void AttachHost(const ActionItem& action);
+  void ServeHost(const ActionItem& action);
+  void AskForChannel();
+  bool MayBeWrittenTo() const;
+  void OnChannel(uint32_t generation, const absl::StatusOr<ChannelDescriptors>& regions);
   void BeginGeneration(const ActionItem& action);
   void OnBeginAnswer(Role role, uint32_t generation, const absl::Status& notifications,
                      const absl::Status& begun, uint64_t at_ns);
@@ -127,7 +132,9 @@ class Driver {
 
   void Read(Role role);
   void Handle(HostSession& session, const HostMessage& message);
+  void OnReady(HostSession& session, const HostReady& ready);
   void OnStarted(HostSession& session, const HostStarted& started);
+  void OnBadMessage(HostSession& session, const std::string& error);
   void OnEnding(Role role, uint32_t generation);
   void OnExit(Role role, const ChildExit& exit);
   void ReapExiting();
@@ -136,7 +143,7 @@ class Driver {
 
   void Report(DriverEventKind kind, const HostSession* session, std::string text = "") const;
   void ReportLink(const absl::Status& status) const;
-  void ReportEnd(const ActionItem& action) const;
+  void ReportEnd(const ActionItem& action);
 
   const DriverSurroundings& around_;
   const DriverConfig config_;
@@ -151,13 +158,20 @@ class Driver {
   std::array<ChannelDescriptors, kRoleCount> regions_;  // of the host that starts
   std::array<uint64_t, kRoleCount> timers_ns_ = {};
   std::array<uint64_t, kRoleCount> drain_ns_ = {};  // when Drain is sent without the shim's answer
+  uint64_t serve_again_ns_ = 0;  // when it is looked again whether the standby can serve; 0: no
   uint64_t link_check_ns_ = 0;
   bool link_silent_ = false;   // and was reported
   uint32_t begin_failed_ = 0;  // the last generation of which that was reported
   std::vector<Exiting> exiting_;
 
-  std::string start_failure_;  // of the newest host
-  std::string last_end_;
+  // Why the newest host of each role failed.
+  struct Failure {
+    std::string start;  // what its start said; empty: nothing, or it has served since
+    std::string end;
+    const std::string& Why() const { return start.empty() ? end : start; }
+  };
+  Failure& FailureOf(Role role) { return failures_[static_cast<size_t>(role)]; }
+  std::array<Failure, kRoleCount> failures_;
   pid_t last_pid_ = -1;
   uint64_t death_seen_ns_ = 0;  // of a generation that served, until the next does
   std::string quarantine_reason_;

@@ -19,6 +19,7 @@ using Kind = DriverEventKind;
 
 // What a link promises (ipc/shim_link.h).
 constexpr uint64_t kLinkAnswersWithinNs = kNanosecondsPerSecond;
+constexpr uint64_t kLookAgainNs = kNanosecondsPerMillisecond;
 
 }  // namespace
 
@@ -54,6 +55,9 @@ void Driver::Perform(const ActionItem& action) {
     case ActionKind::kAttach:
       AttachHost(action);
       break;
+    case ActionKind::kServe:
+      ServeHost(action);
+      break;
     case ActionKind::kBegin:
       BeginGeneration(action);
       break;
@@ -77,7 +81,7 @@ void Driver::Perform(const ActionItem& action) {
     case ActionKind::kQuarantine:
       if (action.role != Role::kActive) break;
       SubmitState(/*quarantined=*/true, /*draining=*/false);
-      quarantine_reason_ = start_failure_.empty() ? last_end_ : start_failure_;
+      quarantine_reason_ = FailureOf(action.role).Why();
       Report(Kind::kQuarantined, nullptr, quarantine_reason_);
       break;
     case ActionKind::kInForce:
@@ -85,10 +89,10 @@ void Driver::Perform(const ActionItem& action) {
       break;
     case ActionKind::kRolledBack: {
       rolled_back_ = action.release;
-      rolled_back_reason_ = start_failure_.empty() ? last_end_ : start_failure_;
+      rolled_back_reason_ = FailureOf(action.role).Why();
       DriverEvent event = DriverEvent::Of(Kind::kRolledBack);
       event.content = action.release;
-      event.good_content = lifecycle_->good_release();
+      event.good_content = lifecycle_->wanted_release();
       event.text = rolled_back_reason_;
       Report(std::move(event));
       break;
@@ -119,14 +123,14 @@ void Driver::Perform(const ActionItem& action) {
 
 // The process waits until the shim knows it: no access of its own may come back as a call.
 void Driver::SpawnHost(const ActionItem& action) {
-  start_failure_.clear();
+  FailureOf(action.role).start.clear();
   std::shared_ptr<const Release> release = releases_.Get(action.release);
   absl::StatusOr<std::unique_ptr<HostSession>> session =
       release == nullptr
           ? absl::InternalError(absl::StrCat("there is no release ", action.release))
           : HostSession::Start(around_.spawner, action.role, action.generation, std::move(release));
   if (!session.ok()) {
-    last_end_ = absl::StrCat("can't start a host: ", session.status().message());
+    FailureOf(action.role).end = absl::StrCat("can't start a host: ", session.status().message());
     DriverEvent event = DriverEvent::Of(Kind::kSpawnFailed);
     event.generation = action.generation;
     event.text = std::string(session.status().message());
@@ -139,12 +143,19 @@ void Driver::SpawnHost(const ActionItem& action) {
   }
   const pid_t pid = (*session)->pid();
   SessionOf(action.role) = *std::move(session);
+  if (action.role == Role::kStandby) {
+    DriverEvent event = DriverEvent::Of(Kind::kContentStarts);
+    event.generation = action.generation;
+    event.pid = pid;
+    event.content = action.release;
+    Report(std::move(event));
+  }
   Submit([this, inbox = around_.inbox, pid, role = action.role, generation = action.generation](
              ShimLink& link, ChannelId& channel) {
     absl::StatusOr<ChannelDescriptors> regions = ChannelDescriptors();
     if (absl::Status excluded = link.Exclude(pid); !excluded.ok()) {
       regions = std::move(excluded);
-    } else {
+    } else if (role == Role::kActive) {
       regions = link.Descriptors(channel);
     }
     inbox->Post([this, role, generation, regions = std::move(regions)]() mutable {
@@ -159,9 +170,9 @@ void Driver::OnPrepared(Role role, uint32_t generation,
   if (session == nullptr || lifecycle_->state(role) != State::kAwaitingSpawn) return;
   const absl::Status status = regions.ok() ? session->LetRun() : regions.status();
   if (!status.ok()) {
-    start_failure_ = absl::StrCat("can't start a host: ", status.message());
+    FailureOf(role).start = absl::StrCat("can't start a host: ", status.message());
     Report(Kind::kSpawnFailed, session, std::string(status.message()));
-    session->Kill();  // its exit is the lifecycle's event
+    Step({.kind = EventKind::kUnprepared, .role = role, .generation = generation});
     return;
   }
   regions_[static_cast<size_t>(role)] = *std::move(regions);
@@ -184,19 +195,58 @@ void Driver::AttachHost(const ActionItem& action) {
   fields.reads = absl::StrJoin(release.driver.reads, "\n");
   fields.callbacks = release.driver.callbacks;
   fields.notifications = release.driver.notifications;
-  fields.checkpoint_bytes = release.driver.checkpoint_bytes;
+  fields.standby = action.role != Role::kActive;
+  fields.checkpoint_bytes = fields.standby ? 0 : release.driver.checkpoint_bytes;
   fields.spin_ns = config_.channel.spin_ns;
   fields.sandbox = around_.sandbox;
   const int checkpoint = fields.checkpoint_bytes != 0 ? checkpoint_.fd().get() : -1;
   const absl::Status status = session.Attach(
       std::move(fields), std::exchange(regions_[static_cast<size_t>(action.role)], {}), checkpoint);
   if (status.ok()) return;
-  start_failure_ = absl::StrCat("its host took no Attach: ", status.message());
+  FailureOf(action.role).start = absl::StrCat("its host took no Attach: ", status.message());
   session.Kill();
   Step({.kind = EventKind::kStartFailed, .role = action.role, .generation = action.generation});
 }
 
 // ---- Service
+
+void Driver::ServeHost(const ActionItem& action) {
+  std::unique_ptr<HostSession>& session = SessionOf(Role::kActive);
+  session = std::move(SessionOf(Role::kStandby));
+  session->TakeOver(action.generation);
+  FailureOf(Role::kActive).start.clear();
+  AskForChannel();
+}
+
+// When no thread of the host before can write to it any more: that takes a moment after its end.
+void Driver::AskForChannel() {
+  const HostSession* session = SessionOf(Role::kActive).get();
+  serve_again_ns_ = 0;
+  if (session == nullptr || lifecycle_->state() != State::kAwaitingServe) return;
+  if (MayBeWrittenTo()) {
+    serve_again_ns_ = around_.now_ns() + kLookAgainNs;
+    return;
+  }
+  Submit([this, inbox = around_.inbox, generation = session->generation()](ShimLink& link,
+                                                                           ChannelId& channel) {
+    absl::StatusOr<ChannelDescriptors> regions = link.Descriptors(channel);
+    inbox->Post(
+        [this, generation, regions = std::move(regions)] { OnChannel(generation, regions); });
+  });
+}
+
+void Driver::OnChannel(uint32_t generation, const absl::StatusOr<ChannelDescriptors>& regions) {
+  HostSession* session = Find(Role::kActive, generation);
+  if (session == nullptr || lifecycle_->state() != State::kAwaitingServe) return;
+  const absl::Status status = regions.ok() ? session->Serve(*regions) : regions.status();
+  if (status.ok()) {
+    Step({.kind = EventKind::kTold, .generation = generation});
+    return;
+  }
+  FailureOf(Role::kActive).start =
+      absl::StrCat("its host can't be told to serve: ", status.message());
+  Step({.kind = EventKind::kUnprepared, .generation = generation});
+}
 
 void Driver::BeginGeneration(const ActionItem& action) {
   HostSession& session = *Find(action.role, action.generation);
@@ -234,6 +284,7 @@ void Driver::OnBeginAnswer(Role role, uint32_t generation, const absl::Status& n
   }
   if (!notifications.ok()) ReportLink(notifications);  // without them a driver still answers
   quarantine_reason_.clear();
+  FailureOf(role).start.clear();
   if (death_seen_ns_ != 0) recoveries_.Add({death_seen_ns_, at_ns});
   death_seen_ns_ = 0;
   Step({.kind = EventKind::kBegun, .role = role, .generation = generation});
@@ -280,13 +331,13 @@ void Driver::ReportLink(const absl::Status& status) const {
 }
 
 // The lifecycle may be at the next generation already: the event is about the one that ended.
-void Driver::ReportEnd(const ActionItem& action) const {
+void Driver::ReportEnd(const ActionItem& action) {
   DriverEvent event = DriverEvent::Of(Kind::kEnded);
   if (action.end == BH_END_STOPPED) event.level = DriverEvent::Level::kInfo;
   event.generation = action.generation;
   event.pid = last_pid_;
   event.end = action.end;
-  event.text = last_end_;
+  event.text = FailureOf(action.role).end;
   Report(std::move(event));
 }
 

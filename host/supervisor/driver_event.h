@@ -23,6 +23,7 @@ namespace bulkhead {
   X(BeginFailed, kError)        /* text: the shim did not begin the generation */                 \
   X(Quarantined, kError)        /* text: why the last host failed */                              \
   X(ContentGood, kInfo)         /* content: it has stayed healthy for its probation */            \
+  X(ContentStarts, kInfo)       /* content: its host starts beside the one that serves */         \
   X(RolledBack, kError)         /* content: it failed; good_content: is wanted again; text */     \
   X(ContentAcquitted, kWarning) /* content: it is tried again; good_content fell over the call */ \
   X(HeartbeatMissed, kError)    /* the host does not answer the supervisor */                     \

@@ -46,23 +46,46 @@ absl::StatusOr<std::unique_ptr<HostSession>> HostSession::Start(
   return session;
 }
 
-absl::Status HostSession::Attach(AttachFields fields, const ChannelDescriptors& regions,
-                                 int checkpoint) {
+absl::Status HostSession::AddChannel(const ChannelDescriptors& regions, UniqueFd& host_files,
+                                     std::vector<int>& with) {
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
     return absl::ErrnoToStatus(errno, "socketpair");
   }
   shim_files_.reset(ends[0]);
-  const UniqueFd host_files(ends[1]);
+  host_files.reset(ends[1]);
+  with.insert(with.end(),
+              {regions.call_region.get(), regions.reply_region.get(), host_files.get()});
+  if (regions.notification_region.valid()) with.push_back(regions.notification_region.get());
+  return absl::OkStatus();
+}
+
+absl::Status HostSession::Attach(AttachFields fields, const ChannelDescriptors& regions,
+                                 int checkpoint) {
   absl::StatusOr<LifeLine> life_line = LifeLine::Create();
   if (!life_line.ok()) return life_line.status();
   life_line_.emplace(*std::move(life_line));
-  fields.generation = generation_;
+  const int line = life_line_->fd().get();
   // A place for the checkpoint even without one: a message has its number of descriptors.
-  std::vector<int> with = {regions.call_region.get(), regions.reply_region.get(), host_files.get(),
-                           checkpoint >= 0 ? checkpoint : host_files.get(), life_line_->fd().get()};
-  if (regions.notification_region.valid()) with.push_back(regions.notification_region.get());
+  std::vector<int> with = {line, checkpoint >= 0 ? checkpoint : line};
+  UniqueFd host_files;
+  if (!fields.standby) {
+    if (absl::Status status = AddChannel(regions, host_files, with); !status.ok()) return status;
+  }
+  fields.generation = generation_;
   return Send(MakeAttach(fields), with);
+}
+
+void HostSession::TakeOver(uint32_t generation) {
+  role_ = Role::kActive;
+  generation_ = generation;
+}
+
+absl::Status HostSession::Serve(const ChannelDescriptors& regions) {
+  std::vector<int> with;
+  UniqueFd host_files;
+  if (absl::Status status = AddChannel(regions, host_files, with); !status.ok()) return status;
+  return Send(MakeServe(generation_), with);
 }
 
 std::optional<HostMessage> HostSession::NextMessage(uint64_t now_ns, int& messages_left) {
@@ -84,6 +107,8 @@ std::optional<HostMessage> HostSession::NextMessage(uint64_t now_ns, int& messag
     }
     if (const auto* hello = message->as<wire::Hello>()) {
       return HostHello{hello->abi_version()};
+    } else if (const auto* ready = message->as<wire::Ready>()) {
+      return HostReady{ready->generation()};
     } else if (const auto* started = message->as<wire::Started>()) {
       absl::StatusOr<StartedFields> fields = ReadStarted(*started);
       if (!fields.ok()) return HostBadMessage{std::string(fields.status().message())};

@@ -39,6 +39,9 @@ namespace bulkhead {
 struct HostHello {
   uint32_t abi_version;
 };
+struct HostReady {
+  uint32_t generation;
+};
 struct HostStarted {
   StartedFields fields;
 };
@@ -53,7 +56,7 @@ struct HostBadMessage {  // hostile; no more is read from it
   std::string error;
 };
 using HostMessage =
-    std::variant<HostHello, HostStarted, HostStartFailed, HostLogLine, HostBadMessage>;
+    std::variant<HostHello, HostReady, HostStarted, HostStartFailed, HostLogLine, HostBadMessage>;
 
 struct HeartbeatLimits {
   uint64_t every_ns = 1'000'000'000;  // idle hosts are not pinged: idle_watch.h
@@ -77,10 +80,19 @@ class HostSession {
 
   absl::Status LetRun() { return spawner_->LetRun(child_); }
   void Kill() { spawner_->Kill(child_); }
-  // Sends Attach with the regions and files of this host's own. `checkpoint` below 0: none.
+  // Sends Attach; but for a standby with the regions, and files of this host's own. `checkpoint`
+  // below 0: none.
   absl::Status Attach(AttachFields fields, const ChannelDescriptors& regions, int checkpoint);
+  // The standby is the active host now, as this generation; it does not know yet.
+  void TakeOver(uint32_t generation);
+  // Tells it, with the regions and files.
+  absl::Status Serve(const ChannelDescriptors& regions);
   absl::Status SendDrain() { return Send(MakeDrain(generation_)); }
 
+  // Whether it was given the channel.
+  bool has_channel() const { return shim_files_.valid(); }
+  // No more is read from it.
+  void StopListening() { control_.Close(); }
   // The next message, if there is one. Pongs are taken in.
   std::optional<HostMessage> NextMessage(uint64_t now_ns, int& messages_left);
   void ReadErrorOutput();
@@ -119,13 +131,17 @@ class HostSession {
   HostSession(Spawner* spawner, Role role, uint32_t generation,
               std::shared_ptr<const Release> release)
       : spawner_(spawner), role_(role), generation_(generation), release_(std::move(release)) {}
+  // Adds the descriptors of a channel to those of a message. They are `regions`' and
+  // `host_files`'s.
+  absl::Status AddChannel(const ChannelDescriptors& regions, UniqueFd& host_files,
+                          std::vector<int>& with);
   absl::Status Send(const ControlBuffer& message, absl::Span<const int> with = {}) {
     return control_.Send(message, with, /*until_ns=*/0);
   }
 
   Spawner* const spawner_;
-  const Role role_;
-  const uint32_t generation_;
+  Role role_;
+  uint32_t generation_;
   const std::shared_ptr<const Release> release_;
   ChildProcess child_;
   ControlSocket control_;

@@ -44,6 +44,7 @@ bool Lifecycle::HasHost(Role role) const {
   switch (At(role).state) {
     case State::kAwaitingSpawn:
     case State::kAwaitingHello:
+    case State::kAwaitingServe:
     case State::kAwaitingStarted:
     case State::kAwaitingBegin:
     case State::kServing:
@@ -66,7 +67,8 @@ bool Lifecycle::Stopped() const {
 }
 
 ReleaseId Lifecycle::ReleaseFor(const Session& session) const {
-  return session.role == Role::kCanary ? trial_ : wanted_;
+  if (session.role == Role::kCanary) return trial_;
+  return session.role == Role::kActive && handing_over_ ? held_ : wanted_;
 }
 
 void Lifecycle::SetTimer(Session& session, Actions& actions, uint64_t at_ns) {
@@ -81,7 +83,9 @@ void Lifecycle::Spawn(Session& session, Actions& actions) {
   session.served_ns = 0;
   session.hung_ns = 0;
   session.kill_why = BH_END_KILLED;
+  session.spared = false;
   session.running = ReleaseFor(session);
+  if (session.role == Role::kStandby && handing_over_) session.reason = BH_START_UPGRADE;
   session.state = State::kAwaitingSpawn;
   SetTimer(session, actions, 0);
   actions.push_back({.kind = ActionKind::kSpawn,
@@ -124,6 +128,7 @@ std::vector<ActionItem> Lifecycle::Step(const Event& event, uint64_t now_ns) {
     case EventKind::kStart:
     case EventKind::kStop:
       if (event.kind == EventKind::kStop && event.role == Role::kActive) {
+        handing_over_ = false;
         for (const Role role : {Role::kStandby, Role::kCanary}) {
           Want(At(role), event, now_ns, actions);
         }
@@ -152,6 +157,11 @@ std::vector<ActionItem> Lifecycle::Step(const Event& event, uint64_t now_ns) {
         OnSpawnFailed(session, event.chance, now_ns, actions);
       }
       break;
+    case EventKind::kUnprepared:
+      if (!about_host || (state != State::kAwaitingSpawn && state != State::kAwaitingServe)) break;
+      session.spared = true;
+      Kill(session, actions, BH_END_KILLED);
+      break;
     case EventKind::kHello:
       if (!about_host || state != State::kAwaitingHello) break;
       session.state = State::kAwaitingStarted;
@@ -162,8 +172,20 @@ std::vector<ActionItem> Lifecycle::Step(const Event& event, uint64_t now_ns) {
                          .release = session.running});
       SetTimer(session, actions, now_ns + limits_.started_within_ns);
       break;
+    case EventKind::kReady:
+      if (about_host && state == State::kAwaitingStarted && event.role != Role::kActive) {
+        OnReady(session, now_ns, actions);
+      }
+      break;
+    case EventKind::kTold:
+      if (!about_host || state != State::kAwaitingServe) break;
+      session.state = State::kAwaitingStarted;
+      SetTimer(session, actions, now_ns + limits_.hello_within_ns);
+      break;
     case EventKind::kStarted:
-      if (about_host && state == State::kAwaitingStarted) OnStarted(session, now_ns, actions);
+      if (about_host && state == State::kAwaitingStarted && event.role == Role::kActive) {
+        OnStarted(session, now_ns, actions);
+      }
       break;
     case EventKind::kStartFailed:
       if (!about_host || state != State::kAwaitingStarted) break;
@@ -207,13 +229,13 @@ std::vector<ActionItem> Lifecycle::Step(const Event& event, uint64_t now_ns) {
     case EventKind::kExited:
       if (about_host) OnExit(session, event.end, event.chance, now_ns, actions);
       break;
-    case EventKind::kRestart:
-      for (Session& each : sessions_) {
-        if (HasHost(each.role) && each.state != State::kAwaitingExit) {
-          Kill(each, actions, BH_END_STOPPED);
-        }
+    case EventKind::kRestart: {
+      Session& active = At(Role::kActive);  // the others have no channel yet
+      if (HasHost(Role::kActive) && active.state != State::kAwaitingExit) {
+        Kill(active, actions, BH_END_STOPPED);
       }
       break;
+    }
     case EventKind::kTimer:
       if (session.timer_ns != 0 && now_ns >= session.timer_ns) OnTimer(session, actions);
       break;
@@ -226,7 +248,57 @@ std::vector<ActionItem> Lifecycle::Step(const Event& event, uint64_t now_ns) {
 // The next hosts run this release; a standby of another one is replaced now.
 void Lifecycle::SetWanted(ReleaseId release, uint64_t now_ns, Actions& actions) {
   wanted_ = release;
+  const Session& active = At(Role::kActive);
+  const bool serves = active.state == State::kAwaitingBegin || active.state == State::kServing;
+  if (handing_over_) {
+    handing_over_ = wanted_ != held_;
+  } else if (limits_.beside && active.wanted && serves && wanted_ != active.running) {
+    handing_over_ = true;
+    held_ = active.running;
+  }
   Session& standby = At(Role::kStandby);
+  if (Wanted(standby) || standby.state != State::kStopped) {
+    Want(standby, {.kind = EventKind::kUpdate}, now_ns, actions);
+  }
+  if (StandbyCanTakeOver()) TakeOver(now_ns, actions);
+}
+
+void Lifecycle::OnReady(Session& session, uint64_t now_ns, Actions& actions) {
+  session.state = State::kReady;
+  SetTimer(session, actions, 0);
+  if (StandbyCanTakeOver()) TakeOver(now_ns, actions);
+}
+
+bool Lifecycle::StandbyCanTakeOver() const {
+  const Session& standby = At(Role::kStandby);
+  return handing_over_ && standby.state == State::kReady && standby.running == wanted_;
+}
+
+// At once where the active session has no host; otherwise that host ends first, in order if it
+// serves.
+void Lifecycle::TakeOver(uint64_t now_ns, Actions& actions) {
+  Session& active = At(Role::kActive);
+  if (HasHost(Role::kActive)) {
+    Want(active, {.kind = EventKind::kUpdate}, now_ns, actions);
+    return;
+  }
+  Session& standby = At(Role::kStandby);
+  handing_over_ = false;
+  active.state = State::kAwaitingServe;
+  active.generation = ++newest_generation_;
+  active.running = standby.running;
+  active.begun = false;
+  active.served_ns = 0;
+  active.hung_ns = 0;
+  active.kill_why = BH_END_KILLED;
+  active.spared = false;
+  active.reason = BH_START_UPGRADE;
+  actions.push_back({.kind = ActionKind::kServe,
+                     .role = active.role,
+                     .generation = active.generation,
+                     .release = active.running});
+  SetTimer(active, actions, 0);
+  standby.state = State::kStopped;
   if (standby.wanted) Want(standby, {.kind = EventKind::kUpdate}, now_ns, actions);
 }
 
@@ -235,10 +307,11 @@ void Lifecycle::Want(Session& session, const Event& event, uint64_t now_ns, Acti
   if (event.kind == EventKind::kStart) session.wanted = true;
   if (event.kind == EventKind::kStop) session.wanted = false;
   if (event.kind == EventKind::kStart && session.role == Role::kCanary) trial_ = event.release;
-  const bool leave = !session.wanted || ReleaseFor(session) != session.running;
+  const bool relieved = session.role == Role::kActive && StandbyCanTakeOver();
+  const bool leave = !Wanted(session) || ReleaseFor(session) != session.running || relieved;
   switch (session.state) {
     case State::kStopped:
-      if (!session.wanted) {
+      if (!Wanted(session)) {
         actions.push_back({.kind = ActionKind::kStoppedNow, .role = session.role});
         break;
       }
@@ -249,12 +322,14 @@ void Lifecycle::Want(Session& session, const Event& event, uint64_t now_ns, Acti
     case State::kServing:
     case State::kReady:
       if (leave) Drain(session, now_ns, actions);
-      if (!leave && event.kind == EventKind::kUpdate && session.state == State::kServing) {
+      if (!leave && event.kind == EventKind::kUpdate && session.state == State::kServing &&
+          session.running == wanted_) {
         actions.push_back({.kind = ActionKind::kInForce, .release = session.running});
       }
       break;
     case State::kAwaitingSpawn:
     case State::kAwaitingHello:
+    case State::kAwaitingServe:
     case State::kAwaitingStarted:
       if (leave) Kill(session, actions, BH_END_STOPPED);
       break;
@@ -263,7 +338,7 @@ void Lifecycle::Want(Session& session, const Event& event, uint64_t now_ns, Acti
       break;  // the exit looks at what is wanted then
     case State::kBackingOff:
     case State::kQuarantined:
-      if (!session.wanted) {
+      if (!Wanted(session)) {
         session.state = State::kStopped;
         SetTimer(session, actions, 0);
         actions.push_back({.kind = ActionKind::kStoppedNow, .role = session.role});
@@ -279,11 +354,6 @@ void Lifecycle::Want(Session& session, const Event& event, uint64_t now_ns, Acti
 
 void Lifecycle::OnStarted(Session& session, uint64_t now_ns, Actions& actions) {
   session.started_ns = now_ns;
-  if (session.role != Role::kActive) {
-    session.state = State::kReady;
-    SetTimer(session, actions, 0);
-    return;
-  }
   session.state = State::kAwaitingBegin;
   session.begun = true;
   Begin(session, actions);
@@ -295,6 +365,7 @@ void Lifecycle::OnBeginFailed(Session& session, bool retry, uint64_t now_ns, Act
     SetTimer(session, actions, now_ns + limits_.begin_again_ns);
     return;
   }
+  session.spared = retry;  // it could not be reached
   Kill(session, actions, BH_END_KILLED);
 }
 
@@ -323,6 +394,7 @@ void Lifecycle::OnTimer(Session& session, Actions& actions) {
       break;
     case State::kStopped:
     case State::kAwaitingSpawn:
+    case State::kAwaitingServe:
     case State::kCount:
       break;
   }
@@ -335,7 +407,8 @@ void Lifecycle::OnExit(Session& session, bh_end end, uint64_t chance, uint64_t n
   // A release on probation may have made the kernel kill its host for want of memory as it started.
   const bool may_be_release = session.served_ns == 0 && session.running != good_;
   const bool killed = end == BH_END_KILLED || end == BH_END_STARVED;
-  const bool from_outside = killed && session.state != State::kAwaitingExit && !may_be_release;
+  const bool from_outside =
+      session.spared || (killed && session.state != State::kAwaitingExit && !may_be_release);
   if (killed && session.state == State::kAwaitingExit) end = session.kill_why;
   // It was not asked to leave: that is a crash, whatever its exit code says.
   if (end == BH_END_STOPPED && !draining && session.kill_why != BH_END_STOPPED) {
@@ -350,12 +423,15 @@ void Lifecycle::OnExit(Session& session, bh_end end, uint64_t chance, uint64_t n
   session.begun = false;
   session.last_end = end;
   session.state = State::kStopped;  // no host runs now
-  if (!session.wanted) {
+  if (!Wanted(session)) {
     SetTimer(session, actions, 0);
     actions.push_back({.kind = ActionKind::kStoppedNow, .role = session.role});
     return;
   }
-  if (from_outside && ReleaseFor(session) == session.running) {
+  if (session.role == Role::kActive && StandbyCanTakeOver()) {
+    ++restarts_;
+    TakeOver(now_ns, actions);
+  } else if (from_outside && ReleaseFor(session) == session.running) {
     if (session.role == Role::kActive) ++restarts_;
     StartAgain(session, session.outside, chance, now_ns, actions);
   } else if (session.role == Role::kActive) {
@@ -363,6 +439,14 @@ void Lifecycle::OnExit(Session& session, bh_end end, uint64_t chance, uint64_t n
   } else if (ReleaseFor(session) != session.running || end == BH_END_STOPPED) {
     session.reason = BH_START_UPGRADE;  // it ended because that was wanted
     Spawn(session, actions);
+  } else if (session.role == Role::kStandby && handing_over_) {
+    // The good release stays what a failing one is replaced by, even if it fails today.
+    const ReleaseId failed = session.running;
+    if (failed != good_) failed_ = failed;
+    handing_over_ = false;
+    SetWanted(held_, now_ns, actions);
+    actions.push_back(
+        {.kind = ActionKind::kRolledBack, .role = session.role, .end = end, .release = failed});
   } else if (session.role == Role::kCanary) {
     session.wanted = false;
     SetTimer(session, actions, 0);
@@ -382,7 +466,9 @@ bool Lifecycle::ServesForLong(const Session& session, uint64_t now_ns) const {
 
 void Lifecycle::OnSpawnFailed(Session& session, uint64_t chance, uint64_t now_ns,
                               Actions& actions) {
-  if (!session.has_served || !session.wanted) {
+  // New content is not taken back because the machine has no room for a host beside the other.
+  const bool beside = session.role == Role::kStandby && handing_over_;
+  if (!(session.has_served || beside) || !Wanted(session)) {
     OnExit(session, BH_END_CRASHED, chance, now_ns, actions);
     return;
   }
@@ -398,12 +484,20 @@ void Lifecycle::OnSpawnFailed(Session& session, uint64_t chance, uint64_t now_ns
 void Lifecycle::OnActiveExit(Session& session, bh_end end, bool in_service, uint64_t chance,
                              uint64_t now_ns, Actions& actions) {
   ++restarts_;
-  if (wanted_ != session.running || end == BH_END_STOPPED) {  // it ended because it was wanted
+  // It ended because that was wanted.
+  if (ReleaseFor(session) != session.running || end == BH_END_STOPPED) {
     session.reason = BH_START_UPGRADE;
     Spawn(session, actions);
     return;
   }
   if (!in_service) ++start_failures_;
+  if (OnProbation() && handing_over_) {  // what is to follow it is on its way
+    held_ = good_;
+    SetWanted(wanted_, now_ns, actions);  // may be the good one
+    session.reason = BH_START_UPGRADE;
+    Spawn(session, actions);
+    return;
+  }
   if (OnProbation()) {
     failed_ = session.running;
     SetWanted(good_, now_ns, actions);

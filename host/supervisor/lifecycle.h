@@ -6,7 +6,8 @@
 //
 // A driver has a session for each role, each with at most one host:
 //   active    serves the channel
-//   standby   started, serves nothing; runs the release that the active one should run
+//   standby   started, serves nothing; runs the release that the active one should run, and takes
+//             over from it when new content comes
 //   canary    started, serves nothing; runs a release under trial, once: its first failure ends it
 //
 // States are named for what they wait for; what is wanted is kept apart from the state.
@@ -22,7 +23,13 @@
 //                         │                            │                 ▼                   ▼
 //                         │                            └ late ─ AwaitingDrain ◀─ stop, ── Serving
 //                         └───────────── exited ────────────────────┘     new release
-//                                                              standby, canary: Ready
+//                                                        standby, canary: ready ─▶ Ready
+//
+// Handover (LifecycleLimits::beside): the host of a new release starts as a standby, beside the one
+// that serves. When it is Ready, that one drains; when that has ended, the standby is the active
+// host, of a new generation: AwaitingServe, and AwaitingStarted when it was told to serve. Until
+// then whatever happens to the active session happens with the release that it has had (`held`),
+// and a standby that ends takes its release back.
 //
 // After an exit: Stopped when no host is wanted; AwaitingSpawn at once or by way of BackingOff; the
 // active session of a driver whose budget is used up is Quarantined, and tried again after a time
@@ -31,8 +38,9 @@
 // has served: a want of processes or memory is the machine's. Before that it is, so that a service
 // that can't start any host says so.
 //
-// The shim is asked through a link that may be slow: AwaitingSpawn and AwaitingBegin wait for its
-// answer without a limit, because a slow shim is not the host's fault.
+// The shim is asked through a link that may be slow: AwaitingSpawn, AwaitingServe and AwaitingBegin
+// wait for its answer without a limit, because a slow shim is not the host's fault. Nor is one that
+// refuses, or is gone: such a host is replaced, and neither driver nor release is charged.
 //
 // Releases: `wanted` is what the next host is started with, `good` the newest that stayed healthy
 // for its whole probation (or the first ever). A generation with a release that is not good yet is
@@ -64,6 +72,7 @@ const char* RoleName(Role role);
   X(Stopped, "stopped")                                                              \
   X(AwaitingSpawn, "awaiting spawn") /* the process waits until the shim knows it */ \
   X(AwaitingHello, "awaiting hello")                                                 \
+  X(AwaitingServe, "awaiting serve") /* a standby takes over: the shim is asked */   \
   X(AwaitingStarted, "awaiting started")                                             \
   X(AwaitingBegin, "awaiting begin") /* the host started; the shim was told */       \
   X(Serving, "serving")                                                              \
@@ -82,24 +91,27 @@ enum class State : uint8_t {
 inline constexpr int kStateCount = static_cast<int>(State::kCount);
 const char* StateName(State state);
 
-#define BULKHEAD_EVENTS(X)                                                                  \
-  X(Start, "start")              /* a host is wanted; of a canary: with `release` */        \
-  X(Stop, "stop")                /* none is; of the active session: of no role */           \
-  X(Lift, "lift")                /* an operator lifts the quarantine */                     \
-  X(Update, "update")            /* put `release` in force */                               \
-  X(Spawned, "spawned")          /* the process runs */                                     \
-  X(SpawnFailed, "spawn failed") /* there is no process */                                  \
-  X(Hello, "hello")              /* the host runs */                                        \
-  X(Started, "started")          /* its driver started */                                   \
-  X(StartFailed, "start failed") /* its driver did not; the host will exit */               \
-  X(Begun, "begun")              /* the shim asks the host from now on */                   \
-  X(BeginFailed, "begin failed") /* the shim refused; `retry`: it can't be reached now */   \
-  X(Exited, "exited")            /* the host ended; `end` as bh_end_of_exit() says */       \
-  X(Hung, "hung")                /* it missed a call's deadline or its heartbeat */         \
-  X(Hostile, "hostile")          /* it broke the protocol */                                \
-  X(Poison, "poison")            /* a call was convicted; `generation` fell over it last */ \
-  X(Timer, "timer")              /* the time that was asked for has come */                 \
-  X(Restart, "restart")          /* the channel was made again: every host must attach to that */
+#define BULKHEAD_EVENTS(X)                                                                    \
+  X(Start, "start")              /* a host is wanted; of a canary: with `release` */          \
+  X(Stop, "stop")                /* none is; of the active session: of no role */             \
+  X(Lift, "lift")                /* an operator lifts the quarantine */                       \
+  X(Update, "update")            /* put `release` in force */                                 \
+  X(Spawned, "spawned")          /* the process runs */                                       \
+  X(SpawnFailed, "spawn failed") /* there is no process */                                    \
+  X(Unprepared, "unprepared")    /* the shim did not prepare for the process */               \
+  X(Hello, "hello")              /* the host runs */                                          \
+  X(Ready, "ready")              /* its driver started; it waits until it is told to serve */ \
+  X(Told, "told")                /* it was told to serve */                                   \
+  X(Started, "started")          /* its driver started, and workers take calls */             \
+  X(StartFailed, "start failed") /* its driver did not; the host will exit */                 \
+  X(Begun, "begun")              /* the shim asks the host from now on */                     \
+  X(BeginFailed, "begin failed") /* the shim refused; `retry`: it can't be reached now */     \
+  X(Exited, "exited")            /* the host ended; `end` as bh_end_of_exit() says */         \
+  X(Hung, "hung")                /* it missed a call's deadline or its heartbeat */           \
+  X(Hostile, "hostile")          /* it broke the protocol */                                  \
+  X(Poison, "poison")            /* a call was convicted; `generation` fell over it last */   \
+  X(Timer, "timer")              /* the time that was asked for has come */                   \
+  X(Restart, "restart")          /* the channel was made again: its host must attach to that */
 
 enum class EventKind : uint8_t {
 #define X(name, text) k##name,
@@ -124,6 +136,7 @@ struct Event {
 enum class ActionKind : uint8_t {
   kSpawn,        // start a host as `generation` with `release`, for `reason`
   kAttach,       // send Attach to it
+  kServe,        // the standby is the active host now, as `generation`: tell it to serve
   kBegin,        // tell the shim that `generation` serves
   kEnd,          // tell the shim that `generation` ended by `end`
   kDrain,        // tell the host, and of an active one the shim, to finish what is in hand
@@ -149,6 +162,7 @@ struct ActionItem {
 };
 
 struct LifecycleLimits {
+  bool beside = false;  // the host of a new release starts beside the one that serves
   BudgetLimits service;
   BudgetLimits start;
   // Of hosts that were killed from outside, which proves nothing against driver or release.
@@ -176,7 +190,7 @@ class Lifecycle {
   std::vector<ActionItem> Step(const Event& event, uint64_t now_ns);
 
   State state(Role role = Role::kActive) const { return At(role).state; }
-  bool wants_host(Role role = Role::kActive) const { return At(role).wanted; }
+  bool wants_host(Role role = Role::kActive) const { return Wanted(At(role)); }
   // Of the role's newest host; 0 before the first. Generations are numbered through all roles.
   uint32_t generation(Role role = Role::kActive) const { return At(role).generation; }
   ReleaseId running_release(Role role = Role::kActive) const { return At(role).running; }
@@ -213,6 +227,7 @@ class Lifecycle {
     ReleaseId running;
     bool begun = false;  // the shim was told to begin this generation
     bh_end kill_why = BH_END_KILLED;
+    bool spared = false;  // it is killed for what the shim did not do
     bh_start reason = BH_START_COLD;
     uint64_t started_ns = 0;  // since when its driver has run
     uint64_t served_ns = 0;   // since when it has served; 0: it does not
@@ -224,6 +239,9 @@ class Lifecycle {
 
   Session& At(Role role) { return sessions_[static_cast<size_t>(role)]; }
   const Session& At(Role role) const { return sessions_[static_cast<size_t>(role)]; }
+  bool Wanted(const Session& session) const {
+    return session.wanted || (session.role == Role::kStandby && handing_over_);
+  }
   // What the role's next host is started with.
   ReleaseId ReleaseFor(const Session& session) const;
   bool OnProbation() const { return At(Role::kActive).running != good_; }
@@ -235,6 +253,9 @@ class Lifecycle {
   void Drain(Session& session, uint64_t now_ns, Actions& actions);
   void Want(Session& session, const Event& event, uint64_t now_ns, Actions& actions);
   void SetWanted(ReleaseId release, uint64_t now_ns, Actions& actions);
+  void OnReady(Session& session, uint64_t now_ns, Actions& actions);
+  bool StandbyCanTakeOver() const;
+  void TakeOver(uint64_t now_ns, Actions& actions);
   void OnStarted(Session& session, uint64_t now_ns, Actions& actions);
   void OnBeginFailed(Session& session, bool retry, uint64_t now_ns, Actions& actions);
   void OnExit(Session& session, bh_end end, uint64_t chance, uint64_t now_ns, Actions& actions);
@@ -258,6 +279,8 @@ class Lifecycle {
   uint32_t comparing_ = 0;
   ReleaseId acquitted_ = 0;  // the last one
   ReleaseId trial_ = 0;      // the canary's
+  bool handing_over_ = false;
+  ReleaseId held_ = 0;  // while handing over: the active session's
   uint64_t restarts_ = 0;
   uint64_t start_failures_ = 0;
 };

@@ -31,6 +31,31 @@ bool Has(const std::vector<ActionItem>& actions, ActionKind kind) {
                      [kind](const ActionItem& action) { return action.kind == kind; });
 }
 
+LifecycleLimits Beside(bool beside) {
+  LifecycleLimits limits;
+  limits.beside = beside;
+  return limits;
+}
+
+// Where a standby of release 3 takes over.
+Lifecycle InAwaitingServe() {
+  Lifecycle life(Beside(true), 1);
+  const auto step = [&life](Role role, EventKind kind, bh_end end = BH_END_CRASHED) {
+    life.Step({.kind = kind, .role = role, .generation = life.generation(role), .end = end},
+              kSecond);
+  };
+  for (const EventKind kind : {EventKind::kStart, EventKind::kSpawned, EventKind::kHello,
+                               EventKind::kStarted, EventKind::kBegun}) {
+    step(Role::kActive, kind);
+  }
+  life.Step({.kind = EventKind::kUpdate, .release = 3}, kSecond);
+  for (const EventKind kind : {EventKind::kSpawned, EventKind::kHello, EventKind::kReady}) {
+    step(Role::kStandby, kind);
+  }
+  step(Role::kActive, EventKind::kExited, BH_END_STOPPED);
+  return life;
+}
+
 // Brings the session of a role of a fresh life cycle with release 1 to a state.
 Lifecycle In(Role role, State state) {
   Lifecycle life(LifecycleLimits(), 1);
@@ -38,16 +63,16 @@ Lifecycle In(Role role, State state) {
     life.Step({.kind = kind, .role = role, .generation = life.generation(role), .end = end},
               kSecond);
   };
+  const EventKind started = role == Role::kActive ? EventKind::kStarted : EventKind::kReady;
   const auto start = [&] {
-    for (const EventKind kind :
-         {EventKind::kSpawned, EventKind::kHello, EventKind::kStarted, EventKind::kBegun}) {
-      step(kind);
-    }
+    for (const EventKind kind : {EventKind::kSpawned, EventKind::kHello, started}) step(kind);
+    step(EventKind::kBegun);
   };
   if (state == State::kStopped) return life;
   step(EventKind::kStart);
+  if (state == State::kAwaitingServe) return InAwaitingServe();
   for (const EventKind kind :
-       {EventKind::kSpawned, EventKind::kHello, EventKind::kStarted, EventKind::kBegun}) {
+       {EventKind::kSpawned, EventKind::kHello, started, EventKind::kBegun}) {
     if (life.state(role) == state) return life;
     step(kind);
   }
@@ -94,26 +119,28 @@ void CheckTable(Role role, const Table& table) {
 
 // Short names for the tables.
 constexpr State ____ = kSame, Stop = State::kStopped, Spwn = State::kAwaitingSpawn,
-                Helo = State::kAwaitingHello, Strt = State::kAwaitingStarted,
-                Begn = State::kAwaitingBegin, Serv = State::kServing, Redy = State::kReady,
-                Dran = State::kAwaitingDrain, Exit = State::kAwaitingExit;
+                Helo = State::kAwaitingHello, Srve = State::kAwaitingServe,
+                Strt = State::kAwaitingStarted, Begn = State::kAwaitingBegin,
+                Serv = State::kServing, Redy = State::kReady, Dran = State::kAwaitingDrain,
+                Exit = State::kAwaitingExit;
 
 TEST(Lifecycle, TheTableHasEveryStateAndEvent) {
   // clang-format off
   const Table table = {
-    //        start stop  lift  updat spawn spFai hello start stFai begun beFai exitd hung  hosti poisn timer resta
-    {Stop,   {Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____}},
-    {Spwn,   {____, Exit, ____, Exit, Helo, Spwn, ____, ____, ____, ____, ____, Spwn, Exit, Exit, ____, ____, Exit}},
-    {Helo,   {____, Exit, ____, Exit, ____, ____, Strt, ____, ____, ____, ____, Spwn, Exit, Exit, ____, Exit, Exit}},
-    {Strt,   {____, Exit, ____, Exit, ____, ____, ____, Begn, Exit, ____, ____, Spwn, Exit, Exit, ____, Exit, Exit}},
-    {Begn,   {____, Dran, ____, Dran, ____, ____, ____, ____, ____, Serv, Exit, Spwn, Exit, Exit, ____, ____, Exit}},
-    {Serv,   {____, Dran, ____, Dran, ____, ____, ____, ____, ____, ____, ____, Spwn, Exit, Exit, ____, ____, Exit}},
-    {Dran,   {____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Stop, Exit, Exit, ____, Exit, Exit}},
-    {Exit,   {____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____, ____, ____, ____, ____}},
+    //        start stop  lift  updat spawn spFai unpre hello ready told  start stFai begun beFai exitd hung  hosti poisn timer resta
+    {Stop,   {Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____}},
+    {Spwn,   {____, Exit, ____, Exit, Helo, Spwn, Exit, ____, ____, ____, ____, ____, ____, ____, Spwn, Exit, Exit, ____, ____, Exit}},
+    {Helo,   {____, Exit, ____, Exit, ____, ____, ____, Strt, ____, ____, ____, ____, ____, ____, Spwn, Exit, Exit, ____, Exit, Exit}},
+    {Srve,   {____, Exit, ____, Exit, ____, ____, Exit, ____, ____, Strt, ____, ____, ____, ____, Spwn, Exit, Exit, ____, ____, Exit}},
+    {Strt,   {____, Exit, ____, Exit, ____, ____, ____, ____, ____, ____, Begn, Exit, ____, ____, Spwn, Exit, Exit, ____, Exit, Exit}},
+    {Begn,   {____, Dran, ____, Dran, ____, ____, ____, ____, ____, ____, ____, ____, Serv, Exit, Spwn, Exit, Exit, ____, ____, Exit}},
+    {Serv,   {____, Dran, ____, Dran, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, Exit, Exit, ____, ____, Exit}},
+    {Dran,   {____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Stop, Exit, Exit, ____, Exit, Exit}},
+    {Exit,   {____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____, ____, ____, ____, ____}},
     {State::kBackingOff,
-             {____, Stop, Spwn, Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____}},
+             {____, Stop, Spwn, Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____}},
     {State::kQuarantined,
-             {____, Stop, Spwn, Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____}},
+             {____, Stop, Spwn, Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____}},
   };
   // clang-format on
   ASSERT_EQ(table.size() + 1, size_t{kStateCount}) << "an active host is never Ready";
@@ -123,21 +150,21 @@ TEST(Lifecycle, TheTableHasEveryStateAndEvent) {
 TEST(Lifecycle, TheTableOfAStandbyHasEveryStateAndEvent) {
   // clang-format off
   const Table table = {
-    //        start stop  lift  updat spawn spFai hello start stFai begun beFai exitd hung  hosti poisn timer resta
-    {Stop,   {Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____}},
-    {Spwn,   {____, Exit, ____, Exit, Helo, Spwn, ____, ____, ____, ____, ____, Spwn, Exit, Exit, ____, ____, Exit}},
-    {Helo,   {____, Exit, ____, Exit, ____, ____, Strt, ____, ____, ____, ____, Spwn, Exit, Exit, ____, Exit, Exit}},
-    {Strt,   {____, Exit, ____, Exit, ____, ____, ____, Redy, Exit, ____, ____, Spwn, Exit, Exit, ____, Exit, Exit}},
-    {Redy,   {____, Dran, ____, Dran, ____, ____, ____, ____, ____, ____, ____, Spwn, Exit, Exit, ____, ____, Exit}},
-    {Dran,   {____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Stop, Exit, Exit, ____, Exit, Exit}},
-    {Exit,   {____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____, ____, ____, ____, ____}},
+    //        start stop  lift  updat spawn spFai unpre hello ready told  start stFai begun beFai exitd hung  hosti poisn timer resta
+    {Stop,   {Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____}},
+    {Spwn,   {____, Exit, ____, Exit, Helo, Spwn, Exit, ____, ____, ____, ____, ____, ____, ____, Spwn, Exit, Exit, ____, ____, ____}},
+    {Helo,   {____, Exit, ____, Exit, ____, ____, ____, Strt, ____, ____, ____, ____, ____, ____, Spwn, Exit, Exit, ____, Exit, ____}},
+    {Strt,   {____, Exit, ____, Exit, ____, ____, ____, ____, Redy, ____, ____, Exit, ____, ____, Spwn, Exit, Exit, ____, Exit, ____}},
+    {Redy,   {____, Dran, ____, Dran, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, Exit, Exit, ____, ____, ____}},
+    {Dran,   {____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Stop, Exit, Exit, ____, Exit, ____}},
+    {Exit,   {____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____, ____, ____, ____, ____}},
     {State::kBackingOff,
-             {____, Stop, ____, Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____}},
+             {____, Stop, ____, Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____}},
     {State::kQuarantined,
-             {____, Stop, ____, Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____}},
+             {____, Stop, ____, Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____}},
   };
   // clang-format on
-  ASSERT_EQ(table.size() + 2, size_t{kStateCount}) << "a standby is never begun";
+  ASSERT_EQ(table.size() + 3, size_t{kStateCount}) << "a standby is never begun";
   CheckTable(Role::kStandby, table);
 }
 
@@ -150,7 +177,7 @@ TEST(Lifecycle, AStandbyStartsAndServesNothing) {
     for (const ActionItem& action : life.Step(event, kSecond)) all.push_back(action);
   };
   for (const EventKind kind :
-       {EventKind::kStart, EventKind::kSpawned, EventKind::kHello, EventKind::kStarted}) {
+       {EventKind::kStart, EventKind::kSpawned, EventKind::kHello, EventKind::kReady}) {
     step({.kind = kind});
   }
   EXPECT_EQ(life.state(Role::kStandby), State::kReady);
@@ -506,6 +533,214 @@ TEST(Lifecycle, AQuarantineIsForGoodWhereTheOperatorSaysSo) {
   EXPECT_EQ(life.state(), State::kAwaitingSpawn);
 }
 
+// ---- A new release starts beside the host that serves
+
+// Release 1 serves, and the host of release 2 starts.
+class Handover {
+ public:
+  Handover() {
+    Do({.kind = EventKind::kStart});
+    Serve();
+    Do({.kind = EventKind::kUpdate, .release = 2});
+  }
+  std::vector<ActionItem> Do(Event event) { return life.Step(event, now_ns); }
+  std::vector<ActionItem> Of(Role role, EventKind kind, bh_end end = BH_END_CRASHED) {
+    return Do({.kind = kind, .role = role, .generation = life.generation(role), .end = end});
+  }
+  // The newest active host, from its process to its first call.
+  void Serve() {
+    for (const EventKind kind :
+         {EventKind::kSpawned, EventKind::kHello, EventKind::kStarted, EventKind::kBegun}) {
+      Of(Role::kActive, kind);
+    }
+  }
+  std::vector<ActionItem> StandbyIsReady() {
+    Of(Role::kStandby, EventKind::kSpawned);
+    Of(Role::kStandby, EventKind::kHello);
+    return Of(Role::kStandby, EventKind::kReady);
+  }
+  void Expect(State active, State standby) const {
+    EXPECT_EQ(life.state(), active) << StateName(life.state());
+    EXPECT_EQ(life.state(Role::kStandby), standby) << StateName(life.state(Role::kStandby));
+  }
+
+  Lifecycle life{Beside(true), 1};
+  uint64_t now_ns = kSecond;
+};
+
+TEST(Lifecycle, TheOldHostServesUntilTheNewOneIsReady) {
+  Handover over;
+  over.Expect(State::kServing, State::kAwaitingSpawn);
+  EXPECT_EQ(over.life.running_release(), 1u);
+  EXPECT_EQ(over.life.running_release(Role::kStandby), 2u);
+  over.now_ns += 29 * kSecond;
+  EXPECT_TRUE(Has(over.StandbyIsReady(), ActionKind::kDrain));
+  over.Expect(State::kAwaitingDrain, State::kReady);
+  const auto actions = over.Of(Role::kActive, EventKind::kExited, BH_END_STOPPED);
+  EXPECT_TRUE(Has(actions, ActionKind::kEnd));
+  EXPECT_TRUE(Has(actions, ActionKind::kServe));
+  EXPECT_FALSE(Has(actions, ActionKind::kSpawn));
+  over.Expect(State::kAwaitingServe, State::kStopped);
+  EXPECT_EQ(over.life.generation(), 3u) << "the standby was the second";
+  over.now_ns += 3600 * kSecond;
+  EXPECT_TRUE(over.Do({.kind = EventKind::kTimer}).empty()) << "a slow shim is not its fault";
+  over.Of(Role::kActive, EventKind::kTold);
+  over.Expect(State::kAwaitingStarted, State::kStopped);
+  EXPECT_TRUE(Has(over.Of(Role::kActive, EventKind::kStarted), ActionKind::kBegin));
+  EXPECT_TRUE(Has(over.Of(Role::kActive, EventKind::kBegun), ActionKind::kInForce));
+  EXPECT_EQ(over.life.running_release(), 2u);
+  EXPECT_EQ(over.life.good_release(), 1u) << "on probation, as any new one";
+  EXPECT_FALSE(over.life.wants_host(Role::kStandby));
+}
+
+TEST(Lifecycle, ANewHostThatFailsBesideTheOldTakesItsReleaseBackAndNothingElse) {
+  for (const bool ready : {false, true}) {
+    Handover over;
+    if (ready) over.StandbyIsReady();
+    const State active = over.life.state();
+    const auto actions = over.Of(Role::kStandby, EventKind::kExited);
+    EXPECT_TRUE(Has(actions, ActionKind::kRolledBack));
+    EXPECT_FALSE(Has(actions, ActionKind::kSpawn));
+    over.Expect(active, State::kStopped);
+    EXPECT_EQ(over.life.failed_release(), 2u);
+    EXPECT_EQ(over.life.wanted_release(), 1u);
+    EXPECT_EQ(over.life.restarts(), 0u);
+    if (!ready) continue;
+    over.Of(Role::kActive, EventKind::kExited, BH_END_STOPPED);  // it drained
+    EXPECT_EQ(over.life.state(), State::kAwaitingSpawn);
+    EXPECT_EQ(over.life.running_release(), 1u);
+  }
+}
+
+TEST(Lifecycle, ANewHostThatTakesTooLongBesideTheOldIsEnded) {
+  Handover over;
+  over.Of(Role::kStandby, EventKind::kSpawned);
+  over.Of(Role::kStandby, EventKind::kHello);
+  over.now_ns += LifecycleLimits().started_within_ns;
+  EXPECT_TRUE(Has(over.Of(Role::kStandby, EventKind::kTimer), ActionKind::kKill));
+  EXPECT_TRUE(
+      Has(over.Of(Role::kStandby, EventKind::kExited, BH_END_KILLED), ActionKind::kRolledBack));
+  EXPECT_EQ(over.life.state(), State::kServing);
+}
+
+TEST(Lifecycle, AnOldHostThatCrashesMeanwhileIsReplacedByItsOwnKind) {
+  Handover over;
+  over.Of(Role::kActive, EventKind::kExited);
+  over.Expect(State::kAwaitingSpawn, State::kAwaitingSpawn);
+  EXPECT_EQ(over.life.running_release(), 1u);
+  EXPECT_EQ(over.life.generation(), 3u);
+  over.Serve();
+  over.StandbyIsReady();
+  over.Of(Role::kActive, EventKind::kExited, BH_END_STOPPED);
+  EXPECT_EQ(over.life.generation(), 4u) << "generations count up";
+  EXPECT_EQ(over.life.running_release(), 2u);
+}
+
+TEST(Lifecycle, AReadyStandbyTakesOverFromAHostThatCrashes) {
+  Handover over;
+  over.StandbyIsReady();
+  EXPECT_TRUE(Has(over.Of(Role::kActive, EventKind::kExited), ActionKind::kServe));
+  over.Expect(State::kAwaitingServe, State::kStopped);
+}
+
+TEST(Lifecycle, AStandbyTakesOverAtOnceFromADriverThatIsQuarantined) {
+  Handover over;
+  while (over.life.state() != State::kQuarantined) {
+    over.Of(Role::kActive, EventKind::kExited);
+    if (over.life.state() == State::kBackingOff) {
+      over.now_ns = over.life.next_start_ns();
+      over.Do({.kind = EventKind::kTimer});
+    }
+    if (over.life.state() == State::kAwaitingSpawn) over.Serve();
+  }
+  EXPECT_TRUE(Has(over.StandbyIsReady(), ActionKind::kServe));
+  over.Expect(State::kAwaitingServe, State::kStopped);
+}
+
+// The first new release crashes while the second starts.
+TEST(Lifecycle, AReleaseOnProbationThatCrashesMeanwhileGivesWayToTheGoodOne) {
+  Handover over;
+  over.StandbyIsReady();
+  over.Of(Role::kActive, EventKind::kExited, BH_END_STOPPED);
+  over.Of(Role::kActive, EventKind::kTold);
+  over.Of(Role::kActive, EventKind::kStarted);
+  over.Of(Role::kActive, EventKind::kBegun);
+  over.Do({.kind = EventKind::kUpdate, .release = 3});
+  over.Expect(State::kServing, State::kAwaitingSpawn);
+  over.Of(Role::kActive, EventKind::kExited);
+  EXPECT_EQ(over.life.running_release(), 1u);
+  EXPECT_EQ(over.life.running_release(Role::kStandby), 3u);
+  EXPECT_EQ(over.life.wanted_release(), 3u);
+  over.Of(Role::kStandby, EventKind::kExited);
+  EXPECT_EQ(over.life.wanted_release(), 1u);
+}
+
+TEST(Lifecycle, AHostBesideTheOldThatCantBeMadeTakesNothingBack) {
+  Handover over;
+  EXPECT_FALSE(Has(over.Of(Role::kStandby, EventKind::kSpawnFailed), ActionKind::kRolledBack));
+  EXPECT_EQ(over.life.wanted_release(), 2u);
+  EXPECT_TRUE(over.life.wants_host(Role::kStandby));
+  EXPECT_EQ(over.life.state(), State::kServing);
+}
+
+TEST(Lifecycle, OtherContentMeanwhileReplacesTheStandby) {
+  Handover over;
+  over.StandbyIsReady();
+  over.Do({.kind = EventKind::kUpdate, .release = 3});
+  over.Expect(State::kAwaitingDrain, State::kAwaitingDrain);
+  over.Of(Role::kActive, EventKind::kExited, BH_END_STOPPED);
+  EXPECT_EQ(over.life.running_release(), 1u) << "until the third is there";
+  over.Of(Role::kStandby, EventKind::kExited, BH_END_STOPPED);
+  EXPECT_EQ(over.life.running_release(Role::kStandby), 3u);
+  // And what runs is wanted again after all.
+  over.Do({.kind = EventKind::kUpdate, .release = 1});
+  EXPECT_FALSE(over.life.wants_host(Role::kStandby));
+  over.Of(Role::kStandby, EventKind::kExited, BH_END_KILLED);
+  over.Expect(State::kAwaitingSpawn, State::kStopped);
+  EXPECT_EQ(over.life.failed_release(), 0u);
+}
+
+// Neither the shim's death before a process was known to it, nor between two hosts.
+TEST(Lifecycle, AShimThatIsNotThereTakesNoContentBack) {
+  Handover over;
+  over.Of(Role::kStandby, EventKind::kUnprepared);
+  EXPECT_FALSE(
+      Has(over.Of(Role::kStandby, EventKind::kExited, BH_END_KILLED), ActionKind::kRolledBack));
+  over.StandbyIsReady();
+  over.Of(Role::kActive, EventKind::kExited, BH_END_STOPPED);
+  over.Expect(State::kAwaitingServe, State::kStopped);
+  EXPECT_TRUE(Has(over.Of(Role::kActive, EventKind::kUnprepared), ActionKind::kKill));
+  const auto actions = over.Of(Role::kActive, EventKind::kExited, BH_END_KILLED);
+  EXPECT_FALSE(Has(actions, ActionKind::kRolledBack));
+  EXPECT_EQ(over.life.wanted_release(), 2u);
+  EXPECT_EQ(over.life.failed_release(), 0u);
+}
+
+// However long it is gone, and however often that is tried.
+TEST(Lifecycle, AShimThatIsNotThereChargesNoDriver) {
+  Lifecycle life = In(State::kAwaitingSpawn);
+  uint64_t now_ns = kSecond;
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_EQ(life.state(), State::kAwaitingSpawn) << i;
+    life.Step({.kind = EventKind::kUnprepared, .generation = life.generation()}, now_ns);
+    life.Step({.kind = EventKind::kExited, .generation = life.generation(), .end = BH_END_KILLED},
+              now_ns);
+    if (life.state() != State::kBackingOff) continue;
+    ASSERT_LE(life.next_start_ns() - now_ns, 2 * kSecond) << i;
+    now_ns = life.next_start_ns();
+    life.Step({.kind = EventKind::kTimer}, now_ns);
+  }
+}
+
+TEST(Lifecycle, AStopMeanwhileEndsBoth) {
+  Handover over;
+  over.Do({.kind = EventKind::kStop});
+  over.Expect(State::kAwaitingDrain, State::kAwaitingExit);
+  over.Of(Role::kStandby, EventKind::kExited, BH_END_KILLED);
+  over.Of(Role::kActive, EventKind::kExited, BH_END_STOPPED);
+  EXPECT_TRUE(over.life.Stopped());
+}
+
 // ---- Random histories
 
 enum class Bug { kNone, kForgetsTimers, kForgetsKills, kForgetsAnswers };
@@ -515,7 +750,10 @@ enum class Bug { kNone, kForgetsTimers, kForgetsKills, kForgetsAnswers };
 // answers late, refuses, or is lost; an operator with new content, a standby, a canary, a stop.
 class History {
  public:
-  History(uint64_t seed, Bug bug) : random_(seed), bug_(bug), life_(LifecycleLimits(), 1) {}
+  History(uint64_t seed, Bug bug)
+      : random_(seed), bug_(bug), life_(Beside(seed % 2 == 0), 1), calm_(seed % 4 < 2) {}
+
+  int handovers() const { return handovers_; }
 
   // The first invariant that does not hold, or none.
   std::optional<std::string> Run(int steps) {
@@ -569,6 +807,22 @@ class History {
       case ActionKind::kAttach:
         if (!process.runs) Break("a host was attached that does not run");
         break;
+      case ActionKind::kServe: {
+        Process& standby = Of(Role::kStandby);
+        if (process.alive) Break("a standby took over from a host that lives");
+        if (!standby.alive || standby.dying || standby.draining) {
+          Break("a standby took over that does not live");
+        }
+        if (action.generation <= newest_) Break("a generation number came twice");
+        newest_ = action.generation;
+        const uint64_t timer_ns = process.timer_ns;
+        process = standby;
+        process.generation = action.generation;
+        process.timer_ns = timer_ns;
+        standby = {.timer_ns = standby.timer_ns};
+        ++handovers_;
+        break;
+      }
       case ActionKind::kBegin:
         if (action.role != Role::kActive) Break("a standby or canary began");
         if (begun_ != 0 && begun_ != action.generation) {
@@ -596,7 +850,7 @@ class History {
         if (serving_ != life_.generation()) Break("a release is in force that does not serve");
         break;
       case ActionKind::kRolledBack:
-        failed_.insert(action.release);
+        if (action.release != life_.good_release()) failed_.insert(action.release);
         break;
       case ActionKind::kAcquitted:
         if (failed_.erase(action.release) == 0)
@@ -631,19 +885,36 @@ class History {
   void HostDoes(Role role) {
     Process& process = Of(role);
     if (!process.alive) return;
-    if (process.dying || random_() % 6 == 0) {
+    if (process.draining && calm_) {
+      Exit(role, BH_END_STOPPED);
+      return;
+    }
+    if (process.dying || random_() % (calm_ ? 60 : 6) == 0) {
       constexpr bh_end kEnds[] = {BH_END_STOPPED, BH_END_CRASHED, BH_END_KILLED};
       Exit(role, process.dying ? BH_END_KILLED : kEnds[random_() % 3]);
       return;
     }
-    constexpr EventKind kSays[] = {EventKind::kHello,   EventKind::kStarted,     EventKind::kHello,
-                                   EventKind::kStarted, EventKind::kStartFailed, EventKind::kHung,
-                                   EventKind::kHostile};
-    if (!process.runs) {
+    constexpr EventKind kSays[] = {EventKind::kHello, EventKind::kStarted,     EventKind::kReady,
+                                   EventKind::kHello, EventKind::kStarted,     EventKind::kReady,
+                                   EventKind::kHung,  EventKind::kStartFailed, EventKind::kHostile};
+    const State waits_for = life_.state(role);
+    if ((waits_for == State::kAwaitingSpawn || waits_for == State::kAwaitingServe) &&
+        random_() % 8 == 0) {
+      Do({.kind = EventKind::kUnprepared, .role = role, .generation = process.generation});
+    } else if (waits_for == State::kAwaitingServe && random_() % 2 == 0) {
+      Do({.kind = EventKind::kTold, .role = role, .generation = process.generation});
+    } else if (!process.runs) {
       process.runs = true;
       Do({.kind = EventKind::kSpawned, .role = role, .generation = process.generation});
     } else {
-      Do({.kind = kSays[random_() % 7], .role = role, .generation = process.generation});
+      const EventKind started = role == Role::kActive ? EventKind::kStarted : EventKind::kReady;
+      const State state = life_.state(role);
+      const EventKind next = state == State::kAwaitingHello   ? EventKind::kHello
+                             : state == State::kAwaitingServe ? EventKind::kTold
+                                                              : started;
+      Do({.kind = calm_ ? next : kSays[random_() % 9],
+          .role = role,
+          .generation = process.generation});
     }
   }
 
@@ -697,7 +968,7 @@ class History {
       Poison();
     } else if (what == 2) {  // late words of hosts that are gone, and of other roles
       const auto kind = static_cast<EventKind>(static_cast<int>(EventKind::kSpawned) +
-                                               static_cast<int>(random_() % 11));
+                                               static_cast<int>(random_() % 14));
       const auto generation = static_cast<uint32_t>(random_() % (newest_ + 2));
       if (generation != process.generation) {
         Do({.kind = kind, .role = role, .generation = generation});
@@ -771,6 +1042,7 @@ class History {
   std::mt19937_64 random_;
   const Bug bug_;
   Lifecycle life_;
+  const bool calm_;  // most hosts do as they are told
   uint64_t now_ns_ = kSecond;
   std::array<Process, kRoleCount> processes_;
   uint32_t newest_ = 0;
@@ -779,6 +1051,7 @@ class History {
   uint32_t serving_ = 0;  // and has begun it
   ReleaseId releases_ = 1;
   std::set<ReleaseId> failed_;
+  int handovers_ = 0;
   std::optional<std::string> broken_;
 };
 
@@ -790,11 +1063,15 @@ uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
 TEST(Lifecycle, RandomHistoriesKeepTheInvariants) {
   const uint64_t first = FromEnvironment("BULKHEAD_SEED", 1);
   const uint64_t histories = FromEnvironment("BULKHEAD_HISTORIES", 10'000);
+  int handovers = 0;
   for (uint64_t seed = first; seed < first + histories; ++seed) {
-    const auto broken = History(seed, Bug::kNone).Run(200);
+    History history(seed, Bug::kNone);
+    const auto broken = history.Run(200);
+    handovers += history.handovers();
     ASSERT_FALSE(broken) << *broken << "; replay: BULKHEAD_SEED=" << seed
                          << " BULKHEAD_HISTORIES=1";
   }
+  EXPECT_GT(handovers, histories > 100 ? 100 : -1) << "the histories show none";
 }
 
 // A simulation that finds nothing must be one that would have.

@@ -28,7 +28,7 @@ struct Manifest {
   uint32_t channel_flags = BH_CHANNEL_FLAGS_DEFAULT;
   uint32_t workers = 2;
   uint32_t pending_calls_max = 0;  // calls that it may answer after their callback has returned
-  uint32_t checkpoint_bytes = 4096;
+  uint32_t checkpoint_bytes = 0;
   uint32_t memory_mib_max = 1024;
   uint32_t start_within_s = 30;  // to load library and content, until it may be asked
   bool content_required = false;

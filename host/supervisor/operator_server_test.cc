@@ -90,7 +90,7 @@ class OperatorServerTest : public ::testing::Test {
   std::string GiveContent(int number) {
     return Ask(MakeSetContent(DriverName(number), folder_ + "/content"));
   }
-  // An operator gives the first `count` drivers content, which then does not start.
+  // An operator gives the first `count` drivers content, whose hosts then do not get ready.
   void GiveSlowContent(int count) {
     answers_.resize(static_cast<size_t>(count));
     for (int i = 0; i < count; ++i) {
@@ -101,17 +101,12 @@ class OperatorServerTest : public ::testing::Test {
       auto host = hosts_.Attached(DriverName(i), MonotonicAfterNs(kSoonNs));
       ASSERT_TRUE(host.ok()) << host.status();
       starting_.push_back(*std::move(host));
-      // The host may have its message before the supervisor has published that it waits.
-      ASSERT_TRUE(WaitUntilState(static_cast<size_t>(i), "awaiting started")) << i;
     }
   }
-  bool WaitUntilState(size_t driver, const std::string& state) {
-    const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
-    while (supervisor_->Status().drivers[driver].state != state) {
-      if (MonotonicNowNs() > until_ns) return false;
-      std::this_thread::yield();
-    }
-    return true;
+  void LetServe(FakeHostProcess& host) {
+    ASSERT_TRUE(host.SayReady().ok());
+    ASSERT_TRUE(host.ReadServe(MonotonicAfterNs(kSoonNs)).ok());
+    ASSERT_TRUE(host.SayStarted(host.generation).ok());
   }
   void WaitForAnswers() {
     for (std::thread& thread : operators_) thread.join();
@@ -139,9 +134,9 @@ TEST_F(OperatorServerTest, StatusIsAnsweredWhileContentStarts) {
   ASSERT_EQ(status.guards.size(), 1u);
   EXPECT_EQ(status.guards[0].folder, "/guarded");
   ASSERT_EQ(status.drivers.size(), size_t{kDrivers});
-  EXPECT_EQ(status.drivers[0].state, "awaiting started");
+  EXPECT_EQ(status.drivers[0].state, "serving") << "the content in force still is";
   EXPECT_THAT(GiveContent(OperatorServer::kWaitingMax), HasSubstr("too many requests wait"));
-  for (const auto& host : starting_) ASSERT_TRUE(host->SayStarted(host->generation).ok());
+  for (const auto& host : starting_) ASSERT_NO_FATAL_FAILURE(LetServe(*host));
   WaitForAnswers();
   for (const std::string& text : answers_) EXPECT_THAT(text, IsEmpty());
   EXPECT_EQ(supervisor_->Status().drivers[0].content_version, 2u) << "the second release";
@@ -150,7 +145,7 @@ TEST_F(OperatorServerTest, StatusIsAnsweredWhileContentStarts) {
 TEST_F(OperatorServerTest, ContentOfOneDriverIsGivenByOneAtATime) {
   GiveSlowContent(1);
   EXPECT_THAT(GiveContent(0), HasSubstr("is being put in force"));
-  ASSERT_TRUE(starting_[0]->SayStarted(starting_[0]->generation).ok());
+  ASSERT_NO_FATAL_FAILURE(LetServe(*starting_[0]));
   WaitForAnswers();
   EXPECT_THAT(answers_[0], IsEmpty());
 }

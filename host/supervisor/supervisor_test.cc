@@ -71,6 +71,7 @@ class SupervisorTest : public ::testing::Test {
     for (const std::string& driver : drivers) {
       DriverConfig config;
       config.manifest.name = driver;
+      config.manifest.checkpoint_bytes = checkpoint_bytes_;
       config.content_folder = content;
       ASSERT_TRUE(supervisor_->AddDriver(config).ok());
     }
@@ -82,6 +83,7 @@ class SupervisorTest : public ::testing::Test {
 
   std::shared_ptr<FakeShimLink> shim_ = std::make_shared<FakeShimLink>();
   FakeSpawner hosts_;
+  uint32_t checkpoint_bytes_ = 0;
   Supervisor::Options options_;
   std::unique_ptr<Supervisor> supervisor_;
   std::string folder_;
@@ -110,6 +112,7 @@ TEST_F(SupervisorTest, HostsThatNeverReadDelayNobodyElsesRestart) {
   options_.heartbeat_every_ns = 1;
   options_.heartbeat_missed_ns = std::numeric_limits<uint64_t>::max();
   options_.limits.service = {.falls_max = kDeaf + 1, .first_delay_ns = 0};
+  checkpoint_bytes_ = 4096;  // so that the old host leaves before the new one comes
   std::vector<std::string> names;
   for (int i = 0; i < kDeaf; ++i) names.push_back(absl::StrCat("deaf-", i));
   names.push_back("other");
@@ -363,23 +366,138 @@ TEST_F(SupervisorTest, NamesContentAsTheOperatorDoes) {
 
   ASSERT_TRUE((*host)->SayStarted(2).ok());
   ASSERT_TRUE(Serves("reader", MonotonicAfterNs(kSoonNs)).ok());
-  (void)supervisor_->SetContent("reader", second, 0);
+  auto put = std::async(std::launch::async, [&] {
+    return supervisor_->SetContent("reader", second, MonotonicAfterNs(kSoonNs));
+  });
   host = hosts_.Attached("reader", MonotonicAfterNs(kSoonNs));
   ASSERT_TRUE(host.ok()) << host.status();
-  EXPECT_EQ(supervisor_->Status().drivers[0].content_path, second);
+  EXPECT_EQ(supervisor_->Status().drivers[0].content_path, first) << "until it serves";
   const std::string nonsense = copies + "2/b: nonsense";
   ASSERT_TRUE((*host)->control.Send(MakeLogLine(wire::LogLevel::Warning, nonsense)).ok());
   ASSERT_TRUE((*host)->control.Send(MakeStartFailed((*host)->generation, nonsense)).ok());
   (*host)->Die();
-  ASSERT_TRUE(hosts_.Attached("reader", MonotonicAfterNs(kSoonNs)).ok());
-  supervisor_.reset();
   const std::string named = second + "/b: nonsense";
+  EXPECT_THAT(std::string(put.get().status().message()), HasSubstr(named));
+  EXPECT_EQ(supervisor_->Status().drivers[0].restarts, 1u) << "the old host was not touched";
+  supervisor_.reset();
   EXPECT_THAT(said, Contains(named));
   ASSERT_EQ(rolled_back.size(), 1u);
   EXPECT_EQ(rolled_back[0].content, 2u);
   EXPECT_EQ(rolled_back[0].good_content, 1u);
   EXPECT_EQ(rolled_back[0].text, named);
   EXPECT_THAT(said, Each(Not(HasSubstr(copies))));
+}
+
+TEST_F(SupervisorTest, TheHostOfNewContentStartsBesideTheOneThatServes) {
+  Start({"slow"}, folder_ + "/content");
+  auto old = hosts_.Attached("slow", MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(old.ok()) << old.status();
+  EXPECT_FALSE((*old)->standby);
+  ASSERT_TRUE((*old)->SayStarted(1).ok());
+  ASSERT_TRUE(Serves("slow", MonotonicAfterNs(kSoonNs)).ok());
+  auto put = std::async(std::launch::async, [&] {
+    return supervisor_->SetContent("slow", folder_ + "/content", MonotonicAfterNs(kSoonNs));
+  });
+  auto next = hosts_.Attached("slow", MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(next.ok()) << next.status();
+  EXPECT_TRUE((*next)->standby);
+  const DriverStatusFields meanwhile = supervisor_->Status().drivers[0];
+  EXPECT_EQ(meanwhile.state, "serving");
+  EXPECT_EQ(meanwhile.generation, 1u);
+  EXPECT_EQ(meanwhile.protection.level, BH_PROTECTION_FULL);
+  ASSERT_TRUE((*next)->SayReady().ok());
+  ASSERT_TRUE((*next)->ReadServe(MonotonicAfterNs(kSoonNs)).ok());
+  EXPECT_EQ((*next)->generation, 3u);
+  ASSERT_TRUE((*next)->SayStarted(3).ok());
+  const auto version = put.get();
+  ASSERT_TRUE(version.ok()) << version.status();
+  EXPECT_EQ(supervisor_->Status().drivers[0].content_version, *version);
+  // Its death is noticed as that of any other.
+  (*next)->Die();
+  EXPECT_TRUE(hosts_.Attached("slow", MonotonicAfterNs(kSoonNs)).ok());
+}
+
+// The next one's answers could be written over.
+TEST_F(SupervisorTest, AStandbyServesWhenNoThreadOfTheOldHostIsLeft) {
+  Start({"slow"}, folder_ + "/content");
+  auto old = hosts_.Attached("slow", MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(old.ok()) << old.status();
+  std::promise<void> held, leave;
+  std::thread worker([&] {
+    EXPECT_TRUE((*old)->life_line->Hold(0).ok());
+    held.set_value();
+    leave.get_future().wait();
+  });
+  held.get_future().wait();
+  ASSERT_TRUE((*old)->SayStarted(1).ok());
+  ASSERT_TRUE(Serves("slow", MonotonicAfterNs(kSoonNs)).ok());
+  auto put = std::async(std::launch::async, [&] {
+    return supervisor_->SetContent("slow", folder_ + "/content", MonotonicAfterNs(kSoonNs));
+  });
+  auto next = hosts_.Attached("slow", MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(next.ok()) << next.status();
+  (*old)->hangs = true;
+  (*old)->is_ending = true;
+  ASSERT_TRUE((*next)->SayReady().ok());
+  leave.set_value();
+  worker.join();
+  const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
+  while (supervisor_->Status().drivers[0].state != "awaiting serve") {
+    ASSERT_LT(MonotonicNowNs(), until_ns) << supervisor_->Status().drivers[0].state;
+  }
+  EXPECT_TRUE(absl::IsDeadlineExceeded((*next)->control.Receive(0).status())) << "it was told";
+  (*old)->hangs = false;
+  ASSERT_TRUE((*next)->ReadServe(MonotonicAfterNs(kSoonNs)).ok());
+  ASSERT_TRUE((*next)->SayStarted((*next)->generation).ok());
+  EXPECT_TRUE(put.get().ok());
+  (*old)->Die();
+}
+
+TEST_F(SupervisorTest, AShimThatIsNotThereAtATakeoverTakesNoContentBack) {
+  Start({"slow"}, folder_ + "/content");
+  auto host = hosts_.Attached("slow", MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(host.ok()) << host.status();
+  ASSERT_TRUE((*host)->SayStarted(1).ok());
+  ASSERT_TRUE(Serves("slow", MonotonicAfterNs(kSoonNs)).ok());
+  auto put = std::async(std::launch::async, [&] {
+    return supervisor_->SetContent("slow", folder_ + "/content", MonotonicAfterNs(kSoonNs));
+  });
+  host = hosts_.Attached("slow", MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(host.ok()) << host.status();
+  shim_->absent_channels = 2;  // and at the host after it
+  ASSERT_TRUE((*host)->SayReady().ok());
+  host = hosts_.Attached("slow", MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(host.ok()) << host.status();
+  EXPECT_FALSE((*host)->standby);
+  ASSERT_TRUE((*host)->SayStarted((*host)->generation).ok());
+  const auto version = put.get();
+  ASSERT_TRUE(version.ok()) << version.status();
+  EXPECT_EQ(supervisor_->Status().drivers[0].content_version, *version);
+}
+
+TEST_F(SupervisorTest, AStandbyThatServesUnaskedOrIsNoneIsHostile) {
+  std::atomic<int> bad = 0;
+  options_.on_event = [&bad](const DriverEvent& event) {
+    if (event.kind == DriverEventKind::kBadMessage) ++bad;
+  };
+  Start({"liar"}, folder_ + "/content");
+  auto host = hosts_.Attached("liar", MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(host.ok()) << host.status();
+  ASSERT_TRUE((*host)->SayReady().ok());
+  host = hosts_.Attached("liar", MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(host.ok()) << host.status();
+  EXPECT_EQ(bad, 1);
+  ASSERT_TRUE((*host)->SayStarted(2).ok());
+  ASSERT_TRUE(Serves("liar", MonotonicAfterNs(kSoonNs)).ok());
+  auto put = std::async(std::launch::async, [&] {
+    return supervisor_->SetContent("liar", folder_ + "/content", MonotonicAfterNs(kSoonNs));
+  });
+  auto standby = hosts_.Attached("liar", MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(standby.ok()) << standby.status();
+  ASSERT_TRUE((*standby)->SayStarted((*standby)->generation).ok());
+  EXPECT_TRUE(absl::IsFailedPrecondition(put.get().status()));
+  EXPECT_EQ(bad, 2);
+  EXPECT_EQ(supervisor_->Status().drivers[0].generation, 2u) << "the old host serves on";
 }
 
 TEST_F(SupervisorTest, SaysWhatAFallenHostWroteLast) {

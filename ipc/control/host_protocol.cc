@@ -22,11 +22,12 @@ ControlBuffer MakeAttach(const AttachFields& fields) {
   const auto callbacks = BuildSet(builder, fields.callbacks);
   const auto notifications = BuildSet(builder, fields.notifications);
   const auto reads = OptionalText(builder, fields.reads);
-  return Finish(builder, wire::CreateAttach(
-                             builder, fields.generation, static_cast<uint8_t>(fields.reason),
-                             &geometry, fields.workers, name, path, content, fields.content_version,
-                             options, callbacks, fields.checkpoint_bytes, fields.spin_ns,
-                             fields.sandbox, notifications, fields.pending_calls_max, reads));
+  return Finish(
+      builder,
+      wire::CreateAttach(builder, fields.generation, static_cast<uint8_t>(fields.reason), &geometry,
+                         fields.workers, name, path, content, fields.content_version, options,
+                         callbacks, fields.checkpoint_bytes, fields.spin_ns, fields.sandbox,
+                         notifications, fields.pending_calls_max, reads, fields.standby));
 }
 
 absl::StatusOr<AttachFields> ReadAttach(const wire::Attach& attach) {
@@ -65,6 +66,7 @@ absl::StatusOr<AttachFields> ReadAttach(const wire::Attach& attach) {
   fields.sandbox = attach.sandbox();
   fields.pending_calls_max = attach.pending_calls_max();
   fields.reads = ReadText(attach.reads());
+  fields.standby = attach.standby();
   return fields;
 }
 
@@ -88,6 +90,16 @@ absl::StatusOr<StartedFields> ReadStarted(const wire::Started& started) {
   fields.generation = started.generation();
   fields.driver_version = ReadText(started.driver_version());
   return fields;
+}
+
+ControlBuffer MakeReady(uint32_t generation) {
+  FlatBufferBuilder builder;
+  return Finish(builder, wire::CreateReady(builder, generation));
+}
+
+ControlBuffer MakeServe(uint32_t generation) {
+  FlatBufferBuilder builder;
+  return Finish(builder, wire::CreateServe(builder, generation));
 }
 
 ControlBuffer MakeStartFailed(uint32_t generation, std::string_view reason) {

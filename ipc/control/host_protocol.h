@@ -32,7 +32,8 @@ struct AttachFields {
   uint32_t sandbox = 0;
   bh_callback_set notifications = {};
   uint32_t pending_calls_max = 0;
-  std::string reads;  // files and folders that the driver may open, a line each
+  std::string reads;     // files and folders that the driver may open, a line each
+  bool standby = false;  // start the driver, and serve when told to
 };
 
 ControlBuffer MakeHello(uint32_t abi_version, uint32_t driver_abi, uint32_t pid);
@@ -50,6 +51,8 @@ struct StartedFields {
 ControlBuffer MakeStarted(const StartedFields& fields);
 // InvalidArgument for a set of another length.
 absl::StatusOr<StartedFields> ReadStarted(const wire::Started& started);
+ControlBuffer MakeReady(uint32_t generation);
+ControlBuffer MakeServe(uint32_t generation);
 ControlBuffer MakeStartFailed(uint32_t generation, std::string_view reason);
 ControlBuffer MakePing(uint64_t number);
 ControlBuffer MakePong(uint64_t number, uint64_t calls, uint64_t log_dropped);

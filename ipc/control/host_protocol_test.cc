@@ -32,6 +32,13 @@ TEST(HostProtocol, AttachSurvivesTheTrip) {
   EXPECT_EQ(read->pending_calls_max, 1000u);
   EXPECT_EQ(read->reads, "/opt/lists\n/etc/vendor");
   EXPECT_EQ(read->sandbox, 1u);
+  EXPECT_TRUE(read->standby);
+}
+
+TEST(HostProtocol, AStandbyAndItsSupervisorNameTheGeneration) {
+  const ControlBuffer ready = MakeReady(4), serve = MakeServe(5);
+  EXPECT_EQ(Body<wire::Ready>(ready).generation(), 4u);
+  EXPECT_EQ(Body<wire::Serve>(serve).generation(), 5u);
 }
 
 TEST(HostProtocol, ReadAttachRefusesImpossibleValues) {

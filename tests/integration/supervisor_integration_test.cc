@@ -11,13 +11,16 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <memory>
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "host/supervisor/supervisor.h"
@@ -283,6 +286,42 @@ TEST_F(SupervisorIntegration, BadContentIsTakenBackAndSaysWhy) {
   std::ofstream(bad + "/good.yar") << "rule any_file { condition: filesize > 3 }\n";
   ASSERT_TRUE(supervisor_->SetContent("scanner", bad, MonotonicAfterNs(kSoonNs)).ok());
   EXPECT_FALSE(AskFile("clean").allowed()) << "the new rules";
+}
+
+// What takes seconds to load must not make what is opened meanwhile wait.
+TEST_F(SupervisorIntegration, TheOldContentServesWhileTheNewLoads) {
+  for (const auto& [content, faults] :
+       {std::pair("/old", ""), std::pair("/new", "slow-start"), std::pair("/bad", "hang-start")}) {
+    std::filesystem::create_directories(folder_ + content);
+    std::ofstream(folder_ + content + "/faults") << faults;
+  }
+  Manifest manifest = Named("faulty");
+  manifest.start_within_s = 10;
+  Start(manifest, folder_ + "/old");
+  ASSERT_TRUE(Serves("faulty"));
+  FileRequest clean;
+  clean.path = "/clean";
+  clean.inode = 1;
+  const auto put = [&](const char* content) {
+    auto version = std::async(std::launch::async, [&] {
+      return supervisor_->SetContent("faulty", folder_ + content, MonotonicAfterNs(kSoonNs));
+    });
+    int answered = 0;
+    while (version.wait_for(std::chrono::seconds(0)) != std::future_status::ready) {
+      EXPECT_EQ(shim_->Call(clean).outcome, uint32_t{BH_OUTCOME_ANSWERED});
+      ++answered;
+    }
+    EXPECT_GT(answered, 100) << content << ": they waited for it";
+    return version.get();
+  };
+  const auto good = put("/new");
+  EXPECT_TRUE(good.ok()) << good.status();
+  EXPECT_EQ(supervisor_->Status().drivers[0].content_version, 2u);
+  EXPECT_EQ(supervisor_->Status().drivers[0].restarts, 1u);
+  const auto bad = put("/bad");
+  EXPECT_TRUE(absl::IsFailedPrecondition(bad.status())) << bad.status();
+  EXPECT_EQ(supervisor_->Status().drivers[0].content_version, 2u);
+  EXPECT_EQ(supervisor_->Status().drivers[0].restarts, 1u) << "the host that serves is untouched";
 }
 
 class SlowScan : public SupervisorIntegration {

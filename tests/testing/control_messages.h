@@ -49,6 +49,7 @@ inline AttachFields SomeAttach() {
   fields.pending_calls_max = 1000;
   fields.reads = "/opt/lists\n/etc/vendor";
   fields.sandbox = 1;
+  fields.standby = true;
   return fields;
 }
 

@@ -21,7 +21,7 @@
 namespace bulkhead {
 namespace {
 
-constexpr size_t kLifeLineAt = 4;  // of Attach's descriptors
+constexpr size_t kLifeLineAt = 0;  // of Attach's descriptors
 
 UniqueFd Null() { return UniqueFd(open("/dev/null", O_RDWR | O_CLOEXEC)); }
 
@@ -43,9 +43,23 @@ absl::Status FakeHostProcess::ReadAttach(uint64_t until_ns) {
     if (attach == nullptr) continue;
     driver = attach->driver_name()->str();
     generation = attach->generation();
+    standby = attach->standby();
     absl::StatusOr<LifeLine> line = LifeLine::Attach(message->TakeDescriptor(kLifeLineAt));
     if (!line.ok()) return line.status();
     life_line.emplace(*std::move(line));
+    return absl::OkStatus();
+  }
+}
+
+absl::Status FakeHostProcess::SayReady() { return control.Send(MakeReady(generation)); }
+
+absl::Status FakeHostProcess::ReadServe(uint64_t until_ns) {
+  for (;;) {
+    absl::StatusOr<ControlMessage> message = control.Receive(until_ns);
+    if (!message.ok()) return message.status();
+    const auto* serve = message->as<wire::Serve>();
+    if (serve == nullptr) continue;
+    generation = serve->generation();
     return absl::OkStatus();
   }
 }
@@ -203,6 +217,10 @@ absl::Status FakeShimLink::Pass(std::optional<ChannelId> channel) {
 
 absl::StatusOr<ChannelDescriptors> FakeShimLink::Descriptors(ChannelId channel) {
   (void)Pass(channel);
+  if (absent_channels.load() != 0) {
+    absent_channels.fetch_sub(1);
+    return absl::UnavailableError("the shim is not there");
+  }
   return ChannelDescriptors{.call_region = Null(), .reply_region = Null()};
 }
 

@@ -35,11 +35,16 @@ class FakeHostProcess {
   ControlSocket control;
   std::string driver;       // known once it has read its Attach
   uint32_t generation = 0;  // likewise
+  bool standby = false;     // likewise
 
   absl::Status SayHello();
   absl::Status SayStarted(uint32_t of_generation);
   // Reads until Attach comes.
   absl::Status ReadAttach(uint64_t until_ns);
+  // Of a standby.
+  absl::Status SayReady();
+  // Reads until Serve comes.
+  absl::Status ReadServe(uint64_t until_ns);
   void Write(const std::string& text);  // to its standard error
   void Die();                           // of SIGSEGV
 
@@ -100,6 +105,8 @@ class FakeShimLink final : public ShimLink {
   bool WaitUntilHeld(uint64_t until_ns);
   // So many times BeginGeneration fails as by a shim that is not there.
   std::atomic<int> absent_begins = 0;
+  // So many times Descriptors does.
+  std::atomic<int> absent_channels = 0;
   // How often Statistics was asked; the `calls` of its answer.
   std::atomic<uint64_t> statistics_asked = 0;
   std::atomic<bool> statistics_fail = false;

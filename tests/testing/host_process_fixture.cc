@@ -63,8 +63,7 @@ absl::StatusOr<std::unique_ptr<HostRun>> HostRun::Spawn(const std::string& progr
 
 HostRun::~HostRun() { Kill(); }
 
-absl::Status HostRun::Attach(ShimLink& link, ChannelId channel, const AttachFields& fields,
-                             int checkpoint) {
+absl::StatusOr<std::vector<UniqueFd>> HostRun::OpenChannel(ShimLink& link, ChannelId channel) {
   absl::StatusOr<ChannelDescriptors> regions = link.Descriptors(channel);
   if (!regions.ok()) return regions.status();
   int ends[2];
@@ -72,16 +71,48 @@ absl::Status HostRun::Attach(ShimLink& link, ChannelId channel, const AttachFiel
     return absl::ErrnoToStatus(errno, "socketpair");
   }
   shim_files_.reset(ends[0]);
-  const UniqueFd host_files(ends[1]);
+  std::vector<UniqueFd> descriptors;
+  descriptors.push_back(std::move(regions->call_region));
+  descriptors.push_back(std::move(regions->reply_region));
+  descriptors.emplace_back(ends[1]);
+  if (regions->notification_region.valid()) {
+    descriptors.push_back(std::move(regions->notification_region));
+  }
+  return descriptors;
+}
+
+absl::Status HostRun::Attach(ShimLink& link, ChannelId channel, const AttachFields& fields,
+                             int checkpoint) {
   absl::StatusOr<LifeLine> life_line = LifeLine::Create();
   if (!life_line.ok()) return life_line.status();
-  std::vector<int> descriptors = {regions->call_region.get(), regions->reply_region.get(),
-                                  host_files.get(), checkpoint >= 0 ? checkpoint : host_files.get(),
-                                  life_line->fd().get()};
-  if (regions->notification_region.valid()) {
-    descriptors.push_back(regions->notification_region.get());
+  const int line = life_line->fd().get();
+  std::vector<int> with = {line, checkpoint >= 0 ? checkpoint : line};
+  std::vector<UniqueFd> of_channel;
+  if (!fields.standby) {
+    absl::StatusOr<std::vector<UniqueFd>> opened = OpenChannel(link, channel);
+    if (!opened.ok()) return opened.status();
+    of_channel = *std::move(opened);
   }
-  return control_.Send(MakeAttach(fields), descriptors);
+  for (const UniqueFd& descriptor : of_channel) with.push_back(descriptor.get());
+  return control_.Send(MakeAttach(fields), with);
+}
+
+absl::Status HostRun::AwaitReady() {
+  absl::StatusOr<ControlMessage> message = Receive();
+  if (!message.ok()) return message.status();
+  if (message->as<wire::Ready>() != nullptr) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("expected Ready, got ", message->name()));
+}
+
+absl::Status HostRun::TakeOver(ShimLink& link, ChannelId channel, AttachFields fields) {
+  absl::StatusOr<std::vector<UniqueFd>> of_channel = OpenChannel(link, channel);
+  if (!of_channel.ok()) return of_channel.status();
+  std::vector<int> with;
+  for (const UniqueFd& descriptor : *of_channel) with.push_back(descriptor.get());
+  if (absl::Status status = control_.Send(MakeServe(fields.generation), with); !status.ok()) {
+    return status;
+  }
+  return BeginStarted(link, channel, fields);
 }
 
 absl::Status HostRun::AwaitStarted() {
@@ -103,6 +134,10 @@ absl::Status HostRun::AwaitStarted() {
 absl::Status HostRun::Begin(ShimLink& link, ChannelId channel, const AttachFields& fields,
                             int checkpoint) {
   if (absl::Status status = Attach(link, channel, fields, checkpoint); !status.ok()) return status;
+  return BeginStarted(link, channel, fields);
+}
+
+absl::Status HostRun::BeginStarted(ShimLink& link, ChannelId channel, const AttachFields& fields) {
   if (absl::Status status = AwaitStarted(); !status.ok()) return status;
   return link.BeginGeneration(
       channel,

@@ -28,12 +28,16 @@ class HostRun {
                                                         int leave_open = -1);
   ~HostRun();  // kills and reaps it
 
-  // Sends Attach with the channel's regions, a socket for files and `checkpoint` (or, when that is
-  // -1, another descriptor in its place).
+  // Sends Attach with `checkpoint` (or, when that is -1, another descriptor in its place) and, but
+  // for a standby, the channel's regions and a socket for files.
   absl::Status Attach(ShimLink& link, ChannelId channel, const AttachFields& fields,
                       int checkpoint = -1);
   // Waits for Started; FailedPrecondition with the host's text when it sends StartFailed.
   absl::Status AwaitStarted();
+  // Of a standby. Waits for Ready.
+  absl::Status AwaitReady();
+  // Sends it Serve, with the channel; Started, and that generation begins.
+  absl::Status TakeOver(ShimLink& link, ChannelId channel, AttachFields fields);
   // Attach, Started, and the channel's generation begins.
   absl::Status Begin(ShimLink& link, ChannelId channel, const AttachFields& fields,
                      int checkpoint = -1);
@@ -56,6 +60,9 @@ class HostRun {
 
  private:
   HostRun() = default;
+  // The host's ends, in the order of a message's descriptors.
+  absl::StatusOr<std::vector<UniqueFd>> OpenChannel(ShimLink& link, ChannelId channel);
+  absl::Status BeginStarted(ShimLink& link, ChannelId channel, const AttachFields& fields);
 
   pid_t pid_ = -1;
   UniqueFd pidfd_;

@@ -153,9 +153,9 @@ struct bulkhead_host {
   const void* (*map_file)(void* context, const struct bulkhead_call* call,
                           const struct bulkhead_file* file, size_t* length);
   /*
-   * State that survives a restart: `checkpoint_bytes` (from the manifest, at most 1 MiB) of memory,
-   * zero at cold start, as the last generation left it after. It may have died in mid-write: use
-   * save and load below for whole records.
+   * State that survives a restart: `checkpoint_bytes` (from the manifest, at most 1 MiB; 0, and
+   * null, without that) of memory, zero at cold start, as the last generation left it after. It may
+   * have died in mid-write: use save and load below for whole records.
    */
   void* checkpoint;
   size_t checkpoint_bytes;

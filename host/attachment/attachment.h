@@ -120,10 +120,6 @@ struct AttachmentKind {
   bool can(uint32_t wanted) const { return (capabilities & wanted) == wanted; }
 };
 
-// A counter by its name; 0 where this kind has none of that name.
-uint64_t CounterNamed(const AttachmentKind& kind, const std::vector<uint64_t>& values,
-                      std::string_view name);
-
 }  // namespace bulkhead
 
 #endif  // BULKHEAD_HOST_ATTACHMENT_ATTACHMENT_H_

@@ -60,14 +60,6 @@ std::vector<Need> NeedsOf(const GuardSpec& guard, const std::string& prefix) {
   return needs;
 }
 
-uint64_t CounterNamed(const AttachmentKind& kind, const std::vector<uint64_t>& values,
-                      std::string_view name) {
-  for (size_t i = 0; i < kind.counters.size() && i < values.size(); ++i) {
-    if (name == kind.counters[i]) return values[i];
-  }
-  return 0;
-}
-
 std::vector<std::string> AttachmentNames(AttachmentRows rows, uint32_t capabilities) {
   std::vector<std::string> names;
   for (const AttachmentKind* kind : rows) {

@@ -164,7 +164,10 @@ absl::Status Serve(const Program& program, RunOptions options, ServiceLog& log) 
     }
     status.shim_pid = shim.pid;
     status.shim_incarnation = shim.incarnation;
-    status.filtered = CounterNamed(kind, attachment.CounterValues(), "filtered");
+    const std::vector<uint64_t> values = attachment.CounterValues();
+    for (size_t i = 0; i < values.size(); ++i) {
+      status.counters.push_back({.name = kind.counters[i], .value = values[i]});
+    }
   };
   const UniqueFd stop(eventfd(0, EFD_CLOEXEC));
   absl::StatusOr<std::unique_ptr<OperatorServer>> server =

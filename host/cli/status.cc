@@ -69,6 +69,20 @@ void PrintProtection(const std::string& what, const ProtectionFields& protection
   }
 }
 
+// Of the attachment: the line has those that have counted something.
+nlohmann::ordered_json ShowCounters(const std::vector<CounterFields>& counters) {
+  nlohmann::ordered_json all = nlohmann::ordered_json::object();
+  std::string line;
+  for (const CounterFields& counter : counters) {
+    all[Printable(counter.name)] = counter.value;
+    if (counter.value == 0) continue;
+    absl::StrAppend(&line, line.empty() ? "" : ", ",
+                    absl::StrReplaceAll(Printable(counter.name), {{"_", " "}}), " ", counter.value);
+  }
+  if (!line.empty()) std::printf("  counted: %s\n", line.c_str());
+  return all;
+}
+
 }  // namespace
 
 int ShowStatus(const std::string& json, bool check) {
@@ -100,10 +114,7 @@ int ShowStatus(const std::string& json, bool check) {
       std::printf("  guards nothing\n");
       code = kExitFailed;
     }
-    if (status.filtered != 0) {
-      std::printf("  asked no driver about %lu filtered accesses\n",
-                  static_cast<unsigned long>(status.filtered));
-    }
+    const nlohmann::ordered_json counters = ShowCounters(status.counters);
     nlohmann::ordered_json drivers = nlohmann::ordered_json::array();
     for (const DriverStatusFields& driver : status.drivers) {
       const std::string process = driver.pid == 0 ? "no process" : absl::StrCat("pid ", driver.pid);
@@ -156,7 +167,7 @@ int ShowStatus(const std::string& json, bool check) {
                     {"attachment", status.attachment},
                     {"guards", guards},
                     {"uptime_ms", status.uptime_ms},
-                    {"filtered", status.filtered},
+                    {"counters", counters},
                     {"drivers", drivers}});
   }
   if (json.empty()) return code;

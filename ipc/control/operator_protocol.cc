@@ -10,7 +10,7 @@
 namespace bulkhead {
 namespace {
 
-constexpr size_t kGuardsBytesMax = 30 << 10;  // the drivers fit beside them into a message
+constexpr size_t kGuardsBytesMax = 28 << 10;  // the rest fits beside them into a message
 constexpr size_t kReasonsMax = 3;
 constexpr size_t kReasonBytesMax = 300;
 constexpr size_t kDriversMax = 8;  // as many as one call can visit
@@ -67,6 +67,20 @@ Offset<flatbuffers::Vector<Offset<wire::GuardStatus>>> BuildGuards(
   return builder.CreateVector(built);
 }
 
+constexpr size_t kCountersMax = 32;
+constexpr size_t kCounterNameBytesMax = 32;
+
+Offset<flatbuffers::Vector<Offset<wire::Counter>>> BuildCounters(
+    FlatBufferBuilder& builder, const std::vector<CounterFields>& counters) {
+  std::vector<Offset<wire::Counter>> built;
+  for (const CounterFields& counter : counters) {
+    if (built.size() == kCountersMax) break;
+    const auto name = Text(builder, counter.name, kCounterNameBytesMax);
+    built.push_back(wire::CreateCounter(builder, name, counter.value));
+  }
+  return builder.CreateVector(built);
+}
+
 }  // namespace
 
 ControlBuffer MakeGetStatus() {
@@ -95,10 +109,11 @@ ControlBuffer MakeStatus(const StatusFields& fields) {
   }
   const auto driver_list = builder.CreateVector(drivers);
   const auto guard_list = BuildGuards(builder, fields.guards);
+  const auto counter_list = BuildCounters(builder, fields.counters);
   const auto attachment = OptionalText(builder, fields.attachment, kStatusTextBytesMax);
   return Finish(builder, wire::CreateStatus(builder, fields.pid, attachment, guard_list,
                                             fields.uptime_ms, fields.shim_pid,
-                                            fields.shim_incarnation, driver_list, fields.filtered));
+                                            fields.shim_incarnation, driver_list, counter_list));
 }
 
 StatusFields ReadStatus(const wire::Status& status) {
@@ -115,7 +130,11 @@ StatusFields ReadStatus(const wire::Status& status) {
   fields.uptime_ms = status.uptime_ms();
   fields.shim_pid = status.shim_pid();
   fields.shim_incarnation = status.shim_incarnation();
-  fields.filtered = status.filtered();
+  if (status.counters() != nullptr) {
+    for (const wire::Counter* counter : *status.counters()) {
+      fields.counters.push_back({ReadText(counter->name()), counter->value()});
+    }
+  }
   if (status.drivers() == nullptr) return fields;
   for (const wire::DriverStatus* sent : *status.drivers()) {
     DriverStatusFields driver;

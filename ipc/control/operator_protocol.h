@@ -48,6 +48,11 @@ struct DriverStatusFields {
   ProtectionFields protection;
 };
 
+struct CounterFields {
+  std::string name;
+  uint64_t value = 0;
+};
+
 struct StatusFields {
   uint32_t pid = 0;
   std::string attachment;
@@ -56,7 +61,7 @@ struct StatusFields {
   uint32_t shim_pid = 0;
   uint32_t shim_incarnation = 0;
   std::vector<DriverStatusFields> drivers;
-  uint64_t filtered = 0;  // accesses that filters kept from all drivers
+  std::vector<CounterFields> counters;  // of the attachment; cut to 32
 };
 
 ControlBuffer MakeGetStatus();

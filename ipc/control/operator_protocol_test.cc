@@ -17,7 +17,7 @@ TEST(OperatorProtocol, StatusSurvivesTheTrip) {
   fields.guards = {
       {.folder = "/srv/a", .protection = {BH_PROTECTION_FULL, {}}},
       {.folder = "/srv/b", .protection = {BH_PROTECTION_DEGRADED, {"one", "two"}}, .losses = 3}};
-  fields.filtered = 7;
+  fields.counters = {{.name = "events", .value = 8}, {.name = "filtered", .value = 7}};
   DriverStatusFields driver;
   driver.name = "scanner";
   driver.state = "serving";
@@ -29,7 +29,9 @@ TEST(OperatorProtocol, StatusSurvivesTheTrip) {
   fields.drivers = {driver, driver};
   const ControlBuffer buffer = MakeStatus(fields);
   const StatusFields read = ReadStatus(Body<wire::Status>(buffer));
-  EXPECT_EQ(read.filtered, 7u);
+  ASSERT_EQ(read.counters.size(), 2u);
+  EXPECT_EQ(read.counters[1].name, "filtered");
+  EXPECT_EQ(read.counters[1].value, 7u);
   EXPECT_EQ(read.pid, 11u);
   EXPECT_EQ(read.attachment, "fanotify");
   ASSERT_EQ(read.guards.size(), 2u);
@@ -55,6 +57,7 @@ TEST(OperatorProtocol, TheLargestStatusFitsADatagram) {
   driver.name = driver.version = driver.state = driver.content_path = driver.last_end =
       std::string(100'000, 'x');
   driver.protection = {BH_PROTECTION_DEGRADED, reasons};
+  fields.counters.assign(100, {.name = std::string(100'000, 'x'), .value = 1});
   fields.drivers.assign(100, driver);
   const ControlBuffer buffer = MakeStatus(fields);
   EXPECT_LE(buffer.size(), kControlBytesMax);

@@ -90,6 +90,7 @@ struct JournalCounters {
   std::atomic<uint64_t> late;           // answered more than kLateAfterNs past the deadline
   std::atomic<uint64_t> answer_ns_max;  // longest time from taken to answered
   std::atomic<uint64_t> read_errors;    // events that the kernel could not deliver (and denied)
+  std::atomic<uint64_t> read_errno;     // of the last of these
 };
 
 // Guards of one deadline share a fanotify group: the group that an event came from gives its

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <string_view>
 
@@ -93,6 +94,8 @@ bool Reader::TakeLeading() {
         return true;
       case EventTable::ReadResult::kFailed:
         // The kernel could not open the object, and has denied the access already.
+        context_->journal->counters.read_errno.store(static_cast<uint64_t>(errno),
+                                                     std::memory_order_relaxed);
         context_->journal->counters.read_errors.fetch_add(1, std::memory_order_relaxed);
         continue;
       case EventTable::ReadResult::kNothing:

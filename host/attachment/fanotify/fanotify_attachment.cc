@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "host/attachment/place.h"
 #include "ipc/fanotify/journal.h"
+#include "ipc/log_limit.h"
 #include "ipc/monotonic.h"
 
 namespace bulkhead {
@@ -357,6 +358,8 @@ GuardProtection FanotifyAttachment::ProtectionOf(const Guarded& guarded) const {
 std::vector<GuardProtection> FanotifyAttachment::Protections() {
   limits_.LookAgain();
   std::vector<GuardProtection> protections, changed;
+  uint64_t undelivered = 0;
+  int why = 0;
   {
     const MutexLock lock(guards_mutex_);
     for (Guarded& guarded : guards_) {
@@ -366,6 +369,20 @@ std::vector<GuardProtection> FanotifyAttachment::Protections() {
       if (overdue != guarded.told_overdue) changed.push_back(protections.back());
       guarded.told_overdue = overdue;
     }
+    const JournalCounters& counted = journal()->counters;
+    const uint64_t errors = counted.read_errors.load();
+    // Any user can cause them without limit.
+    if (errors != read_errors_told_ && MonotonicNowNs() >= read_errors_again_ns_) {
+      undelivered = errors - std::exchange(read_errors_told_, errors);
+      why = static_cast<int>(counted.read_errno.load());
+      read_errors_again_ns_ = MonotonicAfterNs(LogLimit::kMinuteNs / LogLimit::kLinesMax);
+    }
+  }
+  if (undelivered != 0) {
+    Log(absl::StrCat("the kernel denied ", undelivered,
+                     " opens: it could not open what was to be opened for the drivers, the last "
+                     "time because of: ",
+                     std::strerror(why)));
   }
   for (const GuardProtection& guard : changed) {
     if (options_.on_protection) options_.on_protection(guard);

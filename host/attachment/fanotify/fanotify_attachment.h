@@ -139,6 +139,8 @@ class FanotifyAttachment final : public Attachment {
 
   Options options_;
   Limits limits_;
+  uint64_t read_errors_told_ ABSL_GUARDED_BY(guards_mutex_) = 0;
+  uint64_t read_errors_again_ns_ ABSL_GUARDED_BY(guards_mutex_) = 0;
   std::vector<FanotifyGroup> groups_;  // kGuardGroups of them
   SharedMemory journal_memory_;
   SharedMemory exclusions_memory_;

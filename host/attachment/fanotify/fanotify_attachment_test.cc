@@ -39,6 +39,7 @@
 #include "ipc/generation_spec.h"
 #include "ipc/monotonic.h"
 #include "ipc/sanitizer.h"
+#include "tests/testing/fake_file_server.h"
 #include "tests/testing/fake_host.h"
 #include "tests/testing/fake_observer.h"
 #include "tests/testing/guarded_volume_fixture.h"
@@ -912,6 +913,30 @@ TEST_F(FanotifyAttachmentTest, WorkersAreKilledInAStormAndNoOpenIsLostOrWrong) {
   EXPECT_EQ(counters.replayed, 0u);
   EXPECT_EQ(counters.read_errors, 0u);
   EXPECT_TRUE(IsAlive(attachment_->keeper_pid()));
+}
+
+// The kernel denies what it can't open for the drivers, without asking one.
+TEST_F(FanotifyAttachmentTest, WhatTheKernelDeniesForUsIsCountedAndSaid) {
+  const std::string folder = volume_->path() + "/served";
+  std::filesystem::create_directory(folder);
+  auto served = FakeFileServer::Mount(folder);
+  if (!served.ok()) GTEST_SKIP() << served.status();
+  Start();
+  StartHost(Add(), 1, DenyInfected);
+  Guard(folder);
+  Flood owner(65534, folder, "not-for-root", 1);
+  EXPECT_THAT(owner.Wait(), testing::ElementsAre(0, 1, 0));
+  EXPECT_EQ(TryOpen(folder + "/free"), 0);
+  EXPECT_EQ(attachment_->counters().read_errors, 1u);
+  for (int look = 0; look < 2; ++look) (void)attachment_->Protections();
+  std::lock_guard<std::mutex> lock(log_mutex_);
+  EXPECT_EQ(std::count_if(log_.begin(), log_.end(),
+                          [](const std::string& line) {
+                            return line.find("the kernel denied 1 opens") != std::string::npos &&
+                                   line.find("Permission denied") != std::string::npos;
+                          }),
+            1)
+      << "once";
 }
 
 // By a debugger's user, or a script that stops what uses too much of a CPU.

@@ -29,6 +29,7 @@
 #include "ipc/monotonic.h"
 #include "ipc/unique_fd.h"
 #include "tests/testing/cli_fixture.h"
+#include "tests/testing/stopped_process.h"
 
 namespace bulkhead {
 namespace {
@@ -271,26 +272,6 @@ TEST_F(CliMarks, AreWhatTheOperatorAsksFor) {
   EXPECT_EQ(Refused("filesystem"), "/volume/guarded /again/guarded /volume/beside /again/beside ");
 }
 
-// Returns when all of its threads have stopped: a signal is sent before it has its effect.
-bool StopProcess(pid_t pid) {
-  if (kill(pid, SIGSTOP) != 0) return false;
-  const std::string tasks = "/proc/" + std::to_string(pid) + "/task";
-  const auto has_stopped = [&] {
-    std::error_code error;
-    for (const auto& task : std::filesystem::directory_iterator(tasks, error)) {
-      std::ifstream stat(task.path() / "stat");
-      std::string line;
-      std::getline(stat, line);
-      if (line.find(") T ") == std::string::npos) return false;
-    }
-    return !error;
-  };
-  while (!has_stopped()) {
-    if (kill(pid, 0) != 0) return false;
-  }
-  return true;
-}
-
 // -1 when there is no such process.
 pid_t ParentOf(pid_t pid) {
   std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
@@ -307,7 +288,7 @@ TEST_F(CliAsRoot, StatusNamesAnInstanceThatDoesNotAnswer) {
   const pid_t service = StartService("--driver null --quiet --guard " + files_);
   ASSERT_GT(service, 0) << "it did not start";
   EXPECT_EQ(Run("status").code, 0);
-  ASSERT_TRUE(StopProcess(service));
+  ASSERT_TRUE(StopProcess(service, MonotonicAfterNs(20 * kNanosecondsPerSecond)));
   const Outcome stopped = Run("status");
   ASSERT_EQ(kill(service, SIGCONT), 0);
   EXPECT_EQ(stopped.code, 1);
@@ -429,8 +410,8 @@ TEST_F(CliAsRoot, StatusFailsWhileTheShimDoesNotAnswer) {
   ASSERT_GT(worker, 0);
   // The keeper first: it replaces a worker that was stopped.
   const pid_t keeper = ParentOf(worker);
-  ASSERT_TRUE(StopProcess(keeper));
-  ASSERT_TRUE(StopProcess(worker));
+  ASSERT_TRUE(StopProcess(keeper, MonotonicAfterNs(20 * kNanosecondsPerSecond)));
+  ASSERT_TRUE(StopProcess(worker, MonotonicAfterNs(20 * kNanosecondsPerSecond)));
   const Outcome stopped = Run("status");
   ASSERT_EQ(kill(worker, SIGCONT), 0);
   ASSERT_EQ(kill(keeper, SIGCONT), 0);
@@ -511,7 +492,8 @@ TEST_F(CliAsRoot, InstancesThatGuardEachOthersProgramsComeBack) {
   ASSERT_GT(hosts[0], 0);
   ASSERT_GT(hosts[1], 0);
   ASSERT_NE(hosts[0], hosts[1]);
-  for (const pid_t service : services) ASSERT_TRUE(StopProcess(service));
+  for (const pid_t service : services)
+    ASSERT_TRUE(StopProcess(service, MonotonicAfterNs(20 * kNanosecondsPerSecond)));
   for (const pid_t host : hosts) ASSERT_EQ(kill(host, SIGKILL), 0);
   for (const pid_t service : services) ASSERT_EQ(kill(service, SIGCONT), 0);
   const uint64_t until_ns = MonotonicAfterNs(120 * kNanosecondsPerSecond);

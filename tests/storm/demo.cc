@@ -31,6 +31,7 @@
 #include "tests/storm/demo_stage.h"
 #include "tests/storm/killer.h"
 #include "tests/storm/storm.h"
+#include "tests/testing/stopped_process.h"
 
 namespace bulkhead {
 namespace {
@@ -57,19 +58,6 @@ struct DemoOptions {
   std::string json;
   bool verbose = false;
 };
-
-// Whether all threads of a process have stopped.
-bool HasStopped(pid_t pid) {
-  std::error_code error;
-  for (const auto& task :
-       std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/task", error)) {
-    std::ifstream stat(task.path() / "stat");
-    std::string line;
-    std::getline(stat, line);
-    if (line.find(") T ") == std::string::npos) return false;
-  }
-  return !error;
-}
 
 class Demo {
  public:
@@ -218,9 +206,10 @@ class Demo {
   // Stopped, it neither answers nor ends: nothing but its deadline tells.
   void Hang() {
     const pid_t hung = stage_->HostPid();
-    kill(hung, SIGSTOP);
-    // Its threads stop one by one. One that stops with a call in hand would have it denied.
-    while (!HasStopped(hung) && kill(hung, 0) == 0) {
+    // Whole: a thread that stops with a call in hand would have it denied.
+    if (!StopProcess(hung, MonotonicAfterNs(10 * kNanosecondsPerSecond))) {
+      Step(false, absl::StrCat("the host ", hung, " can be stopped"));
+      return;
     }
     const DemoStage::Answer answer = Asked(stage_->Open(Clean()), true);
     const double took_ms = Milliseconds(answer);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/storm/storm.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "CLI/CLI.hpp"
@@ -20,11 +21,14 @@ void AddRecoveryFigures(Report& report, const Killer& killer) {
 int StormMain(const StormProgram& storm, int argc, char** argv) {
   const Program program = StartProgram();
   StormOptions options;
+  options.threads = storm.threads;
   CLI::App app(storm.about, storm.name);
   app.add_option("--calls", options.calls, "Calls in all; 0: the full size");
   app.add_option("--kills", options.kills, "Kills in all; 0: the full number");
   app.add_option("--every-ms", options.every_ms, "Milliseconds between kills");
-  app.add_option("--threads", options.threads, "Callers")->check(CLI::Range(1, 64));
+  app.add_option("--threads", options.threads, "Callers")
+      ->check(CLI::Range(1u, std::max(64u, storm.threads)))
+      ->capture_default_str();
   app.add_flag("--short", options.short_form, "The form for the test suite");
   if (storm.reloads) {
     app.add_option("--reload", options.module_file,
@@ -34,6 +38,8 @@ int StormMain(const StormProgram& storm, int argc, char** argv) {
   }
   if (storm.attaches) {
     app.add_option("--attach", options.attach, "Attachment of the guard, as in 'bulkhead run'");
+    app.add_flag("--unlimited", options.unlimited,
+                 "Only show times: for a machine that is busy with other things");
   }
   app.add_option("--json", options.json, "Write the report to this file")
       ->check(ReportPathTrouble)

@@ -21,8 +21,9 @@ struct StormOptions {
   uint64_t calls = 0;  // 0: the storm's full size
   uint64_t kills = 0;
   uint64_t every_ms = 0;
-  unsigned threads = 4;
+  unsigned threads = 0;
   bool short_form = false;
+  bool unlimited = false;   // times are shown, and have no limits
   std::string module_file;  // of storm-module; empty: the module stays loaded
   std::string attach = "auto";
   std::string json;
@@ -35,6 +36,7 @@ struct StormProgram {
   int (*run)(const Program&, const StormOptions&);
   bool reloads = false;   // takes --reload
   bool attaches = false;  // takes --attach
+  unsigned threads = 4;   // without --threads
 };
 int StormMain(const StormProgram& storm, int argc, char** argv);
 

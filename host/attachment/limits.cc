@@ -95,7 +95,7 @@ void Limits::Degrade(GuardProtection& guard, MarkKind mark) const {
   if (guard.level == BH_PROTECTION_NONE) return;
   const MutexLock lock(mutex_);
   for (const AttachmentLimit* limit : applying_) {
-    if (limit->of_directory_marks && mark != MarkKind::kDirectory) continue;
+    if (limit->of_marks.has_value() && mark != *limit->of_marks) continue;
     guard.level = BH_PROTECTION_DEGRADED;
     guard.reasons.push_back(absl::StrCat(limit->text, ": ", limit->remedy,
                                          ", or accept it (--accept ", limit->name, ")"));

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -26,7 +27,7 @@ struct AttachmentLimit {
   const char* remedy;  // a clause: what keeps it from happening
   // On this machine, now: tries for real, leaves nothing, takes a second at most.
   bool (*applies)();
-  bool of_directory_marks = false;  // and of no other kind of mark
+  std::optional<MarkKind> of_marks = std::nullopt;  // of this kind, and no other
 };
 
 // Which limits apply. Thread-safe.
@@ -64,6 +65,15 @@ inline constexpr AttachmentLimit kOverlaysLimit = {
         "files through that unasked",
     .remedy = "set the sysctl user.max_user_namespaces to 0, or keep users from overlays otherwise",
     .applies = UsersCanMountOverlays};
+
+inline constexpr AttachmentLimit kMountCopiesLimit = {
+    .name = "mount-copies",
+    .text =
+        "a process in another mount namespace (a user's own, a container, a service with "
+        "PrivateTmp) has a copy of the guarded mount, and opens files through that unasked",
+    .remedy = "guard with --mark directory or --mark filesystem",
+    .applies = [] { return true; },
+    .of_marks = MarkKind::kMount};
 
 }  // namespace bulkhead
 

@@ -28,7 +28,7 @@ constexpr AttachmentLimit kRows[] = {{.name = "doors",
                                       .text = "a tree grows",
                                       .remedy = "fell it",
                                       .applies = [] { return true; },
-                                      .of_directory_marks = true}};
+                                      .of_marks = MarkKind::kDirectory}};
 
 class LimitsTest : public ::testing::Test {
  protected:
@@ -52,7 +52,7 @@ TEST_F(LimitsTest, OneThatAppliesDegradesAndSaysWhatHelps) {
                                                HasSubstr("--accept doors"))));
 }
 
-TEST_F(LimitsTest, OneOfDirectoryMarksIsOfThoseOnly) {
+TEST_F(LimitsTest, OneOfAKindOfMarksIsOfThoseOnly) {
   Limits limits(kRows, {});
   EXPECT_EQ(After(limits, MarkKind::kDirectory).level, BH_PROTECTION_DEGRADED);
   EXPECT_EQ(After(limits, MarkKind::kMount).level, BH_PROTECTION_FULL);

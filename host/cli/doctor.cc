@@ -30,6 +30,11 @@ struct Finding {
   const AttachmentKind* kind = nullptr;  // of an attachment
 };
 
+// An attachment that one supervisor has at a time, and has.
+bool IsInUse(const Finding& finding) {
+  return finding.kind != nullptr && absl::IsAlreadyExists(finding.status);
+}
+
 // A whole call: channel, host process, sandbox, driver and back.
 absl::Status TryCall(const Program& program) {
   absl::StatusOr<std::unique_ptr<EmbeddedAttachment>> made = EmbeddedAttachment::Create();
@@ -95,11 +100,15 @@ int RunDoctor(const Program& program, const std::string& json) {
   bool attached = false;
   bool served = false;
   for (const Finding& finding : Examine(program)) {
-    const bool works = finding.status.ok();
+    const bool works = finding.status.ok() || IsInUse(finding);
     bool& good = finding.kind != nullptr ? attached : served;
-    good = good || works;
+    // The embedded one guards no machine.
+    good = good || (works && (finding.kind == nullptr || finding.kind->can(kGuardsFolders)));
     const std::string why(finding.status.message());
-    std::printf("%-22s %s\n", finding.what.c_str(), works ? "works" : "does not work");
+    std::printf("%-22s %s\n", finding.what.c_str(),
+                IsInUse(finding) ? "works, and an instance has it"
+                : works          ? "works"
+                                 : "does not work");
     if (!works) std::printf("    why:  %s\n    mend: %s\n", why.c_str(), finding.mend.c_str());
     nlohmann::ordered_json entry = {{"what", finding.what},
                                     {"works", works},
@@ -135,9 +144,10 @@ int RunDoctor(const Program& program, const std::string& json) {
 
 void AddDoctor(CLI::App& app, const Program& program, std::function<int()>* run) {
   auto json = std::make_shared<std::string>();
-  CLI::App* command = app.add_subcommand(
-      "doctor",
-      "What works on this machine, tried for real; 1: no attachment works, or no host starts");
+  CLI::App* command = app.add_subcommand("doctor",
+                                         "What works on this machine, tried for real; 1: no "
+                                         "attachment that guards folders works, or no "
+                                         "host starts");
   command->add_option("--json", *json, "Also write it to this file")
       ->check(ReportPathTrouble)
       ->type_name("FILE");

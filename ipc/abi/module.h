@@ -112,6 +112,8 @@ struct bh_module_filter {
 	char extension[BH_MODULE_EXTENSIONS][BH_MODULE_EXTENSION_BYTES];
 };
 
+#define BH_MODULE_DEADLINE_MAX_NS 600000000000ull
+
 struct bh_module_guard {
 	int32_t fd;    /* any file or directory there */
 	uint32_t kind; /* enum bh_module_guard_kind */
@@ -119,8 +121,8 @@ struct bh_module_guard {
 	 * moment between them; 0: of none. For a place whose object is another one now. */
 	uint32_t id;
 	uint32_t reserved;
-	/* That calls get, from their start. Where several guards cover a file and their filters let
-	 * it through, the longest of theirs. */
+	/* That calls get, from their start; up to BH_MODULE_DEADLINE_MAX_NS. Where several guards
+	 * cover a file and their filters let it through, the longest of theirs. */
 	uint64_t deadline_ns;
 	struct bh_callback_set callbacks; /* what is asked about here */
 	struct bh_module_filter filter;

@@ -37,6 +37,7 @@ cat /tmp/elsewhere
 ls $guarded >/dev/null
 expect asks_about_guarded_files_only [ "$(count calls)" = "$calls" ]
 expect counts_calls [ "$calls" -ge 3 ]
+expect doctor_knows_that_it_is_in_use sh -c "$bulkhead doctor | grep -q '^attachment module  *works, and'"
 expect one_supervisor_at_a_time sh -c "! $bulkhead run --attachment module --driver null --guard /run"
 expect ends_in_order stop
 calls=
@@ -110,6 +111,8 @@ expect asks_about_executions_only [ "$(count calls)" = "$before" ]
 $guarded/script
 expect asks_about_executions [ "$(count calls)" = $((before + 1)) ]
 stop
+expect refuses_a_deadline_that_is_too_long sh -c "$bulkhead run --attachment module --driver null \
+  --deadline 11m --guard $guarded 2>&1 | grep -q 'takes up to 600 s'"
 expect fanotify_refuses_filters sh -c "$bulkhead run --attachment fanotify --driver null --owner 0 \
   --guard $guarded 2>&1 | grep -q 'owner needs attachment .module.'"
 expect refuses_to_skip_nothing sh -c "! $bulkhead run --attachment module --driver null --guard $guarded \

@@ -97,6 +97,11 @@ expect lets_waiting_callers_go quickly allowed
 expect guards_nothing cat $guarded/eicar
 start --driver scanner --deadline 60s
 expect guards_again refused $guarded/eicar
+$bulkhead eject
+expect its_instance_knows_that_it_is_ejected becomes 1 sh -c "$bulkhead status --check | grep -c 'was ejected'"
+expect its_check_fails fails $bulkhead status --check
+stop
+start --driver scanner --deadline 60s
 die
 wait_for_a_host $guarded/eicar
 nobody_has_it

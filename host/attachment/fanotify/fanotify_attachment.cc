@@ -39,11 +39,12 @@ constexpr const char* kCounters[] = {"events",   "allowed",     "denied",       
 
 constexpr AttachmentLimit kLimits[] = {
     kOverlaysLimit,
+    kMountCopiesLimit,
     {.name = "new-folders",
      .text = "files in a folder that was made or moved there a moment ago may be opened unasked",
      .remedy = "guard with --mark filesystem, or with attachment module",
      .applies = [] { return true; },
-     .of_directory_marks = true}};
+     .of_marks = MarkKind::kDirectory}};
 
 std::string ProgramBeside(const std::string& name) {
   char path[4096];

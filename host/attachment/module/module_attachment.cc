@@ -9,7 +9,7 @@ namespace {
 // The hosts of a supervisor that was killed end after it.
 constexpr uint64_t kFormerEndsWithinNs = 1'000'000'000;
 constexpr const char* kCounters[] = {"events", "denied", "filtered"};
-constexpr AttachmentLimit kLimits[] = {kOverlaysLimit};
+constexpr AttachmentLimit kLimits[] = {kOverlaysLimit, kMountCopiesLimit};
 
 }  // namespace
 
@@ -67,6 +67,7 @@ absl::Status ModuleAttachment::SetAgain(Guarded& guarded) {
 
 std::vector<GuardProtection> ModuleAttachment::Protections() {
   limits_.LookAgain();
+  const bool ejected = link_->IsEjected();
   std::vector<GuardProtection> now, changed;
   {
     const MutexLock lock(guards_mutex_);
@@ -74,7 +75,11 @@ std::vector<GuardProtection> ModuleAttachment::Protections() {
       const GuardProtection before = guarded.protection;
       GuardProtection& protection = guarded.protection;
       const absl::StatusOr<DirectoryId> id = IdAt(guarded.spec.folder);
-      if (id.ok() && *id == guarded.guarded) {
+      if (ejected) {
+        if (before.level != BH_PROTECTION_NONE) ++protection.losses;
+        protection.level = BH_PROTECTION_NONE;
+        protection.reasons = {"the kernel module was ejected; start the service again"};
+      } else if (id.ok() && *id == guarded.guarded) {
         protection.level = BH_PROTECTION_FULL;
         protection.reasons.clear();
       } else {

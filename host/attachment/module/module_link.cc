@@ -185,6 +185,12 @@ absl::Status ModuleLink::Guard(const GuardSpec& guard, uint32_t id) {
   if (!place.valid()) {
     return absl::ErrnoToStatus(errno, absl::StrCat("can't guard ", guard.folder));
   }
+  if (guard.deadline_ns > BH_MODULE_DEADLINE_MAX_NS) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "can't guard ", guard.folder, " with a deadline of ",
+        guard.deadline_ns / kNanosecondsPerSecond, " s: the kernel module takes up to ",
+        BH_MODULE_DEADLINE_MAX_NS / kNanosecondsPerSecond, " s"));
+  }
   std::vector<UniqueFd> skipped;
   const absl::StatusOr<bh_module_filter> filled = FillFilter(guard.filter, &skipped);
   if (!filled.ok()) return filled.status();
@@ -211,6 +217,7 @@ absl::StatusOr<ChannelId> ModuleLink::AddChannel(const ChannelSpec& spec) {
                                                spec.driver, "': end it, or run 'bulkhead eject'"));
   }
   if (error != 0) return absl::ErrnoToStatus(error, "the kernel module: a channel");
+  added_.store(true);
   BULKHEAD_CHECK(add.channel < last_generation_.size());
   last_generation_[add.channel] = add.generation;
   return add.channel;
@@ -268,6 +275,14 @@ absl::StatusOr<bh_statistics> ModuleLink::Statistics(ChannelId channel) {
     return status;
   }
   return in.counters;
+}
+
+bool ModuleLink::IsEjected() {
+  if (!added_.load()) return false;
+  for (ChannelId channel = 0; channel < BH_MODULE_CHANNELS_MAX; ++channel) {
+    if (Statistics(channel).ok()) return false;
+  }
+  return true;
 }
 
 uint64_t ModuleLink::Filtered() {

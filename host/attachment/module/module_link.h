@@ -62,6 +62,8 @@ class ModuleLink final : public ShimLink {
   absl::Status SetState(ChannelId channel, bool quarantined, bool draining) override;
   absl::Status SetPolicy(ChannelId channel, const bh_policy& policy) override;
   absl::StatusOr<bh_statistics> Statistics(ChannelId channel) override;
+  // The module has none of the channels that were added: the operator has ejected it.
+  bool IsEjected();
   // Accesses that filters kept from all channels; 0 while there is none.
   uint64_t Filtered();
   absl::Status Exclude(pid_t pid) override;
@@ -77,7 +79,8 @@ class ModuleLink final : public ShimLink {
   const UniqueFd stop_;  // readable: the thread is to end
   std::array<std::atomic<uint32_t>, BH_MODULE_CHANNELS_MAX> last_generation_ = {};
   bool found_left_ = false;  // not changed after Open()
-  Mutex observer_mutex_;     // held through a delivery, so that SetObserver(nullptr) is final
+  std::atomic<bool> added_{false};
+  Mutex observer_mutex_;  // held through a delivery, so that SetObserver(nullptr) is final
   Observer* observer_ ABSL_GUARDED_BY(observer_mutex_) = nullptr;
   std::thread reader_;
 };

@@ -18,8 +18,6 @@
 
 #include "shim/module/session/session.h"
 
-#define DEADLINE_MAX_NS (600ull * NSEC_PER_SEC)
-
 /* All under bh_control_mutex. */
 static bool initialised; /* a parameter may be set before, and in sysfs also afterwards */
 static struct file *session;
@@ -226,7 +224,7 @@ static long begin(struct bh_mchannel *channel, const struct bh_module_begin *beg
 
 static long add_guard(const struct bh_module_guard *wanted)
 {
-	if (!wanted->deadline_ns || wanted->deadline_ns > DEADLINE_MAX_NS)
+	if (!wanted->deadline_ns || wanted->deadline_ns > BH_MODULE_DEADLINE_MAX_NS)
 		return -EINVAL;
 	return bh_sources_add_guard(wanted);
 }

@@ -5,6 +5,7 @@ the debug kernel, which ./dev kernel-debug has built from Debian's sources.
 To install the image would run a boot loader's triggers and could change the machine's own kernel.
 """
 import glob
+import lzma
 import os
 import platform
 import re
@@ -14,6 +15,8 @@ import tempfile
 
 DOWNLOAD_SECONDS_MAX = 150
 # 6.1.0-56-amd64, 6.12.117+deb12-amd64; not the flavours rt and cloud, nor the headers' common half.
+# Beside the kernel, for tests that load them; the debug kernel has them built in.
+MODULES = {"overlay.ko": "kernel/fs/overlayfs/overlay.ko"}
 VERSION = re.compile(r"\d[\d.]*(\+[a-z\d]+)?(-\d+)?-amd64")
 
 
@@ -73,19 +76,20 @@ def _download(package, folder):
     return packages[0]
 
 
-def _unpack(package, names, folder):
-    """Extracts boot/NAME of each name, as a stream: the modules after them have 400 MB."""
-    missing = set(names)
+def _unpack(package, wanted, folder):
+    """Extracts each path of WANTED to its name, as a stream: all modules have 400 MB."""
+    missing = dict(wanted)
     with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE,
                           stderr=subprocess.DEVNULL) as unpacker:
         with tarfile.open(fileobj=unpacker.stdout, mode="r|") as archive:
             for member in archive:
-                name = member.name.removeprefix("./boot/")
-                if name not in missing or not member.isfile():
+                path = member.name.removeprefix("./").removeprefix("usr/").removesuffix(".xz")
+                if path not in missing or not member.isfile():
                     continue
-                with open(os.path.join(folder, name), "wb") as target:
-                    target.write(archive.extractfile(member).read())
-                missing.remove(name)
+                content = archive.extractfile(member).read()
+                with open(os.path.join(folder, missing.pop(path)), "wb") as target:
+                    target.write(lzma.decompress(content) if member.name.endswith(".xz")
+                                 else content)
                 if not missing:
                     break
         unpacker.kill()  # it may block writing the remainder of the package
@@ -97,21 +101,25 @@ def fetch(version, cache):
     """The path of the kernel VERSION, fetched into CACHE/VERSION on first use."""
     folder = os.path.join(cache, version)
     kernel = os.path.join(folder, f"vmlinuz-{version}")
-    if os.path.exists(kernel):
+    wanted = {f"boot/{name}-{version}": f"{name}-{version}" for name in ("vmlinuz", "config")}
+    wanted |= {f"lib/modules/{version}/{path}": name for name, path in MODULES.items()}
+    if all(os.path.exists(os.path.join(folder, name)) for name in wanted.values()):
         return kernel
-    os.makedirs(cache, exist_ok=True)
+    os.makedirs(folder, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix=f".{version}.") as scratch:
         ready = os.path.join(scratch, "ready")
         os.mkdir(ready)
         package = _download(f"linux-image-{version}", scratch)
-        _unpack(package, [f"vmlinuz-{version}", f"config-{version}"], ready)
-        try:
-            os.rename(ready, folder)  # all or nothing, even if another process fetches it at the
-                                      # same time
-        except OSError:
-            if not os.path.exists(kernel):
-                raise
+        _unpack(package, wanted, ready)
+        for name in wanted.values():  # each whole, even if another process fetches it, too
+            os.replace(os.path.join(ready, name), os.path.join(folder, name))
     return kernel
+
+
+def modules_of(kernel):
+    """The paths of the kernel's own modules in MODULES; none, where they are built in."""
+    paths = [os.path.join(os.path.dirname(kernel), name) for name in MODULES]
+    return [path for path in paths if os.path.exists(path)]
 
 
 def find_debug(folder):

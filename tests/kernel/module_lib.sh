@@ -19,8 +19,7 @@ loaded() { grep -q '^bulkhead ' /proc/modules; }
 start() {
   rm -f /tmp/ready
   mkfifo /tmp/ready
-  # The debug kernel has overlays.
-  $bulkhead run --attachment module --accept overlays --guard $guarded --ready-fd 3 "$@" >/tmp/run.out 2>&1 3>/tmp/ready &
+  $bulkhead run --attachment module --guard $guarded --ready-fd 3 "$@" >/tmp/run.out 2>&1 3>/tmp/ready &
   supervisor=$!
   read -r _ </tmp/ready || { result failed start "$(cat /tmp/run.out)"; exit 1; }
 }

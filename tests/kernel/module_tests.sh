@@ -68,6 +68,73 @@ mv /tmp/before $guarded
 expect is_full_protection_of_the_first protected
 expect ends_after_denials stop
 
+# Through an overlay of a user's, which is a file system without a mark. Debian's overlayfs is a module,
+# which comes after ours, goes, comes again, and is there before ours.
+mkdir /tmp/below /tmp/plain
+chmod 777 $guarded /tmp/below
+# over FOLDER COMMAND: what a user sees in /tmp/over. Fails when there is no overlay.
+mkdir -m 777 /tmp/over
+over() {
+  su -s /bin/sh nobody -c "unshare -U -r -m sh -c 'mount -t overlay overlay /tmp/over \
+    -o lowerdir=$1:/tmp/below && $2'"
+}
+needs_overlays() { [ ! -e /modules/overlay.ko ] || insmod /modules/overlay.ko; }
+makes_do_without() { [ ! -e /modules/overlay.ko ] || rmmod overlay; }
+judged() { cat /sys/module/bulkhead/parameters/overlays; }
+printf '%s\n# %s%s\n' '#!/bin/busybox true' BULKHEAD-TEST-MARKER -DENY-ME >/tmp/plain/run
+cp /tmp/plain/run $guarded/run
+make_infected $guarded/bad
+make_infected /tmp/plain/bad
+chmod 755 /tmp/plain/run $guarded/run
+start --driver scanner
+for time in first second; do
+  expect overlays_come_a_${time}_time needs_overlays
+  expect overlays_are_judged_a_${time}_time [ "$(judged)" = Y ]
+  expect opens_a_clean_file_through_an_overlay_a_${time}_time over $guarded 'cat /tmp/over/clean'
+  expect refuses_an_infected_one_a_${time}_time over $guarded '! cat /tmp/over/bad'
+  expect overlays_go_a_${time}_time makes_do_without
+done
+needs_overlays
+expect an_overlay_of_other_folders_is_not_asked_about over /tmp/plain 'cat /tmp/over/bad >/dev/null'
+expect executes_through_it over /tmp/plain /tmp/over/run
+expect refuses_to_execute_through_an_overlay over $guarded '! /tmp/over/run'
+expect refuses_through_an_overlay_of_an_overlay over $guarded \
+  'mkdir /tmp/over2 && mount -t overlay overlay /tmp/over2 -o lowerdir=/tmp/over:/tmp/plain && ! cat /tmp/over2/bad'
+# The guard is of an overlay itself, and a user's is above it.
+stop
+mkdir /tmp/middle
+mount -t overlay overlay /tmp/middle -o lowerdir=/tmp/plain:/tmp/below
+guarded=/tmp/middle start --driver scanner
+expect refuses_what_a_guarded_overlay_shows refused /tmp/middle/bad
+expect refuses_through_an_overlay_of_a_guarded_one over /tmp/middle '! cat /tmp/over/bad'
+expect executes_nothing_through_it_either over /tmp/middle '! /tmp/over/run'
+stop
+umount /tmp/middle
+start --driver scanner
+mkdir -p /tmp/writes/upper /tmp/writes/work
+mount -t overlay overlay /tmp/over \
+  -o lowerdir=$guarded,upperdir=/tmp/writes/upper,workdir=/tmp/writes/work
+expect refuses_to_write_through_an_overlay sh -c '! echo more >>/tmp/over/bad'
+expect leaves_no_copy_of_it [ ! -e /tmp/writes/upper/bad ]
+expect changes_no_mode_of_it_through_an_overlay sh -c '! chmod 700 /tmp/over/bad'
+expect makes_no_link_to_it_through_an_overlay sh -c '! ln /tmp/over/bad /tmp/over/link'
+expect gives_it_no_name_through_an_overlay sh -c '! mv /tmp/over/bad /tmp/over/moved'
+expect leaves_no_copy_of_it_after_changes sh -c '! find /tmp/writes/upper -type f | grep .'
+expect changes_modes_through_an_overlay chmod 700 /tmp/over/clean
+expect writes_through_an_overlay sh -c 'echo more >>/tmp/over/clean'
+expect refuses_what_root_opens_through_an_overlay refused /tmp/over/bad
+umount /tmp/over
+expect is_full_protection_with_overlays protected
+expect ends_with_overlays stop
+rm $guarded/bad $guarded/run
+start --driver null --events exec
+before=$(count calls)
+over $guarded 'cat /tmp/over/script' >/dev/null
+expect asks_about_no_opens_through_an_overlay [ "$(count calls)" = "$before" ]
+over $guarded /tmp/over/script
+expect asks_about_executions_through_an_overlay [ "$(count calls)" = $((before + 1)) ]
+stop
+
 run_gtest guards 120 "$BULKHEAD_BUILD/bin/module_guard_check"
 run_gtest host_ends 120 "$BULKHEAD_BUILD/bin/module_host_end_check"
 
@@ -190,5 +257,16 @@ expect opens_go_on_when_the_supervisor_dies cat $guarded/clean
 
 expect unload rmmod bulkhead
 expect opens_without_the_module cat $guarded/clean
+expect opens_through_an_overlay_without_the_module over $guarded 'cat /tmp/over/clean'
+
+# The module comes when overlayfs is there already.
+expect load_after_overlayfs insmod /modules/bulkhead.ko
+make_infected $guarded/bad
+start --driver scanner
+expect opens_a_clean_file_through_an_overlay_that_was_there over $guarded 'cat /tmp/over/clean'
+expect refuses_an_infected_one_through_it over $guarded '! cat /tmp/over/bad'
+stop
+expect unload_before_overlayfs rmmod bulkhead
+expect opens_anything_through_an_overlay over $guarded 'cat /tmp/over/bad'
 ! loaded || result failed gone "still loaded"
 finish

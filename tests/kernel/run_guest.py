@@ -75,7 +75,7 @@ def require_modules(paths):
                               "kernel")
 
 
-def build_initramfs(options, path):
+def build_initramfs(options, kernel, path):
     root = Initramfs()
     for folder in ("proc", "sys", "tmp", "etc", "modules"):
         root.folder(folder)
@@ -90,7 +90,7 @@ def build_initramfs(options, path):
     root.content("guest/environment", "".join(exports).encode())
     for source in options.file:
         root.tree(source)
-    for source in options.module:
+    for source in options.module + kernel_image.modules_of(kernel):
         if os.path.exists(source):
             root.file(source, "modules/" + os.path.basename(source))
     with open(path, "wb") as target:
@@ -129,7 +129,7 @@ def attach_logs(guest):
 
 def run(options, kernel, scratch):
     initramfs = os.path.join(scratch, "initramfs")
-    build_initramfs(options, initramfs)
+    build_initramfs(options, kernel, initramfs)
     logs = options.logs or scratch
     os.makedirs(logs, exist_ok=True)
     with machine.Machine(logs, kernel, initramfs, options.cpus, options.memory_mib,

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/attachment/module/module_attachment.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "ipc/abi/module.h"
+#include "ipc/unique_fd.h"
 
 namespace bulkhead {
 namespace {
@@ -9,7 +13,20 @@ namespace {
 // The hosts of a supervisor that was killed end after it.
 constexpr uint64_t kFormerEndsWithinNs = 1'000'000'000;
 constexpr const char* kCounters[] = {"events", "denied", "filtered"};
-constexpr AttachmentLimit kLimits[] = {kOverlaysLimit, kMountCopiesLimit};
+
+// shim/module/file/overlays.c
+bool JudgesOverlays() {
+  const UniqueFd parameter(open("/sys/module/bulkhead/parameters/overlays", O_RDONLY | O_CLOEXEC));
+  char judges = 'N';
+  return read(parameter.get(), &judges, 1) == 1 && judges == 'Y';
+}
+
+constexpr AttachmentLimit kLimits[] = {
+    kMountCopiesLimit,
+    {.name = kOverlaysLimit.name,
+     .text = kOverlaysLimit.text,
+     .remedy = kOverlaysLimit.remedy,
+     .applies = [] { return !JudgesOverlays() && UsersCanMountOverlays(); }}};
 
 }  // namespace
 

@@ -8,6 +8,7 @@
 #include <linux/dcache.h>
 #include <linux/fcntl.h>
 #include <linux/ktime.h>
+#include <linux/mount.h>
 #include <linux/percpu.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
@@ -26,9 +27,8 @@ const u32 bh_file_call_events = FS_OPEN_PERM | FS_OPEN_EXEC_PERM | FS_ACCESS_PER
 static struct kmem_cache *paths; /* buffers for d_path() */
 static DEFINE_PER_CPU(u64, filtered);
 
-static void fill_args(struct bh_file_args *args, const struct file *file)
+static void fill_args(struct bh_file_args *args, struct inode *inode, u32 flags)
 {
-	struct inode *inode = d_inode(file->f_path.dentry);
 	const struct cred *cred = current_cred();
 
 	args->pid = (u32)current->tgid;
@@ -38,7 +38,7 @@ static void fill_args(struct bh_file_args *args, const struct file *file)
 	args->inode = inode->i_ino;
 	args->change = bh_change_of(inode);
 	args->size = (u64)i_size_read(inode);
-	args->open_flags = file->f_flags & VALID_OPEN_FLAGS;
+	args->open_flags = flags & VALID_OPEN_FLAGS;
 }
 
 /*
@@ -58,9 +58,10 @@ static u32 opener(void)
 }
 
 /* 0, or the negative errno of a denial: the answer of the stack of drivers. */
-static int ask(const struct file *file, u32 callback, u64 within_ns)
+static int ask(const struct path *path, u32 flags, u32 callback, u64 within_ns)
 {
-	struct bh_mcall mcall = {.path = &file->f_path};
+	struct inode *inode = d_inode(path->dentry);
+	struct bh_mcall mcall = {.path = path};
 	struct bh_call *call = &mcall.call;
 	u64 now_ns = ktime_get_coarse_ns();
 	struct bh_file_args args;
@@ -73,7 +74,7 @@ static int ask(const struct file *file, u32 callback, u64 within_ns)
 	wanted = bh_shim_wants(shim, callback);
 	if (!wanted)
 		goto leave;
-	fill_args(&args, file);
+	fill_args(&args, inode, flags);
 	BUILD_BUG_ON(sizeof(args) > sizeof(call->args));
 	memcpy(call->args, &args, sizeof(args));
 	call->args_bytes = sizeof(args);
@@ -105,13 +106,39 @@ leave:
 	return call->error ? -(int)call->error : -EPERM;
 }
 
+static bool is_to_be_asked(const struct path *path, fmode_t mode, u32 callback, u64 *within_ns)
+{
+	enum bh_concern concern = bh_guards_concern(path, mode, callback, within_ns);
+
+	if (concern == BH_NOT_GUARDED || bh_excluded())
+		return false;
+	if (concern == BH_FILTERED)
+		this_cpu_inc(filtered);
+	return concern == BH_TO_BE_ASKED;
+}
+
+int bh_file_judge(struct dentry *dentry, fmode_t mode, u32 flags, u32 callback)
+{
+	struct path path = {.mnt = NULL, .dentry = dentry};
+	u64 within_ns;
+	int result;
+
+	if (!is_to_be_asked(&path, mode, callback, &within_ns))
+		return 0;
+	path.mnt = bh_guards_mount(dentry);
+	if (!path.mnt) /* its guard has just ended */
+		return 0;
+	result = ask(&path, flags, callback, within_ns);
+	mntput(path.mnt);
+	return result;
+}
+
 static int handle_event(struct fsnotify_group *from, u32 mask, const void *data, int data_type,
 			struct inode *dir, const struct qstr *name, u32 cookie,
 			struct fsnotify_iter_info *iter_info)
 {
 	const struct path *path = fsnotify_data_path(data, data_type);
 	const struct file *file;
-	enum bh_concern concern;
 	u64 within_ns;
 	u32 callback;
 
@@ -132,14 +159,9 @@ static int handle_event(struct fsnotify_group *from, u32 mask, const void *data,
 	/* These three events are fsnotify_perm()'s alone (include/linux/fsnotify.h), and the path
 	 * that it hands over is the one in the file. */
 	file = container_of(path, struct file, f_path);
-	concern = bh_guards_concern(file, callback, &within_ns);
-	if (concern == BH_NOT_GUARDED || bh_excluded())
+	if (!is_to_be_asked(path, file->f_mode, callback, &within_ns))
 		return 0;
-	if (concern == BH_FILTERED) {
-		this_cpu_inc(filtered);
-		return 0;
-	}
-	return ask(file, callback, within_ns);
+	return ask(path, file->f_flags, callback, within_ns);
 }
 
 const struct fsnotify_ops bh_file_call_operations = {

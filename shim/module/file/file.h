@@ -5,6 +5,7 @@
  *
  *   source.c          the row in the table of sources
  *   calls.c           asks the drivers before an access
+ *   overlays.c        the same for files that an overlay shows
  *   notifications.c   tells the drivers after a change
  *   guards.c          the list of guards: which accesses are calls, with which deadline
  *   volumes.c         the file systems that have a guard, and their marks
@@ -35,7 +36,7 @@ struct bh_filter {
 /* -EINVAL, -EBADF, -ENOTDIR: there is nothing to drop then. */
 int bh_filter_init(struct bh_filter *filter, const struct bh_module_filter *wanted);
 void bh_filter_drop(struct bh_filter *filter);
-bool bh_filter_passes(const struct bh_filter *filter, const struct file *file);
+bool bh_filter_passes(const struct bh_filter *filter, struct dentry *dentry, fmode_t mode);
 
 /* fs_marks.c: an fsnotify group, made when it is needed. REQUIRES: bh_control_mutex */
 struct bh_fs_group {
@@ -73,15 +74,25 @@ enum bh_concern {
 	BH_TO_BE_ASKED,
 };
 /*
- * What the guards say about an access. To be asked: *within_ns is how long the call may take.
- * Where several guards cover the file and want the call, that is the longest of their deadlines:
- * a guard's driver does not get less time because another guard covers the file, too.
+ * What the guards say about an access in this mode. Without a mount (NULL) it is not known how the
+ * file is reached: what lies below a mount's root is in it. To be asked: *within_ns is how long the
+ * call may take. Where several guards cover the file and want the call, that is the longest of
+ * their deadlines: a guard's driver does not get less time because another guard covers the file,
+ * too.
  */
-enum bh_concern bh_guards_concern(const struct file *file, u32 callback, u64 *within_ns);
+enum bh_concern bh_guards_concern(const struct path *path, fmode_t mode, u32 callback,
+				  u64 *within_ns);
 /* Of a guard that covers the file, with a reference; NULL: none does. */
 struct vfsmount *bh_guards_mount(struct dentry *dentry);
 
+/* overlays.c */
+int bh_overlays_init(void);
+void bh_overlays_exit(void);
+
 /* calls.c */
+/* Asks about an access to a file that raises no event here, as one in this mode and with these
+ * flags. 0, or a denial's negative errno. */
+int bh_file_judge(struct dentry *dentry, fmode_t mode, u32 flags, u32 callback);
 extern const struct fsnotify_ops bh_file_call_operations;
 extern const u32 bh_file_call_events;
 int bh_file_calls_init(void);

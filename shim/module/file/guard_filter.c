@@ -99,12 +99,9 @@ static bool skips(const struct bh_filter *filter, struct dentry *dentry)
 	return false;
 }
 
-bool bh_filter_passes(const struct bh_filter *filter, const struct file *file)
+bool bh_filter_passes(const struct bh_filter *filter, struct dentry *dentry, fmode_t mode)
 {
-	struct dentry *dentry = file->f_path.dentry;
-	u32 mode = file->f_mode & FMODE_WRITE ? BH_MODE_WRITE : BH_MODE_READ;
-
-	if (filter->modes && !(filter->modes & mode))
+	if (filter->modes && !(filter->modes & (mode & FMODE_WRITE ? BH_MODE_WRITE : BH_MODE_READ)))
 		return false;
 	if (!filter->any_owner && !uid_eq(d_inode(dentry)->i_uid, filter->owner))
 		return false;

@@ -38,14 +38,18 @@ static bool covers(const struct guard *guard, const struct path *path)
 	case BH_GUARD_FILESYSTEM:
 		return path->dentry->d_sb == guard->path.dentry->d_sb;
 	case BH_GUARD_MOUNT:
-		return path->mnt == guard->path.mnt;
+		if (path->mnt)
+			return path->mnt == guard->path.mnt;
+		return path->dentry->d_sb == guard->path.dentry->d_sb &&
+		       is_subdir(path->dentry, guard->path.mnt->mnt_root);
 	default:
 		return path->dentry->d_sb == guard->path.dentry->d_sb &&
 		       is_subdir(path->dentry, guard->path.dentry);
 	}
 }
 
-enum bh_concern bh_guards_concern(const struct file *file, u32 callback, u64 *within_ns)
+enum bh_concern bh_guards_concern(const struct path *path, fmode_t mode, u32 callback,
+				  u64 *within_ns)
 {
 	enum bh_concern concern = BH_NOT_GUARDED;
 	const struct guard *guard;
@@ -54,9 +58,10 @@ enum bh_concern bh_guards_concern(const struct file *file, u32 callback, u64 *wi
 	rcu_read_lock();
 	for (guard = rcu_dereference(guards); guard && concern != BH_TO_BE_ASKED;
 	     guard = rcu_dereference(guard->next)) {
-		if (!bh_set_has(&guard->callbacks, callback) || !covers(guard, &file->f_path))
+		if (!bh_set_has(&guard->callbacks, callback) || !covers(guard, path))
 			continue;
-		concern = bh_filter_passes(&guard->filter, file) ? BH_TO_BE_ASKED : BH_FILTERED;
+		concern = bh_filter_passes(&guard->filter, path->dentry, mode) ? BH_TO_BE_ASKED
+									       : BH_FILTERED;
 		*within_ns = guard->deadline_ns;
 	}
 	rcu_read_unlock();
@@ -65,18 +70,14 @@ enum bh_concern bh_guards_concern(const struct file *file, u32 callback, u64 *wi
 
 struct vfsmount *bh_guards_mount(struct dentry *dentry)
 {
+	const struct path path = {.mnt = NULL, .dentry = dentry};
 	struct vfsmount *mount = NULL;
 	const struct guard *guard;
 
 	rcu_read_lock();
 	for (guard = rcu_dereference(guards); guard && !mount;
 	     guard = rcu_dereference(guard->next)) {
-		/* How it was reached is not known: what lies below a mount's root is in it. */
-		struct path path = {.mnt = guard->path.mnt, .dentry = dentry};
-
-		if (guard->kind == BH_GUARD_MOUNT ? dentry->d_sb == guard->path.dentry->d_sb &&
-							    is_subdir(dentry, path.mnt->mnt_root)
-						  : covers(guard, &path))
+		if (covers(guard, &path))
 			mount = mntget(guard->path.mnt);
 	}
 	rcu_read_unlock();

@@ -9,10 +9,24 @@
 
 static int init(void)
 {
+	int result;
+
 	bh_change_init();
 	bh_volumes_init(&bh_file_call_operations, bh_file_call_events,
 			&bh_file_notification_operations);
-	return bh_file_calls_init();
+	result = bh_file_calls_init();
+	if (result)
+		return result;
+	result = bh_overlays_init();
+	if (result)
+		bh_file_calls_exit();
+	return result;
+}
+
+static void leave_all(void)
+{
+	bh_overlays_exit();
+	bh_file_calls_exit();
 }
 
 static int notify(const struct bh_callback_set *kinds)
@@ -52,7 +66,7 @@ static void count(struct bh_module_statistics *to)
 const struct bh_source bh_file_source = {
 	.name = "file",
 	.init = init,
-	.exit = bh_file_calls_exit,
+	.exit = leave_all,
 	.notify = notify,
 	.add_guard = add_guard,
 	.leave = bh_guards_leave,

@@ -6,7 +6,9 @@
 #ifndef BULKHEAD_SHIM_MODULE_SESSION_KERNELS_H_
 #define BULKHEAD_SHIM_MODULE_SESSION_KERNELS_H_
 
+#include <linux/dcache.h>
 #include <linux/fsnotify_backend.h>
+#include <linux/ftrace.h>
 #include <linux/mm.h>
 #include <linux/version.h>
 
@@ -34,5 +36,29 @@ static inline int bh_mark_file_system(struct fsnotify_mark *mark, struct super_b
 	return fsnotify_add_mark(mark, sb, FSNOTIFY_OBJ_TYPE_SB, 0);
 #endif
 }
+
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 5, 0) && LINUX_VERSION_CODE < KERNEL_VERSION(6, 8, 0)
+/* fsnotify hands over the path of a backing file that is not the one in its struct file. */
+#error "Linux 6.5 to 6.7 is not supported; 6.1 and 6.8 are"
+#endif
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 5, 0)
+/* Of a file on an overlay: the file that it shows. */
+static inline struct dentry *bh_real_dentry(struct dentry *dentry)
+{
+	return d_real(dentry, NULL);
+}
+#endif
+
+#ifdef CONFIG_DYNAMIC_FTRACE_WITH_REGS
+static inline void bh_set_instruction_pointer(struct ftrace_regs *registers, unsigned long address)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+	ftrace_instruction_pointer_set(registers, address);
+#else
+	ftrace_regs_set_instruction_pointer(registers, address);
+#endif
+}
+#endif
 
 #endif /* BULKHEAD_SHIM_MODULE_SESSION_KERNELS_H_ */

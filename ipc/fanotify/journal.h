@@ -25,7 +25,9 @@
 //                       can't belong to another event
 //   answered -> free    the event's descriptor is closed. Killed in between: the next worker closes
 //                       the descriptors that belong to no unanswered record and no keeper, then
-//                       frees the record
+//                       frees the record. Those of slow groups are closed later, by a Closer: one
+//                       that is left is taken for an event that the journal does not know, and its
+//                       response fails with ENOENT
 //
 // The event's descriptor is in a descriptor table that keeper and workers share, so it survives the
 // worker, and its number can't be used again while it is open.
@@ -93,24 +95,33 @@ struct JournalCounters {
   std::atomic<uint64_t> read_errno;     // of the last of these
 };
 
-// Guards of one deadline share a fanotify group: the group that an event came from gives its
-// deadline.
-inline constexpr uint32_t kGuardGroups = 4;
+// Guards of one deadline share two fanotify groups: the group that an event came from gives its
+// deadline. One is for files that the kernel opens by itself, the other for those whose file system
+// may let an open wait (FUSE, NFS): the kernel opens a file while its event is read.
+inline constexpr uint32_t kGuardDeadlines = 4;
+inline constexpr uint32_t kGuardGroups = 2 * kGuardDeadlines;
+enum class GroupKind : uint32_t { kLocal, kSlow };
+constexpr uint32_t GroupOf(uint32_t deadline, GroupKind kind) {
+  return 2 * deadline + static_cast<uint32_t>(kind);
+}
+// Also of an event whose group is not known.
+constexpr bool IsSlow(uint32_t group) { return group >= kGuardGroups || group % 2 != 0; }
 inline constexpr uint32_t kUnknownGroup = UINT32_MAX;  // of an event that the journal did not know
 
 inline constexpr uint64_t kLateAfterNs = 100'000'000;
 inline constexpr uint32_t kJournalMagic = 0x4a464842;  // "BHFJ"
-inline constexpr uint32_t kReadersMax = 8;
+inline constexpr uint32_t kReadersMax = 8;             // of local groups
+inline constexpr uint32_t kSlowReaders = 8;  // of slow groups: so many opens may wait at a time
 inline constexpr uint32_t kInFlightMax = 4096;
 // One record for each call in flight, one for each reader to read into, and as many for the records
 // that the readers of a dead worker had filled.
-inline constexpr uint32_t kJournalRecords = kInFlightMax + 2 * kReadersMax;
+inline constexpr uint32_t kJournalRecords = kInFlightMax + 2 * (kReadersMax + kSlowReaders);
 
 struct Journal {
-  uint32_t magic;                     // by the supervisor
-  std::atomic<uint32_t> incarnation;  // by the keeper: of the newest worker
-  std::atomic<uint32_t> ready;        // by the worker: incarnation that has begun to serve
-  std::atomic<uint32_t> groups_used;  // by the supervisor: the first so many
+  uint32_t magic;                        // by the supervisor
+  std::atomic<uint32_t> incarnation;     // by the keeper: of the newest worker
+  std::atomic<uint32_t> ready;           // by the worker: incarnation that has begun to serve
+  std::atomic<uint32_t> deadlines_used;  // by the supervisor: the first so many, two groups each
   std::atomic<uint64_t> group_deadline_ns[kGuardGroups];  // by the supervisor, before a group's use
   JournalCounters counters;
   ChannelStatePair channels[BH_CHANNELS_MAX];

@@ -22,10 +22,12 @@ constexpr uint32_t kNotableShare = 16;
 
 }  // namespace
 
-EventTable::EventTable(Journal* journal, const GuardGroups& groups, uint32_t in_flight_max)
+EventTable::EventTable(Journal* journal, const GuardGroups& groups, uint32_t in_flight_max,
+                       Closer* closer)
     : journal_(journal),
       groups_(groups),
       in_flight_max_(std::min(in_flight_max, kInFlightMax)),
+      closer_(closer),
       events_(kJournalRecords) {
   // Low indexes first: a shim that is never busy uses few pages.
   free_.reserve(kJournalRecords);
@@ -57,7 +59,9 @@ Event* EventTable::Acquire(bool reserve, uint32_t opener) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (free_.empty()) return nullptr;
   if (!reserve) {
-    if (in_use_.load(std::memory_order_relaxed) >= in_flight_max_ || HasItsShare(opener)) {
+    // What waits to be closed has a descriptor still.
+    if (in_use_.load(std::memory_order_relaxed) + closer_->waiting() >= in_flight_max_ ||
+        HasItsShare(opener)) {
       return nullptr;
     }
     in_use_.fetch_add(1, std::memory_order_acq_rel);
@@ -102,13 +106,16 @@ EventTable::ReadResult EventTable::ReadGroup(Event& event, uint32_t group) {
 }
 
 // In turn, so that a flood in one group does not keep the others waiting.
-EventTable::ReadResult EventTable::Read(Event& event) {
-  const uint32_t used = std::clamp(journal_->groups_used.load(), 1u, kGuardGroups);
+EventTable::ReadResult EventTable::Read(Event& event, GroupKind kind) {
+  const uint32_t used = std::clamp(journal_->deadlines_used.load(), 1u, kGuardDeadlines);
+  // SUBTLE: relaxed: it decides whose turn comes first, and nothing else.
+  std::atomic<uint32_t>& next = next_[static_cast<size_t>(kind)];
+  const uint32_t first = next.load(std::memory_order_relaxed);
   for (uint32_t i = 0; i < used; ++i) {
-    const uint32_t group = (next_group_ + i) % used;
-    const ReadResult result = ReadGroup(event, group);
+    const uint32_t deadline = (first + i) % used;
+    const ReadResult result = ReadGroup(event, GroupOf(deadline, kind));
     if (result == ReadResult::kNothing) continue;
-    next_group_ = group + 1;
+    next.store(deadline + 1, std::memory_order_relaxed);
     return result;
   }
   return ReadResult::kNothing;
@@ -136,7 +143,11 @@ void EventTable::Answer(Event& event, bool allow) {
     }
   }
   record.state.store(RecordState::kAnswered, std::memory_order_release);
-  close(record.metadata.fd);
+  if (IsSlow(event)) {
+    closer_->Close(record.metadata.fd);
+  } else {
+    close(record.metadata.fd);
+  }
 
   const uint64_t now_ns = MonotonicNowNs();
   const uint64_t took_ns = now_ns - record.taken_ns;

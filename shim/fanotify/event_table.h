@@ -4,7 +4,8 @@
 // answers them, and keeps the list of free records. State of a record outside the journal (its
 // call, its path) is in the Event of the same index.
 //
-// Threads: Read() by one thread at a time (the reader that leads), everything else by any.
+// Threads: Read() of local groups by one thread at a time (the reader that leads), everything else
+// by any.
 #ifndef BULKHEAD_SHIM_FANOTIFY_EVENT_TABLE_H_
 #define BULKHEAD_SHIM_FANOTIFY_EVENT_TABLE_H_
 
@@ -19,6 +20,7 @@
 
 #include "ipc/fanotify/journal.h"
 #include "shim/core/bulkhead_core.h"
+#include "shim/fanotify/closer.h"
 
 namespace bulkhead {
 
@@ -39,8 +41,9 @@ class EventTable {
  public:
   enum class ReadResult { kEvent, kNothing, kFailed };
 
-  // `in_flight_max`: events that may be parked; at most kInFlightMax.
-  EventTable(Journal* journal, const GuardGroups& groups, uint32_t in_flight_max);
+  // `in_flight_max`: events that may be parked; at most kInFlightMax. `closer`, for files of slow
+  // groups, is not owned and outlives it.
+  EventTable(Journal* journal, const GuardGroups& groups, uint32_t in_flight_max, Closer* closer);
 
   // A free record to read into, in place of one that its reader parks; null when as many events as
   // allowed are in flight, or its opener (bh_call::opener) has as many of them as there is room
@@ -50,11 +53,16 @@ class EventTable {
   // Whether there was none because of the opener's own events. Root's are put down to nobody.
   bool IsCrowded(uint32_t opener);
 
-  // Takes the next event into the event's record. kNothing: there is none.
-  ReadResult Read(Event& event);
+  // Takes the next event of the groups of a kind into the event's record. kNothing: there is none.
+  ReadResult Read(Event& event, GroupKind kind);
 
   const fanotify_event_metadata& metadata(const Event& event) const {
     return journal_->records[event.index].metadata;
+  }
+
+  // Whether its file system may let any access to it wait.
+  bool IsSlow(const Event& event) const {
+    return bulkhead::IsSlow(journal_->records[event.index].group);
   }
 
   // Writes the response to the kernel. The caller keeps the record, to read into again or, when it
@@ -83,7 +91,8 @@ class EventTable {
   Journal* const journal_;
   const GuardGroups groups_;
   const uint32_t in_flight_max_;
-  uint32_t next_group_ = 0;  // to be looked at first; the leading reader's
+  Closer* const closer_;
+  std::array<std::atomic<uint32_t>, 2> next_ = {};  // deadline to be looked at first, by kind
   std::vector<Event> events_;
   std::mutex mutex_;
   std::vector<uint32_t> free_;

@@ -28,15 +28,26 @@ class EventTableTest : public testing::Test {
     ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
     second_kernel_.reset(ends[0]);
     second_group_.reset(ends[1]);
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends), 0);
+    slow_kernel_.reset(ends[0]);
+    slow_group_.reset(ends[1]);
     journal_ = std::make_unique<Journal>();
-    journal_->groups_used.store(1);
+    journal_->deadlines_used.store(1);
     journal_->group_deadline_ns[0].store(kDeadlineNs);
     table_ = MakeTable();
   }
 
+  // Its threads outlive a test.
+  static Closer* ToCloseSlowFiles() {
+    static Closer* const closer = new Closer;
+    return closer;
+  }
+
   std::unique_ptr<EventTable> MakeTable(uint32_t in_flight_max = kInFlightMax) {
     return std::make_unique<EventTable>(
-        journal_.get(), GuardGroups{group_.get(), second_group_.get(), -1, -1}, in_flight_max);
+        journal_.get(),
+        GuardGroups{group_.get(), slow_group_.get(), second_group_.get(), -1, -1, -1, -1, -1},
+        in_flight_max, ToCloseSlowFiles());
   }
 
   // An event for a file of its own; returns the descriptor.
@@ -65,18 +76,30 @@ class EventTableTest : public testing::Test {
 
   UniqueFd kernel_;
   UniqueFd group_;
+  UniqueFd slow_kernel_;
+  UniqueFd slow_group_;
   UniqueFd second_kernel_;
   UniqueFd second_group_;
   std::unique_ptr<Journal> journal_;
   std::unique_ptr<EventTable> table_;
 };
 
+TEST_F(EventTableTest, EachKindOfGroupIsReadByItself) {
+  Event* event = table_->Acquire(/*reserve=*/true);
+  const int slow = Raise(slow_kernel_.get(), FAN_OPEN_PERM);
+  EXPECT_EQ(table_->Read(*event, GroupKind::kLocal), EventTable::ReadResult::kNothing);
+  ASSERT_EQ(table_->Read(*event, GroupKind::kSlow), EventTable::ReadResult::kEvent);
+  EXPECT_EQ(table_->metadata(*event).fd, slow);
+  table_->Answer(*event, true);
+  EXPECT_EQ(Response(slow_kernel_.get()).fd, slow);
+}
+
 TEST_F(EventTableTest, TakesAnEventAndAnswersItOnce) {
   Event* event = table_->Acquire(/*reserve=*/true);
   ASSERT_NE(event, nullptr);
-  EXPECT_EQ(table_->Read(*event), EventTable::ReadResult::kNothing);
+  EXPECT_EQ(table_->Read(*event, GroupKind::kLocal), EventTable::ReadResult::kNothing);
   const int descriptor = Raise();
-  ASSERT_EQ(table_->Read(*event), EventTable::ReadResult::kEvent);
+  ASSERT_EQ(table_->Read(*event, GroupKind::kLocal), EventTable::ReadResult::kEvent);
   EXPECT_TRUE(IsUnanswered(journal_->records[event->index]));
   EXPECT_EQ(table_->metadata(*event).fd, descriptor);
   table_->Answer(*event, false);
@@ -91,18 +114,18 @@ TEST_F(EventTableTest, TakesAnEventAndAnswersItOnce) {
 TEST_F(EventTableTest, ANewWorkerTakesOverTheEventsOfTheLastOne) {
   Event* first = table_->Acquire(true);
   const int taken = Raise(FAN_OPEN_EXEC_PERM);
-  ASSERT_EQ(table_->Read(*first), EventTable::ReadResult::kEvent);
+  ASSERT_EQ(table_->Read(*first, GroupKind::kLocal), EventTable::ReadResult::kEvent);
   const uint64_t taken_ns = journal_->records[first->index].taken_ns;
   // Killed between the kernel's write and the first instruction after it.
   Event* second = table_->Acquire(true);
   const int reading = Raise();
-  ASSERT_EQ(table_->Read(*second), EventTable::ReadResult::kEvent);
+  ASSERT_EQ(table_->Read(*second, GroupKind::kLocal), EventTable::ReadResult::kEvent);
   JournalRecord& record = journal_->records[second->index];
   record.state.store(RecordState::kReading);
   record.taken_ns = 0;
   // Killed while it waited for one.
   Event* third = table_->Acquire(true);
-  ASSERT_EQ(table_->Read(*third), EventTable::ReadResult::kNothing);
+  ASSERT_EQ(table_->Read(*third, GroupKind::kLocal), EventTable::ReadResult::kNothing);
 
   table_ = MakeTable();
   const int unknown = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -129,14 +152,14 @@ TEST_F(EventTableTest, ANewWorkerTakesOverTheEventsOfTheLastOne) {
 
 TEST_F(EventTableTest, AGroupGivesItsEventsTheirDeadlineAndGetsTheirAnswers) {
   constexpr uint64_t kSecondDeadlineNs = kDeadlineNs / 10;
-  journal_->group_deadline_ns[1].store(kSecondDeadlineNs);
-  journal_->groups_used.store(2);
+  journal_->group_deadline_ns[GroupOf(1, GroupKind::kLocal)].store(kSecondDeadlineNs);
+  journal_->deadlines_used.store(2);
   const int flood[] = {Raise(), Raise()};
   const int other = Raise(second_kernel_.get(), FAN_OPEN_PERM);
   Event* events[3];
   for (Event*& event : events) {
     event = table_->Acquire(true);
-    ASSERT_EQ(table_->Read(*event), EventTable::ReadResult::kEvent);
+    ASSERT_EQ(table_->Read(*event, GroupKind::kLocal), EventTable::ReadResult::kEvent);
   }
   EXPECT_EQ(table_->metadata(*events[0]).fd, flood[0]);
   EXPECT_EQ(table_->metadata(*events[1]).fd, other) << "a flood in one group held up the other";
@@ -160,7 +183,7 @@ TEST_F(EventTableTest, AGroupGivesItsEventsTheirDeadlineAndGetsTheirAnswers) {
 TEST_F(EventTableTest, ARecordThatIsTakenOverIsNotHandedOut) {
   Event* first = table_->Acquire(true);
   Raise();
-  ASSERT_EQ(table_->Read(*first), EventTable::ReadResult::kEvent);
+  ASSERT_EQ(table_->Read(*first, GroupKind::kLocal), EventTable::ReadResult::kEvent);
   const uint32_t index = first->index;
   table_ = MakeTable();
   ASSERT_EQ(table_->Adopt({}).size(), 1u);
@@ -222,7 +245,7 @@ TEST_F(EventTableTest, OneOpenerLeavesRoomForOthers) {
 TEST_F(EventTableTest, WhatIsAdoptedIsCharged) {
   Event* event = table_->Acquire(true);
   Raise();
-  ASSERT_EQ(table_->Read(*event), EventTable::ReadResult::kEvent);
+  ASSERT_EQ(table_->Read(*event, GroupKind::kLocal), EventTable::ReadResult::kEvent);
   table_ = MakeTable(/*in_flight_max=*/2);
   const std::vector<Event*> adopted = table_->Adopt({});
   ASSERT_EQ(adopted.size(), 1u);
@@ -235,7 +258,7 @@ TEST_F(EventTableTest, WhatIsAdoptedIsCharged) {
 TEST_F(EventTableTest, ReportsAnEventThatTheKernelCanNotDeliver) {
   Event* event = table_->Acquire(true);
   kernel_.reset();
-  EXPECT_EQ(table_->Read(*event), EventTable::ReadResult::kFailed);
+  EXPECT_EQ(table_->Read(*event, GroupKind::kLocal), EventTable::ReadResult::kFailed);
 }
 
 }  // namespace

@@ -77,9 +77,10 @@ bool Reader::IsOurs(pid_t pid) const {
 }
 
 // Waits for an event, into event_. False when the worker stops.
-bool Reader::TakeLeading() {
+bool Reader::TakeNext() {
   for (;;) {
     if (context_->stop->mode() != StopMode::kNone) return false;
+    if (kind_ == GroupKind::kSlow && !context_->closer->HasRoom()) continue;
     if (event_ == nullptr) {
       // Every record holds an event from a dead worker: these end by their deadlines.
       event_ = context_->events->Acquire(/*reserve=*/true);
@@ -89,7 +90,7 @@ bool Reader::TakeLeading() {
         continue;
       }
     }
-    switch (context_->events->Read(*event_)) {
+    switch (context_->events->Read(*event_, kind_)) {
       case EventTable::ReadResult::kEvent:
         return true;
       case EventTable::ReadResult::kFailed:
@@ -101,21 +102,26 @@ bool Reader::TakeLeading() {
       case EventTable::ReadResult::kNothing:
         break;
     }
-    // All groups: one may come into use meanwhile.
-    pollfd waited[kGuardGroups + 1];
-    for (uint32_t group = 0; group < kGuardGroups; ++group) {
-      waited[group] = {.fd = context_->groups[group], .events = POLLIN, .revents = 0};
+    // All deadlines: one may come into use meanwhile.
+    pollfd waited[kGuardDeadlines + 1];
+    for (uint32_t deadline = 0; deadline < kGuardDeadlines; ++deadline) {
+      waited[deadline] = {
+          .fd = context_->groups[GroupOf(deadline, kind_)], .events = POLLIN, .revents = 0};
     }
-    waited[kGuardGroups] = {.fd = context_->stop->fd(), .events = POLLIN, .revents = 0};
-    poll(waited, kGuardGroups + 1, -1);
+    waited[kGuardDeadlines] = {.fd = context_->stop->fd(), .events = POLLIN, .revents = 0};
+    poll(waited, kGuardDeadlines + 1, -1);
   }
 }
 
 void Reader::Run() {
+  std::unique_lock<std::mutex> lead(*context_->lead, std::defer_lock);
   for (;;) {
-    std::unique_lock<std::mutex> lead(*context_->lead);
-    if (!TakeLeading()) return;
+    if (kind_ == GroupKind::kLocal) lead.lock();
+    if (!TakeNext()) return;
+    if (kind_ == GroupKind::kSlow) context_->slow_busy.fetch_add(1);
     Handle(lead);
+    if (kind_ == GroupKind::kSlow) context_->slow_busy.fetch_sub(1);
+    if (lead.owns_lock()) lead.unlock();
   }
 }
 
@@ -146,7 +152,7 @@ void Reader::Handle(std::unique_lock<std::mutex>& lead) {
   bool ended = event.call.outcome != BH_OUTCOME_PENDING ||
                bh_call_run_until(&event.call, MonotonicAfterNs(kLeadNs)) != 0;
   if (!ended) {
-    lead.unlock();
+    if (lead.owns_lock()) lead.unlock();
     ended = bh_call_run_until(&event.call, MonotonicAfterNs(kFollowNs)) != 0;
   }
   if (ended) {

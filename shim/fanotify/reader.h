@@ -6,6 +6,10 @@
 // that a quick driver costs no thread switch, and passes it on before it waits for longer. A call
 // that takes long goes to the completer: a driver that hangs does not use up the readers.
 //
+// A group's file systems may let the open wait that a read of an event is (FUSE, NFS). Such groups
+// have readers of their own, which read side by side: one stands still for each open that does not
+// end, and none of the local groups' does.
+//
 // The code here opens no file but in /proc, which is not guarded, and writes no log: such an access
 // would wait for its own answer.
 #ifndef BULKHEAD_SHIM_FANOTIFY_READER_H_
@@ -13,6 +17,7 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <functional>
 #include <mutex>
 
@@ -30,12 +35,14 @@ struct ReaderContext {
   Journal* journal = nullptr;
   EventTable* events = nullptr;
   Completer* completer = nullptr;
+  Closer* closer = nullptr;
   bh_shim* stack = nullptr;
   const ExclusionTable* exclusions = nullptr;
   const StopSignal* stop = nullptr;
   pid_t own_pid = 0;
   pid_t keeper_pid = 0;
   std::mutex* lead = nullptr;
+  std::atomic<uint32_t> slow_busy{0};  // readers of slow groups that have an event in hand
   // The verdict that the operator chose for calls that are not asked about: BH_REASON_FULL or
   // BH_REASON_CROWD.
   std::function<bool(uint32_t callback, bh_reason reason)> allow_unasked;
@@ -51,17 +58,18 @@ bool IsOfAPeer(const ExclusionTable& exclusions, pid_t process);
 
 class Reader {
  public:
-  explicit Reader(ReaderContext* context) : context_(context) {}
+  Reader(ReaderContext* context, GroupKind kind) : context_(context), kind_(kind) {}
   // The thread; returns when the stop signal is raised.
   void Run();
 
  private:
-  bool TakeLeading();
+  bool TakeNext();
   void Handle(std::unique_lock<std::mutex>& lead);
   Event* MakeRoom(Event& event);
   bool IsOurs(pid_t pid) const;
 
   ReaderContext* const context_;
+  const GroupKind kind_;
   Event* event_ = nullptr;  // the record that it reads into
 };
 

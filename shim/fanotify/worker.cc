@@ -2,16 +2,17 @@
 #include "shim/fanotify/worker.h"
 
 #include <dirent.h>
-#include <linux/magic.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <mutex>
 #include <thread>
@@ -23,6 +24,7 @@
 #include "shim/embedded/event_queue.h"
 #include "shim/embedded/user_channel.h"
 #include "shim/embedded/user_platform.h"
+#include "shim/fanotify/closer.h"
 #include "shim/fanotify/completer.h"
 #include "shim/fanotify/event_table.h"
 #include "shim/fanotify/opener.h"
@@ -49,32 +51,51 @@ void RaisePriority() {
   if (sched_setscheduler(0, SCHED_RR, &priority) != 0) setpriority(PRIO_PROCESS, 0, -20);
 }
 
-// What a worker reads about processes, which is no event's.
-bool IsOfProc(int descriptor) {
-  struct statfs system;
-  return fstatfs(descriptor, &system) == 0 &&
-         (system.f_type == PROC_SUPER_MAGIC || system.f_type == NSFS_MAGIC);
-}
+// Whether a descriptor could be an event's: of a regular file, and none of those that a worker
+// reads about processes. Asks no file server: none may keep a worker from its start.
+class EventFiles {
+ public:
+  EventFiles() {
+    for (const char* path : {"/proc/self/status", "/proc/self/ns/user"}) {
+      struct statx object = {};
+      if (statx(AT_FDCWD, path, 0, STATX_TYPE, &object) == 0) ours_.insert(DeviceOf(object));
+    }
+  }
+  bool Contains(int descriptor) const {
+    struct statx object = {};
+    return statx(descriptor, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &object) == 0 &&
+           S_ISREG(object.stx_mode) && ours_.count(DeviceOf(object)) == 0;
+  }
+
+ private:
+  static dev_t DeviceOf(const struct statx& object) {
+    return makedev(object.stx_dev_major, object.stx_dev_minor);
+  }
+  std::set<dev_t> ours_;
+};
 
 // Closes the descriptors that the previous worker left in the shared table, and returns those among
 // them that could be events which are not in the journal.
-std::vector<int> ClearDescriptors(const WorkerSetup& setup) {
+std::vector<int> ClearDescriptors(const WorkerSetup& setup, Closer& closer) {
   std::set<int> events;
   std::set<int> answered;
+  std::set<int> slow;
   for (const JournalRecord& record : setup.journal->records) {
     // SUBTLE: relaxed, as no other process can write it: the previous worker is dead.
     if (IsUnanswered(record)) {
       events.insert(record.metadata.fd);
     } else if (record.state.load(std::memory_order_relaxed) == RecordState::kAnswered) {
       answered.insert(record.metadata.fd);
+      if (IsSlow(record.group)) slow.insert(record.metadata.fd);
     }
   }
   std::vector<int> unknown;
+  const EventFiles files;
   for (const int descriptor : OpenDescriptors()) {
     if (setup.keeper_descriptors.count(descriptor) != 0 || events.count(descriptor) != 0) continue;
-    struct stat object;
-    if (answered.count(descriptor) == 0 && fstat(descriptor, &object) == 0 &&
-        S_ISREG(object.st_mode) && !IsOfProc(descriptor)) {
+    if (slow.count(descriptor) != 0) {
+      closer.Close(descriptor);
+    } else if (answered.count(descriptor) == 0 && files.Contains(descriptor)) {
       unknown.push_back(descriptor);
     } else {
       close(descriptor);
@@ -121,7 +142,8 @@ void RunWorker(WorkerSetup& setup) {
   ControlSocket control{UniqueFd(setup.control)};
   // Before any descriptor is opened: the table has only those of the keeper and the previous
   // worker.
-  const std::vector<int> unknown = ClearDescriptors(setup);
+  Closer closer;
+  const std::vector<int> unknown = ClearDescriptors(setup, closer);
 
   StopSignal stop;
   EventQueue events([&control](const CoreEvent& event) {
@@ -144,7 +166,7 @@ void RunWorker(WorkerSetup& setup) {
     BULKHEAD_CHECK(bh_shim_add(&stack, channels.back()->core()) == 0);
   }
 
-  EventTable table(&journal, setup.groups, setup.in_flight_max);
+  EventTable table(&journal, setup.groups, setup.in_flight_max, &closer);
   std::mutex lead;
   ReaderContext context;
   Completer completer(&stop, [&context, &table](Event& event) {
@@ -154,6 +176,7 @@ void RunWorker(WorkerSetup& setup) {
   context.groups = setup.groups;
   context.journal = &journal;
   context.events = &table;
+  context.closer = &closer;
   context.completer = &completer;
   context.stack = &stack;
   context.exclusions = setup.exclusions;
@@ -175,17 +198,25 @@ void RunWorker(WorkerSetup& setup) {
   // The calls of the previous worker are made again, with their remaining time; no further events
   // are read before that, so that the journal's descriptor numbers are still valid.
   const std::vector<Event*> adopted = table.Adopt(unknown);
-  for (Event* event : adopted) {
+  const auto resume = [&](Event* event) {
     if (IsOfAPeer(*setup.exclusions, table.metadata(*event).pid)) {
       table.Answer(*event, true);
       table.Release(*event);
-      continue;
+      return;
     }
     FillEventCall(stack, table.metadata(*event), *event);
     event->call.opener = OpenerOf(table.metadata(*event).pid);
     table.Charge(*event);
     bh_call_start(&stack, &event->call);
     completer.Park(event);
+  };
+  std::vector<Event*> slow;
+  for (Event* event : adopted) {
+    if (table.IsSlow(*event)) {
+      slow.push_back(event);
+    } else {
+      resume(event);
+    }
   }
 
   WorkerControl orders(&control, &journal, &setup, &channels, &stop);
@@ -195,9 +226,21 @@ void RunWorker(WorkerSetup& setup) {
     completer.Run();
   });
   for (uint32_t i = 0; i < std::clamp(setup.readers, 1u, kReadersMax); ++i) {
-    threads.emplace_back([&context] { Reader(&context).Run(); });
+    threads.emplace_back([&context] { Reader(&context, GroupKind::kLocal).Run(); });
   }
   const uint32_t reader_count = static_cast<uint32_t>(threads.size()) - 1;
+  // Not waited for: one may stand in an open, or in asking for attributes, that does not end.
+  std::atomic<size_t> resumed = 0;
+  for (uint32_t i = 0; i < kSlowReaders; ++i) {
+    std::thread([&] {
+      for (size_t next; (next = resumed.fetch_add(1)) < slow.size();) {
+        context.slow_busy.fetch_add(1);
+        resume(slow[next]);
+        context.slow_busy.fetch_sub(1);
+      }
+      Reader(&context, GroupKind::kSlow).Run();
+    }).detach();
+  }
   journal.ready.store(setup.incarnation, std::memory_order_release);
   std::thread control_thread(
       [&orders, count = adopted.size()] { orders.Run(static_cast<uint32_t>(count)); });
@@ -211,7 +254,7 @@ void RunWorker(WorkerSetup& setup) {
   completer.Wake();
   for (uint32_t i = 0; i < reader_count; ++i) threads[1 + i].join();
   uint64_t until_ns = MonotonicAfterNs(stop.mode() == StopMode::kDrain ? kDrainNs : kStopNs);
-  while (table.in_use() > 0 && MonotonicNowNs() < until_ns) {
+  while ((table.in_use() > 0 || context.slow_busy.load() > 0) && MonotonicNowNs() < until_ns) {
     poll(nullptr, 0, kIdlePollMs);
   }
   // The remaining threads have no event that a process waits for.

@@ -278,6 +278,19 @@ void FanotifyAttachment::AnswerByPolicy() {
   }
 }
 
+void FanotifyAttachment::AnswerWaiting(GroupKind kind) {
+  for (uint32_t deadline = 0; deadline < kGuardDeadlines; ++deadline) {
+    const int group = groups_[GroupOf(deadline, kind)].fd();
+    fanotify_event_metadata event;
+    while (read(group, &event, sizeof(event)) == sizeof(event)) {
+      if (event.fd < 0) continue;
+      Respond(group, event.fd, link_->AllowsUnanswered(CallbackOf(event)));
+      close(event.fd);
+      journal()->counters.replayed.fetch_add(1);
+    }
+  }
+}
+
 // No process waits for a shim that does not come.
 void FanotifyAttachment::LetGo(const std::string& why) {
   std::vector<GuardProtection> lost;
@@ -291,19 +304,12 @@ void FanotifyAttachment::LetGo(const std::string& why) {
     }
   }
   for (FanotifyGroup& group : groups_) group.RemoveMarks();
-  for (const FanotifyGroup& group : groups_) {
-    fanotify_event_metadata event;
-    while (read(group.fd(), &event, sizeof(event)) == sizeof(event)) {
-      if (event.fd < 0) continue;
-      Respond(group.fd(), event.fd, link_->AllowsUnanswered(CallbackOf(event)));
-      close(event.fd);
-      journal()->counters.replayed.fetch_add(1);
-    }
-  }
+  AnswerWaiting(GroupKind::kLocal);
   for (const GuardProtection& guard : lost) {
     if (options_.on_protection) options_.on_protection(guard);
   }
   Log(absl::StrCat("files are NOT guarded any more: ", why, "; tries on"));
+  AnswerWaiting(GroupKind::kSlow);  // last: to read such an event may take any time
 }
 
 bool FanotifyAttachment::HasUnset() const {
@@ -334,7 +340,7 @@ void FanotifyAttachment::SetAgain() {
 
 absl::StatusOr<std::unique_ptr<PlaceGuard>> FanotifyAttachment::Set(const Guarded& guarded) {
   return PlaceGuard::Create(
-      guarded.group, &places_, guarded.spec, [this](const std::string& text) { Log(text); },
+      guarded.groups, &places_, guarded.spec, [this](const std::string& text) { Log(text); },
       options_.on_protection);
 }
 
@@ -391,32 +397,39 @@ std::vector<GuardProtection> FanotifyAttachment::Protections() {
   return protections;
 }
 
-absl::StatusOr<FanotifyGroup*> FanotifyAttachment::GroupFor(const GuardSpec& guard) {
+absl::StatusOr<DeadlineGroups> FanotifyAttachment::GroupsFor(const GuardSpec& guard) {
   const MutexLock lock(guards_mutex_);
   Journal& shared = *journal();
-  const uint32_t used = shared.groups_used.load();
-  for (uint32_t group = 0; group < used; ++group) {
-    if (shared.group_deadline_ns[group].load() == guard.deadline_ns) return &groups_[group];
+  const uint32_t used = shared.deadlines_used.load();
+  uint32_t deadline = 0;
+  while (deadline < used && shared.group_deadline_ns[GroupOf(deadline, GroupKind::kLocal)].load() !=
+                                guard.deadline_ns) {
+    ++deadline;
   }
-  if (used == kGuardGroups) {
+  if (deadline == kGuardDeadlines) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "can't guard ", guard.folder, " with a deadline of ", guard.deadline_ns / 1'000'000,
-        " ms: the guards have ", kGuardGroups, " other deadlines already; use one of those"));
+        " ms: the guards have ", kGuardDeadlines, " other deadlines already; use one of those"));
   }
-  shared.group_deadline_ns[used].store(guard.deadline_ns);
-  shared.groups_used.store(used + 1);
-  return &groups_[used];
+  const uint32_t local = GroupOf(deadline, GroupKind::kLocal);
+  const uint32_t slow = GroupOf(deadline, GroupKind::kSlow);
+  if (deadline == used) {
+    shared.group_deadline_ns[local].store(guard.deadline_ns);
+    shared.group_deadline_ns[slow].store(guard.deadline_ns);
+    shared.deadlines_used.store(used + 1);
+  }
+  return DeadlineGroups{.local = &groups_[local], .slow = &groups_[slow]};
 }
 
 absl::StatusOr<MarkKind> FanotifyAttachment::Guard(const GuardSpec& guard) {
   absl::StatusOr<UniqueFd> directory = OpenGuardedDirectory(guard.folder);
   if (!directory.ok()) return directory.status();
-  absl::StatusOr<FanotifyGroup*> group = GroupFor(guard);
-  if (!group.ok()) return group.status();
+  absl::StatusOr<DeadlineGroups> groups = GroupsFor(guard);
+  if (!groups.ok()) return groups.status();
   // From here on processes may wait for the shim, so it must run.
   absl::Status status = link_->EnsureRunning(MonotonicAfterNs(kStartsWithinNs));
   if (!status.ok()) return status;
-  Guarded guarded = {.spec = guard, .group = *group};
+  Guarded guarded = {.spec = guard, .groups = *groups};
   absl::StatusOr<std::unique_ptr<PlaceGuard>> folder = Set(guarded);
   if (!folder.ok()) return folder.status();
   const MarkKind kind = (*folder)->kind();

@@ -114,7 +114,7 @@ class FanotifyAttachment final : public Attachment {
 
   struct Guarded {
     GuardSpec spec;
-    FanotifyGroup* group = nullptr;
+    DeadlineGroups groups;
     std::unique_ptr<PlaceGuard> folder;  // null: it could not be set (again)
     std::string trouble;                 // why
     uint64_t losses = 0;                 // of folders before this one
@@ -128,7 +128,8 @@ class FanotifyAttachment final : public Attachment {
   void Recover();
   absl::Status StartAgain(bool was_running);
   void AnswerByPolicy();
-  absl::StatusOr<FanotifyGroup*> GroupFor(const GuardSpec& guard);
+  void AnswerWaiting(GroupKind kind);
+  absl::StatusOr<DeadlineGroups> GroupsFor(const GuardSpec& guard);
   void LetGo(const std::string& why);
   bool HasUnset() const;
   void SetAgain();

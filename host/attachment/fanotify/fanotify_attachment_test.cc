@@ -298,6 +298,18 @@ class FanotifyAttachmentTest : public testing::Test {
     return told_;
   }
 
+  // Starts, with a file system of the fake server in this folder as the first that is guarded. Not
+  // ok: this machine has no such file system.
+  absl::StatusOr<std::unique_ptr<FakeFileServer>> GuardServed(const std::string& folder) {
+    std::filesystem::create_directory(folder);
+    auto served = FakeFileServer::Mount(folder);
+    if (!served.ok()) return served;
+    Start();
+    StartHost(Add(), 1, DenyInfected);
+    Guard(folder);
+    return served;
+  }
+
   static GuardedVolume* volume_;
   static std::string refusal_;
 
@@ -915,15 +927,44 @@ TEST_F(FanotifyAttachmentTest, WorkersAreKilledInAStormAndNoOpenIsLostOrWrong) {
   EXPECT_TRUE(IsAlive(attachment_->keeper_pid()));
 }
 
+// The kernel opens a file while its event is read. Each open that its file system lets wait holds
+// one reader of such file systems up, and none of the others.
+TEST_F(FanotifyAttachmentTest, AnOpenThatDoesNotEndDelaysNoOther) {
+  const std::string file = volume_->File("kernels/file", "x");
+  const std::string folder = volume_->path() + "/served";
+  auto served = GuardServed(folder);
+  if (!served.ok()) GTEST_SKIP() << served.status();
+  Guard(volume_->path() + "/kernels");
+  constexpr int kHeld = kSlowReaders - 1;
+  Flood held(65534, folder, "held", kHeld);
+  for (int i = 0; i < kHeld; ++i) ASSERT_TRUE((*served)->AwaitHeld()) << i;
+  EXPECT_EQ(TryOpen(file), 0);
+  EXPECT_EQ(TryOpen(folder + "/free"), 0) << "of the same file system";
+  (*served)->LetGo();
+  EXPECT_THAT(held.Wait(), testing::ElementsAre(kHeld, 0, 0));
+}
+
+// All of them are held up: other file systems do not mind, and the shim ends when it is to.
+TEST_F(FanotifyAttachmentTest, OpensThatDoNotEndDelayNoOtherFileSystem) {
+  const std::string file = volume_->File("kernels/file", "x");
+  const std::string folder = volume_->path() + "/served";
+  auto served = GuardServed(folder);
+  if (!served.ok()) GTEST_SKIP() << served.status();
+  Guard(volume_->path() + "/kernels");
+  Flood held(65534, folder, "held", 2 * kSlowReaders);
+  for (uint32_t i = 0; i < kSlowReaders; ++i) ASSERT_TRUE((*served)->AwaitHeld()) << i;
+  EXPECT_EQ(TryOpen(file), 0);
+  served->reset();  // its server dies: the kernel ends what waits for it
+  const std::array<int, 3> ended = held.Wait();
+  EXPECT_EQ(ended[0], 0) << "opened without a server";
+  EXPECT_EQ(TryOpen(file), 0);
+}
+
 // The kernel denies what it can't open for the drivers, without asking one.
 TEST_F(FanotifyAttachmentTest, WhatTheKernelDeniesForUsIsCountedAndSaid) {
   const std::string folder = volume_->path() + "/served";
-  std::filesystem::create_directory(folder);
-  auto served = FakeFileServer::Mount(folder);
+  auto served = GuardServed(folder);
   if (!served.ok()) GTEST_SKIP() << served.status();
-  Start();
-  StartHost(Add(), 1, DenyInfected);
-  Guard(folder);
   Flood owner(65534, folder, "not-for-root", 1);
   EXPECT_THAT(owner.Wait(), testing::ElementsAre(0, 1, 0));
   EXPECT_EQ(TryOpen(folder + "/free"), 0);

@@ -2,11 +2,16 @@
 #include "host/attachment/fanotify/fanotify_group.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/stat.h>
 #include <sys/fanotify.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdint>
+#include <iterator>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -29,7 +34,26 @@ unsigned FlagOf(MarkKind kind) {
   return kind == MarkKind::kFilesystem ? unsigned{FAN_MARK_FILESYSTEM} : 0u;
 }
 
+// Magic numbers that <linux/magic.h> does not have are from the file systems' own sources.
+constexpr uint32_t kLocalTypes[] = {
+    EXT4_SUPER_MAGIC,     XFS_SUPER_MAGIC,       BTRFS_SUPER_MAGIC,    TMPFS_MAGIC,
+    RAMFS_MAGIC,          OVERLAYFS_SUPER_MAGIC, F2FS_SUPER_MAGIC,     SQUASHFS_MAGIC,
+    ISOFS_SUPER_MAGIC,    MSDOS_SUPER_MAGIC,     REISERFS_SUPER_MAGIC, EXFAT_SUPER_MAGIC,
+    EROFS_SUPER_MAGIC_V1, UDF_SUPER_MAGIC,
+    0x3153464a,  // JFS
+    0x2fc12fc1,  // ZFS
+    0xca451a4e,  // bcachefs
+    0x7366746e,  // NTFS (ntfs3)
+};
+
 }  // namespace
+
+bool OpensMayWait(int directory) {
+  struct statfs system;
+  if (fstatfs(directory, &system) != 0) return true;
+  const auto type = static_cast<uint32_t>(system.f_type);
+  return std::find(std::begin(kLocalTypes), std::end(kLocalTypes), type) == std::end(kLocalTypes);
+}
 
 absl::StatusOr<FanotifyGroup> FanotifyGroup::Create() {
   UniqueFd group(fanotify_init(

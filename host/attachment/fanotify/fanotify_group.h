@@ -16,6 +16,10 @@
 
 namespace bulkhead {
 
+// Whether an open of a file on this file system can be made to wait by who serves it: each that is
+// not known to be the kernel's own.
+bool OpensMayWait(int directory);
+
 class FanotifyGroup {
  public:
   // PermissionDenied without CAP_SYS_ADMIN, FailedPrecondition when the kernel can't do it; the

@@ -37,10 +37,10 @@ bool HoldsFiles(const MountEntry& mount) {
 
 }  // namespace
 
-PlaceGuard::PlaceGuard(FanotifyGroup* group, GuardedPlaces* places, const GuardSpec& guard,
+PlaceGuard::PlaceGuard(const DeadlineGroups& groups, GuardedPlaces* places, const GuardSpec& guard,
                        std::function<void(const std::string&)> log,
                        std::function<void(const GuardProtection&)> on_protection)
-    : group_(group),
+    : groups_(groups),
       places_(places),
       guard_(guard),
       log_(std::move(log)),
@@ -50,7 +50,7 @@ PlaceGuard::PlaceGuard(FanotifyGroup* group, GuardedPlaces* places, const GuardS
 }
 
 absl::StatusOr<std::unique_ptr<PlaceGuard>> PlaceGuard::Create(
-    FanotifyGroup* group, GuardedPlaces* places, const GuardSpec& guard,
+    const DeadlineGroups& groups, GuardedPlaces* places, const GuardSpec& guard,
     std::function<void(const std::string&)> log,
     std::function<void(const GuardProtection&)> on_protection) {
   absl::StatusOr<std::string> place = ResolvePlace(guard.folder);
@@ -59,7 +59,7 @@ absl::StatusOr<std::unique_ptr<PlaceGuard>> PlaceGuard::Create(
   resolved.folder = *std::move(place);
 
   std::unique_ptr<PlaceGuard> made(
-      new PlaceGuard(group, places, resolved, std::move(log), std::move(on_protection)));
+      new PlaceGuard(groups, places, resolved, std::move(log), std::move(on_protection)));
   made->mounts_.reset(open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC));
   if (!made->mounts_.valid()) return absl::ErrnoToStatus(errno, "/proc/self/mountinfo");
   made->stop_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -112,6 +112,7 @@ absl::Status PlaceGuard::Set() {
   if (!directory.ok()) return directory.status();
   absl::StatusOr<DirectoryId> id = IdOf(directory->get());
   if (!id.ok()) return id.status();
+  group_ = OpensMayWait(directory->get()) ? groups_.slow : groups_.local;
   MarkKind kind = guard_.mark;
   if (kind == MarkKind::kAuto) {
     absl::StatusOr<MarkKind> chosen = ChooseMarkKind(directory->get(), guard_.folder);

@@ -32,6 +32,12 @@
 
 namespace bulkhead {
 
+// The groups of one deadline. Not owned.
+struct DeadlineGroups {
+  FanotifyGroup* local = nullptr;
+  FanotifyGroup* slow = nullptr;  // of file systems whose opens may wait
+};
+
 // The places of an attachment's guards. Thread-safe.
 class GuardedPlaces {
  public:
@@ -55,11 +61,11 @@ class GuardedPlaces {
 
 class PlaceGuard {
  public:
-  // `group` and `places` are not owned and outlive this, which is in `places`. `log` is called with
-  // lines for the operator; `on_protection` with the newest protection() when it has changed,
+  // `groups` and `places` are not owned and outlive this, which is in `places`. `log` is called
+  // with lines for the operator; `on_protection` with the newest protection() when it has changed,
   // ten times a minute at most, and not before Create has returned.
   static absl::StatusOr<std::unique_ptr<PlaceGuard>> Create(
-      FanotifyGroup* group, GuardedPlaces* places, const GuardSpec& guard,
+      const DeadlineGroups& groups, GuardedPlaces* places, const GuardSpec& guard,
       std::function<void(const std::string&)> log,
       std::function<void(const GuardProtection&)> on_protection);
   ~PlaceGuard();  // the marks stay
@@ -75,7 +81,7 @@ class PlaceGuard {
   static constexpr uint64_t kAgainNs = 1'000'000'000;
   static constexpr uint64_t kOverdueNs = 3'000'000'000;
 
-  PlaceGuard(FanotifyGroup* group, GuardedPlaces* places, const GuardSpec& guard,
+  PlaceGuard(const DeadlineGroups& groups, GuardedPlaces* places, const GuardSpec& guard,
              std::function<void(const std::string&)> log,
              std::function<void(const GuardProtection&)> on_protection);
 
@@ -89,7 +95,7 @@ class PlaceGuard {
   void Tell();
   void Publish(bh_protection level, std::vector<std::string> reasons);
 
-  FanotifyGroup* const group_;
+  const DeadlineGroups groups_;
   GuardedPlaces* const places_;
   const GuardSpec guard_;
   const std::function<void(const std::string&)> log_;
@@ -100,8 +106,9 @@ class PlaceGuard {
   std::atomic<uint64_t> compared_ns_{0};
 
   // Of the thread that watches, once it runs.
-  DirectoryId marked_;  // what the marks are on
-  DirectoryId failed_;  // what could not be marked, when not is_set_
+  FanotifyGroup* group_ = nullptr;  // that has the marks
+  DirectoryId marked_;              // what they are on
+  DirectoryId failed_;              // what could not be marked, when not is_set_
   bool is_set_ = false;
   bool mark_again_ = false;
   uint64_t again_ns_ = 0;  // when what could not be marked is tried again

@@ -58,6 +58,7 @@ rlim_t RaiseDescriptorLimit() {
 absl::StatusOr<std::unique_ptr<Keeper>> Keeper::Create() {
   std::unique_ptr<Keeper> keeper(new Keeper());
   prctl(PR_SET_NAME, "bulkhead-keeper");
+  prctl(PR_SET_PDEATHSIG, 0);  // KeeperProcess has set it
   signal(SIGPIPE, SIG_IGN);
   signal(SIGINT, SIG_IGN);  // an operator's Ctrl-C is for the supervisor, which ends the keeper in
                             // order

@@ -1084,6 +1084,31 @@ TEST_F(FanotifyAttachmentTest, WhenNoShimCanBeStartedTheMachineContinues) {
   }));
 }
 
+// Its exec waits for a worker, as the open of any guarded file, and there is none.
+TEST_F(FanotifyAttachmentTest, AShimWhoseProgramIsGuardedIsStartedAgainToo) {
+  const std::string file = volume_->File("own/file", "infected");
+  std::ifstream source(ShimProgram(), std::ios::binary);
+  std::stringstream image;
+  image << source.rdbuf();
+  Start(30 * kSecond, 4096, volume_->File("own/shim", image.str(), /*executable=*/true));
+  StartHost(Add(), 1, DenyInfected);
+  Guard(volume_->path() + "/own");
+  EXPECT_EQ(TryOpen(file), EPERM);
+  ASSERT_EQ(kill(attachment_->keeper_pid(), SIGKILL), 0);
+  EXPECT_EQ(TryOpen(file), EPERM) << "it waited when the guards were let go: as after a crash";
+  ASSERT_EQ(observer_.WaitFor(FakeObserver::News::kShimLost, 2), 2u);
+  EXPECT_TRUE(Eventually([&] { return LevelOf(0) == BH_PROTECTION_FULL; })) << ReasonsOf(0);
+  StartHost(Add(), 2, DenyInfected);
+  EXPECT_EQ(TryOpen(file), EPERM);
+  std::lock_guard<std::mutex> lock(log_mutex_);
+  EXPECT_EQ(std::count_if(log_.begin(), log_.end(),
+                          [](const std::string& line) {
+                            return line.find("is it guarded itself?") != std::string::npos &&
+                                   line.find("NOT guarded") != std::string::npos;
+                          }),
+            1);
+}
+
 TEST_F(FanotifyAttachmentTest, AKilledSupervisorLeavesNothingBehind) {
   const std::string file = volume_->File("orphans/file", "x");
   int ends[2];

@@ -5,6 +5,7 @@
 #include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -14,12 +15,16 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "ipc/monotonic.h"
 #include "ipc/poll_until.h"
 
 namespace bulkhead {
 namespace {
 
 constexpr size_t kGiven = kKeeperDescriptorsEnd - kKeeperSocketFd;
+// Its program, or a library of it, may be guarded itself: its exec then waits for a worker, and there
+// is none.
+constexpr uint64_t kExecWithinNs = kNanosecondsPerSecond;
 constexpr int kErrorFd = kKeeperDescriptorsEnd;  // closed by exec; carries errno when that fails
 
 absl::StatusOr<std::pair<UniqueFd, UniqueFd>> Pipe() {
@@ -31,6 +36,7 @@ absl::StatusOr<std::pair<UniqueFd, UniqueFd>> Pipe() {
 // Between fork and exec of a process that may have threads: system calls only.
 [[noreturn]] void RunChild(const char* program, const int (&sources)[kGiven], int null, int gate,
                            int error) {
+  prctl(PR_SET_PDEATHSIG, SIGKILL);  // until the keeper runs, which ends in order
   char open_gate;
   if (read(gate, &open_gate, 1) != 1) _exit(127);  // the parent died, or gave the start up
   setsid();
@@ -98,6 +104,12 @@ absl::StatusOr<KeeperProcess> KeeperProcess::Start(
   }
   const char open_gate = 1;
   [[maybe_unused]] const ssize_t opened = write(gate->second.get(), &open_gate, 1);
+  if (!PollUntil(error->first.get(), POLLIN, MonotonicAfterNs(kExecWithinNs))) {
+    process.Reap(0);
+    return absl::DeadlineExceededError(
+        absl::StrCat("the fanotify shim ", program,
+                     " is not executed within a second: is it guarded itself?"));
+  }
   int reason = 0;
   ssize_t bytes;
   do {

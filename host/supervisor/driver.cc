@@ -384,6 +384,7 @@ std::shared_ptr<const DriverSnapshot> Driver::TakeSnapshot() {
   snapshot->next_start_ns = lifecycle_->next_start_ns();
   snapshot->quarantine_reason = quarantine_reason_;
   snapshot->in_force = in_force_;
+  snapshot->rolled_back_to = rolled_back_to_;
   snapshot->rolled_back = rolled_back_;
   snapshot->rolled_back_reason = rolled_back_reason_;
   return snapshot;

@@ -177,6 +177,7 @@ class Driver {
   std::string quarantine_reason_;
   bh_callback_set asked_ = bh_set_everything();  // about what, by the newest that started
   ReleaseId in_force_ = 0;
+  ReleaseId rolled_back_to_ = 0;
   ReleaseId rolled_back_ = 0;
   std::string rolled_back_reason_;
   bool changed_ = true;  // since the last snapshot

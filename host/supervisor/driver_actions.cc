@@ -89,10 +89,11 @@ void Driver::Perform(const ActionItem& action) {
       break;
     case ActionKind::kRolledBack: {
       rolled_back_ = action.release;
+      rolled_back_to_ = lifecycle_->wanted_release();
       rolled_back_reason_ = FailureOf(action.role).Why();
       DriverEvent event = DriverEvent::Of(Kind::kRolledBack);
       event.content = action.release;
-      event.good_content = lifecycle_->wanted_release();
+      event.good_content = rolled_back_to_;
       event.text = rolled_back_reason_;
       Report(std::move(event));
       break;

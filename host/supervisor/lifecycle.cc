@@ -372,9 +372,12 @@ void Lifecycle::OnBeginFailed(Session& session, bool retry, uint64_t now_ns, Act
 void Lifecycle::OnTimer(Session& session, Actions& actions) {
   session.timer_ns = 0;
   switch (session.state) {
+    case State::kAwaitingDrain:
+      // It may be busy with what it has in hand, which the next host gets.
+      Kill(session, actions, BH_END_STOPPED);
+      break;
     case State::kAwaitingHello:
     case State::kAwaitingStarted:
-    case State::kAwaitingDrain:
     case State::kAwaitingExit:
       Kill(session, actions, BH_END_HUNG);
       break;

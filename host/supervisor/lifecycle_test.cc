@@ -732,6 +732,22 @@ TEST(Lifecycle, AShimThatIsNotThereChargesNoDriver) {
   }
 }
 
+// It has longer calls in hand than a drain takes: the next one gets them, and none is blamed.
+TEST(Lifecycle, ABusyHostThatHandsOverDidNotHang) {
+  Handover over;
+  over.StandbyIsReady();
+  over.now_ns += 6 * kSecond;
+  const auto killed = over.Of(Role::kActive, EventKind::kTimer);
+  ASSERT_TRUE(Has(killed, ActionKind::kKill));
+  const auto actions = over.Of(Role::kActive, EventKind::kExited, BH_END_KILLED);
+  const auto end = std::find_if(actions.begin(), actions.end(), [](const ActionItem& action) {
+    return action.kind == ActionKind::kEnd;
+  });
+  ASSERT_NE(end, actions.end());
+  EXPECT_EQ(end->end, BH_END_STOPPED);
+  over.Expect(State::kAwaitingServe, State::kStopped);
+}
+
 TEST(Lifecycle, AStopMeanwhileEndsBoth) {
   Handover over;
   over.Do({.kind = EventKind::kStop});

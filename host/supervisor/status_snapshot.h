@@ -40,6 +40,7 @@ struct DriverSnapshot {
   uint64_t next_start_ns = 0;
   std::string quarantine_reason;
   ReleaseId in_force = 0;
+  ReleaseId rolled_back_to = 0;  // what is wanted since `rolled_back` is not
   ReleaseId rolled_back = 0;
   std::string rolled_back_reason;
 };

@@ -252,7 +252,7 @@ absl::StatusOr<uint64_t> Supervisor::PutInForce(size_t index, const std::string&
     if (seen.in_force == release) return (*added)->content_version();
     if (seen.rolled_back == release) {
       return absl::FailedPreconditionError(absl::StrCat("not in force: ", seen.rolled_back_reason,
-                                                        "; content ", seen.good_content,
+                                                        "; content ", seen.rolled_back_to,
                                                         " is wanted again"));
     }
     if (snapshot->stopping) return absl::CancelledError("not in force: the service ends");

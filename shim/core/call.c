@@ -308,7 +308,10 @@ static int seek_host(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait
 		reason = BH_REASON_ABSENT;
 		final = 1;
 	}
-	if (end_unserved(call, reason, final, now_ns))
+	/* A host that hands over is followed by another: there is something to wait for, whatever
+	 * the policy for the lack of one is. */
+	if ((final || !bh_load_relaxed(&channel->draining)) &&
+	    end_unserved(call, reason, final, now_ns))
 		return 1;
 	wait_private(call, wait, &channel->epoch, epoch, BH_NO_DEADLINE);
 	return 0;

@@ -696,6 +696,37 @@ TEST_F(CallTest, DrainingHostKeepsItsCallsAndGetsNoOthers)
 	EXPECT_EQ(after.issues, 1u);
 }
 
+TEST_F(CallTest, AHandoverIsNoLackOfAHost)
+{
+	uint32_t generation = 1;
+
+	for (const uint32_t action : {BH_ACTION_ALLOW, BH_ACTION_DENY}) {
+		SetPolicy(BH_REASON_ABSENT, action, action);
+		channel.BeginGeneration(generation);
+		bh_channel_set_draining(channel.c, 1);
+		bh_call call = NewCall();
+		EXPECT_EQ(Start(&call), 0);
+		bh_channel_end_generation(channel.c, generation++, BH_END_STOPPED);
+		EXPECT_EQ(Step(&call), 0);
+		channel.BeginGeneration(generation++);
+		ASSERT_EQ(Step(&call), 0);
+		channel.Answer(call.slot, BH_VERDICT_ALLOW);
+		ASSERT_EQ(Step(&call), 1);
+		EXPECT_EQ(call.outcome, BH_OUTCOME_ANSWERED);
+	}
+	// One that no host follows is answered by its deadline, and at once when that is known.
+	bh_channel_set_draining(channel.c, 1);
+	bh_call late = NewCall(), quarantined = NewCall();
+	EXPECT_EQ(Start(&late), 0);
+	platform.now_ns = late.deadline_ns;
+	ASSERT_EQ(Step(&late), 1);
+	ExpectPolicy(late, BH_REASON_ABSENT, BH_VERDICT_DENY);
+	bh_channel_set_quarantined(channel.c, 1);
+	quarantined.deadline_ns = platform.now_ns + 1'000'000'000;
+	ASSERT_EQ(Start(&quarantined), 1);
+	ExpectPolicy(quarantined, BH_REASON_ABSENT, BH_VERDICT_DENY);
+}
+
 TEST_F(CallTest, ADenialMayCarryAnErrno)
 {
 	channel.BeginGeneration(1);

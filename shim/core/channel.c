@@ -273,7 +273,7 @@ int bh_channel_begin_generation(struct bh_channel *channel, const struct bh_gene
 	channel->living = generation;
 	channel->adopted = 0;
 	channel->detached = 0;
-	channel->draining = 0;
+	bh_store_relaxed(&channel->draining, 0u);
 	channel->generations++;
 	bh_store_relaxed(&channel->workers_known, 0u);
 	bh_store_relaxed(&channel->budget, 0u);
@@ -311,7 +311,7 @@ void bh_channel_set_quarantined(struct bh_channel *channel, int quarantined)
 void bh_channel_set_draining(struct bh_channel *channel, int draining)
 {
 	bh_lock_take(&channel->lock);
-	channel->draining = draining ? 1u : 0u;
+	bh_store_relaxed(&channel->draining, draining ? 1u : 0u);
 	update_serving(channel);
 	bh_lock_drop(&channel->lock);
 	bh_channel_changed(channel);

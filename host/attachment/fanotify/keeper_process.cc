@@ -22,8 +22,8 @@ namespace bulkhead {
 namespace {
 
 constexpr size_t kGiven = kKeeperDescriptorsEnd - kKeeperSocketFd;
-// Its program, or a library of it, may be guarded itself: its exec then waits for a worker, and there
-// is none.
+// Its program, or a library of it, may be guarded itself: its exec then waits for a worker, and
+// there is none.
 constexpr uint64_t kExecWithinNs = kNanosecondsPerSecond;
 constexpr int kErrorFd = kKeeperDescriptorsEnd;  // closed by exec; carries errno when that fails
 
@@ -106,9 +106,8 @@ absl::StatusOr<KeeperProcess> KeeperProcess::Start(
   [[maybe_unused]] const ssize_t opened = write(gate->second.get(), &open_gate, 1);
   if (!PollUntil(error->first.get(), POLLIN, MonotonicAfterNs(kExecWithinNs))) {
     process.Reap(0);
-    return absl::DeadlineExceededError(
-        absl::StrCat("the fanotify shim ", program,
-                     " is not executed within a second: is it guarded itself?"));
+    return absl::DeadlineExceededError(absl::StrCat(
+        "the fanotify shim ", program, " is not executed within a second: is it guarded itself?"));
   }
   int reason = 0;
   ssize_t bytes;

@@ -232,7 +232,7 @@ bool HostPort::State::TakeInTurn(Worker& worker, uint32_t* slot, uint64_t* ticke
     }
     if (!first.has_value()) return false;
     if (TryTake(worker, *slot, ticket)) {
-      // SUBTLE: relaxed: turns decide who comes first, and nothing else.
+      // SUBTLE: relaxed: turns decide the order, and nothing else.
       first_turn->store(turn.fetch_add(1, std::memory_order_relaxed) + 1,
                         std::memory_order_relaxed);
       return true;

@@ -378,8 +378,8 @@ TEST_F(HostPortTest, OpenersHaveTheirTurnsBehindASlowDriver) {
   post(9, kOther, 400);
   post(10, 0, 600);
   for (int i = 0; i < 6; ++i) take();
-  // Who was not served yet comes first, whoever has the least time left before the others; then in
-  // turn; of one's own calls, that with the least time left.
+  // Openers not served yet come first, of these the one with the least time left; then all in
+  // turn; of an opener's own calls, that with the least time left.
   ASSERT_EQ(order.size(), 7u);
   EXPECT_EQ(order, (std::vector<uint32_t>{7, 9, 10, 6, 8, 5, 4}));
 }

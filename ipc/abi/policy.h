@@ -58,7 +58,7 @@ BH_ASSERT_SIZE(struct bh_policy, 2 * BH_CLASS_COUNT * BH_REASON_COUNT);
 BH_ASSERT_TRIVIAL(struct bh_policy);
 
 /*
- * Whether the reason lies in what the call is about, or in who makes it. An attacker can bring
+ * Whether the reason lies in what the call is about, or in its user. An attacker can bring
  * about each of these with a file of his choice or with more opens, so that what a driver never
  * decided must not go through for them.
  */

@@ -86,7 +86,7 @@ struct JournalCounters {
   std::atomic<uint64_t> denied;         // after a call
   std::atomic<uint64_t> adopted;        // taken over from a worker that died
   std::atomic<uint64_t> full;           // answered by the policy for a full queue
-  std::atomic<uint64_t> crowded;        // by that for a user who has his share of the queue
+  std::atomic<uint64_t> crowded;        // by that for a user with its share of the queue
   std::atomic<uint64_t> replayed;       // answered by the supervisor, by policy: no shim was
                                         // running
   std::atomic<uint64_t> late;           // answered more than kLateAfterNs past the deadline

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-// How the slots are shared out among those who make calls.
+// How the slots are shared out among openers.
 #include <deque>
 
 #include "tests/testing/fake_channel.h"

@@ -10,9 +10,9 @@
 #include "shim/core/internal.h"
 
 /*
- * A lane's last quarter is for those who hold little of the lane: whoever holds as many slots as
- * are left gets none of it. So one who makes calls without number leaves room for others, each of
- * them for the next, and the last slot is for one who holds none.
+ * A lane's last quarter is for openers that hold little of the lane: an opener that holds as many
+ * slots as are left gets none of it. So an opener with calls without number leaves room for others,
+ * each of them for the next, and the last slot is for an opener that holds none.
  *
  * SUBTLE: slots change hands while we count, and one that was taken a moment ago still has its last
  * opener: a share is a slot or two too large or too small.

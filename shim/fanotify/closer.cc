@@ -34,7 +34,7 @@ void Closer::Close(int descriptor) {
     }
   }
   lock.unlock();
-  changed_.notify_all();  // who waits for room waits for it, too
+  changed_.notify_all();  // HasRoom() waits for it, too
 }
 
 bool Closer::HasRoom() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Closer: closes files of file systems whose close may wait for who serves them (FUSE flushes at
+// Closer: closes files of file systems whose close may wait for a file server (FUSE flushes at
 // each close), on threads of its own. Its owner waits for none of them.
 //
 // Close() may be called from any thread. Lives as long as the process.

@@ -44,7 +44,7 @@ std::optional<ino_t> NamespaceOf(const char* path) {
   return object.st_ino;
 }
 
-// Whoever made the outermost namespace, below ours, that root did not make; or `user`.
+// The user that made the outermost namespace below ours that root did not make; or `user`.
 std::optional<uid_t> WhoAnswersFor(pid_t process, uid_t user) {
   static const std::optional<ino_t> ours = NamespaceOf("/proc/self/ns/user");
   char path[32];

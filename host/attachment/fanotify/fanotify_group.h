@@ -16,8 +16,8 @@
 
 namespace bulkhead {
 
-// Whether an open of a file on this file system can be made to wait by who serves it: each that is
-// not known to be the kernel's own.
+// Whether a server of this file system can let an open of its files wait: so it is taken for each
+// that is not known to be the kernel's own.
 bool OpensMayWait(int directory);
 
 class FanotifyGroup {

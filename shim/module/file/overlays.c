@@ -170,7 +170,7 @@ void bh_overlays_exit(void)
 	/* Not before: ftrace does not take one again whose filter was freed. */
 	ftrace_free_filter(&hook);
 	synchronize_srcu(&judging);
-	synchronize_rcu_tasks(); /* who is on the last instructions of judged_open() */
+	synchronize_rcu_tasks(); /* for threads on judged_open()'s last instructions */
 }
 
 static bool are_judged(void)

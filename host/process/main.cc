@@ -164,9 +164,13 @@ class Life {
     const std::vector<std::string> readable = FilesOf(attach);
     std::vector<std::string> missing;
     if (absl::Status status =
-            EnterSandbox(attach.sandbox, {.ioctls = ioctls, .readable = readable}, &missing);
+            EnterSandbox(attach.sandbox,
+                         {.ioctls = ioctls, .readable = readable, .user = attach.user}, &missing);
         !status.ok()) {
       return status;
+    }
+    if (!attach.user_lacks.empty() && geteuid() == 0) {
+      missing.push_back(absl::StrCat("a user of its own: ", attach.user_lacks));
     }
     for (const std::string& layer : missing) {
       log_.Post(BULKHEAD_LOG_WARNING, absl::StrCat("the sandbox lacks a layer: ", layer));

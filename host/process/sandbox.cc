@@ -6,6 +6,7 @@
 #include <linux/futex.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -28,17 +29,30 @@ absl::Status Failed(const char* what) {
   return absl::InternalError(absl::StrCat("sandbox: ", what, ": ", std::strerror(errno)));
 }
 
-absl::Status DropPrivileges() {
+absl::Status BecomeUser(uid_t user) {
+  const pid_t parent = getppid();
+  if (setresgid(user, user, user) != 0) return Failed("the host's own group");
+  if (setresuid(user, user, user) != 0) return Failed("the host's own user");
+  // Which a change of ids takes back.
+  if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return Failed("ending with the supervisor");
+  if (getppid() != parent) return absl::CancelledError("sandbox: the supervisor has died");
+  return absl::OkStatus();
+}
+
+absl::Status DropPrivileges(uid_t user) {
+  // A process without capabilities may not be permitted to drop the bounding set, and need not.
+  capng_clear(CAPNG_SELECT_BOTH);
+  if (geteuid() == 0 && capng_apply(CAPNG_SELECT_BOUNDS) != 0) {
+    return Failed("dropping the bounding set");
+  }
+  if (user != 0) {
+    if (absl::Status status = BecomeUser(user); !status.ok()) return status;
+  }
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return Failed("no_new_privs");
   if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return Failed("not dumpable");
   const rlimit none = {0, 0};
   if (setrlimit(RLIMIT_CORE, &none) != 0) return Failed("no core dumps");
-  // A process without capabilities may not be permitted to drop the bounding set, and need not.
-  capng_clear(CAPNG_SELECT_BOTH);
-  const bool privileged = geteuid() == 0;
-  if (capng_apply(privileged ? CAPNG_SELECT_BOTH : CAPNG_SELECT_CAPS) != 0) {
-    return Failed("dropping capabilities");
-  }
+  if (capng_apply(CAPNG_SELECT_CAPS) != 0) return Failed("dropping capabilities");
   return absl::OkStatus();
 }
 
@@ -304,7 +318,7 @@ absl::Status FilterSystemCalls(absl::Span<const unsigned long> ioctls) {
 absl::Status EnterSandbox(uint32_t layers, const SandboxGrants& grants,
                           std::vector<std::string>* missing) {
   if ((layers & kSandboxPrivileges) != 0) {
-    if (absl::Status status = DropPrivileges(); !status.ok()) return status;
+    if (absl::Status status = DropPrivileges(grants.user); !status.ok()) return status;
   }
   if ((layers & kSandboxLimits) != 0) {
     if (absl::Status status = LimitResources(); !status.ok()) return status;

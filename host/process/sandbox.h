@@ -8,6 +8,8 @@
 #ifndef BULKHEAD_HOST_PROCESS_SANDBOX_H_
 #define BULKHEAD_HOST_PROCESS_SANDBOX_H_
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -18,7 +20,8 @@
 namespace bulkhead {
 
 enum SandboxLayer : uint32_t {
-  kSandboxPrivileges = 1u << 0,   // no_new_privs, no capabilities, no core dumps, not traceable
+  kSandboxPrivileges =
+      1u << 0,  // its own user, no_new_privs, no capabilities, no core dumps, not traceable
   kSandboxLimits = 1u << 1,       // rlimits: open files
   kSandboxSystemCalls = 1u << 2,  // seccomp allow-list
   kSandboxFiles = 1u << 3,        // which files it may open by name; needs kSandboxPrivileges
@@ -28,6 +31,7 @@ enum SandboxLayer : uint32_t {
 struct SandboxGrants {
   absl::Span<const unsigned long> ioctls;       // the ioctl requests that it may make
   absl::Span<const std::string> readable = {};  // see LimitFiles() in file_access.h
+  uid_t user = 0;                               // and group, that the process becomes; 0: none
 };
 
 // Applies the layers to the calling process, permanently. Call before it has other threads. The

@@ -18,6 +18,7 @@
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -38,11 +39,12 @@ namespace {
 constexpr int kSandboxFailed = 100;
 
 // The exit status, as waitpid returns it, of a process that enters the sandbox and calls `act`.
-int Inside(const std::function<int()>& act, const SandboxGrants& grants = {}) {
+int Inside(const std::function<int()>& act, const SandboxGrants& grants = {},
+           uint32_t layers = kSandboxAll) {
   const pid_t child = fork();
   if (child == 0) {
     std::vector<std::string> missing;  // what that means is for the tests of the layer
-    if (!EnterSandbox(kSandboxAll, grants, &missing).ok()) _exit(kSandboxFailed);
+    if (!EnterSandbox(layers, grants, &missing).ok()) _exit(kSandboxFailed);
     _exit(act());
   }
   int status = -1;
@@ -256,6 +258,62 @@ TEST_F(SandboxFilesTest, DescriptorsAreNotConcernedAndGiveNoNames) {
   EXPECT_EQ(Inside(read_it), 0);
   EXPECT_EQ(Open("/proc/self/fd/" + std::to_string(sent)), 0) << "opened anew";
   close(sent);
+}
+
+// The layer alone: what holds where the kernel has no Landlock.
+TEST(SandboxUserTest, OwnsNothingAndReadsNoFileOfRoots) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  const std::string path = testing::TempDir() + "/of-root-" + std::to_string(getpid());
+  std::ofstream(path) << "secret";
+  chmod(path.c_str(), 0640);
+  const auto read = [&path] { return Refused(open(path.c_str(), O_RDONLY | O_CLOEXEC)); };
+  const auto regain = [] {
+    return Refused(setresuid(0, 0, 0)) + 3 * Refused(setresgid(0, 0, 0)) +
+           9 * Refused(kill(getppid(), 0));
+  };
+  constexpr uid_t kUser = 61184;
+  const auto ids = [] {
+    uid_t real = 0, effective = 0, saved = 0;
+    gid_t real_group = 0, effective_group = 0, saved_group = 0;
+    const bool known = getresuid(&real, &effective, &saved) == 0 &&
+                       getresgid(&real_group, &effective_group, &saved_group) == 0;
+    return known && real == kUser && effective == kUser && saved == kUser && real_group == kUser &&
+                   effective_group == kUser && saved_group == kUser && geteuid() == kUser
+               ? 0
+               : 1;
+  };
+  EXPECT_EQ(Inside(read, {.user = kUser}, kSandboxPrivileges), 0 << 8);
+  EXPECT_EQ(Inside(regain, {.user = kUser}, kSandboxPrivileges), 0 << 8);
+  EXPECT_EQ(Inside(ids, {.user = kUser}, kSandboxPrivileges), 0 << 8);
+  EXPECT_EQ(Inside(read, {}, kSandboxPrivileges), 1 << 8) << "or the test shows nothing";
+  std::filesystem::remove(path);
+}
+
+// The kernel forgets that with a change of ids.
+TEST(SandboxUserTest, EndsWithItsParent) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  int alive[2];
+  ASSERT_EQ(pipe2(alive, O_CLOEXEC), 0);
+  const pid_t parent = fork();
+  if (parent == 0) {
+    int ready[2];
+    if (pipe2(ready, O_CLOEXEC) != 0) _exit(1);
+    if (fork() == 0) {
+      std::vector<std::string> missing;
+      if (!EnterSandbox(kSandboxPrivileges, {.user = 61184}, &missing).ok()) _exit(2);
+      (void)!write(ready[1], "r", 1);
+      for (;;) pause();
+    }
+    char byte = 0;
+    _exit(read(ready[0], &byte, 1) == 1 ? 0 : 3);
+  }
+  close(alive[1]);
+  int status = -1;
+  waitpid(parent, &status, 0);
+  EXPECT_EQ(status, 0);
+  char byte = 0;
+  EXPECT_EQ(read(alive[0], &byte, 1), 0) << "its descriptor is closed when it has ended";
+  close(alive[0]);
 }
 
 TEST_F(SandboxTest, AbortStillAborts) {

@@ -38,6 +38,12 @@ bool IsAt(const UniqueFd& folder, const std::string& path) {
          held.st_dev == there.st_dev && held.st_ino == there.st_ino;
 }
 
+// Hosts are users of their own and read what is theirs below it, by its name.
+absl::Status LetThrough(const std::string& folder) {
+  if (geteuid() != 0 || chmod(folder.c_str(), 0711) == 0) return absl::OkStatus();
+  return absl::ErrnoToStatus(errno, folder);
+}
+
 }  // namespace
 
 std::vector<std::string> StateBases() {
@@ -73,13 +79,17 @@ absl::StatusOr<StateFolder> StateFolder::CreateIn(const std::string& base) {
   std::error_code error;
   fs::create_directories(fs::path(base).parent_path(), error);
   if (absl::Status status = MakePrivateFolder(base); !status.ok()) return status;
+  if (absl::Status status = LetThrough(base); !status.ok()) return status;
   RemoveFoldersOfTheDead(base);
   for (;;) {
     std::string path = absl::StrCat(base, "/", kPrefix, getpid(), "-XXXXXX");
     if (mkdtemp(path.data()) == nullptr) return absl::ErrnoToStatus(errno, path);
     UniqueFd lock = Lock(path);
     // Another instance that starts may have taken it for one of the dead before it was locked.
-    if (lock.valid() && IsAt(lock, path)) return StateFolder(std::move(path), std::move(lock));
+    if (lock.valid() && IsAt(lock, path)) {
+      if (absl::Status status = LetThrough(path); !status.ok()) return status;
+      return StateFolder(std::move(path), std::move(lock));
+    }
     if (lock.valid() || errno == EWOULDBLOCK || errno == ENOENT) continue;
     absl::Status status = absl::ErrnoToStatus(errno, absl::StrCat("can't lock ", path));
     fs::remove(path, error);

@@ -25,7 +25,8 @@ absl::Status Trouble(const std::string& path) { return absl::ErrnoToStatus(errno
 
 class Copier {
  public:
-  Copier(const CopyLimits& limits, std::string top) : limits_(limits), top_(std::move(top)) {}
+  Copier(const CopyLimits& limits, ContentReader reader, std::string top)
+      : limits_(limits), reader_(reader), top_(std::move(top)) {}
 
   absl::Status Folder(UniqueFd from, const UniqueFd& to, const std::string& name, int depth) {
     if (depth > kDepthMax) {
@@ -48,6 +49,17 @@ class Copier {
     }
   }
 
+  // To its readers, as a file of this mode was.
+  absl::Status Open(const UniqueFd& copy, mode_t mode, const std::string& path) const {
+    if (reader_ == 0)
+      return fchmod(copy.get(), mode & 0777) == 0 ? absl::OkStatus() : Trouble(path);
+    if (fchown(copy.get(), static_cast<uid_t>(-1), reader_) != 0 ||
+        fchmod(copy.get(), (mode & 0700) | ((mode & 0500) >> 3)) != 0) {
+      return Trouble(path);
+    }
+    return absl::OkStatus();
+  }
+
  private:
   absl::Status Entry(int from, const UniqueFd& to, const char* entry, const std::string& name,
                      int depth) {
@@ -67,12 +79,12 @@ class Copier {
       if (absl::Status status = Folder(std::move(file), below, path, depth + 1); !status.ok()) {
         return status;
       }
-      return fchmod(below.get(), object.st_mode & 0777) == 0 ? absl::OkStatus() : Trouble(path);
+      return Open(below, object.st_mode, path);
     }
     if (!S_ISREG(object.st_mode)) return absl::OkStatus();
-    const UniqueFd copy(
-        openat(to.get(), entry, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, object.st_mode & 0777));
+    const UniqueFd copy(openat(to.get(), entry, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
     if (!copy.valid()) return Trouble(path);
+    if (absl::Status status = Open(copy, object.st_mode, path); !status.ok()) return status;
     return ++files_ > limits_.files ? TooLarge() : Bytes(file, copy, path);
   }
 
@@ -100,6 +112,7 @@ class Copier {
   }
 
   const CopyLimits limits_;
+  const ContentReader reader_;
   const std::string top_;
   size_t files_ = 0;
   uint64_t bytes_ = 0;
@@ -138,10 +151,11 @@ absl::StatusOr<UniqueFd> OpenContent(const std::string& content, const std::stri
 }
 
 absl::Status CopyContent(UniqueFd from, const std::string& name, const std::string& to,
-                         const CopyLimits& limits) {
+                         const CopyLimits& limits, ContentReader reader) {
   const UniqueFd target(open(to.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!target.valid()) return Trouble(to);
-  const auto copier = std::make_unique<Copier>(limits, name);  // it has a buffer
+  const auto copier = std::make_unique<Copier>(limits, reader, name);  // it has a buffer
+  if (absl::Status status = copier->Open(target, 0700, to); !status.ok()) return status;
   return copier->Folder(std::move(from), target, name, 1);
 }
 

@@ -2,6 +2,8 @@
 #ifndef BULKHEAD_HOST_SUPERVISOR_CONTENT_COPY_H_
 #define BULKHEAD_HOST_SUPERVISOR_CONTENT_COPY_H_
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <string>
 
@@ -16,6 +18,10 @@ struct CopyLimits {
   uint64_t bytes;
 };
 
+// Whose group may read the copies, beside their owner. 0: of nobody; what is in them keeps the
+// modes of what was copied, and the folder itself is closed to others.
+using ContentReader = gid_t;
+
 // A content folder, for reading. One below `inside` (empty: none) may not lead out of that by a
 // symbolic link or a name: who may write there must not choose what a host gets to read. NotFound:
 // there is no such folder; InvalidArgument: it leads out; else the error of open(2).
@@ -27,7 +33,7 @@ absl::StatusOr<UniqueFd> OpenContent(const std::string& content, const std::stri
 // ResourceExhausted beyond the limits or 64 folders deep, else those of the file system. What was
 // copied by then stays in `to`.
 absl::Status CopyContent(UniqueFd from, const std::string& name, const std::string& to,
-                         const CopyLimits& limits);
+                         const CopyLimits& limits, ContentReader reader = 0);
 
 }  // namespace bulkhead
 

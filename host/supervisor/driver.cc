@@ -35,7 +35,8 @@ std::string Driver::OptionsOf(const DriverConfig& config) {
 
 absl::StatusOr<std::unique_ptr<Driver>> Driver::Create(const DriverSurroundings* surroundings,
                                                        const DriverConfig& config,
-                                                       const std::string& folder, ShimLink* link) {
+                                                       const std::string& folder,
+                                                       const HostUser& user, ShimLink* link) {
   const Manifest& manifest = config.manifest;
   if (const std::string options = OptionsOf(config); options.size() > kControlTextBytesMax) {
     return absl::InvalidArgumentError(
@@ -46,7 +47,7 @@ absl::StatusOr<std::unique_ptr<Driver>> Driver::Create(const DriverSurroundings*
     return absl::InvalidArgumentError(
         absl::StrCat("driver '", manifest.name, "' needs content: give its folder with --rules"));
   }
-  std::unique_ptr<Driver> driver(new Driver(surroundings, config, folder));
+  std::unique_ptr<Driver> driver(new Driver(surroundings, config, folder, user));
   absl::StatusOr<std::shared_ptr<const Release>> release =
       driver->AddRelease(config.content_folder);
   if (!release.ok()) return release.status();

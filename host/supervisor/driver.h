@@ -22,6 +22,7 @@
 #include "absl/status/status.h"
 #include "host/supervisor/driver_event.h"
 #include "host/supervisor/host_session.h"
+#include "host/supervisor/host_user.h"
 #include "host/supervisor/lifecycle.h"
 #include "host/supervisor/link_queue.h"
 #include "host/supervisor/loop_inbox.h"
@@ -58,7 +59,8 @@ class Driver {
   // the operator.
   static absl::StatusOr<std::unique_ptr<Driver>> Create(const DriverSurroundings* surroundings,
                                                         const DriverConfig& config,
-                                                        const std::string& folder, ShimLink* link);
+                                                        const std::string& folder,
+                                                        const HostUser& user, ShimLink* link);
   Driver(const Driver&) = delete;
   Driver& operator=(const Driver&) = delete;
 
@@ -105,8 +107,12 @@ class Driver {
     bool including = false;  // the shim was asked to lift the exclusion
   };
 
-  Driver(const DriverSurroundings* surroundings, DriverConfig config, const std::string& folder)
-      : around_(*surroundings), config_(std::move(config)), releases_(folder) {}
+  Driver(const DriverSurroundings* surroundings, DriverConfig config, const std::string& folder,
+         HostUser user)
+      : around_(*surroundings),
+        config_(std::move(config)),
+        user_(std::move(user)),
+        releases_(folder, user_.id) {}
 
   std::unique_ptr<HostSession>& SessionOf(Role role) {
     return sessions_[static_cast<size_t>(role)];
@@ -147,6 +153,7 @@ class Driver {
 
   const DriverSurroundings& around_;
   const DriverConfig config_;
+  const HostUser user_;  // its hosts'
   ReleaseStore releases_;
   RecoveryLog recoveries_;
   Mutex content_mutex_;

@@ -200,6 +200,8 @@ void Driver::AttachHost(const ActionItem& action) {
   fields.checkpoint_bytes = fields.standby ? 0 : release.driver.checkpoint_bytes;
   fields.spin_ns = config_.channel.spin_ns;
   fields.sandbox = around_.sandbox;
+  fields.user = user_.id;
+  fields.user_lacks = user_.lacks;
   const int checkpoint = fields.checkpoint_bytes != 0 ? checkpoint_.fd().get() : -1;
   const absl::Status status = session.Attach(
       std::move(fields), std::exchange(regions_[static_cast<size_t>(action.role)], {}), checkpoint);

@@ -7,7 +7,6 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "host/supervisor/content_copy.h"
 #include "ipc/unique_fd.h"
 
 namespace bulkhead {
@@ -34,9 +33,10 @@ absl::Status ReleaseStore::Copy(const Manifest& driver, const std::string& from,
   const fs::path making = folder_ + "/making";
   fs::remove_all(making, error);
   fs::create_directories(making, error);
+  if (!error) fs::permissions(folder_, fs::perms(0711), error);  // the names in it are known
   if (error) return Trouble(making, error);
-  absl::Status status =
-      CopyContent(*std::move(content), from, making, {.files = kFilesMax, .bytes = kBytesMax});
+  absl::Status status = CopyContent(*std::move(content), from, making,
+                                    {.files = kFilesMax, .bytes = kBytesMax}, reader_);
   if (status.ok()) {
     fs::rename(making, to, error);
     if (error) status = Trouble(making, error);

@@ -22,6 +22,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "host/supervisor/content_copy.h"
 #include "host/supervisor/release.h"
 #include "ipc/mutex.h"
 
@@ -33,7 +34,9 @@ class ReleaseStore {
   static constexpr uint64_t kBytesMax = 1ull << 30;
 
   // `folder` is made, and removed with everything in it by the destructor.
-  explicit ReleaseStore(std::string folder) : folder_(std::move(folder)) {}
+  // `reader`: who may read the copies, beside this process's user.
+  explicit ReleaseStore(std::string folder, ContentReader reader = 0)
+      : folder_(std::move(folder)), reader_(reader) {}
   ~ReleaseStore();
   ReleaseStore(const ReleaseStore&) = delete;
   ReleaseStore& operator=(const ReleaseStore&) = delete;
@@ -58,6 +61,7 @@ class ReleaseStore {
   void RemoveDropped() ABSL_LOCKS_EXCLUDED(mutex_);
 
   const std::string folder_;
+  const ContentReader reader_;
   mutable Mutex mutex_;
   ReleaseId newest_ ABSL_GUARDED_BY(mutex_) = 0;
   std::map<ReleaseId, std::shared_ptr<const Release>> releases_ ABSL_GUARDED_BY(mutex_);

@@ -74,6 +74,33 @@ TEST_F(ReleaseStoreTest, AReleaseWithoutContentHasNoFolder) {
   EXPECT_FALSE(fs::exists(folder_ + "/store"));
 }
 
+// Whatever the modes of what was copied are: they hold for its folder, which may be closed.
+TEST_F(ReleaseStoreTest, CopiesAreOpenToTheirReadersOnly) {
+  const auto mode = [](const std::string& path) {
+    struct stat object = {};
+    EXPECT_EQ(stat(path.c_str(), &object), 0) << path;
+    return object.st_mode & 07777;
+  };
+  chmod((folder_ + "/from/a").c_str(), 0604);
+  chmod((folder_ + "/from/below").c_str(), 0777);
+  const auto kept = Add(folder_ + "/from");
+  ASSERT_TRUE(kept.ok()) << kept.status();
+  EXPECT_EQ(mode((*kept)->content_folder), 0700u);
+  EXPECT_EQ(mode((*kept)->content_folder + "/a"), 0604u);
+  if (geteuid() != 0) GTEST_SKIP() << "the rest needs root";
+  constexpr gid_t kReader = 61184;
+  ReleaseStore store(folder_ + "/store-of-readers", kReader);
+  const auto given = store.Add(driver_, folder_ + "/from", "options");
+  ASSERT_TRUE(given.ok()) << given.status();
+  for (const auto& [name, expected] : {std::pair("", 0750u), {"/a", 0640u}, {"/below", 0750u}}) {
+    struct stat object = {};
+    ASSERT_EQ(stat(((*given)->content_folder + name).c_str(), &object), 0) << name;
+    EXPECT_EQ(object.st_mode & 07777, expected) << name;
+    EXPECT_EQ(object.st_gid, kReader) << name;
+    EXPECT_EQ(object.st_uid, 0u) << name;
+  }
+}
+
 TEST_F(ReleaseStoreTest, DoesNotFollowLinks) {
   fs::create_symlink("/etc/hostname", folder_ + "/from/link");
   const auto release = Add(folder_ + "/from");

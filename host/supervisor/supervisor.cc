@@ -20,6 +20,7 @@ using Kind = DriverEventKind;
 
 // Of a link that promises to answer within a second.
 constexpr uint64_t kStatisticsWithinNs = kNanosecondsPerSecond * 3 / 4;
+constexpr uint64_t kUsersApart = 31;  // the first ids of instances with neighbouring process ids
 constexpr uint64_t kLinkStopsWithinNs = 2 * kNanosecondsPerSecond;
 
 }  // namespace
@@ -48,10 +49,16 @@ absl::Status Supervisor::AddDriver(const DriverConfig& config) {
   if (IndexOf(name).ok()) {
     return absl::AlreadyExistsError(absl::StrCat("driver '", name, "' is given twice"));
   }
+  std::vector<std::string> needed = config.manifest.reads;
+  needed.push_back(config.manifest.LibraryPath());
+  needed.push_back(options_.run_folder + "/");
+  const HostUser user =
+      ChooseHostUser(static_cast<uint64_t>(getpid()) * kUsersApart, host_users_, needed);
   absl::StatusOr<std::unique_ptr<Driver>> driver =
       Driver::Create(&surroundings_, config, absl::StrCat(options_.run_folder, "/content-", name),
-                     options_.link.get());
+                     user, options_.link.get());
   if (!driver.ok()) return driver.status();
+  host_users_.insert(user.id);
   drivers_.push_back(*std::move(driver));
   published_.drivers.emplace_back();
   Publish();

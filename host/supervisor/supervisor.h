@@ -23,6 +23,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -111,6 +112,7 @@ class Supervisor final : private ShimLink::Observer {
   LinkQueue link_queue_;
   DriverSurroundings surroundings_;
   std::vector<std::unique_ptr<Driver>> drivers_;  // not changed after Start
+  std::set<uid_t> host_users_;                    // likewise
   StatusBoard board_;
   uint64_t started_ns_ = 0;  // not changed after Start
 

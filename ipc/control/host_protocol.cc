@@ -22,12 +22,13 @@ ControlBuffer MakeAttach(const AttachFields& fields) {
   const auto callbacks = BuildSet(builder, fields.callbacks);
   const auto notifications = BuildSet(builder, fields.notifications);
   const auto reads = OptionalText(builder, fields.reads);
-  return Finish(
-      builder,
-      wire::CreateAttach(builder, fields.generation, static_cast<uint8_t>(fields.reason), &geometry,
-                         fields.workers, name, path, content, fields.content_version, options,
-                         callbacks, fields.checkpoint_bytes, fields.spin_ns, fields.sandbox,
-                         notifications, fields.pending_calls_max, reads, fields.standby));
+  const auto user_lacks = OptionalText(builder, fields.user_lacks);
+  return Finish(builder,
+                wire::CreateAttach(
+                    builder, fields.generation, static_cast<uint8_t>(fields.reason), &geometry,
+                    fields.workers, name, path, content, fields.content_version, options, callbacks,
+                    fields.checkpoint_bytes, fields.spin_ns, fields.sandbox, notifications,
+                    fields.pending_calls_max, reads, fields.standby, fields.user, user_lacks));
 }
 
 absl::StatusOr<AttachFields> ReadAttach(const wire::Attach& attach) {
@@ -67,6 +68,8 @@ absl::StatusOr<AttachFields> ReadAttach(const wire::Attach& attach) {
   fields.pending_calls_max = attach.pending_calls_max();
   fields.reads = ReadText(attach.reads());
   fields.standby = attach.standby();
+  fields.user = attach.user();
+  fields.user_lacks = ReadText(attach.user_lacks());
   return fields;
 }
 

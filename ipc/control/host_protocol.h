@@ -32,8 +32,10 @@ struct AttachFields {
   uint32_t sandbox = 0;
   bh_callback_set notifications = {};
   uint32_t pending_calls_max = 0;
-  std::string reads;     // files and folders that the driver may open, a line each
-  bool standby = false;  // start the driver, and serve when told to
+  std::string reads;       // files and folders that the driver may open, a line each
+  bool standby = false;    // start the driver, and serve when told to
+  uint32_t user = 0;       // and group, that it becomes; 0: it stays what it is
+  std::string user_lacks;  // then why
 };
 
 ControlBuffer MakeHello(uint32_t abi_version, uint32_t driver_abi, uint32_t pid);

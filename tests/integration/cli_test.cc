@@ -24,7 +24,9 @@
 #include <sstream>
 #include <string>
 #include <system_error>
+#include <vector>
 
+#include "host/supervisor/host_user.h"
 #include "host/supervisor/instance.h"
 #include "ipc/monotonic.h"
 #include "ipc/unique_fd.h"
@@ -341,6 +343,59 @@ TEST_F(CliAsRoot, AGuardAboutWhoseEventsNoDriverIsAskedProtectsNothing) {
   EXPECT_THAT(status.text.substr(own),
               AllOf(HasSubstr("protection none"),
                     HasSubstr("no driver has registered for its events (access)")));
+  EXPECT_EQ(StopService(), 0);
+}
+
+// The ids in a line of /proc/PID/status.
+std::vector<uid_t> IdsOf(pid_t pid, const std::string& line) {
+  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+  std::vector<uid_t> ids;
+  for (std::string text; std::getline(status, text);) {
+    if (!text.starts_with(line)) continue;
+    std::istringstream numbers(text.substr(line.size()));
+    for (uid_t id; numbers >> id;) ids.push_back(id);
+  }
+  return ids;
+}
+
+// With new content, too, which is a copy that only its driver's hosts can read.
+TEST_F(CliAsRoot, HostsAreUsersOfTheirOwn) {
+  Infect();
+  const absl::Status open = IsOpenToOthers(build_ + "/bin");
+  if (!open.ok()) GTEST_SKIP() << open;
+  const std::string rules = folder_ + "/rules";
+  std::filesystem::create_directory(rules);
+  std::ofstream(rules + "/clean.yar") << "rule clean { condition: true }";
+  std::filesystem::permissions(rules + "/clean.yar", std::filesystem::perms(0600));
+  ASSERT_GT(StartService("--driver scanner --driver null --quiet --attachment fanotify --guard " +
+                         files_),
+            0);
+  std::set<uid_t> users;
+  for (const char* content : {"", "--rules"}) {
+    if (*content != '\0') {
+      ASSERT_EQ(Run("content --driver scanner --rules " + rules).code, 0);
+    }
+    const std::string status = Run("status").text;
+    const std::regex host("generation [0-9]+, pid ([0-9]+)");
+    int hosts = 0;
+    for (std::sregex_iterator it(status.begin(), status.end(), host), end; it != end;
+         ++it, ++hosts) {
+      const pid_t pid = std::stoi((*it)[1]);
+      for (const char* line : {"Uid:", "Gid:"}) {
+        const std::vector<uid_t> ids = IdsOf(pid, line);
+        ASSERT_EQ(ids.size(), 4u) << line;
+        EXPECT_THAT(ids, testing::Each(ids[0])) << line;
+        EXPECT_GE(ids[0], kHostUsersFirst) << line;
+        EXPECT_LE(ids[0], kHostUsersLast) << line;
+      }
+      EXPECT_THAT(IdsOf(pid, "Groups:"), testing::IsEmpty());
+      users.insert(IdsOf(pid, "Uid:")[0]);
+    }
+    EXPECT_EQ(hosts, 2) << status;
+    EXPECT_EQ(users.size(), 2u) << status;
+    EXPECT_EQ(std::ifstream(files_ + "/clean").good(), *content == '\0');
+    EXPECT_FALSE(std::ifstream(files_ + "/infected").good() && *content == '\0');
+  }
   EXPECT_EQ(StopService(), 0);
 }
 

@@ -6,7 +6,6 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -23,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "host/supervisor/supervisor.h"
 #include "ipc/monotonic.h"
 #include "ipc/sanitizer.h"
@@ -33,6 +33,7 @@ namespace bulkhead {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 
 constexpr uint64_t kSoonNs = 30 * kNanosecondsPerSecond;
@@ -353,10 +354,10 @@ TEST_F(SupervisorIntegration, MemoryEndsWhereTheManifestSays) {
   manifest.memory_mib_max = 256;
   Start(manifest, "");
   ASSERT_TRUE(Serves("faulty"));
-  rlimit limit = {};
-  const pid_t host = supervisor_->HostPid("faulty");
-  ASSERT_EQ(prlimit(host, RLIMIT_DATA, nullptr, &limit), 0);
-  ASSERT_EQ(limit.rlim_max, rlim_t{256} << 20) << "or the machine would run out of memory";
+  std::ifstream limits(absl::StrCat("/proc/", supervisor_->HostPid("faulty"), "/limits"));
+  const std::string text(std::istreambuf_iterator<char>(limits), {});
+  ASSERT_THAT(text, ContainsRegex(absl::StrCat("Max data size +[0-9]+ +", 256 << 20, " ")))
+      << "or the machine would run out of memory";
   FileRequest greedy;
   greedy.path = "/memory-without-end";
   EXPECT_EQ(shim_->Call(greedy).reason, uint32_t{BH_REASON_POISON});

@@ -1091,11 +1091,13 @@ TEST_F(FanotifyAttachmentTest, AShimWhoseProgramIsGuardedIsStartedAgainToo) {
   std::stringstream image;
   image << source.rdbuf();
   Start(30 * kSecond, 4096, volume_->File("own/shim", image.str(), /*executable=*/true));
-  StartHost(Add(), 1, DenyInfected);
+  bh_policy policy = DefaultPolicy();
+  policy.rule[BH_CLASS_FILE][BH_REASON_CRASHED] = {BH_ACTION_HOLD, BH_ACTION_DENY};
+  StartHost(Add("test", 1000, policy), 1, DenyInfected);
   Guard(volume_->path() + "/own");
   EXPECT_EQ(TryOpen(file), EPERM);
   ASSERT_EQ(kill(attachment_->keeper_pid(), SIGKILL), 0);
-  EXPECT_EQ(TryOpen(file), EPERM) << "it waited when the guards were let go: as after a crash";
+  EXPECT_EQ(TryOpen(file), EPERM) << "by the host, or as after a crash when the guards were let go";
   ASSERT_EQ(observer_.WaitFor(FakeObserver::News::kShimLost, 2), 2u);
   EXPECT_TRUE(Eventually([&] { return LevelOf(0) == BH_PROTECTION_FULL; })) << ReasonsOf(0);
   StartHost(Add(), 2, DenyInfected);

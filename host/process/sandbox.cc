@@ -24,6 +24,7 @@ namespace bulkhead {
 namespace {
 
 constexpr rlim_t kOpenFilesMax = 512;
+constexpr rlim_t kThreadsMax = 1024;
 
 absl::Status Failed(const char* what) {
   return absl::InternalError(absl::StrCat("sandbox: ", what, ": ", std::strerror(errno)));
@@ -56,12 +57,15 @@ absl::Status DropPrivileges(uid_t user) {
   return absl::OkStatus();
 }
 
-absl::Status LimitResources() {
+absl::Status LimitResources(uid_t user) {
   rlimit files = {};
   if (getrlimit(RLIMIT_NOFILE, &files) != 0) return Failed("reading the limit of open files");
   if (files.rlim_max > kOpenFilesMax) files = {kOpenFilesMax, kOpenFilesMax};
   files.rlim_cur = files.rlim_max;
   if (setrlimit(RLIMIT_NOFILE, &files) != 0) return Failed("limiting open files");
+  // Of the user's processes together, and of no account for root.
+  const rlimit threads = {kThreadsMax, kThreadsMax};
+  if (user != 0 && setrlimit(RLIMIT_NPROC, &threads) != 0) return Failed("limiting threads");
   return absl::OkStatus();
 }
 
@@ -321,7 +325,7 @@ absl::Status EnterSandbox(uint32_t layers, const SandboxGrants& grants,
     if (absl::Status status = DropPrivileges(grants.user); !status.ok()) return status;
   }
   if ((layers & kSandboxLimits) != 0) {
-    if (absl::Status status = LimitResources(); !status.ok()) return status;
+    if (absl::Status status = LimitResources(grants.user); !status.ok()) return status;
   }
   if ((layers & kSandboxFiles) != 0) {
     absl::Status status = LimitFiles(grants.readable);

@@ -22,7 +22,7 @@ namespace bulkhead {
 enum SandboxLayer : uint32_t {
   kSandboxPrivileges =
       1u << 0,  // its own user, no_new_privs, no capabilities, no core dumps, not traceable
-  kSandboxLimits = 1u << 1,       // rlimits: open files
+  kSandboxLimits = 1u << 1,       // rlimits: open files; threads, of a user of its own
   kSandboxSystemCalls = 1u << 2,  // seccomp allow-list
   kSandboxFiles = 1u << 3,        // which files it may open by name; needs kSandboxPrivileges
   kSandboxAll = kSandboxPrivileges | kSandboxLimits | kSandboxSystemCalls | kSandboxFiles,

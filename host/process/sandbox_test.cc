@@ -289,6 +289,23 @@ TEST(SandboxUserTest, OwnsNothingAndReadsNoFileOfRoots) {
   std::filesystem::remove(path);
 }
 
+TEST(SandboxUserTest, HasAThousandThreadsAndNoMore) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  if (kSanitized) GTEST_SKIP() << "a sanitizer's threads need more room than there is";
+  const auto start_them = [] {
+    pthread_attr_t small;
+    if (pthread_attr_init(&small) != 0 || pthread_attr_setstacksize(&small, 65536) != 0) return 2;
+    int started = 0;
+    pthread_t thread;
+    const auto wait = [](void*) -> void* {
+      for (;;) pause();
+    };
+    while (started < 2000 && pthread_create(&thread, &small, wait, nullptr) == 0) ++started;
+    return started > 500 && started < 1024 ? 0 : 1;
+  };
+  EXPECT_EQ(Inside(start_them, {.user = 65519}, kSandboxPrivileges | kSandboxLimits), 0 << 8);
+}
+
 // The kernel forgets that with a change of ids.
 TEST(SandboxUserTest, EndsWithItsParent) {
   if (geteuid() != 0) GTEST_SKIP() << "needs root";

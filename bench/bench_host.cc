@@ -119,7 +119,7 @@ absl::Status BenchChannel::StartHost(const BenchHostOptions& options) {
 }
 
 absl::Status BenchChannel::EndGeneration() {
-  return shim_->EndGeneration(0, generation_, BH_END_KILLED);
+  return shim_->EndGeneration(0, generation_, BH_END_KILLED).status();
 }
 
 absl::Status BenchChannel::EndHost() {

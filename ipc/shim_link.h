@@ -91,8 +91,9 @@ class ShimLink {
   // of this generation's socket for files.
   virtual absl::Status BeginGeneration(ChannelId channel, const bh_generation_spec& spec,
                                        UniqueFd descriptor_socket) = 0;
-  // The host is dead and reaped. NotFound when that generation does not serve.
-  virtual absl::Status EndGeneration(ChannelId channel, uint32_t generation, bh_end cause) = 0;
+  // The host is dead and reaped; what it had in hand. NotFound when that generation does not serve.
+  virtual absl::StatusOr<bh_in_hand> EndGeneration(ChannelId channel, uint32_t generation,
+                                                   bh_end cause) = 0;
   // Neither: an operator's word, which lifts the quarantine of calls, too.
   virtual absl::Status SetState(ChannelId channel, bool quarantined, bool draining) = 0;
   virtual absl::Status SetPolicy(ChannelId channel, const bh_policy& policy) = 0;

@@ -9,6 +9,13 @@
 namespace bulkhead {
 namespace {
 
+// As in bh_in_hand.
+std::string UserText(uint32_t user) {
+  if (user == 0) return "an unknown user";
+  if (user == BH_USER_BEYOND) return absl::StrCat("users from ", user - 1, " on");
+  return absl::StrCat("user ", user - 1);
+}
+
 std::string Text(const DriverEvent& event) {
   using Kind = DriverEventKind;
   switch (event.kind) {
@@ -22,6 +29,18 @@ std::string Text(const DriverEvent& event) {
       return absl::StrCat("the shim did not let it serve: ", event.text);
     case Kind::kQuarantined:
       return absl::StrCat("quarantined: it failed too often; last: ", event.text);
+    case Kind::kUserQuarantined:
+      return absl::StrCat(
+          "what ", UserText(event.number), " opens ",
+          event.owner == DriverEvent::kAnyOwner
+              ? std::string("is")
+              : absl::StrCat("of the files of ", UserText(event.owner), " is"),
+          " quarantined for a minute: too many of these files ended its hosts; new content or "
+          "'bulkhead release' lifts it");
+    case Kind::kPardoned:
+      return absl::StrCat(
+          "used up its restart budget, each time over calls of ", UserText(event.number),
+          " or one more: it is started again, at most once a second; last: ", event.text);
     case Kind::kContentGood:
       return absl::StrCat("content ", event.content, " is known to be good");
     case Kind::kContentStarts:

@@ -398,7 +398,7 @@ TEST_F(HostProcessTest, ADriverThatScribblesOverItsChannelBlocksNoCaller) {
     while (scribbled == 0 && MonotonicNowNs() < until_ns) std::this_thread::yield();
     EXPECT_NE(scribbled, 0u) << "the driver wrote nothing";
     run->Kill();
-    const absl::Status ended = shim_->EndGeneration(channel_, generation, BH_END_HOSTILE);
+    const absl::Status ended = shim_->EndGeneration(channel_, generation, BH_END_HOSTILE).status();
     EXPECT_TRUE(ended.ok() || absl::IsNotFound(ended)) << ended;
   }
   auto run = Serve(Fields("faulty", 6));

@@ -334,7 +334,7 @@ void Driver::OnHostFault(const Event& fault, const DriverEvent& report) {
 
 void Driver::Lift() {
   const State state = lifecycle_->state();
-  if (state == State::kServing || state == State::kQuarantined) {  // else a drain would be undone
+  if (state == State::kServing || !lifecycle_->HasHost(Role::kActive)) {  // else a drain is undone
     SubmitState(/*quarantined=*/false, /*draining=*/false);
   }
   Step({.kind = EventKind::kLift});

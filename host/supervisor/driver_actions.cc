@@ -63,9 +63,9 @@ void Driver::Perform(const ActionItem& action) {
       break;
     case ActionKind::kEnd:
       Submit([this, inbox = around_.inbox, action](ShimLink& link, ChannelId& channel) {
-        const absl::Status status = link.EndGeneration(channel, action.generation, action.end);
-        if (status.ok() || absl::IsNotFound(status)) return;  // its channel ended before it
-        inbox->Post([this, status] { ReportLink(status); });
+        const absl::StatusOr<bh_in_hand> in_hand =
+            link.EndGeneration(channel, action.generation, action.end);
+        inbox->Post([this, action, in_hand] { OnEnded(action, in_hand); });
       });
       ReportEnd(action);
       break;
@@ -84,6 +84,13 @@ void Driver::Perform(const ActionItem& action) {
       quarantine_reason_ = FailureOf(action.role).Why();
       Report(Kind::kQuarantined, nullptr, quarantine_reason_);
       break;
+    case ActionKind::kPardoned: {
+      DriverEvent event = DriverEvent::Of(Kind::kPardoned);
+      event.number = action.user;
+      event.text = FailureOf(action.role).Why();
+      Report(std::move(event));
+      break;
+    }
     case ActionKind::kInForce:
       in_force_ = action.release;
       break;
@@ -118,6 +125,22 @@ void Driver::Perform(const ActionItem& action) {
     case ActionKind::kStoppedNow:
       break;
   }
+}
+
+void Driver::OnEnded(const ActionItem& action, const absl::StatusOr<bh_in_hand>& in_hand) {
+  // NotFound: its channel ended before it.
+  if (!in_hand.ok() && !absl::IsNotFound(in_hand.status())) ReportLink(in_hand.status());
+  if (in_hand.ok() && in_hand->convicted_owner != 0) {
+    DriverEvent event = DriverEvent::Of(Kind::kUserQuarantined);
+    event.number = in_hand->convicted_opener;
+    event.owner = in_hand->convicted_owner;
+    Report(std::move(event));
+  }
+  Step({.kind = EventKind::kEnded,
+        .role = action.role,
+        .generation = action.generation,
+        .chance = around_.chance(),
+        .in_hand = in_hand.value_or(bh_in_hand())});
 }
 
 // ---- Start

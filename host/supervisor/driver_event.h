@@ -22,6 +22,8 @@ namespace bulkhead {
   X(SpawnFailed, kError)        /* text */                                                        \
   X(BeginFailed, kError)        /* text: the shim did not begin the generation */                 \
   X(Quarantined, kError)        /* text: why the last host failed */                              \
+  X(UserQuarantined, kWarning)  /* number: the opener; owner: of the files, kAnyOwner: all */     \
+  X(Pardoned, kWarning)         /* number: a user over whose calls it fell each time; text */     \
   X(ContentGood, kInfo)         /* content: it has stayed healthy for its probation */            \
   X(ContentStarts, kInfo)       /* content: its host starts beside the one that serves */         \
   X(RolledBack, kError)         /* content: it failed; good_content: is wanted again; text */     \
@@ -49,6 +51,7 @@ inline constexpr int kDriverEventKindCount = static_cast<int>(DriverEventKind::k
 const char* DriverEventKindName(DriverEventKind kind);  // "Serving"
 
 struct DriverEvent {
+  static constexpr uint32_t kAnyOwner = UINT32_MAX;
   enum class Level : uint8_t { kInfo, kWarning, kError };
 
   // With the kind's own level.
@@ -64,6 +67,7 @@ struct DriverEvent {
   uint64_t good_content = 0;
   uint64_t call_id = 0;
   uint32_t number = 0;
+  uint32_t owner = 0;
   uint32_t adopted_calls = 0;
   std::string text;
 };

@@ -53,6 +53,7 @@ bool Lifecycle::HasHost(Role role) const {
     case State::kAwaitingExit:
       return true;
     case State::kStopped:
+    case State::kAwaitingCharge:
     case State::kBackingOff:
     case State::kQuarantined:
     case State::kCount:
@@ -229,6 +230,9 @@ std::vector<ActionItem> Lifecycle::Step(const Event& event, uint64_t now_ns) {
     case EventKind::kExited:
       if (about_host) OnExit(session, event.end, event.chance, now_ns, actions);
       break;
+    case EventKind::kEnded:
+      if (event.generation == session.charged) OnEnded(session, event, now_ns, actions);
+      break;
     case EventKind::kRestart: {
       Session& active = At(Role::kActive);  // the others have no channel yet
       if (HasHost(Role::kActive) && active.state != State::kAwaitingExit) {
@@ -336,6 +340,7 @@ void Lifecycle::Want(Session& session, const Event& event, uint64_t now_ns, Acti
     case State::kAwaitingDrain:
     case State::kAwaitingExit:
       break;  // the exit looks at what is wanted then
+    case State::kAwaitingCharge:
     case State::kBackingOff:
     case State::kQuarantined:
       if (!Wanted(session)) {
@@ -398,6 +403,7 @@ void Lifecycle::OnTimer(Session& session, Actions& actions) {
     case State::kStopped:
     case State::kAwaitingSpawn:
     case State::kAwaitingServe:
+    case State::kAwaitingCharge:
     case State::kCount:
       break;
   }
@@ -522,18 +528,47 @@ void Lifecycle::StartAgain(Session& session, RestartBudget& budget, uint64_t cha
   const uint64_t hung_ns = std::min(session.hung_ns, served_ns);
   if (served_ns - hung_ns >= limits_.service.window_ns) session.retry_ns = 0;
   const std::optional<uint64_t> at_ns = budget.Fell(now_ns, chance, served_ns, hung_ns);
-  if (!at_ns) {
-    session.state = State::kQuarantined;
-    session.retry_ns = session.retry_ns == 0 ? limits_.retry_ns
-                                             : std::min(2 * session.retry_ns, limits_.retry_ns_max);
-    SetTimer(session, actions, limits_.retry_ns == 0 ? 0 : now_ns + session.retry_ns);
-    actions.push_back({.kind = ActionKind::kQuarantine, .role = session.role});
-  } else if (*at_ns <= now_ns) {
+  const bool in_service = &budget == &session.service;
+  if (in_service) session.charged = session.generation;
+  if (at_ns) {
+    StartAt(session, *at_ns, now_ns, actions);
+  } else if (in_service) {
+    session.state = State::kAwaitingCharge;
+    SetTimer(session, actions, 0);
+  } else {
+    Quarantine(session, now_ns, actions);
+  }
+}
+
+void Lifecycle::StartAt(Session& session, uint64_t at_ns, uint64_t now_ns, Actions& actions) {
+  if (at_ns <= now_ns) {
     Spawn(session, actions);
   } else {
     session.state = State::kBackingOff;
-    SetTimer(session, actions, *at_ns);
+    SetTimer(session, actions, at_ns);
   }
+}
+
+void Lifecycle::Quarantine(Session& session, uint64_t now_ns, Actions& actions) {
+  session.state = State::kQuarantined;
+  session.retry_ns = session.retry_ns == 0 ? limits_.retry_ns
+                                           : std::min(2 * session.retry_ns, limits_.retry_ns_max);
+  SetTimer(session, actions, limits_.retry_ns == 0 ? 0 : now_ns + session.retry_ns);
+  actions.push_back({.kind = ActionKind::kQuarantine, .role = session.role});
+}
+
+void Lifecycle::OnEnded(Session& session, const Event& event, uint64_t now_ns, Actions& actions) {
+  session.charged = 0;
+  session.service.Explain(event.in_hand);
+  if (session.state != State::kAwaitingCharge) return;
+  uint64_t at_ns = 0;
+  const uint32_t user = session.service.Pardon(now_ns, event.chance, &at_ns);
+  if (user == 0) {
+    Quarantine(session, now_ns, actions);
+    return;
+  }
+  actions.push_back({.kind = ActionKind::kPardoned, .role = session.role, .user = user});
+  StartAt(session, at_ns, now_ns, actions);
 }
 
 }  // namespace bulkhead

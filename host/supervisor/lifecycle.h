@@ -33,10 +33,11 @@
 //
 // After an exit: Stopped when no host is wanted; AwaitingSpawn at once or by way of BackingOff; the
 // active session of a driver whose budget is used up is Quarantined, and tried again after a time
-// that doubles. A host that was killed from outside is replaced and never charged for it, unless it
-// was the first try of a release on probation. Nor is one that could not be made once the driver
-// has served: a want of processes or memory is the machine's. Before that it is, so that a service
-// that can't start any host says so.
+// that doubles. A fall that would be the last is first looked into: AwaitingCharge, until the shim
+// has said over whose calls the driver fell (RestartBudget). A host that was killed from outside is
+// replaced and never charged for it, unless it was the first try of a release on probation. Nor is
+// one that could not be made once the driver has served: a want of processes or memory is the
+// machine's. Before that it is, so that a service that can't start any host says so.
 //
 // The shim is asked through a link that may be slow: AwaitingSpawn, AwaitingServe and AwaitingBegin
 // wait for its answer without a limit, because a slow shim is not the host's fault. Nor is one that
@@ -68,18 +69,19 @@ inline constexpr std::array<Role, kRoleCount> kRoles = {Role::kActive, Role::kSt
 const char* RoleName(Role role);
 
 // X(identifier, text)
-#define BULKHEAD_STATES(X)                                                           \
-  X(Stopped, "stopped")                                                              \
-  X(AwaitingSpawn, "awaiting spawn") /* the process waits until the shim knows it */ \
-  X(AwaitingHello, "awaiting hello")                                                 \
-  X(AwaitingServe, "awaiting serve") /* a standby takes over: the shim is asked */   \
-  X(AwaitingStarted, "awaiting started")                                             \
-  X(AwaitingBegin, "awaiting begin") /* the host started; the shim was told */       \
-  X(Serving, "serving")                                                              \
-  X(Ready, "ready") /* a standby or canary that started */                           \
-  X(AwaitingDrain, "awaiting drain")                                                 \
-  X(AwaitingExit, "awaiting exit")                                                   \
-  X(BackingOff, "backing off")                                                       \
+#define BULKHEAD_STATES(X)                                                              \
+  X(Stopped, "stopped")                                                                 \
+  X(AwaitingSpawn, "awaiting spawn") /* the process waits until the shim knows it */    \
+  X(AwaitingHello, "awaiting hello")                                                    \
+  X(AwaitingServe, "awaiting serve") /* a standby takes over: the shim is asked */      \
+  X(AwaitingStarted, "awaiting started")                                                \
+  X(AwaitingBegin, "awaiting begin") /* the host started; the shim was told */          \
+  X(Serving, "serving")                                                                 \
+  X(Ready, "ready") /* a standby or canary that started */                              \
+  X(AwaitingDrain, "awaiting drain")                                                    \
+  X(AwaitingExit, "awaiting exit")                                                      \
+  X(AwaitingCharge, "awaiting charge") /* one fall too many: the shim says over what */ \
+  X(BackingOff, "backing off")                                                          \
   X(Quarantined, "quarantined")
 
 enum class State : uint8_t {
@@ -107,6 +109,7 @@ const char* StateName(State state);
   X(Begun, "begun")              /* the shim asks the host from now on */                     \
   X(BeginFailed, "begin failed") /* the shim refused; `retry`: it can't be reached now */     \
   X(Exited, "exited")            /* the host ended; `end` as bh_end_of_exit() says */         \
+  X(Ended, "ended")              /* the shim knows that; `in_hand` */                         \
   X(Hung, "hung")                /* it missed a call's deadline or its heartbeat */           \
   X(Hostile, "hostile")          /* it broke the protocol */                                  \
   X(Poison, "poison")            /* a call was convicted; `generation` fell over it last */   \
@@ -129,7 +132,8 @@ struct Event {
   bh_end end = BH_END_CRASHED;  // exited
   ReleaseId release = 0;        // update; start of a canary
   bool retry = false;           // begin failed
-  uint64_t chance = 0;          // exited, spawn failed: a random number, for jitter
+  uint64_t chance = 0;          // exited, ended, spawn failed: a random number, for jitter
+  bh_in_hand in_hand = {};      // ended: what the host had in hand; of nothing: not known
   uint64_t hung_ns = 0;         // hung: for how long it was waited for; 0: not known
 };
 
@@ -143,6 +147,7 @@ enum class ActionKind : uint8_t {
   kKill,         // SIGKILL
   kSetTimer,     // one timer for each role: it replaces the one before; at_ns 0: none
   kQuarantine,   // tell the shim that no host will come
+  kPardoned,     // it would be quarantined, but each fall was over calls of `user`, or of one more
   kInForce,      // `release` serves
   kRolledBack,   // `release` failed; the good one is wanted again
   kAcquitted,    // `release` had failed over a call that the good one fell over, too; it is wanted
@@ -159,6 +164,7 @@ struct ActionItem {
   bh_start reason = BH_START_COLD;
   ReleaseId release = 0;
   uint64_t at_ns = 0;
+  uint32_t user = 0;  // as in bh_in_hand.users
 };
 
 struct LifecycleLimits {
@@ -218,6 +224,7 @@ class Lifecycle {
           running(release) {}
     Role role;
     RestartBudget service;
+    uint32_t charged = 0;  // the generation whose fall `service` was told last
     RestartBudget start;
     RestartBudget outside;
     uint64_t retry_ns = 0;  // the last wait in quarantine; 0: none since it last served
@@ -265,6 +272,9 @@ class Lifecycle {
                     Actions& actions);
   void StartAgain(Session& session, RestartBudget& budget, uint64_t chance, uint64_t now_ns,
                   Actions& actions);
+  void OnEnded(Session& session, const Event& event, uint64_t now_ns, Actions& actions);
+  void Quarantine(Session& session, uint64_t now_ns, Actions& actions);
+  void StartAt(Session& session, uint64_t at_ns, uint64_t now_ns, Actions& actions);
   void OnTimer(Session& session, Actions& actions);
 
   const LifecycleLimits limits_;

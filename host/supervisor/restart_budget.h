@@ -8,6 +8,12 @@
 //   5 in 10 s          no more: quarantine
 //   10 s of service    the next restart is at once again
 //
+// Five falls that were all over calls of one user, or of two, are no quarantine: a user can make
+// files without number over which the driver falls, and would switch it off for all. What that
+// costs is restarts, of which there is one a second at most. Root counts for none: what the driver
+// falls over on the machine's own account, and what any three users have, speaks against the
+// driver.
+//
 // Time that a driver hung is no time: five falls are as many however long it took to see each.
 //
 // No delay is longer than callers can wait for: they wait for a restart as long as their deadlines
@@ -20,6 +26,8 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+
+#include "ipc/abi/events.h"
 
 namespace bulkhead {
 
@@ -40,14 +48,29 @@ class RestartBudget {
   // number.
   std::optional<uint64_t> Fell(uint64_t now_ns, uint64_t chance, uint64_t served_ns = 0,
                                uint64_t hung_ns = 0);
+  // What the host had in hand at the fall that was told last.
+  void Explain(const bh_in_hand& in_hand);
+  // That fall was one too many. 0: for good. Or a user over whose calls it fell, by
+  // bh_in_hand.users, who with one other at most explains every fall: then it may be started again
+  // at *at_ns nevertheless, and the oldest fall is forgotten.
+  uint32_t Pardon(uint64_t now_ns, uint64_t chance, uint64_t* at_ns);
   // An operator's word.
   void Forgive();
 
  private:
+  struct Fall {
+    uint64_t at_ns;
+    bh_in_hand in_hand;
+  };
+
+  uint32_t Culprit() const;
+  const Fall* FirstWithout(uint32_t user, uint32_t other) const;
+  uint64_t NextStartNs(uint64_t now_ns, uint64_t chance);
+
   BudgetLimits limits_;
-  std::deque<uint64_t> falls_ns_;  // within the window; at most falls_max, none without a limit
-  uint64_t hung_ns_ = 0;           // of all falls; their times are less by what was hung until then
-  uint64_t delay_ns_ = 0;          // before the next restart, without jitter
+  std::deque<Fall> falls_;  // within the window; at most falls_max, none without a limit
+  uint64_t hung_ns_ = 0;    // of all falls; their times are less by what was hung until then
+  uint64_t delay_ns_ = 0;   // before the next restart, without jitter
 };
 
 }  // namespace bulkhead

@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <vector>
+
 namespace bulkhead {
 namespace {
 
@@ -78,6 +81,70 @@ TEST(RestartBudget, AHangThatIsSaidToBeLongerThanTimeItselfIsCutShort) {
   RestartBudget budget({});
   EXPECT_EQ(budget.Fell(kSecond, 0, 0, UINT64_MAX), kSecond);
   EXPECT_TRUE(budget.Fell(2 * kSecond, 0, 0, UINT64_MAX).has_value());
+}
+
+bh_in_hand Of(const std::vector<uint32_t>& users) {
+  bh_in_hand in_hand = {};
+  in_hand.count = static_cast<uint32_t>(users.size());
+  for (size_t i = 0; i < std::min<size_t>(users.size(), BH_USERS_MAX); ++i) {
+    in_hand.users[i] = users[i];
+  }
+  return in_hand;
+}
+
+// Who is to blame for these falls.
+uint32_t Pardoned(const std::vector<std::vector<uint32_t>>& falls) {
+  RestartBudget budget({.falls_max = static_cast<uint32_t>(falls.size())});
+  for (size_t i = 0; i < falls.size(); ++i) {
+    EXPECT_EQ(budget.Fell(kSecond, 0).has_value(), i + 1 < falls.size());
+    budget.Explain(Of(falls[i]));
+  }
+  uint64_t at_ns = 0;
+  return budget.Pardon(kSecond, 0, &at_ns);
+}
+
+constexpr uint32_t kUnknown = 0, kRoot = 1, kAnn = 1001, kBen = 1002, kCyd = 1003;
+
+TEST(RestartBudget, AUserWhoseCallsWereInHandAtEachFallIsToBlame) {
+  EXPECT_EQ(Pardoned({{kAnn}, {kAnn}, {kAnn}}), kAnn);
+  EXPECT_EQ(Pardoned({{kRoot, kAnn}, {kAnn, kBen}, {kUnknown, kBen, kAnn}}), kAnn);
+  EXPECT_EQ(Pardoned({{kAnn}, {kRoot}, {kAnn}}), 0u) << "it falls over root's, too";
+  EXPECT_EQ(Pardoned({{kRoot}, {kRoot}, {kRoot}}), 0u) << "root's are the machine's";
+  EXPECT_EQ(Pardoned({{kUnknown}, {kUnknown}, {kUnknown}}), 0u);
+  EXPECT_EQ(Pardoned({{kAnn}, {}, {kAnn}}), 0u) << "nothing in hand: its own doing";
+  EXPECT_EQ(Pardoned({{2, 3, 4, 5, 6, kAnn}, {8}, {kAnn}}), 0u) << "is not named there";
+  EXPECT_EQ(Pardoned({{2, 3, 4, 5, kAnn, 8}, {kAnn}, {kAnn}}), kAnn);
+}
+
+TEST(RestartBudget, TwoUsersTogetherAreToBlameAndThreeAreNot) {
+  EXPECT_EQ(Pardoned({{kAnn}, {kBen}, {kAnn}}), kAnn);
+  EXPECT_EQ(Pardoned({{kBen}, {kBen}, {kAnn}}), kAnn);
+  EXPECT_EQ(Pardoned({{kCyd, kBen}, {kBen, kRoot}, {kRoot, kAnn}}), kAnn);
+  EXPECT_EQ(Pardoned({{kCyd}, {kBen}, {kAnn}}), 0u);
+  EXPECT_EQ(Pardoned({{kBen}, {kRoot}, {kAnn}}), 0u);
+  EXPECT_EQ(Pardoned({{kBen}, {kAnn}, {kRoot}}), 0u);
+}
+
+TEST(RestartBudget, WhoeverIsToBlameGetsARestartASecondAndNoMore) {
+  RestartBudget budget({});
+  uint64_t now_ns = 100 * kSecond, at_ns = 0;
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_TRUE(budget.Fell(now_ns, 0));
+    budget.Explain(Of({kAnn}));
+  }
+  uint64_t last_ns = 0;
+  for (int i = 0; i < 1000; ++i) {
+    ASSERT_FALSE(budget.Fell(now_ns, 0)) << i;
+    budget.Explain(Of({kAnn}));
+    ASSERT_EQ(budget.Pardon(now_ns, 0, &at_ns), kAnn) << i;
+    EXPECT_LE(at_ns, now_ns + kSecond);
+    last_ns = at_ns - now_ns;
+    now_ns = at_ns;
+  }
+  EXPECT_EQ(last_ns, kSecond);
+  ASSERT_FALSE(budget.Fell(now_ns, 0));
+  budget.Explain(Of({kRoot}));
+  EXPECT_EQ(budget.Pardon(now_ns, 0, &at_ns), 0u) << "the driver falls over what anybody has";
 }
 
 TEST(RestartBudget, WithoutALimitNoFallIsOneTooMany) {

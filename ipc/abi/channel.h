@@ -103,7 +103,10 @@ struct bh_call_slot {
 	 * whose driver takes long over calls serves openers in turn.
 	 */
 	uint32_t opener;
-	uint64_t reserved2;
+	/* Whose file it is about, likewise. Of no use to the host: the shim reads it again when the
+	 * host has fallen. */
+	uint32_t owner;
+	uint32_t reserved2;
 	/* line 2: shim writes, host reads */
 	uint32_t caller_sleeps; /* not 0: after the reply, add 1 to the reply slot's bell and wake
 				   it */

@@ -46,6 +46,26 @@ enum bh_start {
 	BH_FOR_EACH_START(BH_START_ENUM_ROW)
 };
 
+#define BH_USERS_MAX 5u
+#define BH_USER_ANY 0xffffffffu
+/* Ids from here on are no accounts on most machines, and one user may have files of any number of
+ * them (user namespaces, subuid(5)): as owners they are all the same. */
+#define BH_USER_BEYOND 65537u
+/*
+ * Users that the calls are of which a host had in hand when it ended: openers, and owners of files.
+ * A user is an id + 1, so that root is 1; 0: not known.
+ */
+struct bh_in_hand {
+	uint32_t count; /* of `users`; more than BH_USERS_MAX: and others */
+	/* Each once. Root only for a call that no other user has to do with. */
+	uint32_t users[BH_USERS_MAX];
+	/* Whose calls are quarantined now: what this user opens; 0: none are; */
+	uint32_t convicted_opener;
+	uint32_t convicted_owner; /* of this user's files; BH_USER_ANY: of any */
+};
+BH_ASSERT_SIZE(struct bh_in_hand, 32);
+BH_ASSERT_TRIVIAL(struct bh_in_hand);
+
 static inline int bh_start_known(uint32_t reason)
 {
 	return reason < 32 && ((0u BH_FOR_EACH_START(BH_ROW_BIT)) >> reason & 1);

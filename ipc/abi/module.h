@@ -38,7 +38,7 @@
 #include <sys/ioctl.h>
 #endif
 
-#define BH_MODULE_ABI 6u
+#define BH_MODULE_ABI 7u
 #define BH_MODULE_REPLY_OFFSET (1ull << 32)
 #define BH_MODULE_NOTIFY_OFFSET (2ull << 32)
 #define BH_MODULE_NAME_BYTES 32
@@ -67,6 +67,7 @@ struct bh_module_end {
 	uint32_t generation;
 	uint32_t cause; /* enum bh_end */
 	uint32_t reserved;
+	struct bh_in_hand in_hand; /* the kernel writes: what its host had in hand */
 };
 
 struct bh_module_state {
@@ -175,7 +176,7 @@ struct bh_module_ring {
 #define BH_CONTROL_ADD _IOWR(BH_MODULE_IOC, 1, struct bh_module_add)
 #define BH_CONTROL_HOST _IOW(BH_MODULE_IOC, 2, struct bh_module_host)   /* returns a descriptor */
 #define BH_CONTROL_BEGIN _IOW(BH_MODULE_IOC, 3, struct bh_module_begin) /* the last host made */
-#define BH_CONTROL_END _IOW(BH_MODULE_IOC, 4, struct bh_module_end)
+#define BH_CONTROL_END _IOWR(BH_MODULE_IOC, 4, struct bh_module_end)
 #define BH_CONTROL_STATE _IOW(BH_MODULE_IOC, 5, struct bh_module_state)
 #define BH_CONTROL_POLICY _IOW(BH_MODULE_IOC, 6, struct bh_module_set_policy)
 #define BH_CONTROL_STATISTICS _IOWR(BH_MODULE_IOC, 7, struct bh_module_statistics)
@@ -205,7 +206,7 @@ BH_ASSERT_SIZE(struct bh_module_add, 80 + sizeof(struct bh_policy));
 BH_ASSERT_SIZE(struct bh_module_set_policy, 8 + sizeof(struct bh_policy));
 BH_ASSERT_SIZE(struct bh_module_statistics, 16 + sizeof(struct bh_statistics));
 BH_ASSERT_SIZE(struct bh_module_begin, 8 + sizeof(struct bh_generation_spec));
-BH_ASSERT_SIZE(struct bh_module_end, 16);
+BH_ASSERT_SIZE(struct bh_module_end, 48);
 BH_ASSERT_SIZE(struct bh_module_state, 8);
 BH_ASSERT_SIZE(struct bh_module_filter, 592);
 BH_ASSERT_SIZE(struct bh_module_guard, 616 + sizeof(struct bh_callback_set));

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ipc/control/shim_protocol.h"
 
+#include <algorithm>
+#include <array>
+#include <cstring>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -9,6 +12,7 @@
 namespace bulkhead {
 namespace {
 
+constexpr size_t kInHandWords = sizeof(bh_in_hand) / sizeof(uint32_t);
 constexpr size_t kRuleCount = static_cast<size_t>(BH_CLASS_COUNT) * BH_REASON_COUNT;
 
 }  // namespace
@@ -91,13 +95,29 @@ ControlBuffer MakeGetStatistics(uint64_t request, ChannelId channel) {
   return Finish(builder, wire::CreateGetStatistics(builder, request, channel));
 }
 
-ControlBuffer MakeResult(uint64_t request, std::string_view error,
-                         const bh_statistics* statistics) {
+ControlBuffer MakeResult(uint64_t request, std::string_view error, const bh_statistics* statistics,
+                         const bh_in_hand* in_hand) {
   FlatBufferBuilder builder;
   const auto text = OptionalText(builder, error);
   const auto numbers = statistics == nullptr ? Offset<flatbuffers::Vector<uint64_t>>()
                                              : BuildStatistics(builder, *statistics);
-  return Finish(builder, wire::CreateResult(builder, request, text, numbers));
+  Offset<flatbuffers::Vector<uint32_t>> users;
+  if (in_hand != nullptr) {
+    std::array<uint32_t, kInHandWords> words;
+    std::memcpy(words.data(), in_hand, sizeof(*in_hand));
+    users = builder.CreateVector(words.data(), words.size());
+  }
+  return Finish(builder, wire::CreateResult(builder, request, text, numbers, users));
+}
+
+bh_in_hand ReadInHand(const wire::Result& result) {
+  bh_in_hand in_hand = {};
+  const auto* words = result.in_hand();
+  if (words == nullptr || words->size() != kInHandWords) return in_hand;
+  std::array<uint32_t, kInHandWords> copy;
+  std::copy(words->begin(), words->end(), copy.begin());
+  std::memcpy(&in_hand, copy.data(), sizeof(in_hand));
+  return in_hand;
 }
 
 ControlBuffer MakeShimEvent(ChannelId channel, uint32_t event, uint32_t detail, uint32_t generation,

@@ -30,7 +30,11 @@ ControlBuffer MakeSetPolicy(uint64_t request, ChannelId channel, const bh_policy
 absl::StatusOr<bh_policy> ReadPolicy(const wire::SetPolicy& message);
 ControlBuffer MakeGetStatistics(uint64_t request, ChannelId channel);
 // `error` empty: done. `statistics` null: not asked for.
-ControlBuffer MakeResult(uint64_t request, std::string_view error, const bh_statistics* statistics);
+ControlBuffer MakeResult(uint64_t request, std::string_view error,
+                         const bh_statistics* statistics = nullptr,
+                         const bh_in_hand* in_hand = nullptr);
+// Of nothing that is known, when it is absent or not as it should be.
+bh_in_hand ReadInHand(const wire::Result& result);
 ControlBuffer MakeShimEvent(ChannelId channel, uint32_t event, uint32_t detail, uint32_t generation,
                             uint64_t call_id);
 

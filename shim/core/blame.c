@@ -136,13 +136,145 @@ static uint32_t alone_in_hand(struct bh_channel *channel, uint32_t generation)
 	return found;
 }
 
-int bh_blame(struct bh_channel *channel, uint32_t generation, uint32_t end)
+static void add_user(struct bh_in_hand *in_hand, uint32_t user)
+{
+	uint32_t i;
+
+	for (i = 0; i < in_hand->count && i < BH_USERS_MAX; i++)
+		if (in_hand->users[i] == user)
+			return;
+	if (i < BH_USERS_MAX)
+		in_hand->users[i] = user;
+	if (in_hand->count <= BH_USERS_MAX)
+		in_hand->count++;
+}
+
+/* Whose the call in this slot is; of a slot that is used again it is not known. */
+static void users_of(struct bh_channel *channel, uint32_t slot, uint64_t ticket, uint32_t *opener,
+		     uint32_t *owner)
+{
+	const struct bh_call_slot *shared = bh_call_slot_at(channel, slot);
+	int known = bh_load_acquire(&shared->ticket) == ticket;
+
+	*opener = known ? bh_load_relaxed(&shared->opener) : 0;
+	*owner = known ? bh_owner_of(bh_load_relaxed(&shared->owner)) : 0;
+}
+
+/* The slots from *slot on that have calls in the driver's hands. Those that gave up waiting count,
+ * too: what they asked about is there. */
+static int next_in_hand(struct bh_channel *channel, uint32_t generation, uint32_t *slot,
+			uint32_t *opener, uint32_t *owner)
+{
+	uint64_t ticket;
+
+	for (; *slot < channel->slot_count; ++*slot) {
+		ticket = unanswered(channel, *slot, generation);
+		if (ticket == BH_TICKET_NONE || !bh_begun(channel, *slot, ticket))
+			continue;
+		users_of(channel, *slot, ticket, opener, owner);
+		return 1;
+	}
+	return 0;
+}
+
+struct bh_pair {
+	uint32_t opener;
+	uint32_t owner;
+};
+
+/* Of the pairs in hand, each once: how many are named, and whether there are others. */
+static uint32_t pairs_in_hand(struct bh_channel *channel, uint32_t generation,
+			      struct bh_pair pairs[BH_USERS_MAX], int *others)
+{
+	uint32_t slot, opener, owner, i, count = 0;
+
+	*others = 0;
+	for (slot = 0; next_in_hand(channel, generation, &slot, &opener, &owner); slot++) {
+		for (i = 0; i < count; i++)
+			if (pairs[i].opener == opener && pairs[i].owner == owner)
+				break;
+		if (i < count)
+			continue;
+		if (count == BH_USERS_MAX) {
+			*others = 1;
+			break;
+		}
+		pairs[count++] = (struct bh_pair){opener, owner};
+	}
+	return count;
+}
+
+static void tell_users(struct bh_in_hand *in_hand, const struct bh_pair *pairs, uint32_t count,
+		       int others)
+{
+	uint32_t i;
+
+	for (i = 0; i < count; i++) {
+		if (pairs[i].opener > BH_OPENER_ROOT)
+			add_user(in_hand, pairs[i].opener);
+		if (pairs[i].owner > BH_OPENER_ROOT)
+			add_user(in_hand, pairs[i].owner);
+		else if (pairs[i].opener <= BH_OPENER_ROOT)
+			add_user(in_hand, pairs[i].owner);
+	}
+	if (others)
+		in_hand->count = BH_USERS_MAX + 1;
+}
+
+static void strike(struct bh_channel *channel, uint32_t opener, uint32_t owner, int alone,
+		   uint64_t now_ns)
+{
+	if (!bh_user_strike(channel, opener, owner, alone, now_ns))
+		return;
+	channel->in_hand.convicted_opener = opener;
+	channel->in_hand.convicted_owner = owner;
+}
+
+static void strike_users(struct bh_channel *channel, const struct bh_pair *pairs, uint32_t count,
+			 int others, uint64_t now_ns)
+{
+	uint32_t i, j, first_of_opener, openers = 0;
+
+	for (i = 0; i < count; i++)
+		if (pairs[i].opener > BH_OPENER_ROOT || pairs[i].owner > BH_OPENER_ROOT)
+			strike(channel, pairs[i].opener, pairs[i].owner, count == 1 && !others,
+			       now_ns);
+	for (i = 0; i < count; i++)
+		openers += pairs[i].opener != pairs[0].opener;
+	for (i = 0; i < count; i++) {
+		first_of_opener = 1;
+		for (j = 0; j < i; j++)
+			first_of_opener &= pairs[j].opener != pairs[i].opener;
+		if (first_of_opener && pairs[i].opener > BH_OPENER_ROOT)
+			strike(channel, pairs[i].opener, BH_USER_ANY, !openers && !others, now_ns);
+	}
+}
+
+/* Of a driver that has never answered, whose calls they were explains nothing. */
+static void blame_users(struct bh_channel *channel, uint32_t generation, uint64_t now_ns)
+{
+	struct bh_pair pairs[BH_USERS_MAX];
+	uint32_t count;
+	int others;
+
+	if (!bh_has_answered(channel))
+		return;
+	count = pairs_in_hand(channel, generation, pairs, &others);
+	tell_users(&channel->in_hand, pairs, count, others);
+	strike_users(channel, pairs, count, others, now_ns);
+}
+
+int bh_blame(struct bh_channel *channel, uint32_t generation, uint32_t end, uint64_t now_ns)
 {
 	uint32_t slot, alone = BH_SLOT_NONE;
 	uint64_t ticket;
 
-	if (end == BH_END_CRASHED || end == BH_END_HUNG || end == BH_END_STARVED)
+	bh_zero(&channel->in_hand, sizeof(channel->in_hand));
+	channel->fallen = generation;
+	if (end == BH_END_CRASHED || end == BH_END_HUNG || end == BH_END_STARVED) {
 		alone = alone_in_hand(channel, generation);
+		blame_users(channel, generation, now_ns);
+	}
 	for (slot = 0; slot < channel->slot_count; slot++) {
 		ticket = bh_load(&channel->slots[slot].ticket);
 		if (bh_ticket_generation(ticket) == generation && bh_begun(channel, slot, ticket))

@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 // Which call is held to account for a dead host, and how suspects are told from bystanders.
+#include <gmock/gmock.h>
+
+#include <deque>
+#include <vector>
+
 #include "tests/testing/fake_channel.h"
 
 namespace bulkhead
@@ -532,6 +537,321 @@ TEST_F(BlameTest, WhatAnEarlierIssueLeftBehindIsNotBelieved)
 	Crash();
 	ASSERT_EQ(Step(&next), 0);
 	EXPECT_EQ(next.crashes, 0u);
+}
+
+// For the supervisor: whose calls explain the fall.
+class InHandTest : public PoisonTest
+{
+      protected:
+	bh_call CallAbout(uint32_t owner)
+	{
+		bh_call call = NewCall(++inode);
+		call.owner = owner;
+		return call;
+	}
+	std::vector<uint32_t> Users(uint32_t of)
+	{
+		bh_in_hand in_hand = {};
+		EXPECT_EQ(bh_channel_in_hand(channel.c, of, &in_hand), 0);
+		EXPECT_LE(in_hand.count, BH_USERS_MAX);
+		return {in_hand.users, in_hand.users + in_hand.count};
+	}
+	uint64_t inode = 100;
+};
+
+TEST_F(InHandTest, IsWhatTheDriverHadBegunAndNotAnswered)
+{
+	bh_call answered = CallAbout(1001), begun = CallAbout(1002), again = CallAbout(1002),
+		other = CallAbout(1), waits = CallAbout(1003);
+	for (bh_call *call : {&answered, &begun, &again, &other, &waits})
+		ASSERT_EQ(Start(call), 0);
+	for (const bh_call *call : {&answered, &begun, &again, &other})
+		channel.Begin(call->slot);
+	Finish(&answered);
+	Crash();
+	EXPECT_THAT(Users(generation), testing::UnorderedElementsAre(1002u, 1u));
+	Begin();
+	Crash();
+	EXPECT_THAT(Users(generation), testing::IsEmpty()) << "none has been begun again";
+}
+
+TEST_F(InHandTest, WhoGaveUpWaitingIsNotForgotten)
+{
+	bh_call late = CallAbout(1001), killed = CallAbout(1002);
+	ASSERT_EQ(Start(&late), 0);
+	ASSERT_EQ(Start(&killed), 0);
+	channel.Begin(late.slot);
+	channel.Begin(killed.slot);
+	bh_call_cancel(&killed, platform.now_ns);
+	platform.now_ns = late.deadline_ns;
+	ASSERT_EQ(Step(&late), 1);
+	Crash(BH_END_HUNG);
+	EXPECT_THAT(Users(generation), testing::UnorderedElementsAre(1001u, 1002u));
+}
+
+TEST_F(InHandTest, IsOfTheGenerationThatEndedLast)
+{
+	bh_in_hand in_hand = {};
+	EXPECT_EQ(bh_channel_in_hand(channel.c, 0, &in_hand), -1);
+	EXPECT_EQ(bh_channel_in_hand(channel.c, generation, &in_hand), -1) << "it lives";
+	Crash();
+	EXPECT_EQ(bh_channel_in_hand(channel.c, generation, &in_hand), 0);
+	Begin();
+	Crash();
+	EXPECT_EQ(bh_channel_in_hand(channel.c, generation - 1, &in_hand), -1);
+	EXPECT_EQ(bh_channel_in_hand(channel.c, generation, &in_hand), 0);
+}
+
+TEST_F(BlameTest, WhatADriverHadInHandThatNeverAnsweredExplainsNothing)
+{
+	Begin();
+	bh_call call = NewCall();
+	call.owner = 1001;
+	ASSERT_EQ(Start(&call), 0);
+	channel.Begin(call.slot);
+	Crash();
+	bh_in_hand in_hand = {};
+	ASSERT_EQ(bh_channel_in_hand(channel.c, generation, &in_hand), 0);
+	EXPECT_EQ(in_hand.count, 0u);
+}
+
+bh_channel_config ManySlots()
+{
+	bh_channel_config config = TestConfig();
+	config.spec.geometry.slots_per_lane = 16;
+	return config;
+}
+
+class ManyInHandTest : public CoreTest
+{
+      protected:
+	ManyInHandTest() : CoreTest(ManySlots())
+	{
+	}
+};
+
+TEST_F(ManyInHandTest, MoreUsersThanThereIsRoomForAreCounted)
+{
+	ASSERT_EQ(channel.BeginGeneration(1), 0);
+	std::deque<bh_call> calls;
+	for (uint32_t owner = 1; owner <= BH_USERS_MAX + 3; owner++) {
+		calls.push_back(NewCall(owner));
+		calls.back().owner = owner;
+		ASSERT_EQ(Start(&calls.back()), 0) << owner;
+		channel.Begin(calls.back().slot);
+	}
+	calls.push_back(NewCall(100));
+	ASSERT_EQ(Start(&calls.back()), 0);
+	channel.Answer(calls.back().slot, BH_VERDICT_ALLOW);
+	ASSERT_EQ(Step(&calls.back()), 1);
+	ASSERT_EQ(bh_channel_end_generation(channel.c, 1, BH_END_CRASHED), 0);
+	bh_in_hand in_hand = {};
+	ASSERT_EQ(bh_channel_in_hand(channel.c, 1, &in_hand), 0);
+	EXPECT_EQ(in_hand.count, BH_USERS_MAX + 1);
+}
+
+// Users that make files without number over which the driver falls.
+class UserTest : public InHandTest
+{
+      protected:
+	bh_call CallOf(uint32_t opener, uint32_t owner)
+	{
+		bh_call call = CallAbout(owner);
+		call.opener = opener;
+		return call;
+	}
+	// Two hosts fall over a file; `beside` is in hand each time.
+	void FallOver(uint32_t opener, uint32_t owner, bh_call *beside = nullptr)
+	{
+		bh_call call = CallOf(opener, owner);
+		ASSERT_EQ(Start(&call), 0) << "it is asked about";
+		for (int fall = 0; fall < 2; fall++) {
+			if (beside) {
+				*beside = CallOf(kBen, kBen);
+				ASSERT_EQ(Start(beside), 0);
+				channel.Begin(beside->slot);
+			}
+			channel.Begin(call.slot);
+			Crash();
+			Begin();
+			if (beside)
+				bh_call_cancel(beside, platform.now_ns);
+			if (Step(&call))
+				break;
+		}
+		ExpectPolicy(call, BH_REASON_POISON, BH_VERDICT_DENY);
+	}
+	bh_in_hand Last()
+	{
+		bh_in_hand in_hand = {};
+		(void)bh_channel_in_hand(channel.c, generation - 1, &in_hand);
+		return in_hand;
+	}
+	void ExpectDenied(uint32_t opener, uint32_t owner)
+	{
+		bh_call call = CallOf(opener, owner);
+		ASSERT_EQ(Start(&call), 1) << opener << " " << owner;
+		ExpectPolicy(call, BH_REASON_POISON, BH_VERDICT_DENY);
+	}
+	void ExpectServed(uint32_t opener, uint32_t owner)
+	{
+		bh_call call = CallOf(opener, owner);
+		ASSERT_EQ(Start(&call), 0) << opener << " " << owner;
+		Finish(&call);
+	}
+	static constexpr uint32_t kRoot = 1, kAnn = 1001, kBen = 1002;
+	static constexpr uint64_t kMinute = 60000000000;
+};
+
+TEST_F(UserTest, ThreeFilesConvictWhoOpensThemOfWhomAndNobodyElse)
+{
+	for (int file = 0; file < 3; file++) {
+		EXPECT_EQ(Last().convicted_owner, 0u) << file;
+		ExpectServed(kAnn, kAnn);
+		FallOver(kAnn, kAnn);
+	}
+	EXPECT_EQ(Last().convicted_opener, kAnn);
+	EXPECT_EQ(Last().convicted_owner, kAnn);
+	EXPECT_EQ(channel.Statistics().poison_known, 4u) << "three files, and the user";
+	ExpectDenied(kAnn, kAnn);
+	for (uint32_t opener : {kBen, kRoot, 0u})
+		for (uint32_t owner : {kAnn, kBen, kRoot, 0u})
+			ExpectServed(opener, owner);
+	for (uint32_t owner : {kBen, kRoot})
+		ExpectServed(kAnn, owner);
+}
+
+// A user can have others open the files. What they lose is what they open of that user's.
+TEST_F(UserTest, WhoIsMadeToOpenThemIsDeniedThoseAndNoMore)
+{
+	for (int file = 0; file < 3; file++)
+		FallOver(kBen, kAnn);
+	ExpectDenied(kBen, kAnn);
+	ExpectServed(kBen, kBen);
+	ExpectServed(kBen, kRoot);
+	for (int file = 0; file < 3; file++)
+		FallOver(kRoot, kAnn);
+	ExpectDenied(kRoot, kAnn);
+	ExpectServed(kRoot, kRoot);
+}
+
+// User namespaces, and file systems that claim what they like.
+TEST_F(UserTest, FilesOfManyOwnersAreOfOneOpener)
+{
+	for (uint32_t owner = 100001; owner < 100004; owner++)
+		FallOver(kAnn, owner);
+	ExpectDenied(kAnn, 200000);
+	ExpectServed(kAnn, kAnn);
+	for (uint32_t owner = 2000; owner < 2003; owner++)
+		FallOver(kAnn, owner);
+	EXPECT_EQ(Last().convicted_opener, kAnn);
+	EXPECT_EQ(Last().convicted_owner, BH_USER_ANY);
+	for (uint32_t owner : {kAnn, kBen, kRoot})
+		ExpectDenied(kAnn, owner);
+	ExpectServed(kBen, kAnn);
+}
+
+TEST_F(UserTest, WhatIsInHandBesideThemMakesItSixFiles)
+{
+	bh_call beside;
+	for (int file = 0; file < 5; file++)
+		FallOver(kAnn, kAnn, &beside);
+	ExpectServed(kAnn, kAnn);
+	FallOver(kAnn, kAnn, &beside);
+	ExpectDenied(kAnn, kAnn);
+}
+
+TEST_F(UserTest, AMinuteLaterOneFileMoreIsEnough)
+{
+	for (int file = 0; file < 3; file++)
+		FallOver(kAnn, kAnn);
+	platform.now_ns += kMinute - 1;
+	ExpectDenied(kAnn, kAnn);
+	platform.now_ns += 1;
+	ExpectServed(kAnn, kAnn);
+	FallOver(kAnn, kAnn);
+	EXPECT_EQ(Last().convicted_owner, kAnn);
+	ExpectDenied(kAnn, kAnn);
+	platform.now_ns += 60 * kMinute;
+	ExpectServed(kAnn, kAnn);
+	FallOver(kAnn, kAnn);
+	ExpectServed(kAnn, kAnn);
+}
+
+TEST_F(UserTest, FallsThatAreAMinuteApartAddUpToNothing)
+{
+	for (int file = 0; file < 20; file++) {
+		FallOver(kAnn, kAnn);
+		platform.now_ns += kMinute;
+	}
+	ExpectServed(kAnn, kAnn);
+}
+
+TEST_F(UserTest, WhatTheMachineItselfDoesConvictsNothing)
+{
+	for (uint32_t opener : {kRoot, 0u})
+		for (uint32_t owner : {kRoot, 0u}) {
+			for (int file = 0; file < 10; file++)
+				FallOver(opener, owner);
+			ExpectServed(opener, owner);
+		}
+}
+
+TEST_F(UserTest, OnlyFallsCount)
+{
+	for (uint32_t end : {BH_END_KILLED, BH_END_HOSTILE, BH_END_STOPPED})
+		for (int file = 0; file < 10; file++) {
+			bh_call call = CallOf(kAnn, kAnn);
+			ASSERT_EQ(Start(&call), 0);
+			channel.Begin(call.slot);
+			Crash(end);
+			EXPECT_THAT(Users(generation), testing::IsEmpty()) << end;
+			Begin();
+			bh_call_cancel(&call, platform.now_ns);
+		}
+	ExpectServed(kAnn, kAnn);
+	for (int file = 0; file < 6; file++) {
+		bh_call call = CallOf(kAnn, kAnn);
+		ASSERT_EQ(Start(&call), 0);
+		channel.Begin(call.slot);
+		Crash(BH_END_HUNG);
+		Begin();
+		bh_call_cancel(&call, platform.now_ns);
+	}
+	ExpectDenied(kAnn, kAnn);
+}
+
+TEST_F(UserTest, NewContentAndTheOperatorLiftIt)
+{
+	for (int file = 0; file < 3; file++)
+		FallOver(kAnn, kAnn);
+	ExpectDenied(kAnn, kAnn);
+	bh_channel_forgive(channel.c);
+	EXPECT_EQ(channel.Statistics().poison_known, 0u);
+	EXPECT_FALSE(bh_shim_knows_poison(&shim));
+	ExpectServed(kAnn, kAnn);
+	for (int file = 0; file < 3; file++)
+		FallOver(kAnn, kAnn);
+	EXPECT_TRUE(bh_shim_knows_poison(&shim));
+	ExpectDenied(kAnn, kAnn);
+	channel.SetContent(2);
+	Crash(BH_END_STOPPED);
+	Begin();
+	ExpectServed(kAnn, kAnn);
+	FallOver(kAnn, kAnn);
+	ExpectServed(kAnn, kAnn);
+}
+
+TEST_F(UserTest, ManyUsersLeaveTheLastOfThemKnown)
+{
+	for (uint32_t user = 2000; user < 2040; user++) {
+		FallOver(user, user);
+		platform.now_ns++;
+	}
+	for (int file = 0; file < 2; file++)
+		FallOver(2039, 2039);
+	ExpectDenied(2039, 2039);
+	ExpectServed(2000, 2000);
 }
 
 } // namespace

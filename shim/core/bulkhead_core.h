@@ -111,6 +111,9 @@ int bh_channel_begin_generation(struct bh_channel *channel, const struct bh_gene
  * generation by class. -1 when that generation does not serve.
  */
 int bh_channel_end_generation(struct bh_channel *channel, uint32_t generation, uint32_t end);
+/* What its host had in hand then; nothing for a driver that has never answered. -1: this generation
+ * is not the one that ended last. */
+int bh_channel_in_hand(struct bh_channel *channel, uint32_t generation, struct bh_in_hand *in_hand);
 
 /* No host will come until further notice (crash loop, operator): "hold" no longer holds. */
 void bh_channel_set_quarantined(struct bh_channel *channel, int quarantined);
@@ -141,6 +144,8 @@ int bh_shim_add(struct bh_shim *shim, struct bh_channel *channel); /* -1 when fu
 #define BH_WANTS_PATH 2u /* and look at the file's name, which is the call's payload */
 /* Bits of these, or 0. */
 uint32_t bh_shim_wants(const struct bh_shim *shim, uint32_t callback);
+/* Not 0: a driver fell over calls of some users: whose a call is should be known when it starts. */
+int bh_shim_knows_poison(const struct bh_shim *shim);
 
 /*
  * One notification to be told. The source fills all of it, 0 where it knows nothing; texts are the
@@ -216,6 +221,7 @@ struct bh_call {
 	/* Whose call it is, for the shares: a user id + 1. 0: not known; it has no share, and may
 	 * take the last slot. */
 	uint32_t opener;
+	uint32_t owner; /* whose file it is about, likewise */
 
 	/* output, valid once outcome is not BH_OUTCOME_PENDING */
 	uint32_t outcome; /* enum bh_outcome */

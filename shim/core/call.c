@@ -131,13 +131,17 @@ static int end_by_policy(struct bh_call *call, uint32_t reason, int final, uint6
 }
 
 /*
- * Not 0: its object is convicted, and it has left the channel. One whose object has a strike is
- * issued alone of all suspects, so that the next host to fall convicts the right one, and only one.
+ * Not 0: its object, or its user, is convicted, and it has left the channel. One whose object
+ * has a strike is issued alone of all suspects, so that the next host to fall convicts the right
+ * one, and only one.
  */
 static BH_COLD int end_if_convicted(struct bh_call *call, uint64_t now_ns)
 {
 	enum bh_guilt guilt = bh_poison_find(call->channel, call);
 
+	if (guilt != BH_CONVICTED &&
+	    bh_user_convicted(call->channel, call->opener, bh_owner_of(call->owner), now_ns))
+		guilt = BH_CONVICTED;
 	call->struck = guilt != BH_INNOCENT;
 	if (guilt == BH_STRUCK)
 		bh_suspect_join(call);

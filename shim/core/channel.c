@@ -177,7 +177,7 @@ static uint32_t reason_after(uint32_t end)
 }
 
 /* REQUIRES: the lock, and a living generation. Not 0: an object is convicted of its end. */
-static int end_living(struct bh_channel *channel, uint32_t end)
+static int end_living(struct bh_channel *channel, uint32_t end, uint64_t now_ns)
 {
 	uint32_t generation = channel->living;
 	int convicted;
@@ -186,7 +186,7 @@ static int end_living(struct bh_channel *channel, uint32_t end)
 	/* First no call is issued to it any more, then the calls that it has get their fates, then
 	 * they may look. */
 	update_serving(channel);
-	convicted = bh_blame(channel, generation, end);
+	convicted = bh_blame(channel, generation, end, now_ns);
 	bh_exchange(&channel->ended, generation);
 	if (end == BH_END_HOSTILE)
 		bh_store_relaxed(&channel->cache.distrusted, generation);
@@ -203,6 +203,7 @@ static void tell_conviction(struct bh_channel *channel, uint32_t generation)
 
 int bh_channel_end_generation(struct bh_channel *channel, uint32_t generation, uint32_t end)
 {
+	uint64_t now_ns = channel->platform->now_ns(channel->platform->context);
 	int convicted;
 
 	bh_lock_take(&channel->lock);
@@ -210,7 +211,7 @@ int bh_channel_end_generation(struct bh_channel *channel, uint32_t generation, u
 		bh_lock_drop(&channel->lock);
 		return -1;
 	}
-	convicted = end_living(channel, end);
+	convicted = end_living(channel, end, now_ns);
 	bh_lock_drop(&channel->lock);
 
 	if (convicted)
@@ -219,6 +220,18 @@ int bh_channel_end_generation(struct bh_channel *channel, uint32_t generation, u
 	bh_ring_bells(channel, generation);
 	bh_channel_changed(channel);
 	return 0;
+}
+
+int bh_channel_in_hand(struct bh_channel *channel, uint32_t generation, struct bh_in_hand *in_hand)
+{
+	int found;
+
+	bh_lock_take(&channel->lock);
+	found = generation && channel->fallen == generation;
+	if (found)
+		*in_hand = channel->in_hand;
+	bh_lock_drop(&channel->lock);
+	return found ? 0 : -1;
 }
 
 /*
@@ -261,7 +274,7 @@ int bh_channel_begin_generation(struct bh_channel *channel, const struct bh_gene
 	}
 	previous = channel->living;
 	if (previous)
-		(void)end_living(channel, channel->detached ? BH_END_HOSTILE : BH_END_STOPPED);
+		(void)end_living(channel, channel->detached ? BH_END_HOSTILE : BH_END_STOPPED, 0);
 	/* Whatever an adopted channel's slots wait for of other generations will not come. */
 	bh_exchange(&channel->ended, generation - 1);
 	if (generation > channel->highest)
@@ -358,4 +371,14 @@ uint32_t bh_shim_wants(const struct bh_shim *shim, uint32_t callback)
 			wants |= BH_WANTS_PATH;
 	}
 	return wants;
+}
+
+int bh_shim_knows_poison(const struct bh_shim *shim)
+{
+	uint32_t i;
+
+	for (i = 0; i < shim->channel_count; i++)
+		if (bh_load_relaxed(&shim->channels[i]->poison_known))
+			return 1;
+	return 0;
 }

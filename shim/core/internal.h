@@ -115,6 +115,15 @@ struct bh_poison {
 	uint64_t order;     /* the last to fall has the highest */
 };
 #define BH_POISON_ENTRIES 16u
+/* What a user opens of a user's files, when hosts fell over such calls. See poison.c. */
+struct bh_user {
+	uint32_t opener;
+	uint32_t owner;   /* BH_USER_ANY: whatever it opens */
+	uint32_t strikes; /* 0: the entry is free */
+	uint64_t fell_ns; /* the last time */
+	uint64_t version; /* of the content that fell */
+};
+#define BH_USER_ENTRIES 16u
 
 /* The writing side of the notification ring. See notify.c. */
 struct bh_ring {
@@ -162,7 +171,7 @@ struct bh_channel {
 	uint32_t epoch;           /* private futex word: changes when a waiter should look again */
 	uint32_t unserved_reason; /* enum bh_reason while no host serves */
 	uint32_t quarantined;
-	uint32_t poison_known; /* entries of `poison` that are in use */
+	uint32_t poison_known; /* entries of `poison` and `users` that are in use */
 	uint32_t budget;       /* the longest visit of this generation's calls, in units of 2^20 ns,
 				* and 1; 0: none */
 	uint32_t
@@ -177,8 +186,10 @@ struct bh_channel {
 
 	/* under the lock */
 	struct bh_lock lock BH_LINE_ALIGNED;
-	uint32_t living;  /* generation that has begun and not ended; 0: none */
-	uint32_t highest; /* generation that ever was */
+	uint32_t fallen;           /* generation that ended last */
+	struct bh_in_hand in_hand; /* of its host */
+	uint32_t living;           /* generation that has begun and not ended; 0: none */
+	uint32_t highest;          /* generation that ever was */
 	uint32_t adopted; /* nothing has begun since the take-over: `highest` may begin again */
 	uint32_t detached;
 	uint32_t draining;
@@ -191,6 +202,7 @@ struct bh_channel {
 	/* written under the lock, inode and device read without */
 	struct bh_poison poison[BH_POISON_ENTRIES] BH_LINE_ALIGNED;
 	uint64_t poison_order;
+	struct bh_user users[BH_USER_ENTRIES]; /* all but times read without */
 
 	struct bh_ring ring BH_LINE_ALIGNED;
 };
@@ -404,6 +416,18 @@ enum bh_guilt bh_poison_find(struct bh_channel *channel, const struct bh_call *c
 /* A host fell over, or hung with, what is in this slot and nothing else. Not 0: the object is
  * convicted now. REQUIRES: the lock. */
 int bh_poison_strike(struct bh_channel *channel, uint32_t slot);
+/* The driver has answered a call, ever: else it is the driver that is broken. */
+int bh_has_answered(const struct bh_channel *channel);
+/* A host fell over calls with this opener about files of this owner, and (`alone`) over no others.
+ * Not 0: such calls are convicted now. REQUIRES: the lock. */
+int bh_user_strike(struct bh_channel *channel, uint32_t opener, uint32_t owner, int alone,
+		   uint64_t now_ns);
+int bh_user_convicted(struct bh_channel *channel, uint32_t opener, uint32_t owner, uint64_t now_ns);
+/* As an owner is told apart from others. */
+static inline uint32_t bh_owner_of(uint32_t owner)
+{
+	return owner < BH_USER_BEYOND ? owner : BH_USER_BEYOND;
+}
 /* A call about a struck object was answered. */
 void bh_poison_wipe(struct bh_channel *channel, const struct bh_call *call);
 /* How many are convicted of the present content. REQUIRES: the lock. */
@@ -446,7 +470,7 @@ int bh_begun(struct bh_channel *channel, uint32_t slot, uint64_t ticket);
 int bh_host_hangs(struct bh_channel *channel, uint32_t generation, uint64_t now_ns);
 /* Writes the fate of each unanswered issue of this generation. Not 0: the object that was in hand
  * is convicted. REQUIRES: the lock. */
-int bh_blame(struct bh_channel *channel, uint32_t generation, uint32_t end);
+int bh_blame(struct bh_channel *channel, uint32_t generation, uint32_t end, uint64_t now_ns);
 enum bh_charge {
 	BH_CHARGE_REISSUE,
 	BH_CHARGE_UNKNOWN, /* must not run twice */

@@ -158,6 +158,7 @@ enum bh_issue_result bh_issue(struct bh_call *call, uint32_t generation, uint64_
 	s = &channel->slots[slot];
 	shared = bh_call_slot_at(channel, slot);
 	bh_store_relaxed(&shared->opener, call->opener);
+	bh_store_relaxed(&shared->owner, call->owner);
 	bh_store_relaxed(&s->fate, 0u);
 	result = lend(call, &room, s);
 	if (result != BH_ISSUE_DONE)

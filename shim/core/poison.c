@@ -9,12 +9,24 @@
  * A wrong conviction denies a good file. There is none while the driver has never answered: then it
  * is the driver that is broken. Of an object whose changes can't be seen none is remembered.
  *
+ * A user can make such files without number. So openers get strikes, too: for what they open of one
+ * owner, and for all that they open. With three files' worth of them, if hosts had nothing else in
+ * hand, or six, each fall within a minute of the one before, such calls are answered by policy for
+ * a minute; after that one file more is enough. Of all that an opener opens it takes twice as many:
+ * who is made to open another's files is to lose those first. What root opens of root's gets none:
+ * those calls are the machine's, and hosts that fall over them speak against the driver.
+ *
  * Written under the channel's lock. SUBTLE: a call looks for its object without: it takes two words
  * of an entry each by itself, and what seems to be its object is looked at again under the lock.
  */
 #include "shim/core/internal.h"
 
 #define CONVICTED_MAX 8u /* so that strikes find room; the first convicted goes */
+#define USER_STRIKES 12u
+#define USER_STRIKES_OF_ALL 24u
+#define USER_STRIKES_AGAIN 4u /* two falls alone */
+#define USER_NS 60000000000ull
+#define USER_FORGOTTEN_NS (60 * USER_NS)
 
 static int args_of(const struct bh_call *call, struct bh_file_args *args)
 {
@@ -56,7 +68,7 @@ enum bh_guilt bh_poison_find(struct bh_channel *channel, const struct bh_call *c
 	return guilt;
 }
 
-static int has_answered(const struct bh_channel *channel)
+int bh_has_answered(const struct bh_channel *channel)
 {
 	uint32_t slot;
 
@@ -95,14 +107,24 @@ static uint32_t convicted(const struct bh_channel *channel)
 	return count;
 }
 
+static struct bh_poison *free_entry(struct bh_channel *channel)
+{
+	uint32_t i;
+
+	for (i = 0; i < BH_POISON_ENTRIES; i++)
+		if (!channel->poison[i].inode)
+			return &channel->poison[i];
+	return NULL;
+}
+
 static struct bh_poison *new_entry(struct bh_channel *channel, const struct bh_file_args *args)
 {
-	struct bh_poison *entry;
+	struct bh_poison *entry = free_entry(channel);
 
-	if (channel->poison_known == BH_POISON_ENTRIES)
-		drop(channel, oldest(channel, 0));
-	for (entry = channel->poison; entry->inode; entry++)
-		;
+	if (!entry) {
+		entry = oldest(channel, 0);
+		drop(channel, entry);
+	}
 	entry->convicted = 0;
 	bh_store_relaxed(&entry->device, args->device);
 	bh_store_relaxed(&entry->inode, args->inode);
@@ -118,7 +140,7 @@ int bh_poison_strike(struct bh_channel *channel, uint32_t slot)
 	int again;
 
 	bh_copy(&args, bh_call_slot_at(channel, slot)->args, sizeof(args));
-	if (!args.inode || !args.change || !has_answered(channel))
+	if (!args.inode || !args.change || !bh_has_answered(channel))
 		return 0;
 	entry = entry_of(channel, args.device, args.inode);
 	again = entry != NULL;
@@ -131,6 +153,93 @@ int bh_poison_strike(struct bh_channel *channel, uint32_t slot)
 	entry->version = version;
 	entry->convicted = again ? 1u : 0u;
 	return again;
+}
+
+static uint32_t strikes_max(const struct bh_user *entry)
+{
+	return bh_load_relaxed(&entry->owner) == BH_USER_ANY ? USER_STRIKES_OF_ALL : USER_STRIKES;
+}
+
+static void forget_user(struct bh_channel *channel, struct bh_user *entry)
+{
+	if (!entry->strikes)
+		return;
+	bh_store_relaxed(&entry->strikes, 0u);
+	entry->fell_ns = 0;
+	bh_store_relaxed(&channel->poison_known, channel->poison_known - 1);
+}
+
+/* The entry of these users, or the one that is to become theirs. */
+static struct bh_user *user_entry(struct bh_channel *channel, uint32_t opener, uint32_t owner)
+{
+	struct bh_user *entry = channel->users, *found = entry;
+	uint32_t i;
+
+	for (i = 0; i < BH_USER_ENTRIES; i++, entry++) {
+		if (entry->strikes && entry->opener == opener && entry->owner == owner)
+			return entry;
+		if (entry->fell_ns < found->fell_ns) /* the free ones fell never */
+			found = entry;
+	}
+	forget_user(channel, found);
+	bh_store_relaxed(&found->opener, opener);
+	bh_store_relaxed(&found->owner, owner);
+	return found;
+}
+
+int bh_user_strike(struct bh_channel *channel, uint32_t opener, uint32_t owner, int alone,
+		   uint64_t now_ns)
+{
+	uint64_t version = bh_load_relaxed(&channel->content_version);
+	struct bh_user *entry = user_entry(channel, opener, owner);
+	uint32_t strikes = entry->strikes;
+
+	if (!strikes)
+		bh_store_relaxed(&channel->poison_known, channel->poison_known + 1);
+	if (entry->version != version)
+		strikes = 0;
+	else if (strikes && now_ns >= entry->fell_ns + USER_NS)
+		strikes = strikes < strikes_max(entry) ? 0
+						       : strikes_max(entry) - USER_STRIKES_AGAIN;
+	strikes += alone ? 2 : 1;
+	entry->version = version;
+	entry->fell_ns = now_ns;
+	bh_store_relaxed(&entry->strikes, strikes);
+	return strikes >= strikes_max(entry);
+}
+
+static int stands_convicted(struct bh_channel *channel, struct bh_user *entry, uint64_t now_ns)
+{
+	if (now_ns >= entry->fell_ns + USER_FORGOTTEN_NS)
+		forget_user(channel, entry);
+	return entry->strikes >= strikes_max(entry) && now_ns < entry->fell_ns + USER_NS &&
+	       entry->version == bh_load_relaxed(&channel->content_version);
+}
+
+static int concerns(const struct bh_user *entry, uint32_t opener, uint32_t owner)
+{
+	uint32_t theirs = bh_load_relaxed(&entry->owner);
+
+	return bh_load_relaxed(&entry->strikes) >= strikes_max(entry) &&
+	       bh_load_relaxed(&entry->opener) == opener &&
+	       (theirs == owner || theirs == BH_USER_ANY);
+}
+
+int bh_user_convicted(struct bh_channel *channel, uint32_t opener, uint32_t owner, uint64_t now_ns)
+{
+	struct bh_user *entry = channel->users;
+	int convicted = 0;
+	uint32_t i;
+
+	for (i = 0; i < BH_USER_ENTRIES; i++, entry++) {
+		if (!concerns(entry, opener, owner))
+			continue;
+		bh_lock_take(&channel->lock);
+		convicted |= concerns(entry, opener, owner) &&
+			     stands_convicted(channel, entry, now_ns);
+		bh_lock_drop(&channel->lock);
+	}
+	return convicted;
 }
 
 void bh_poison_wipe(struct bh_channel *channel, const struct bh_call *call)
@@ -154,6 +263,9 @@ uint32_t bh_poison_count(const struct bh_channel *channel)
 
 	for (i = 0; i < BH_POISON_ENTRIES; i++)
 		count += channel->poison[i].convicted && channel->poison[i].version == version;
+	for (i = 0; i < BH_USER_ENTRIES; i++)
+		count += channel->users[i].strikes >= strikes_max(&channel->users[i]) &&
+			 channel->users[i].version == version;
 	return count;
 }
 
@@ -165,5 +277,7 @@ void bh_channel_forgive(struct bh_channel *channel)
 	for (i = 0; i < BH_POISON_ENTRIES; i++)
 		if (channel->poison[i].inode)
 			drop(channel, &channel->poison[i]);
+	for (i = 0; i < BH_USER_ENTRIES; i++)
+		forget_user(channel, &channel->users[i]);
 	bh_lock_drop(&channel->lock);
 }

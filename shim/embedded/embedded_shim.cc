@@ -206,14 +206,15 @@ absl::Status EmbeddedShim::SetNotifications(ChannelId channel, const bh_callback
   return absl::OkStatus();
 }
 
-absl::Status EmbeddedShim::EndGeneration(ChannelId channel, uint32_t generation, bh_end cause) {
+absl::StatusOr<bh_in_hand> EmbeddedShim::EndGeneration(ChannelId channel, uint32_t generation,
+                                                       bh_end cause) {
   std::lock_guard<std::mutex> lock(mutex_);
   absl::StatusOr<Entry*> entry = FindLocked(channel);
   if (!entry.ok()) return entry.status();
-  absl::Status status = (*entry)->channel->EndGeneration(generation, cause);
+  absl::StatusOr<bh_in_hand> in_hand = (*entry)->channel->EndGeneration(generation, cause);
   // Files that are still queued for the dead host are dropped with the socket.
-  if (status.ok()) (*entry)->route.Disconnect();
-  return status;
+  if (in_hand.ok()) (*entry)->route.Disconnect();
+  return in_hand;
 }
 
 absl::Status EmbeddedShim::SetState(ChannelId channel, bool quarantined, bool draining) {

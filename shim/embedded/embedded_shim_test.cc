@@ -328,7 +328,8 @@ TEST_F(EmbeddedShimTest, AHostCanNeverWriteTheCallRegion) {
 
 TEST_F(EmbeddedShimTest, MisuseIsAnErrorThatSaysWhat) {
   EXPECT_EQ(shim_->Descriptors(0).status().code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(shim_->EndGeneration(5, 1, BH_END_STOPPED).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(shim_->EndGeneration(5, 1, BH_END_STOPPED).status().code(),
+            absl::StatusCode::kNotFound);
   ChannelSpec bad = Spec();
   bad.geometry.lanes = 0;
   EXPECT_EQ(shim_->AddChannel(bad).status().code(), absl::StatusCode::kInvalidArgument);
@@ -337,7 +338,8 @@ TEST_F(EmbeddedShimTest, MisuseIsAnErrorThatSaysWhat) {
   EXPECT_EQ(shim_->AddChannel(bad).status().code(), absl::StatusCode::kInvalidArgument);
 
   const ChannelId channel = Add();
-  EXPECT_EQ(shim_->EndGeneration(channel, 1, BH_END_CRASHED).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(shim_->EndGeneration(channel, 1, BH_END_CRASHED).status().code(),
+            absl::StatusCode::kNotFound);
   auto driver = [](const FakeHostCall&) { return TestAnswer::kAllow; };
   auto host = StartHost(channel, 4, driver);
   EXPECT_EQ(

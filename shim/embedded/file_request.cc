@@ -22,6 +22,7 @@ absl::Status DescribeObject(int descriptor, FileRequest& request) {
   request.change = static_cast<uint64_t>(object.st_ctim.tv_sec) * 1'000'000'000u +
                    static_cast<uint64_t>(object.st_ctim.tv_nsec);
   request.size = static_cast<uint64_t>(object.st_size);
+  request.owner = object.st_uid + 1;
   request.descriptor = descriptor;
   return absl::OkStatus();
 }
@@ -61,6 +62,8 @@ void FillCall(const FileRequest& request, uint64_t deadline_ns, bh_call& call) {
   call.reissue = bh_callback_reissue(call.callback);
   call.deadline_ns = deadline_ns;
   call.call_id = 0;
+  call.opener = 0;
+  call.owner = request.owner;
 }
 
 Completion CompletionOf(const bh_call& call) {

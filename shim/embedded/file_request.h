@@ -29,13 +29,14 @@ struct FileRequest {
   uint64_t inode = 0;
   uint64_t change = 0;
   uint64_t size = 0;
+  uint32_t owner = 0;        // whose file it is: user id + 1; 0: not known
   std::string_view path;     // for information only; must live as long as the call
   int descriptor = -1;       // the file, for the host to read; stays owned by the caller
   uint64_t deadline_ns = 0;  // CLOCK_MONOTONIC; 0: the shim's default from now
 };
 
-// Fills device, inode, change and size from the file behind `descriptor`, and sets `descriptor` in
-// the request.
+// Fills device, inode, change, size and owner from the file behind `descriptor`, and sets
+// `descriptor` in the request.
 absl::Status DescribeObject(int descriptor, FileRequest& request);
 
 // Opens the regular file at request.path for reading and describes it. The descriptor is in the

@@ -72,13 +72,19 @@ void UserChannel::SetNotifications(const bh_callback_set& kinds) {
   bh_channel_set_wanted(core_, &wanted_);
 }
 
-absl::Status UserChannel::EndGeneration(uint32_t generation, bh_end cause) {
+absl::StatusOr<bh_in_hand> UserChannel::EndGeneration(uint32_t generation, bh_end cause) {
   if (generation == 0 || generation != generation_ ||
       bh_channel_end_generation(core_, generation, cause) != 0) {
     return absl::NotFoundError(absl::StrCat("generation ", generation, " is not the active one"));
   }
   generation_ = 0;
-  return absl::OkStatus();
+  return InHand(generation);
+}
+
+bh_in_hand UserChannel::InHand(uint32_t generation) const {
+  bh_in_hand in_hand = {};
+  (void)bh_channel_in_hand(core_, generation, &in_hand);
+  return in_hand;
 }
 
 void UserChannel::SetState(bool quarantined, bool draining) {

@@ -40,7 +40,9 @@ class UserChannel {
   // What the next generation will want; see bh_channel_set_wanted().
   void SetWanted(const bh_generation_spec& spec);
   // NotFound when that generation is not the active one.
-  absl::Status EndGeneration(uint32_t generation, bh_end cause);
+  absl::StatusOr<bh_in_hand> EndGeneration(uint32_t generation, bh_end cause);
+  // Of the generation that ended last; else of nothing.
+  bh_in_hand InHand(uint32_t generation) const;
   void SetState(bool quarantined, bool draining);
   void SetNotifications(const bh_callback_set& kinds);
   absl::Status SetPolicy(const bh_policy& policy);

@@ -39,7 +39,8 @@ void FillEventCall(const bh_shim& stack, const fanotify_event_metadata& metadata
     if (length > 0) request.path = std::string_view(event.path.get(), static_cast<size_t>(length));
   }
   FillCall(request, event.deadline_ns, event.call);
-  event.call.opener = 0;
+  // Else it is found out when the call has waited for a while.
+  if (bh_shim_knows_poison(&stack) != 0) event.call.opener = OpenerOf(metadata.pid);
 }
 
 namespace {

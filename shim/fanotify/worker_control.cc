@@ -29,17 +29,18 @@ void WorkerControl::Run(uint32_t adopted) {
 
 void WorkerControl::Handle(ControlMessage& message) {
   if (const auto* begin = message.as<wire::BeginGeneration>()) {
-    Reply(begin->request(), Begin(message, *begin), nullptr);
+    Reply(begin->request(), Begin(message, *begin));
   } else if (const auto* end = message.as<wire::EndGeneration>()) {
-    Reply(end->request(), End(*end), nullptr);
+    const absl::StatusOr<bh_in_hand> in_hand = End(*end);
+    Reply(end->request(), in_hand.status(), nullptr, in_hand.ok() ? &*in_hand : nullptr);
   } else if (const auto* state = message.as<wire::SetState>()) {
-    Reply(state->request(), SetState(*state), nullptr);
+    Reply(state->request(), SetState(*state));
   } else if (const auto* policy = message.as<wire::SetPolicy>()) {
-    Reply(policy->request(), SetPolicy(*policy), nullptr);
+    Reply(policy->request(), SetPolicy(*policy));
   } else if (const auto* query = message.as<wire::GetStatistics>()) {
     const absl::Status status = CheckChannel(query->channel());
     if (!status.ok()) {
-      Reply(query->request(), status, nullptr);
+      Reply(query->request(), status);
       return;
     }
     const bh_statistics statistics = (*channels_)[query->channel()]->Statistics();
@@ -79,7 +80,7 @@ absl::Status WorkerControl::Begin(ControlMessage& message, const wire::BeginGene
   return status;
 }
 
-absl::Status WorkerControl::End(const wire::EndGeneration& order) {
+absl::StatusOr<bh_in_hand> WorkerControl::End(const wire::EndGeneration& order) {
   absl::Status status = CheckChannel(order.channel());
   if (!status.ok()) return status;
   if (bh_end_known(order.cause()) == 0) {
@@ -89,13 +90,14 @@ absl::Status WorkerControl::End(const wire::EndGeneration& order) {
   UserChannel& channel = *(*channels_)[order.channel()];
   // The link keeps the active generation; if another is active here, this one was ended before a
   // takeover.
-  if (channel.generation() != order.generation()) return absl::OkStatus();
+  if (channel.generation() != order.generation()) return channel.InHand(order.generation());
   ChannelState state = LoadChannelState(journal_->channels[order.channel()]);
   state.generation = 0;
   StoreChannelState(journal_->channels[order.channel()], state);
-  status = channel.EndGeneration(order.generation(), static_cast<bh_end>(order.cause()));
+  absl::StatusOr<bh_in_hand> in_hand =
+      channel.EndGeneration(order.generation(), static_cast<bh_end>(order.cause()));
   setup_->channels[order.channel()]->route.Disconnect();
-  return status;
+  return in_hand;
 }
 
 absl::Status WorkerControl::SetState(const wire::SetState& order) {
@@ -123,10 +125,10 @@ absl::Status WorkerControl::SetPolicy(const wire::SetPolicy& order) {
 }
 
 void WorkerControl::Reply(uint64_t request, const absl::Status& status,
-                          const bh_statistics* statistics) {
+                          const bh_statistics* statistics, const bh_in_hand* in_hand) {
   const std::string error = status.ok() ? std::string() : std::string(status.message());
   // The supervisor waits a second at most; a reply that can't be sent by then has no reader.
-  control_->Send(MakeResult(request, error, statistics)).IgnoreError();
+  control_->Send(MakeResult(request, error, statistics, in_hand)).IgnoreError();
 }
 
 }  // namespace bulkhead

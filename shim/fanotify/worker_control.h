@@ -31,11 +31,12 @@ class WorkerControl {
  private:
   void Handle(ControlMessage& message);
   absl::Status Begin(ControlMessage& message, const wire::BeginGeneration& order);
-  absl::Status End(const wire::EndGeneration& order);
+  absl::StatusOr<bh_in_hand> End(const wire::EndGeneration& order);
   absl::Status SetState(const wire::SetState& order);
   absl::Status SetPolicy(const wire::SetPolicy& order);
   absl::Status CheckChannel(ChannelId channel) const;
-  void Reply(uint64_t request, const absl::Status& status, const bh_statistics* statistics);
+  void Reply(uint64_t request, const absl::Status& status,
+             const bh_statistics* statistics = nullptr, const bh_in_hand* in_hand = nullptr);
 
   ControlSocket* const control_;
   Journal* const journal_;

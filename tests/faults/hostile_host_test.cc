@@ -307,7 +307,7 @@ class HostileHost : public ::testing::Test {
     const bh_end cause = ending == kViolation ? BH_END_HOSTILE
                          : ending == kOverdue ? BH_END_HUNG
                                               : BH_END_KILLED;
-    const absl::Status ended = shim_->EndGeneration(channel_, generation, cause);
+    const absl::Status ended = shim_->EndGeneration(channel_, generation, cause).status();
     EXPECT_TRUE(ended.ok() || absl::IsNotFound(ended)) << ended;
   }
 

@@ -177,7 +177,7 @@ class SingleStep : public ::testing::Test {
     EXPECT_TRUE(host.alive()) << "the host ended by itself after instruction " << taken;
     host.Kill();
     if (part != Part::kAttaching) {
-      const absl::Status ended = shim_->EndGeneration(channel_, generation, BH_END_KILLED);
+      const absl::Status ended = shim_->EndGeneration(channel_, generation, BH_END_KILLED).status();
       EXPECT_TRUE(ended.ok()) << ended;
     } else {
       calls = StartCalls();

@@ -24,6 +24,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   if (const auto* status = envelope->message_as_Status()) (void)ReadStatus(*status);
   if (const auto* result = envelope->message_as_Result()) {
     if (result->statistics() != nullptr) (void)ReadStatistics(*result->statistics());
+    (void)ReadInHand(*result);
   }
   return 0;
 }

@@ -588,6 +588,54 @@ TEST_F(CliAsRoot, StandardErrorThatIsNeverReadHoldsNothingUp) {
   EXPECT_EQ(StopService(), 0);
 }
 
+// How many of these files a process of this user could open, one after the other.
+int OpenAs(uid_t user, const std::vector<std::string>& files) {
+  const pid_t child = fork();
+  if (child == 0) {
+    if (setresgid(user, user, user) != 0 || setresuid(user, user, user) != 0) _exit(255);
+    int opened = 0;
+    for (const std::string& file : files) opened += open(file.c_str(), O_RDONLY | O_CLOEXEC) >= 0;
+    _exit(opened);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+// Of a user without privileges, who would get what the driver denies while it is quarantined.
+TEST_F(CliAsRoot, AUsersFilesWithoutNumberDoNotGetTheDriverQuarantined) {
+  constexpr uid_t kUser = 65534;
+  std::filesystem::permissions(folder_, std::filesystem::perms(0755));
+  std::filesystem::permissions(files_, std::filesystem::perms(0755));
+  std::vector<std::string> crashes;
+  for (int i = 0; i < 12; ++i) {
+    crashes.push_back(files_ + "/crash-" + std::to_string(i));
+    std::ofstream(crashes.back()) << "x";
+    ASSERT_EQ(chown(crashes.back().c_str(), kUser, kUser), 0);
+  }
+  const std::string bad = files_ + "/deny-this", of_root = files_ + "/of-root";
+  std::ofstream(bad) << "x";
+  std::ofstream(of_root) << "x";
+  const std::string errors = folder_ + "/errors";
+  ASSERT_GT(
+      StartService("--driver faulty --attachment fanotify --guard " + files_ + " 2>" + errors), 0)
+      << "it did not start";
+  ASSERT_TRUE(std::ifstream(files_ + "/clean").good()) << "it has answered";
+  EXPECT_EQ(OpenAs(kUser, crashes), 0);
+  EXPECT_EQ(OpenAs(kUser, {bad}), 0);
+  EXPECT_EQ(OpenAs(kUser, {of_root}), 1);
+  EXPECT_FALSE(std::ifstream(bad).good());
+  EXPECT_TRUE(std::ifstream(of_root).good());
+  const std::string status = Run("status").text;
+  EXPECT_THAT(status, HasSubstr("serving"));
+  EXPECT_THAT(status, HasSubstr(" 6 restarts"));
+  EXPECT_EQ(StopService(), 0);
+  std::ifstream log(errors);
+  const std::string text(std::istreambuf_iterator<char>(log), {});
+  EXPECT_THAT(text, HasSubstr("what user 65534 opens of the files of user 65534 is quarantined"));
+  EXPECT_THAT(text, testing::Not(HasSubstr("quarantined: it failed too often")));
+}
+
 // As a second Ctrl-C does, and `timeout`, which signals the process and its group.
 TEST_F(CliAsRoot, ASecondSignalDoesNotKeepItFromPuttingThingsAway) {
   for (int i = 0; i < 5; ++i) {

@@ -238,6 +238,53 @@ TEST_F(SupervisorIntegration, AFileThatCrashesTheDriverCostsTwoHostsHoweverOften
   EXPECT_EQ(supervisor_->Status().drivers[0].restarts, 4u);
 }
 
+// A user makes one such file after the other. Others are served throughout.
+TEST_F(SupervisorIntegration, AUsersFilesWithoutNumberTakeTheDriverFromNobody) {
+  Start(Named("faulty"), "");
+  ASSERT_TRUE(Serves("faulty"));
+  FileRequest clean;
+  clean.path = "/clean";
+  clean.inode = 1;
+  clean.owner = 1;  // root's
+  ASSERT_EQ(shim_->Call(clean).outcome, uint32_t{BH_OUTCOME_ANSWERED});
+  const auto crash = [this](uint64_t inode, uint32_t owner) {
+    FileRequest request;
+    request.path = "/crash-it";
+    request.inode = inode;
+    request.change = 1;
+    request.owner = owner;
+    return shim_->Call(request).reason;
+  };
+  for (uint64_t inode = 2; inode < 30; ++inode) {
+    EXPECT_EQ(crash(inode, 1001), uint32_t{BH_REASON_POISON}) << inode;
+    EXPECT_EQ(shim_->Call(clean).outcome, uint32_t{BH_OUTCOME_ANSWERED}) << inode;
+  }
+  EXPECT_EQ(supervisor_->Status().drivers[0].restarts, 6u) << "two for each of three files";
+  EXPECT_EQ(crash(100, 1002), uint32_t{BH_REASON_POISON});
+  EXPECT_EQ(supervisor_->Status().drivers[0].restarts, 8u) << "another user's was asked about";
+}
+
+// One that falls over everybody's files is of no use, whoever opens most of them.
+TEST_F(SupervisorIntegration, ADriverThatFallsOverFilesOfSeveralIsQuarantined) {
+  Start(Named("faulty"), "");
+  ASSERT_TRUE(Serves("faulty"));
+  FileRequest clean;
+  clean.path = "/clean";
+  ASSERT_EQ(shim_->Call(clean).outcome, uint32_t{BH_OUTCOME_ANSWERED});
+  for (uint64_t inode = 2; inode < 5; ++inode) {
+    FileRequest crash;
+    crash.path = "/crash-it";
+    crash.inode = inode;
+    crash.change = 1;
+    crash.owner = inode == 3 ? 1 : 1001;  // root's is the second
+    if (inode == 4) crash.deadline_ns = MonotonicAfterNs(kNanosecondsPerSecond);
+    EXPECT_EQ(shim_->Call(crash).allowed(), false) << inode;
+  }
+  const absl::Status status = supervisor_->WaitUntilServing("faulty", MonotonicAfterNs(kSoonNs));
+  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+  EXPECT_EQ(shim_->Call(clean).outcome, uint32_t{BH_OUTCOME_POLICY});
+}
+
 // Opens of a file that crashes the driver don't keep it from getting new content.
 TEST_F(SupervisorIntegration, NewContentIsKeptThatFallsOverWhatTheOldFallsOverToo) {
   for (const char* content : {"/old", "/new"}) {

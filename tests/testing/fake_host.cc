@@ -65,7 +65,7 @@ absl::Status FakeHost::Die(bh_end cause) {
   port_->StopTaking();
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();
-  return link_.EndGeneration(channel_, generation_, cause);
+  return link_.EndGeneration(channel_, generation_, cause).status();
 }
 
 void FakeHost::Work(uint32_t worker) {

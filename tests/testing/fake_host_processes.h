@@ -115,7 +115,11 @@ class FakeShimLink final : public ShimLink {
   absl::StatusOr<ChannelId> AddChannel(const ChannelSpec&) override { return channels_++; }
   absl::StatusOr<ChannelDescriptors> Descriptors(ChannelId channel) override;
   absl::Status BeginGeneration(ChannelId channel, const bh_generation_spec&, UniqueFd) override;
-  absl::Status EndGeneration(ChannelId channel, uint32_t, bh_end) override { return Pass(channel); }
+  absl::StatusOr<bh_in_hand> EndGeneration(ChannelId channel, uint32_t, bh_end) override {
+    const absl::Status status = Pass(channel);
+    if (!status.ok()) return status;
+    return bh_in_hand();
+  }
   absl::Status SetState(ChannelId channel, bool, bool) override { return Pass(channel); }
   absl::Status SetPolicy(ChannelId channel, const bh_policy&) override { return Pass(channel); }
   absl::StatusOr<bh_statistics> Statistics(ChannelId channel) override;

@@ -291,8 +291,9 @@ absl::Status RemoteShimLink::Send(const ControlBuffer& message, int descriptor, 
   return absl::UnavailableError("the fanotify shim does not read: its control socket is full");
 }
 
-absl::StatusOr<bh_statistics> RemoteShimLink::Ask(uint64_t id, const ControlBuffer& message,
-                                                  int descriptor, uint64_t until_ns) {
+absl::StatusOr<RemoteShimLink::Request> RemoteShimLink::Ask(uint64_t id,
+                                                            const ControlBuffer& message,
+                                                            int descriptor, uint64_t until_ns) {
   Request request;
   request.message = &message;
   request.descriptor = descriptor;
@@ -308,7 +309,7 @@ absl::StatusOr<bh_statistics> RemoteShimLink::Ask(uint64_t id, const ControlBuff
   pending_.erase(id);
   if (!request.done) return WorkerSilent();
   if (!request.status.ok()) return request.status;
-  return request.statistics.value_or(bh_statistics());
+  return request;
 }
 
 absl::Status RemoteShimLink::BeginGeneration(ChannelId id, const bh_generation_spec& spec,
@@ -342,7 +343,8 @@ absl::Status RemoteShimLink::BeginGeneration(ChannelId id, const bh_generation_s
   return status;
 }
 
-absl::Status RemoteShimLink::EndGeneration(ChannelId id, uint32_t generation, bh_end cause) {
+absl::StatusOr<bh_in_hand> RemoteShimLink::EndGeneration(ChannelId id, uint32_t generation,
+                                                         bh_end cause) {
   const uint64_t until_ns = MonotonicAfterNs(kAnswerWithinNs);
   const MutexLock lock(mutex_);
   absl::StatusOr<Channel*> found = Find(id);
@@ -353,7 +355,10 @@ absl::Status RemoteShimLink::EndGeneration(ChannelId id, uint32_t generation, bh
   }
   channel.End(cause);
   const uint64_t request = next_request_++;
-  return Ask(request, MakeEndGeneration(request, id, generation, cause), -1, until_ns).status();
+  absl::StatusOr<Request> answer =
+      Ask(request, MakeEndGeneration(request, id, generation, cause), -1, until_ns);
+  if (!answer.ok()) return answer.status();
+  return answer->in_hand;
 }
 
 absl::Status RemoteShimLink::SetState(ChannelId id, bool quarantined, bool draining) {
@@ -393,7 +398,9 @@ absl::StatusOr<bh_statistics> RemoteShimLink::Statistics(ChannelId id) {
   if (!channel.ok()) return channel.status();
   if (absl::Status running = AwaitWorker(until_ns); !running.ok()) return running;
   const uint64_t request = next_request_++;
-  return Ask(request, MakeGetStatistics(request, id), -1, until_ns);
+  absl::StatusOr<Request> answer = Ask(request, MakeGetStatistics(request, id), -1, until_ns);
+  if (!answer.ok()) return answer.status();
+  return answer->statistics;
 }
 
 absl::Status RemoteShimLink::Exclude(pid_t pid) {
@@ -483,6 +490,7 @@ void RemoteShimLink::Handle(ControlMessage& message) {
       if (result->statistics() != nullptr) {
         request.statistics = ReadStatistics(*result->statistics());
       }
+      request.in_hand = ReadInHand(*result);
       changed_.NotifyAll();
     }
     if (resend_wanted_) ResendAll();  // the worker reads again

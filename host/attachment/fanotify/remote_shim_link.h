@@ -70,7 +70,8 @@ class RemoteShimLink final : public ShimLink {
   absl::StatusOr<ChannelDescriptors> Descriptors(ChannelId channel) override;
   absl::Status BeginGeneration(ChannelId channel, const bh_generation_spec& spec,
                                UniqueFd descriptor_socket) override;
-  absl::Status EndGeneration(ChannelId channel, uint32_t generation, bh_end cause) override;
+  absl::StatusOr<bh_in_hand> EndGeneration(ChannelId channel, uint32_t generation,
+                                           bh_end cause) override;
   absl::Status SetState(ChannelId channel, bool quarantined, bool draining) override;
   absl::Status SetPolicy(ChannelId channel, const bh_policy& policy) override;
   absl::StatusOr<bh_statistics> Statistics(ChannelId channel) override;
@@ -105,7 +106,8 @@ class RemoteShimLink final : public ShimLink {
     int descriptor = -1;  // may be none
     bool done = false;
     absl::Status status;
-    std::optional<bh_statistics> statistics;
+    bh_statistics statistics = {};
+    bh_in_hand in_hand = {};
   };
 
   class KeeperTurn;
@@ -113,8 +115,8 @@ class RemoteShimLink final : public ShimLink {
   absl::StatusOr<Channel*> Find(ChannelId channel) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status AwaitWorker(uint64_t until_ns) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Sends a request and waits for its answer; mutex_ is released meanwhile.
-  absl::StatusOr<bh_statistics> Ask(uint64_t id, const ControlBuffer& message, int descriptor,
-                                    uint64_t until_ns) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<Request> Ask(uint64_t id, const ControlBuffer& message, int descriptor,
+                              uint64_t until_ns) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Waits for room until until_ns, with the lock. When there is none, the whole state is sent once
   // the worker has answered anything.
   absl::Status Send(const ControlBuffer& message, int descriptor, uint64_t until_ns)

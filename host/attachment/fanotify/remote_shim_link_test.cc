@@ -242,7 +242,7 @@ TEST_F(RemoteShimLinkTest, WhatFoundNoRoomIsSentWhenTheWorkerReadsAgain) {
   }
   for (std::thread& thread : threads) thread.join();
   ExpectUnavailableInTime([this] { return link_.SetState(0, false, true); });
-  ExpectUnavailableInTime([this] { return link_.EndGeneration(0, 1, BH_END_CRASHED); });
+  ExpectUnavailableInTime([this] { return link_.EndGeneration(0, 1, BH_END_CRASHED).status(); });
   EXPECT_TRUE(WorkerIsSent(false, true));
   EXPECT_EQ(end_sent_, 1u) << "or its successor is refused";
 }

@@ -247,12 +247,16 @@ absl::Status ModuleLink::BeginGeneration(ChannelId channel, const bh_generation_
   return Say(BH_CONTROL_BEGIN, &begin, "the begin of a generation");
 }
 
-absl::Status ModuleLink::EndGeneration(ChannelId channel, uint32_t generation, bh_end cause) {
+absl::StatusOr<bh_in_hand> ModuleLink::EndGeneration(ChannelId channel, uint32_t generation,
+                                                     bh_end cause) {
   bh_module_end end = {.channel = channel,
                        .generation = generation,
                        .cause = static_cast<uint32_t>(cause),
-                       .reserved = 0};
-  return Say(BH_CONTROL_END, &end, "the end of a generation");
+                       .reserved = 0,
+                       .in_hand = {}};
+  absl::Status status = Say(BH_CONTROL_END, &end, "the end of a generation");
+  if (!status.ok()) return status;
+  return end.in_hand;
 }
 
 absl::Status ModuleLink::SetState(ChannelId channel, bool quarantined, bool draining) {

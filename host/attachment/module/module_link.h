@@ -58,7 +58,8 @@ class ModuleLink final : public ShimLink {
   absl::Status BeginGeneration(ChannelId channel, const bh_generation_spec& spec,
                                UniqueFd descriptor_socket) override;
   absl::Status CanNotify(const bh_callback_set&) const override { return absl::OkStatus(); }
-  absl::Status EndGeneration(ChannelId channel, uint32_t generation, bh_end cause) override;
+  absl::StatusOr<bh_in_hand> EndGeneration(ChannelId channel, uint32_t generation,
+                                           bh_end cause) override;
   absl::Status SetState(ChannelId channel, bool quarantined, bool draining) override;
   absl::Status SetPolicy(ChannelId channel, const bh_policy& policy) override;
   absl::StatusOr<bh_statistics> Statistics(ChannelId channel) override;

@@ -83,6 +83,7 @@ static int ask(const struct path *path, u32 flags, u32 callback, u64 within_ns)
 	call->reissue = bh_callback_reissue(call->callback);
 	call->deadline_ns = now_ns + within_ns;
 	call->opener = opener();
+	call->owner = from_kuid(&init_user_ns, inode->i_uid) + 1;
 	bh_call_start(shim, call);
 	if (bh_call_try_caches(call, now_ns))
 		goto leave;

@@ -167,11 +167,14 @@ static long add(struct bh_module_add *add)
 	return 0;
 }
 
-static long end(struct bh_mchannel *channel, const struct bh_module_end *end)
+/* 0 also when it ended by itself, as the last: its host's mapping goes before its process is seen
+ * to be dead. */
+static long end(struct bh_mchannel *channel, struct bh_module_end *end)
 {
 	if (!bh_end_known(end->cause) || end->reserved)
 		return -EINVAL;
-	return bh_mchannel_end(channel, end->generation, end->cause) ? -ENOENT : 0;
+	bh_mchannel_end(channel, end->generation, end->cause);
+	return bh_channel_in_hand(channel->core, end->generation, &end->in_hand) ? -ENOENT : 0;
 }
 
 static long set_state(struct bh_mchannel *channel, const struct bh_module_state *state)

@@ -83,6 +83,7 @@ void Driver::Step(Event event) {
   changed_ = true;
   const std::vector<ActionItem> actions = lifecycle_->Step(event, around_.now_ns());
   for (const ActionItem& action : actions) Perform(action);
+  releases_.DropUnless([this](ReleaseId release) { return lifecycle_->Needs(release); });
 }
 
 // ---- Time

@@ -118,7 +118,6 @@ void Driver::Perform(const ActionItem& action) {
       DriverEvent event = DriverEvent::Of(Kind::kContentGood);
       event.content = action.release;
       Report(std::move(event));
-      releases_.DropBefore(action.release);
       break;
     }
     case ActionKind::kTrialFailed:

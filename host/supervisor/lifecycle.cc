@@ -37,6 +37,7 @@ Lifecycle::Lifecycle(const LifecycleLimits& limits, ReleaseId release, uint32_t 
       sessions_{Session(Role::kActive, limits, release), Session(Role::kStandby, limits, release),
                 Session(Role::kCanary, limits, release)},
       newest_generation_(last_generation),
+      newest_release_(release),
       wanted_(release),
       good_(release) {}
 
@@ -120,8 +121,19 @@ void Lifecycle::Drain(Session& session, uint64_t now_ns, Actions& actions) {
   SetTimer(session, actions, now_ns + limits_.drain_within_ns);
 }
 
+bool Lifecycle::Needs(ReleaseId release) const {
+  if (release > newest_release_ || release == wanted_ || release == good_) return true;
+  if (handing_over_ && release == held_) return true;
+  if (comparing_ != 0 && release == failed_) return true;
+  if (At(Role::kCanary).wanted && release == trial_) return true;
+  return std::any_of(sessions_.begin(), sessions_.end(), [this, release](const Session& session) {
+    return session.running == release && (session.role == Role::kActive || HasHost(session.role));
+  });
+}
+
 std::vector<ActionItem> Lifecycle::Step(const Event& event, uint64_t now_ns) {
   Actions actions;
+  newest_release_ = std::max(newest_release_, event.release);
   Session& session = At(event.role);
   const bool about_host = HasHost(event.role) && event.generation == session.generation;
   const State state = session.state;
@@ -253,7 +265,9 @@ std::vector<ActionItem> Lifecycle::Step(const Event& event, uint64_t now_ns) {
 void Lifecycle::SetWanted(ReleaseId release, uint64_t now_ns, Actions& actions) {
   wanted_ = release;
   const Session& active = At(Role::kActive);
-  const bool serves = active.state == State::kAwaitingBegin || active.state == State::kServing;
+  // Or will again, by itself: content that does not start must not keep it from that.
+  const bool serves =
+      active.has_served && active.state != State::kStopped && active.state != State::kQuarantined;
   if (handing_over_) {
     handing_over_ = wanted_ != held_;
   } else if (limits_.beside && active.wanted && serves && wanted_ != active.running) {

@@ -206,6 +206,9 @@ class Lifecycle {
   ReleaseId wanted_release() const { return wanted_; }
   ReleaseId good_release() const { return good_; }
   ReleaseId failed_release() const { return failed_; }
+  // Whether it may still start a host of this release, or has one; or was not told of it yet. One
+  // that is not needed is needed again when it is given again.
+  bool Needs(ReleaseId release) const;
   uint64_t restarts() const { return restarts_; }  // of the active session, as the next
   uint64_t start_failures() const { return start_failures_; }
   uint64_t next_start_ns() const {
@@ -280,6 +283,7 @@ class Lifecycle {
   const LifecycleLimits limits_;
   std::array<Session, kRoleCount> sessions_;
   uint32_t newest_generation_;
+  ReleaseId newest_release_;  // that it was told of
   ReleaseId wanted_;
   ReleaseId good_;
   ReleaseId failed_ = 0;

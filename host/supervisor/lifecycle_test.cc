@@ -133,7 +133,7 @@ TEST(Lifecycle, TheTableHasEveryStateAndEvent) {
     {Stop,   {Spwn, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____}},
     {Spwn,   {____, Exit, ____, Exit, Helo, Spwn, Exit, ____, ____, ____, ____, ____, ____, ____, Spwn, ____, Exit, Exit, ____, ____, Exit}},
     {Helo,   {____, Exit, ____, Exit, ____, ____, ____, Strt, ____, ____, ____, ____, ____, ____, Spwn, ____, Exit, Exit, ____, Exit, Exit}},
-    {Srve,   {____, Exit, ____, Exit, ____, ____, Exit, ____, ____, Strt, ____, ____, ____, ____, Spwn, ____, Exit, Exit, ____, ____, Exit}},
+    {Srve,   {____, Exit, ____, ____, ____, ____, Exit, ____, ____, Strt, ____, ____, ____, ____, Spwn, ____, Exit, Exit, ____, ____, Exit}},
     {Strt,   {____, Exit, ____, Exit, ____, ____, ____, ____, ____, ____, Begn, Exit, ____, ____, Spwn, ____, Exit, Exit, ____, Exit, Exit}},
     {Begn,   {____, Dran, ____, Dran, ____, ____, ____, ____, ____, ____, ____, ____, Serv, Exit, Spwn, ____, Exit, Exit, ____, ____, Exit}},
     {Serv,   {____, Dran, ____, Dran, ____, ____, ____, ____, ____, ____, ____, ____, ____, ____, Spwn, ____, Exit, Exit, ____, ____, Exit}},
@@ -622,6 +622,16 @@ class Handover {
       Of(Role::kActive, kind);
     }
   }
+  // So often, and it serves in between.
+  void Crash(int times) {
+    for (int i = 1; i <= times; ++i) {
+      Of(Role::kActive, EventKind::kExited);
+      if (i == times) return;
+      now_ns = std::max(now_ns, life.next_start_ns());
+      Do({.kind = EventKind::kTimer});
+      Serve();
+    }
+  }
   std::vector<ActionItem> StandbyIsReady() {
     Of(Role::kStandby, EventKind::kSpawned);
     Of(Role::kStandby, EventKind::kHello);
@@ -659,6 +669,43 @@ TEST(Lifecycle, TheOldHostServesUntilTheNewOneIsReady) {
   EXPECT_EQ(over.life.running_release(), 2u);
   EXPECT_EQ(over.life.good_release(), 1u) << "on probation, as any new one";
   EXPECT_FALSE(over.life.wants_host(Role::kStandby));
+}
+
+// The host of new content that does not start must not be the only one.
+TEST(Lifecycle, ANewHostStartsBesideOneThatIsOnItsWayBack) {
+  for (const auto& [crashes, state] : {std::pair(1, State::kAwaitingSpawn),
+                                       {2, State::kBackingOff},
+                                       {5, State::kAwaitingCharge}}) {
+    Handover over(0);
+    over.Crash(crashes);
+    ASSERT_EQ(over.life.state(), state);
+    over.Do({.kind = EventKind::kUpdate, .release = 2});
+    over.Expect(State::kAwaitingSpawn, State::kAwaitingSpawn);
+    EXPECT_EQ(over.life.running_release(), 1u);
+    EXPECT_EQ(over.life.running_release(Role::kStandby), 2u);
+    over.Serve();
+    over.Expect(State::kServing, State::kAwaitingSpawn);
+    over.StandbyIsReady();
+    over.Expect(State::kAwaitingDrain, State::kReady);
+    EXPECT_TRUE(
+        Has(over.Of(Role::kActive, EventKind::kExited, BH_END_STOPPED), ActionKind::kServe));
+  }
+}
+
+TEST(Lifecycle, ADriverThatNeverServedOrIsQuarantinedStartsWithNewContentAtOnce) {
+  Lifecycle first(Beside(true), 1);
+  first.Step({.kind = EventKind::kStart}, kSecond);
+  first.Step({.kind = EventKind::kSpawned, .generation = 1}, kSecond);
+  first.Step({.kind = EventKind::kUpdate, .release = 2}, kSecond);
+  EXPECT_EQ(first.state(), State::kAwaitingExit) << "it makes room for the new one";
+  EXPECT_EQ(first.state(Role::kStandby), State::kStopped);
+  Handover over(0);
+  over.Crash(5);
+  Ended(over.life, over.now_ns);
+  ASSERT_EQ(over.life.state(), State::kQuarantined);
+  over.Do({.kind = EventKind::kUpdate, .release = 2});
+  over.Expect(State::kAwaitingSpawn, State::kStopped);
+  EXPECT_EQ(over.life.running_release(), 2u);
 }
 
 TEST(Lifecycle, ANewHostThatFailsBesideTheOldTakesItsReleaseBackAndNothingElse) {
@@ -882,6 +929,9 @@ class History {
   void Do(Event event) {
     event.chance = random_();
     for (const ActionItem& action : life_.Step(event, now_ns_)) Carry(action);
+    for (ReleaseId release = 1; release <= releases_; ++release) {
+      if (!life_.Needs(release)) dropped_.insert(release);
+    }
   }
 
   void Carry(const ActionItem& action) {
@@ -893,6 +943,7 @@ class History {
         if (action.role != Role::kCanary && failed_.count(action.release) != 0) {
           Break("a release that failed was started again");
         }
+        if (dropped_.count(action.release) != 0) Break("a release was started that was not needed");
         newest_ = action.generation;
         process = {.generation = action.generation,
                    .release = action.release,
@@ -1047,6 +1098,7 @@ class History {
       case 3: {  // one that is there already, even one that failed
         const ReleaseId release = random_() % releases_ + 1;
         failed_.erase(release);
+        dropped_.erase(release);
         Do({.kind = EventKind::kUpdate, .release = release});
         break;
       }
@@ -1168,6 +1220,7 @@ class History {
   uint32_t serving_ = 0;  // and has begun it
   ReleaseId releases_ = 1;
   std::set<ReleaseId> failed_;
+  std::set<ReleaseId> dropped_;  // it said that it does not need them
   std::deque<uint32_t> ended_;   // the shim was told, and has not said what was in hand
   int handovers_ = 0;
   int pardons_ = 0;

@@ -84,12 +84,16 @@ std::shared_ptr<const Release> ReleaseStore::Get(ReleaseId id) const {
   return found == releases_.end() ? nullptr : found->second;
 }
 
-void ReleaseStore::DropBefore(ReleaseId id) {
+void ReleaseStore::DropUnless(const std::function<bool(ReleaseId)>& needed) {
   const MutexLock lock(mutex_);
-  while (!releases_.empty() && releases_.begin()->first < id) {
-    const std::string& copy = releases_.begin()->second->content_folder;
+  for (auto release = releases_.begin(); release != releases_.end();) {
+    if (needed(release->first)) {
+      ++release;
+      continue;
+    }
+    const std::string& copy = release->second->content_folder;
     if (!copy.empty()) dropped_.push_back(copy);
-    releases_.erase(releases_.begin());
+    release = releases_.erase(release);
   }
 }
 

@@ -15,6 +15,7 @@
 #define BULKHEAD_HOST_SUPERVISOR_RELEASE_STORE_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -50,8 +51,8 @@ class ReleaseStore {
       ABSL_LOCKS_EXCLUDED(mutex_);
   // Null: there is no such release, or it was dropped.
   std::shared_ptr<const Release> Get(ReleaseId id) const ABSL_LOCKS_EXCLUDED(mutex_);
-  // Forgets the releases before this one. The next Add removes their copies.
-  void DropBefore(ReleaseId id) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Forgets the releases that are not needed. The next Add removes their copies.
+  void DropUnless(const std::function<bool(ReleaseId)>& needed) ABSL_LOCKS_EXCLUDED(mutex_);
   // Hosts know the copies, and name them when something is wrong there. The operator knows only the
   // folder that was copied, and the copy may be gone when the message is read.
   std::string NameSources(std::string text) const ABSL_LOCKS_EXCLUDED(mutex_);

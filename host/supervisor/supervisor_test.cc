@@ -389,6 +389,33 @@ TEST_F(SupervisorTest, NamesContentAsTheOperatorDoes) {
   EXPECT_THAT(said, Each(Not(HasSubstr(copies))));
 }
 
+TEST_F(SupervisorTest, CopiesOfContentThatFailedDoNotPileUp) {
+  Start({"reader"}, folder_ + "/content");
+  auto host = hosts_.Attached("reader", MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(host.ok()) << host.status();
+  ASSERT_TRUE((*host)->SayStarted(1).ok());
+  ASSERT_TRUE(Serves("reader", MonotonicAfterNs(kSoonNs)).ok());
+  const auto copies = [this] {
+    std::set<std::string> names;
+    for (const auto& copy :
+         std::filesystem::directory_iterator(options_.run_folder + "/content-reader")) {
+      names.insert(copy.path().filename().string());
+    }
+    return names;
+  };
+  for (int failed = 2; failed < 7; ++failed) {
+    auto put = std::async(std::launch::async, [&] {
+      return supervisor_->SetContent("reader", folder_ + "/content", MonotonicAfterNs(kSoonNs));
+    });
+    host = hosts_.Attached("reader", MonotonicAfterNs(kSoonNs));
+    ASSERT_TRUE(host.ok()) << host.status();
+    EXPECT_EQ(copies(), (std::set<std::string>{"1", std::to_string(failed)}));
+    ASSERT_TRUE((*host)->control.Send(MakeStartFailed((*host)->generation, "bad")).ok());
+    (*host)->Die();
+    EXPECT_FALSE(put.get().ok());
+  }
+}
+
 TEST_F(SupervisorTest, TheHostOfNewContentStartsBesideTheOneThatServes) {
   Start({"slow"}, folder_ + "/content");
   auto old = hosts_.Attached("slow", MonotonicAfterNs(kSoonNs));

@@ -70,12 +70,10 @@ static void count_visit(struct bh_call *call)
 	bh_count(call->channel, call->lane, BH_COUNT_CALLS);
 }
 
-static void stop_waiting_for_room(struct bh_call *call)
+static void stop_waiting_for_room(struct bh_call *call, int served)
 {
-	if (!bh_unlikely(call->announced))
-		return;
-	call->announced = 0;
-	bh_sub_fetch(&call->channel->room_waiters, 1u);
+	if (bh_unlikely(call->announced))
+		bh_room_leave(call, served);
 }
 
 static void finish(struct bh_call *call, uint32_t outcome, uint64_t now_ns)
@@ -91,7 +89,7 @@ static void finish(struct bh_call *call, uint32_t outcome, uint64_t now_ns)
 
 static void end_visit(struct bh_call *call, uint32_t outcome, uint32_t verdict, uint64_t now_ns)
 {
-	stop_waiting_for_room(call);
+	stop_waiting_for_room(call, 0);
 	bh_suspect_leave(call);
 	call->verdict = verdict;
 	/* Drivers that allow do not make up for one that did not decide. */
@@ -331,24 +329,28 @@ static int end_without_room(struct bh_call *call, uint64_t now_ns)
 	return end_unserved(call, no_turn(call), 0, now_ns);
 }
 
-static BH_COLD int hold_for_room(struct bh_call *call, uint32_t freed, uint64_t now_ns,
-				 struct bh_wait *wait)
+static BH_COLD int hold_for_room(struct bh_call *call, struct bh_room_queue *queue, uint32_t freed,
+				 uint64_t now_ns, struct bh_wait *wait)
 {
 	struct bh_channel *channel = call->channel;
 	uint64_t until_ns = BH_NO_DEADLINE;
 
 	if (end_without_room(call, now_ns))
 		return 1;
+	/* It has become a suspect, or it is known now whose it is. */
+	if (call->announced && queue != &channel->room[call->announced - 1])
+		bh_room_leave(call, 0);
 	if (bh_load(&channel->abandoned_count))
 		until_ns = now_ns + ROOM_POLL_NS;
-	wait_private(call, wait, &channel->freed, freed, until_ns);
+	wait_private(call, wait, &queue->freed, freed, until_ns);
 	return 0;
 }
 
 static int seek_slot(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait)
 {
 	struct bh_channel *channel = call->channel;
-	uint32_t freed = bh_load(&channel->freed); /* before looking at what they announce */
+	struct bh_room_queue *queue = &channel->room[bh_room_queue_of(call)];
+	uint32_t freed = bh_load(&queue->freed); /* before looking at what they announce */
 	uint32_t epoch = bh_load(&channel->epoch);
 	uint32_t generation = bh_load(&channel->serving);
 
@@ -358,21 +360,21 @@ static int seek_slot(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait
 		return end_unserved(call, no_turn(call), 1, now_ns);
 	}
 	if (!generation) {
-		stop_waiting_for_room(call);
+		stop_waiting_for_room(call, 0);
 		call->state = BH_CALL_NEED_HOST;
 		return 1;
 	}
 	if (bh_unlikely(bh_load_relaxed(&channel->poison_known)) && end_if_convicted(call, now_ns))
 		return 1;
 	if (call->suspect && !bh_suspect_turn(call))
-		return hold_for_room(call, freed, now_ns, wait);
+		return hold_for_room(call, queue, freed, now_ns, wait);
 	switch (bh_issue(call, generation, now_ns)) {
 	case BH_ISSUE_DONE:
-		stop_waiting_for_room(call);
+		stop_waiting_for_room(call, 1);
 		call->state = BH_CALL_ISSUED;
 		return 1;
 	case BH_ISSUE_NO_HOST:
-		stop_waiting_for_room(call);
+		stop_waiting_for_room(call, 0);
 		call->state = BH_CALL_NEED_HOST;
 		return 1;
 	case BH_ISSUE_NEVER_FITS:
@@ -388,7 +390,7 @@ static int seek_slot(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait
 		return 0;
 	case BH_ISSUE_NO_ROOM:
 	default:
-		return hold_for_room(call, freed, now_ns, wait);
+		return hold_for_room(call, queue, freed, now_ns, wait);
 	}
 }
 
@@ -688,7 +690,7 @@ void bh_call_cancel(struct bh_call *call, uint64_t now_ns)
 		}
 		count_visit(call);
 		bh_count(call->channel, call->lane, BH_COUNT_CANCELLED);
-		stop_waiting_for_room(call);
+		stop_waiting_for_room(call, 0);
 		bh_suspect_leave(call);
 	}
 	call->verdict = BH_VERDICT_DENY;
@@ -705,8 +707,7 @@ static int will_sleep_for_room(struct bh_call *call, const struct bh_wait *wait)
 	 * the state.
 	 */
 	if (!call->announced) {
-		call->announced = 1;
-		bh_add_fetch(&call->channel->room_waiters, 1u);
+		bh_room_enter(call);
 		return 1;
 	}
 	return bh_load(wait->word) != wait->expected;

@@ -144,9 +144,8 @@ void bh_channel_changed(struct bh_channel *channel)
 	const struct bh_platform *platform = channel->platform;
 
 	bh_add_fetch(&channel->epoch, 1u);
-	bh_add_fetch(&channel->freed, 1u);
 	platform->wake(platform->context, &channel->epoch, 0, BH_WAKE_ALL);
-	platform->wake(platform->context, &channel->freed, 0, BH_WAKE_ALL);
+	bh_room_look_again(channel);
 }
 
 void bh_channel_event(struct bh_channel *channel, uint32_t event, uint32_t detail,

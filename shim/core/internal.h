@@ -13,7 +13,9 @@
  *     The same, with bh_slot.abandoned and `ended`.
  *   room against the callers that wait for it
  *     A thread that frees a slot, chunks or the suspects' seat then looks at room_waiters; a
- *     waiter counts itself there, then tries again before it sleeps.
+ *     waiter counts itself there, then tries again before it sleeps. One waiter of each queue is
+ *     woken: what it can't have, no other of that queue can. One that leaves with nothing wakes the
+ *     next: it may have left with a wake.
  */
 #ifndef BULKHEAD_SHIM_CORE_INTERNAL_H_
 #define BULKHEAD_SHIM_CORE_INTERNAL_H_
@@ -105,6 +107,18 @@ struct bh_cache {
 	 */
 	uint32_t distrusted;
 };
+/*
+ * Callers that wait for a slot, for chunks, or for their turn as suspects. Those of one opener
+ * share a queue, because they share its share; suspects have one of their own.
+ */
+struct bh_room_queue {
+	uint32_t freed; /* private futex word: changes when a waiter should look again */
+	uint32_t waiters;
+	uint32_t opener; /* of its waiters, while `mixed` is 0 */
+	uint32_t mixed;  /* not 0: of several; all are woken */
+};
+#define BH_ROOM_SUSPECTS 16u
+#define BH_ROOM_QUEUES 17u
 /* An object over which hosts fell. See poison.c. */
 struct bh_poison {
 	uint64_t device;
@@ -180,9 +194,9 @@ struct bh_channel {
 	uint16_t rule[BH_CLASS_COUNT][BH_REASON_COUNT]; /* action, fallback << 8 */
 
 	/* written by callers that wait for room, and by threads that free it */
-	uint32_t freed BH_LINE_ALIGNED; /* private futex word */
-	uint32_t room_waiters;
+	uint32_t room_waiters BH_LINE_ALIGNED; /* in all queues */
 	uint32_t abandoned_count;
+	struct bh_room_queue room[BH_ROOM_QUEUES];
 
 	/* under the lock */
 	struct bh_lock lock BH_LINE_ALIGNED;
@@ -320,6 +334,16 @@ int bh_slot_reclaim(struct bh_channel *channel, uint32_t slot, uint64_t ticket);
 void bh_slots_reclaim(struct bh_channel *channel);
 /* Something that others may wait for has become free. */
 void bh_room_freed(struct bh_channel *channel);
+/* All that wait for room look again. */
+void bh_room_look_again(struct bh_channel *channel);
+static inline uint32_t bh_room_queue_of(const struct bh_call *call)
+{
+	return bh_unlikely(call->suspect) ? BH_ROOM_SUSPECTS : call->opener % BH_ROOM_SUSPECTS;
+}
+/* The call waits in its queue from here on; it has to look once more before it sleeps. */
+void bh_room_enter(struct bh_call *call);
+/* REQUIRES: it is in a queue. `served`: it has what it waited for. */
+void bh_room_leave(struct bh_call *call, int served);
 
 /* pool.c */
 void bh_pool_init(struct bh_pool *pool, uint64_t *words, uint32_t chunks);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
 // How the slots are shared out among openers.
+#include <algorithm>
 #include <deque>
+#include <functional>
 
 #include "tests/testing/fake_channel.h"
 
@@ -10,7 +12,8 @@ namespace
 {
 
 constexpr uint32_t kGreedy = 1001, kOther = 1002, kThird = 1003;
-constexpr uint32_t kSlots = 16; // of one lane: the last four are shared out
+constexpr uint32_t kSameQueue = 16; // openers that far apart share a queue
+constexpr uint32_t kSlots = 16;     // of one lane: the last four are shared out
 
 bh_channel_config OneLane(uint32_t slots)
 {
@@ -150,6 +153,87 @@ class FewSlotsTest : public ShareTest
 TEST_F(FewSlotsTest, WithoutAFourthThereIsNothingToShareOut)
 {
 	EXPECT_EQ(Issued(kGreedy, 100), 3u);
+}
+
+// Those that wait for a slot: a thousand that are woken for each that is freed keep a CPU busy.
+class RoomTest : public ShareTest
+{
+      protected:
+	RoomTest() : ShareTest(4)
+	{
+		for (uint32_t opener : {kThird, kThird + 1, kThird + 2, kThird + 3})
+			EXPECT_EQ(Call(opener).issues, 1u);
+	}
+	// A call that sleeps until there is room; the word that it sleeps on.
+	uint32_t *Sleeps(uint32_t opener)
+	{
+		bh_call &call = Call(opener);
+		EXPECT_TRUE(bh_call_will_sleep(&call, &wait));
+		EXPECT_EQ(Step(&call), 0);
+		EXPECT_FALSE(bh_call_will_sleep(&call, &wait));
+		EXPECT_EQ(call.issues, 0u);
+		return wait.word;
+	}
+	// How many sleepers on the word are woken by what `free` does.
+	int Woken(uint32_t *word, const std::function<void()> &free)
+	{
+		platform.wakes.clear();
+		platform.woken_counts.clear();
+		free();
+		int woken = 0;
+		for (size_t i = 0; i < platform.wakes.size(); i++)
+			if (platform.wakes[i] == word)
+				woken = std::max(woken, platform.woken_counts[i]);
+		return woken;
+	}
+	void Finish(bh_call &call)
+	{
+		channel.Answer(call.slot, BH_VERDICT_ALLOW);
+		ASSERT_EQ(Step(&call), 1);
+	}
+};
+
+TEST_F(RoomTest, OneSleeperOfEachOpenerIsWoken)
+{
+	uint32_t *const greedy = Sleeps(kGreedy), *const other = Sleeps(kOther);
+	for (int i = 0; i < 10; i++)
+		EXPECT_EQ(Sleeps(kGreedy), greedy);
+	EXPECT_NE(greedy, other);
+	EXPECT_EQ(Woken(greedy, [this] { Finish(calls[0]); }), 1);
+	EXPECT_EQ(Woken(other, [this] { Finish(calls[1]); }), 1);
+}
+
+TEST_F(RoomTest, AllAreWokenWhereTwoOpenersShareAQueue)
+{
+	uint32_t *const word = Sleeps(kGreedy);
+	ASSERT_EQ(Sleeps(kGreedy + kSameQueue), word);
+	EXPECT_GT(Woken(word, [this] { Finish(calls[0]); }), 1);
+	for (size_t sleeper : {4u, 5u})
+		bh_call_cancel(&calls[sleeper], platform.now_ns);
+	EXPECT_EQ(Call(kThird).issues, 1u);
+	EXPECT_EQ(Sleeps(kGreedy + kSameQueue), word);
+	EXPECT_EQ(Woken(word, [this] { Finish(calls[1]); }), 1) << "of one opener again";
+}
+
+// It may have been woken for room that it does not take.
+TEST_F(RoomTest, WhoLeavesWithoutRoomWakesTheNext)
+{
+	uint32_t *const word = Sleeps(kGreedy);
+	Sleeps(kGreedy);
+	EXPECT_EQ(Woken(word, [this] { bh_call_cancel(&calls[4], platform.now_ns); }), 1);
+	EXPECT_EQ(Woken(word, [this] { bh_call_cancel(&calls[5], platform.now_ns); }), 0)
+		<< "there is none";
+}
+
+TEST_F(RoomTest, AllLookAgainWhenAGenerationEnds)
+{
+	uint32_t *const word = Sleeps(kGreedy);
+	EXPECT_GT(Woken(word,
+			[this] {
+				ASSERT_EQ(bh_channel_end_generation(channel.c, 1, BH_END_CRASHED),
+					  0);
+			}),
+		  1);
 }
 
 } // namespace

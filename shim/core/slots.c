@@ -96,12 +96,75 @@ int bh_opener_waits(struct bh_channel *channel, const struct bh_call *call)
 	return 0;
 }
 
+void bh_room_enter(struct bh_call *call)
+{
+	struct bh_channel *channel = call->channel;
+	uint32_t index = bh_room_queue_of(call);
+	struct bh_room_queue *queue = &channel->room[index];
+
+	/*
+	 * SUBTLE: whose queue it is before its count, and the counts before the look for room that
+	 * follows: a thread that frees something and does not see these has freed it before that
+	 * look.
+	 */
+	bh_lock_take(&channel->lock);
+	if (!queue->waiters) {
+		queue->opener = call->opener;
+		bh_exchange(&queue->mixed, index == BH_ROOM_SUSPECTS);
+	} else if (queue->opener != call->opener) {
+		bh_exchange(&queue->mixed, 1u);
+	}
+	bh_add_fetch(&queue->waiters, 1u);
+	bh_lock_drop(&channel->lock);
+	bh_add_fetch(&channel->room_waiters, 1u);
+	call->announced = (uint8_t)(index + 1);
+}
+
+static void wake_queue(struct bh_channel *channel, struct bh_room_queue *queue)
+{
+	const struct bh_platform *platform = channel->platform;
+
+	if (!bh_load(&queue->waiters))
+		return;
+	bh_add_fetch(&queue->freed, 1u);
+	platform->wake(platform->context, &queue->freed, 0,
+		       bh_load(&queue->mixed) ? BH_WAKE_ALL : 1);
+}
+
+void bh_room_leave(struct bh_call *call, int served)
+{
+	struct bh_channel *channel = call->channel;
+	struct bh_room_queue *queue = &channel->room[call->announced - 1];
+
+	call->announced = 0;
+	bh_sub_fetch(&channel->room_waiters, 1u);
+	bh_lock_take(&channel->lock);
+	bh_sub_fetch(&queue->waiters, 1u);
+	bh_lock_drop(&channel->lock);
+	if (!served)
+		wake_queue(channel, queue);
+}
+
 void bh_room_freed(struct bh_channel *channel)
 {
+	uint32_t i;
+
 	if (!bh_load(&channel->room_waiters))
 		return;
-	bh_add_fetch(&channel->freed, 1u);
-	channel->platform->wake(channel->platform->context, &channel->freed, 0, BH_WAKE_ALL);
+	for (i = 0; i < BH_ROOM_QUEUES; i++)
+		wake_queue(channel, &channel->room[i]);
+}
+
+void bh_room_look_again(struct bh_channel *channel)
+{
+	const struct bh_platform *platform = channel->platform;
+	uint32_t i;
+
+	for (i = 0; i < BH_ROOM_QUEUES; i++) {
+		bh_add_fetch(&channel->room[i].freed, 1u);
+		if (bh_load(&channel->room[i].waiters))
+			platform->wake(platform->context, &channel->room[i].freed, 0, BH_WAKE_ALL);
+	}
 }
 
 void bh_slot_release(struct bh_channel *channel, uint32_t slot)

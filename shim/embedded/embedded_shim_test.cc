@@ -466,6 +466,39 @@ class RandomWriter {
   std::thread thread_;
 };
 
+// Far more callers than slots, of openers of whom two share a queue. Some give up early, just as
+// they are woken. A wake that is lost shows in a call that reaches its deadline of a minute.
+TEST_F(EmbeddedShimTest, CallersThatWaitForRoomAreAllServed) {
+  ChannelSpec spec = Spec();
+  spec.geometry = {.lanes = 1, .slots_per_lane = 4, .call_chunks = 64, .reply_chunks = 0};
+  spec.cache_entries = 0;
+  const auto host = StartHost(
+      Add(spec), 1, [](const FakeHostCall&) { return TestAnswer::kAllow; }, 2);
+  constexpr uint32_t kOpeners[] = {1001, 1002, 1017, 1};
+  constexpr int kThreadsEach = 8, kCallsEach = 200;
+  std::atomic<int> unserved{0}, served{0};
+  std::vector<std::thread> callers;
+  for (const uint32_t opener : kOpeners) {
+    for (int thread = 0; thread < kThreadsEach; ++thread) {
+      callers.emplace_back([&, opener, thread] {
+        for (int i = 0; i < kCallsEach; ++i) {
+          const bool hasty = (i + thread) % 3 == 0;
+          bh_call call = {};
+          FillCall(Request(static_cast<uint64_t>(i), hasty ? kMs / 5 : kLongNs), 0, call);
+          call.deadline_ns = MonotonicAfterNs(hasty ? kMs / 5 : kLongNs);
+          call.opener = opener;
+          shim_->Call(&call);
+          if (hasty) continue;
+          (call.outcome == BH_OUTCOME_ANSWERED ? served : unserved).fetch_add(1);
+        }
+      });
+    }
+  }
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_EQ(unserved.load(), 0);
+  EXPECT_GT(served.load(), 0);
+}
+
 TEST_F(EmbeddedShimTest, WhateverAHostWritesEveryCallEndsWithAVerdict) {
   ChannelSpec spec = Spec();
   spec.cache_entries = 0;

@@ -47,8 +47,9 @@ class FakePlatform {
     c.wait = [](void* self, uint32_t* word, uint32_t expected, int, uint64_t until_ns) {
       return Self(self).Wait(word, expected, until_ns);
     };
-    c.wake = [](void* self, uint32_t* word, int, int) {
+    c.wake = [](void* self, uint32_t* word, int, int waiters) {
       Self(self).wakes.push_back(word);
+      Self(self).woken_counts.push_back(waiters);
       if (Self(self).on_wake) Self(self).on_wake(word);
     };
     c.send_descriptor = [](void* self, void*, uint32_t, uint64_t ticket, const bh_call*) {
@@ -83,6 +84,7 @@ class FakePlatform {
   std::function<int(uint32_t* word, uint32_t expected, uint64_t until_ns)> on_wait;
   std::function<void(uint32_t* word)> on_wake;
   std::vector<uint32_t*> wakes;
+  std::vector<int> woken_counts;  // how many sleepers each of these was for
   std::vector<SeenEvent> events;
   std::vector<uint64_t> sent_tickets;
 

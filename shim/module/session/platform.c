@@ -32,7 +32,7 @@ int bh_word_wait(u32 *word, u32 expected, u64 until_ns, int state)
 	ktime_t until = ns_to_ktime(min_t(u64, until_ns, KTIME_MAX));
 	int result = 0;
 
-	init_wait_var_entry(&entry, word, 0);
+	init_wait_var_entry(&entry, word, WQ_FLAG_EXCLUSIVE);
 	for (;;) {
 		prepare_to_wait_event(queue, &entry.wq_entry, state);
 		if (READ_ONCE(*word) != expected)
@@ -52,10 +52,21 @@ int bh_word_wait(u32 *word, u32 expected, u64 until_ns, int state)
 	return result;
 }
 
+/* SUBTLE: what the kernel's wake_up_var() does with any number. Who leaves the wait by a signal or
+ * for the time may have been woken: the core passes a wake on. */
+static void wake_some(u32 *word, int waiters)
+{
+	struct wait_bit_key key = __WAIT_BIT_KEY_INITIALIZER(word, -1);
+	struct wait_queue_head *queue = __var_waitqueue(word);
+
+	smp_mb(); /* the word's change, before the look for waiters */
+	if (waitqueue_active(queue))
+		__wake_up(queue, TASK_NORMAL, waiters, &key);
+}
+
 void bh_word_wake(u32 *word)
 {
-	smp_mb(); /* the word's change, before the look for waiters */
-	wake_up_var(word);
+	wake_some(word, INT_MAX);
 }
 
 static int wait_for(void *context, u32 *word, u32 expected, int shared, u64 until_ns)
@@ -65,7 +76,7 @@ static int wait_for(void *context, u32 *word, u32 expected, int shared, u64 unti
 
 static void wake(void *context, u32 *word, int shared, int waiters)
 {
-	bh_word_wake(word);
+	wake_some(word, waiters);
 }
 
 /* The host fetches it: here it only becomes known. */

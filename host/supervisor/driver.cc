@@ -88,11 +88,24 @@ void Driver::Step(Event event) {
 
 // ---- Time
 
+// The life cycle ends it for that; its exit would only tell of a signal.
+void Driver::NoteLateStart(Role role) {
+  const State state = lifecycle_->state(role);
+  if (state == State::kAwaitingHello) {
+    FailureOf(role).start = "its process did not come up";
+  } else if (state == State::kAwaitingStarted) {
+    FailureOf(role).start =
+        absl::StrCat("it did not start within ", config_.manifest.start_within_s,
+                     " s; 'start_within_s' in its manifest says how long that may take");
+  }
+}
+
 void Driver::OnTimers(uint64_t now_ns) {
   for (const Role role : kRoles) {
     uint64_t& timer_ns = timers_ns_[static_cast<size_t>(role)];
     if (timer_ns != 0 && now_ns >= timer_ns) {
       timer_ns = 0;
+      NoteLateStart(role);
       Step({.kind = EventKind::kTimer, .role = role});
     }
     const uint64_t drain_ns = drain_ns_[static_cast<size_t>(role)];

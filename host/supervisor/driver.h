@@ -149,6 +149,7 @@ class Driver {
 
   void Report(DriverEventKind kind, const HostSession* session, std::string text = "") const;
   void ReportLink(const absl::Status& status) const;
+  void NoteLateStart(Role role);
   void OnEnded(const ActionItem& action, const absl::StatusOr<bh_in_hand>& in_hand);
   void ReportEnd(const ActionItem& action);
 

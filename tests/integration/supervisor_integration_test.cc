@@ -368,6 +368,7 @@ TEST_F(SupervisorIntegration, TheOldContentServesWhileTheNewLoads) {
   EXPECT_EQ(supervisor_->Status().drivers[0].restarts, 1u);
   const auto bad = put("/bad");
   EXPECT_TRUE(absl::IsFailedPrecondition(bad.status())) << bad.status();
+  EXPECT_THAT(std::string(bad.status().message()), HasSubstr("did not start within 10 s"));
   EXPECT_EQ(supervisor_->Status().drivers[0].content_version, 2u);
   EXPECT_EQ(supervisor_->Status().drivers[0].restarts, 1u) << "the host that serves is untouched";
 }

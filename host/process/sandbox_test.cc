@@ -271,7 +271,7 @@ TEST(SandboxUserTest, OwnsNothingAndReadsNoFileOfRoots) {
     return Refused(setresuid(0, 0, 0)) + 3 * Refused(setresgid(0, 0, 0)) +
            9 * Refused(kill(getppid(), 0));
   };
-  constexpr uid_t kUser = 61184;
+  constexpr uid_t kUser = 60706;
   const auto ids = [] {
     uid_t real = 0, effective = 0, saved = 0;
     gid_t real_group = 0, effective_group = 0, saved_group = 0;
@@ -303,7 +303,7 @@ TEST(SandboxUserTest, HasAThousandThreadsAndNoMore) {
     while (started < 2000 && pthread_create(&thread, &small, wait, nullptr) == 0) ++started;
     return started > 500 && started < 1024 ? 0 : 1;
   };
-  EXPECT_EQ(Inside(start_them, {.user = 65519}, kSandboxPrivileges | kSandboxLimits), 0 << 8);
+  EXPECT_EQ(Inside(start_them, {.user = 61183}, kSandboxPrivileges | kSandboxLimits), 0 << 8);
 }
 
 // The kernel forgets that with a change of ids.
@@ -317,7 +317,7 @@ TEST(SandboxUserTest, EndsWithItsParent) {
     if (pipe2(ready, O_CLOEXEC) != 0) _exit(1);
     if (fork() == 0) {
       std::vector<std::string> missing;
-      if (!EnterSandbox(kSandboxPrivileges, {.user = 61184}, &missing).ok()) _exit(2);
+      if (!EnterSandbox(kSandboxPrivileges, {.user = 60706}, &missing).ok()) _exit(2);
       (void)!write(ready[1], "r", 1);
       for (;;) pause();
     }

@@ -65,7 +65,7 @@ absl::StatusOr<std::unique_ptr<Service>> Service::Start(const Environment& envir
                                                         const ServiceConfig& config,
                                                         std::shared_ptr<ShimLink> link,
                                                         const std::string& attachment) {
-  // Hosts run as the same user: one that got past its filter must not open our /proc/PID/mem.
+  // Hosts may run as the same user: one that got past its filter must not open our /proc/PID/mem.
   BULKHEAD_CHECK(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0);
   absl::StatusOr<StateFolder> folder = StateFolder::Create();
   if (!folder.ok()) return folder.status();

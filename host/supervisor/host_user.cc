@@ -10,6 +10,7 @@
 #include <array>
 #include <cerrno>
 #include <filesystem>
+#include <fstream>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -33,11 +34,10 @@ bool IsNamed(uid_t id) {
 
 }  // namespace
 
-absl::Status IsOpenToOthers(const std::string& path) {
-  std::error_code error;
-  const std::filesystem::path whole = std::filesystem::canonical(path, error);
-  if (error) return absl::NotFoundError(absl::StrCat(path, ": ", error.message()));
-  const bool passed = path.ends_with('/');
+namespace {
+
+// What others may do with each folder on the way, and with what is there. Links are followed.
+absl::Status AreOpenToOthers(const std::filesystem::path& whole, bool passed) {
   std::filesystem::path part;
   for (const std::filesystem::path& name : whole) {
     part /= name;
@@ -52,8 +52,57 @@ absl::Status IsOpenToOthers(const std::string& path) {
   return absl::OkStatus();
 }
 
-HostUser ChooseHostUser(uint64_t seed, const std::set<uid_t>& taken,
-                        const std::vector<std::string>& needed) {
+constexpr int kPackageFilesMax = 10'000;  // one that has more counts as closed
+
+// Links are left out, and the folder `but`.
+absl::Status IsPackageOpenToOthers(const std::string& folder, const std::string& but) {
+  std::error_code error;
+  int left = kPackageFilesMax;
+  std::filesystem::recursive_directory_iterator file(folder, error), end;
+  for (; !error && file != end; file.increment(error)) {
+    if (file->path() == but) {
+      file.disable_recursion_pending();
+      continue;
+    }
+    if (file->is_symlink(error)) continue;
+    if (--left < 0) return absl::PermissionDeniedError(absl::StrCat(folder, " has too many files"));
+    const bool is_folder = file->is_directory(error);
+    struct stat object = {};
+    if (!error && stat(file->path().c_str(), &object) != 0) return absl::OkStatus();
+    const mode_t wanted = S_IROTH | (is_folder ? S_IXOTH : 0u);
+    if ((object.st_mode & wanted) != wanted) {
+      return absl::PermissionDeniedError(
+          absl::StrCat(file->path().string(), " is closed to other users"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Whether the user namespace that this process is in has the id.
+bool IsMapped(const char* map, uid_t id) {
+  std::ifstream ranges(map);
+  for (uint64_t inside, outside, count; ranges >> inside >> outside >> count;) {
+    if (id >= inside && id - inside < count) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+absl::Status IsOpenToOthers(const std::string& path) {
+  const bool passed = path.ends_with('/');
+  std::error_code error;
+  const std::filesystem::path whole = std::filesystem::canonical(path, error);
+  if (error) return absl::NotFoundError(absl::StrCat(path, ": ", error.message()));
+  // The name as it is given may lead through folders that the place itself is not in.
+  const std::string given = passed ? path.substr(0, path.size() - 1) : path;
+  for (const std::filesystem::path& way : {std::filesystem::absolute(given), whole}) {
+    if (absl::Status status = AreOpenToOthers(way, passed); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+HostUser ChooseHostUser(uint64_t seed, const std::set<uid_t>& taken, const HostNeeds& needs) {
   if (geteuid() != 0) return {.lacks = "the supervisor is not root"};
   capng_get_caps_process();
   for (const unsigned capability : kNeeded) {
@@ -62,11 +111,17 @@ HostUser ChooseHostUser(uint64_t seed, const std::set<uid_t>& taken,
                   absl::StrCat("the supervisor lacks CAP_", capng_capability_to_name(capability))};
     }
   }
-  for (const std::string& path : needed) {
-    if (absl::Status status = IsOpenToOthers(path); absl::IsPermissionDenied(status)) {
-      return {.lacks = std::string(status.message())};
-    }
+  if (!IsMapped("/proc/self/uid_map", kHostUsersLast) ||
+      !IsMapped("/proc/self/gid_map", kHostUsersLast)) {
+    return {.lacks = "the supervisor's user namespace has no such ids"};
   }
+  absl::Status status = IsPackageOpenToOthers(needs.package, needs.content);
+  for (const std::string& path : needs.paths) {
+    // What is not there is for others to say.
+    if (absl::IsPermissionDenied(status)) break;
+    status = IsOpenToOthers(path);
+  }
+  if (absl::IsPermissionDenied(status)) return {.lacks = std::string(status.message())};
   constexpr uid_t kCount = kHostUsersLast - kHostUsersFirst + 1;
   for (uid_t i = 0; i < kCount; ++i) {
     const uid_t id = kHostUsersFirst + static_cast<uid_t>((seed + i) % kCount);

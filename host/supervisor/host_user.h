@@ -17,21 +17,26 @@
 
 namespace bulkhead {
 
-// The ids that systemd gives to dynamic users, and no distribution to others
-// (systemd.io/UIDS-GIDS).
-inline constexpr uid_t kHostUsersFirst = 61184, kHostUsersLast = 65519;
+// Ids that neither systemd nor distributions give to anybody (systemd.io/UIDS-GIDS: below those of
+// dynamic users).
+inline constexpr uid_t kHostUsersFirst = 60706, kHostUsersLast = 61183;
 
 struct HostUser {
   uid_t id = 0;       // also of its group; 0: hosts keep the supervisor's user
   std::string lacks;  // then why
 };
 
+struct HostNeeds {
+  std::vector<std::string> paths;  // as IsOpenToOthers() takes them
+  std::string package;             // a folder: the driver may open what it has
+  std::string content;             // but in this folder there; empty: none
+};
+
 // A user for a driver: none of `taken`, and of no user or group that the machine knows by name.
 // `seed` spreads instances over the range. Without the rights of root (to change ids, owners, and
 // to signal other users) there is none, nor where a file that the driver needs can't be read by
 // others than its owner.
-HostUser ChooseHostUser(uint64_t seed, const std::set<uid_t>& taken,
-                        const std::vector<std::string>& needed);
+HostUser ChooseHostUser(uint64_t seed, const std::set<uid_t>& taken, const HostNeeds& needs);
 
 // Whether a process of any user can open this file or folder for reading by its name; one whose
 // name ends in a slash, whether it can open what is in it. Else the error names what is closed.

@@ -54,10 +54,36 @@ TEST_F(HostUserTest, AFileIsOpenWhenItAndAllFoldersToItAre) {
   EXPECT_TRUE(absl::IsNotFound(IsOpenToOthers(folder_ + "/missing")));
 }
 
+// The name that a host opens, not the place that it leads to.
+TEST_F(HostUserTest, ALinkInAClosedFolderIsClosed) {
+  std::filesystem::create_directory(folder_ + "/closed");
+  std::filesystem::create_symlink(folder_ + "/open", folder_ + "/closed/link");
+  Mode("/closed", 0700);
+  EXPECT_THAT(std::string(IsOpenToOthers(folder_ + "/closed/link/library").message()),
+              HasSubstr("/closed is closed"));
+  Mode("/closed", 0755);
+  EXPECT_TRUE(IsOpenToOthers(folder_ + "/closed/link/library").ok());
+}
+
+TEST_F(HostUserTest, AllThatThePackageHasIsToBeOpenButItsContent) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  std::filesystem::create_directories(folder_ + "/open/below");
+  std::ofstream(folder_ + "/open/below/data") << "x";
+  Mode("/open/below/data", 0600);
+  const auto lacks = [this](const std::string& content) {
+    return ChooseHostUser(7, {}, {.package = folder_ + "/open", .content = content}).lacks;
+  };
+  if (lacks("").find("CAP_") != std::string::npos) GTEST_SKIP() << lacks("");
+  EXPECT_THAT(lacks(""), HasSubstr("/open/below/data is closed to other users"));
+  EXPECT_THAT(lacks(folder_ + "/open/below"), IsEmpty());
+}
+
 TEST_F(HostUserTest, EachDriverGetsOneOfItsOwn) {
   std::set<uid_t> taken;
   for (int i = 0; i < 3; ++i) {
-    const HostUser user = ChooseHostUser(7, taken, {folder_ + "/open/library", "/no/such/file"});
+    const HostUser user = ChooseHostUser(
+        7, taken,
+        {.paths = {folder_ + "/open/library", "/no/such/file"}, .package = folder_ + "/open"});
     if (geteuid() != 0) {
       EXPECT_EQ(user.id, 0u);
       EXPECT_THAT(user.lacks, HasSubstr("not root"));
@@ -70,7 +96,7 @@ TEST_F(HostUserTest, EachDriverGetsOneOfItsOwn) {
     EXPECT_TRUE(taken.insert(user.id).second);
   }
   Mode("/open", 0700);
-  const HostUser user = ChooseHostUser(7, {}, {folder_ + "/open/library"});
+  const HostUser user = ChooseHostUser(7, {}, {.paths = {folder_ + "/open/library"}});
   EXPECT_EQ(user.id, 0u);
   EXPECT_THAT(user.lacks, HasSubstr("is closed to other users"));
 }

@@ -88,7 +88,7 @@ TEST_F(ReleaseStoreTest, CopiesAreOpenToTheirReadersOnly) {
   EXPECT_EQ(mode((*kept)->content_folder), 0700u);
   EXPECT_EQ(mode((*kept)->content_folder + "/a"), 0604u);
   if (geteuid() != 0) GTEST_SKIP() << "the rest needs root";
-  constexpr gid_t kReader = 61184;
+  constexpr gid_t kReader = 60706;
   ReleaseStore store(folder_ + "/store-of-readers", kReader);
   const auto given = store.Add(driver_, folder_ + "/from", "options");
   ASSERT_TRUE(given.ok()) << given.status();

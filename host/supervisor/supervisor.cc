@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -49,11 +50,13 @@ absl::Status Supervisor::AddDriver(const DriverConfig& config) {
   if (IndexOf(name).ok()) {
     return absl::AlreadyExistsError(absl::StrCat("driver '", name, "' is given twice"));
   }
-  std::vector<std::string> needed = config.manifest.reads;
-  needed.push_back(config.manifest.LibraryPath());
-  needed.push_back(options_.run_folder + "/");
+  HostNeeds needs = {.paths = config.manifest.reads,
+                     .package = std::filesystem::path(config.manifest.LibraryPath()).parent_path(),
+                     .content = config.content_folder};
+  needs.paths.push_back(config.manifest.LibraryPath());
+  needs.paths.push_back(options_.run_folder + "/");
   const HostUser user =
-      ChooseHostUser(static_cast<uint64_t>(getpid()) * kUsersApart, host_users_, needed);
+      ChooseHostUser(static_cast<uint64_t>(getpid()) * kUsersApart, host_users_, needs);
   absl::StatusOr<std::unique_ptr<Driver>> driver =
       Driver::Create(&surroundings_, config, absl::StrCat(options_.run_folder, "/content-", name),
                      user, options_.link.get());

@@ -114,6 +114,27 @@ expect ejects_what_is_not_there $bulkhead eject --unload
 insmod /modules/bulkhead.ko
 run_gtest what_is_left 120 "$BULKHEAD_BUILD/bin/module_left_check"
 
+# A user without privileges makes files over which the driver falls, one after the other.
+insmod /modules/bulkhead.ko
+chmod 755 $guarded
+for i in 1 2 3 4 5 6 7 8; do
+  echo x >$guarded/crash-$i
+  chown 65534 $guarded/crash-$i
+done
+echo x >$guarded/deny-it
+start --driver faulty
+expect the_driver_answers cat $guarded/eicar
+expect refuses_what_it_falls_over \
+  su -s /bin/sh nobody -c "for i in 1 2 3 4 5 6 7 8; do ! cat $guarded/crash-\$i || exit 1; done"
+expect others_are_served cat $guarded/eicar
+expect the_user_is_served_what_is_roots su -s /bin/sh nobody -c "cat $guarded/eicar"
+expect the_driver_is_asked refused $guarded/deny-it
+expect three_files_cost_six_hosts becomes 6 count restarts
+expect says_whose_calls_are_quarantined grep -q 'user 65534 opens of the files of user 65534' /tmp/run.out
+stop
+rm $guarded/crash-* $guarded/deny-it
+expect ejects_after_that $bulkhead eject --unload
+
 # And during service, with a driver that does not answer.
 insmod /modules/bulkhead.ko
 echo clean >$guarded/hang-up

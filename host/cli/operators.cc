@@ -21,6 +21,7 @@
 #include "absl/strings/str_cat.h"
 #include "host/cli/instances.h"
 #include "host/cli/program.h"
+#include "host/cli/service_options.h"
 #include "host/cli/status.h"
 #include "host/supervisor/instance.h"
 #include "host/supervisor/operator_server.h"
@@ -124,6 +125,7 @@ void AddOperators(CLI::App& app, std::function<int()>* run) {
   content->add_option("--driver", *driver, "The driver")->required()->type_name("NAME");
   content->add_option("--rules", *rules, "Folder with the new content")
       ->required()
+      ->check(NamesAFolder)
       ->type_name("DIR");
   const std::string only = "Only in the instance with this process id; else in each that runs it";
   content->add_option("--pid", *pid, only)->check(is_pid)->type_name("PID");

@@ -91,12 +91,17 @@ uint64_t ParseDuration(const std::string& text) {
 
 }  // namespace
 
+std::string NamesAFolder(const std::string& text) {
+  return text.empty() ? "an empty name is no folder" : "";
+}
+
 void AddServiceOptions(CLI::App& app, ServiceOptions& options) {
   app.add_option("--driver", options.drivers, "A driver by name, or its folder; may be repeated")
       ->allow_extra_args(false)
       ->required()
       ->type_name("NAME|DIR");
   app.add_option("--rules", options.each.content_folder, "Folder with the drivers' content")
+      ->check(NamesAFolder)
       ->type_name("DIR");
   app.add_option_function<std::string>(
          "--deadline",

@@ -34,6 +34,9 @@ struct ServiceOptions {
 // while the words are parsed.
 void AddServiceOptions(CLI::App& app, ServiceOptions& options);
 
+// For CLI11's check(): empty, or what is wrong with it.
+std::string NamesAFolder(const std::string& text);
+
 // Without guards.
 ServiceConfig ConfigOf(const ServiceOptions& options);
 

@@ -120,6 +120,17 @@ TEST_F(CliBadInput, UnknownDriversAreRefused) {
                                   HasSubstr("give its folder (./none), or set BULKHEAD_DRIVERS")));
 }
 
+// A script whose variable is not set.
+TEST_F(CliBadInput, AnEmptyNameIsNoFolderOfContent) {
+  for (const std::string line :
+       {"content --driver null --rules ''", "run --driver null --rules '' --guard /tmp",
+        "scan --driver null --rules '' /tmp"}) {
+    const Outcome empty = Run(line);
+    EXPECT_EQ(empty.code, 2) << line;
+    EXPECT_THAT(empty.text, HasSubstr("--rules: an empty name is no folder")) << line;
+  }
+}
+
 // Drivers see a copy of their content; the message must name the operator's folder.
 TEST_F(CliBadInput, BadRulesAreNamedWhereTheOperatorHasThem) {
   const std::string rules = folder_ + "/rules";

@@ -772,8 +772,10 @@ TEST_F(UserTest, AMinuteLaterOneFileMoreIsEnough)
 	FallOver(kAnn, kAnn);
 	EXPECT_EQ(Last().convicted_owner, kAnn);
 	ExpectDenied(kAnn, kAnn);
-	platform.now_ns += 60 * kMinute;
+	platform.now_ns += 10 * kMinute;
+	EXPECT_TRUE(bh_shim_suspects_users(&shim));
 	ExpectServed(kAnn, kAnn);
+	EXPECT_FALSE(bh_shim_suspects_users(&shim)) << "forgotten";
 	FallOver(kAnn, kAnn);
 	ExpectServed(kAnn, kAnn);
 }
@@ -828,11 +830,11 @@ TEST_F(UserTest, NewContentAndTheOperatorLiftIt)
 	ExpectDenied(kAnn, kAnn);
 	bh_channel_forgive(channel.c);
 	EXPECT_EQ(channel.Statistics().poison_known, 0u);
-	EXPECT_FALSE(bh_shim_knows_poison(&shim));
+	EXPECT_FALSE(bh_shim_suspects_users(&shim));
 	ExpectServed(kAnn, kAnn);
 	for (int file = 0; file < 3; file++)
 		FallOver(kAnn, kAnn);
-	EXPECT_TRUE(bh_shim_knows_poison(&shim));
+	EXPECT_TRUE(bh_shim_suspects_users(&shim));
 	ExpectDenied(kAnn, kAnn);
 	channel.SetContent(2);
 	Crash(BH_END_STOPPED);

@@ -145,7 +145,7 @@ int bh_shim_add(struct bh_shim *shim, struct bh_channel *channel); /* -1 when fu
 /* Bits of these, or 0. */
 uint32_t bh_shim_wants(const struct bh_shim *shim, uint32_t callback);
 /* Not 0: a driver fell over calls of some users: whose a call is should be known when it starts. */
-int bh_shim_knows_poison(const struct bh_shim *shim);
+int bh_shim_suspects_users(const struct bh_shim *shim);
 
 /*
  * One notification to be told. The source fills all of it, 0 where it knows nothing; texts are the

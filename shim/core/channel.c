@@ -372,12 +372,12 @@ uint32_t bh_shim_wants(const struct bh_shim *shim, uint32_t callback)
 	return wants;
 }
 
-int bh_shim_knows_poison(const struct bh_shim *shim)
+int bh_shim_suspects_users(const struct bh_shim *shim)
 {
 	uint32_t i;
 
 	for (i = 0; i < shim->channel_count; i++)
-		if (bh_load_relaxed(&shim->channels[i]->poison_known))
+		if (bh_load_relaxed(&shim->channels[i]->users_known))
 			return 1;
 	return 0;
 }

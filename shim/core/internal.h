@@ -217,6 +217,8 @@ struct bh_channel {
 	struct bh_poison poison[BH_POISON_ENTRIES] BH_LINE_ALIGNED;
 	uint64_t poison_order;
 	struct bh_user users[BH_USER_ENTRIES]; /* all but times read without */
+	uint32_t users_known;                  /* entries of these that are in use; read without */
+	uint64_t users_last_ns; /* when a host fell over one's calls last; likewise */
 
 	struct bh_ring ring BH_LINE_ALIGNED;
 };

@@ -26,7 +26,7 @@
 #define USER_STRIKES_OF_ALL 24u
 #define USER_STRIKES_AGAIN 4u /* two falls alone */
 #define USER_NS 60000000000ull
-#define USER_FORGOTTEN_NS (60 * USER_NS)
+#define USER_FORGOTTEN_NS (10 * USER_NS)
 
 static int args_of(const struct bh_call *call, struct bh_file_args *args)
 {
@@ -167,6 +167,15 @@ static void forget_user(struct bh_channel *channel, struct bh_user *entry)
 	bh_store_relaxed(&entry->strikes, 0u);
 	entry->fell_ns = 0;
 	bh_store_relaxed(&channel->poison_known, channel->poison_known - 1);
+	bh_store_relaxed(&channel->users_known, channel->users_known - 1);
+}
+
+static void forget_users(struct bh_channel *channel)
+{
+	uint32_t i;
+
+	for (i = 0; i < BH_USER_ENTRIES; i++)
+		forget_user(channel, &channel->users[i]);
 }
 
 /* The entry of these users, or the one that is to become theirs. */
@@ -194,8 +203,11 @@ int bh_user_strike(struct bh_channel *channel, uint32_t opener, uint32_t owner, 
 	struct bh_user *entry = user_entry(channel, opener, owner);
 	uint32_t strikes = entry->strikes;
 
-	if (!strikes)
+	if (!strikes) {
 		bh_store_relaxed(&channel->poison_known, channel->poison_known + 1);
+		bh_store_relaxed(&channel->users_known, channel->users_known + 1);
+	}
+	bh_store_relaxed(&channel->users_last_ns, now_ns);
 	if (entry->version != version)
 		strikes = 0;
 	else if (strikes && now_ns >= entry->fell_ns + USER_NS)
@@ -208,10 +220,9 @@ int bh_user_strike(struct bh_channel *channel, uint32_t opener, uint32_t owner, 
 	return strikes >= strikes_max(entry);
 }
 
-static int stands_convicted(struct bh_channel *channel, struct bh_user *entry, uint64_t now_ns)
+static int stands_convicted(const struct bh_channel *channel, const struct bh_user *entry,
+			    uint64_t now_ns)
 {
-	if (now_ns >= entry->fell_ns + USER_FORGOTTEN_NS)
-		forget_user(channel, entry);
 	return entry->strikes >= strikes_max(entry) && now_ns < entry->fell_ns + USER_NS &&
 	       entry->version == bh_load_relaxed(&channel->content_version);
 }
@@ -231,6 +242,15 @@ int bh_user_convicted(struct bh_channel *channel, uint32_t opener, uint32_t owne
 	int convicted = 0;
 	uint32_t i;
 
+	if (!bh_load_relaxed(&channel->users_known))
+		return 0;
+	/* SUBTLE: a fall of just now may be missed, as if it had come a moment later. */
+	if (now_ns >= bh_load_relaxed(&channel->users_last_ns) + USER_FORGOTTEN_NS) {
+		bh_lock_take(&channel->lock);
+		if (now_ns >= channel->users_last_ns + USER_FORGOTTEN_NS)
+			forget_users(channel);
+		bh_lock_drop(&channel->lock);
+	}
 	for (i = 0; i < BH_USER_ENTRIES; i++, entry++) {
 		if (!concerns(entry, opener, owner))
 			continue;
@@ -277,7 +297,6 @@ void bh_channel_forgive(struct bh_channel *channel)
 	for (i = 0; i < BH_POISON_ENTRIES; i++)
 		if (channel->poison[i].inode)
 			drop(channel, &channel->poison[i]);
-	for (i = 0; i < BH_USER_ENTRIES; i++)
-		forget_user(channel, &channel->users[i]);
+	forget_users(channel);
 	bh_lock_drop(&channel->lock);
 }

@@ -40,7 +40,7 @@ void FillEventCall(const bh_shim& stack, const fanotify_event_metadata& metadata
   }
   FillCall(request, event.deadline_ns, event.call);
   // Else it is found out when the call has waited for a while.
-  if (bh_shim_knows_poison(&stack) != 0) event.call.opener = OpenerOf(metadata.pid);
+  if (bh_shim_suspects_users(&stack) != 0) event.call.opener = OpenerOf(metadata.pid);
 }
 
 namespace {

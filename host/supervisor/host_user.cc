@@ -9,10 +9,12 @@
 
 #include <array>
 #include <cerrno>
+#include <deque>
 #include <filesystem>
 #include <fstream>
 #include <string>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 
 namespace bulkhead {
@@ -36,20 +38,40 @@ bool IsNamed(uid_t id) {
 
 namespace {
 
-// What others may do with each folder on the way, and with what is there. Links are followed.
-absl::Status AreOpenToOthers(const std::filesystem::path& whole, bool passed) {
-  std::filesystem::path part;
-  for (const std::filesystem::path& name : whole) {
-    part /= name;
-    struct stat object = {};
-    if (stat(part.c_str(), &object) != 0) return absl::ErrnoToStatus(errno, part.string());
-    const mode_t wanted =
-        (S_ISDIR(object.st_mode) ? S_IXOTH : 0u) | (part == whole && !passed ? S_IROTH : 0u);
-    if ((object.st_mode & wanted) != wanted) {
-      return absl::PermissionDeniedError(absl::StrCat(part.string(), " is closed to other users"));
+constexpr int kLinksMax = 40;  // as the kernel follows
+
+absl::Status Closed(const std::filesystem::path& path) {
+  return absl::PermissionDeniedError(absl::StrCat(path.string(), " is closed to other users"));
+}
+
+// The way that the kernel goes, through all links: where it ends, or the first folder on it that
+// others can't pass.
+absl::StatusOr<std::filesystem::path> FollowAsOthers(const std::filesystem::path& way) {
+  std::filesystem::path done = "/";
+  std::deque<std::filesystem::path> left(way.begin(), way.end());
+  for (int links = 0; !left.empty();) {
+    const std::filesystem::path name = left.front();
+    left.pop_front();
+    if (name.empty() || name == "." || name.has_root_directory()) continue;
+    if (name == "..") {
+      done = done.parent_path();
+      continue;
     }
+    const std::filesystem::path next = done / name;
+    struct stat object = {};
+    if (lstat(next.c_str(), &object) != 0) return absl::ErrnoToStatus(errno, next.string());
+    if (S_ISLNK(object.st_mode)) {
+      std::error_code error;
+      const std::filesystem::path target = std::filesystem::read_symlink(next, error);
+      if (error || ++links > kLinksMax) return absl::NotFoundError(next.string());
+      if (target.is_absolute()) done = "/";
+      left.insert(left.begin(), target.begin(), target.end());
+      continue;
+    }
+    if (S_ISDIR(object.st_mode) && (object.st_mode & S_IXOTH) == 0) return Closed(next);
+    done = next;
   }
-  return absl::OkStatus();
+  return done;
 }
 
 constexpr int kPackageFilesMax = 10'000;  // one that has more counts as closed
@@ -71,8 +93,7 @@ absl::Status IsPackageOpenToOthers(const std::string& folder, const std::string&
     if (!error && stat(file->path().c_str(), &object) != 0) return absl::OkStatus();
     const mode_t wanted = S_IROTH | (is_folder ? S_IXOTH : 0u);
     if ((object.st_mode & wanted) != wanted) {
-      return absl::PermissionDeniedError(
-          absl::StrCat(file->path().string(), " is closed to other users"));
+      return Closed(file->path());
     }
   }
   return absl::OkStatus();
@@ -90,15 +111,13 @@ bool IsMapped(const char* map, uid_t id) {
 }  // namespace
 
 absl::Status IsOpenToOthers(const std::string& path) {
-  const bool passed = path.ends_with('/');
   std::error_code error;
-  const std::filesystem::path whole = std::filesystem::canonical(path, error);
-  if (error) return absl::NotFoundError(absl::StrCat(path, ": ", error.message()));
-  // The name as it is given may lead through folders that the place itself is not in.
-  const std::string given = passed ? path.substr(0, path.size() - 1) : path;
-  for (const std::filesystem::path& way : {std::filesystem::absolute(given), whole}) {
-    if (absl::Status status = AreOpenToOthers(way, passed); !status.ok()) return status;
-  }
+  const absl::StatusOr<std::filesystem::path> end =
+      FollowAsOthers(std::filesystem::absolute(path, error));
+  if (!end.ok()) return end.status();
+  struct stat object = {};
+  if (stat(end->c_str(), &object) != 0) return absl::ErrnoToStatus(errno, end->string());
+  if (!path.ends_with('/') && (object.st_mode & S_IROTH) == 0) return Closed(*end);
   return absl::OkStatus();
 }
 

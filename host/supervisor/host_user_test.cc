@@ -61,8 +61,15 @@ TEST_F(HostUserTest, ALinkInAClosedFolderIsClosed) {
   Mode("/closed", 0700);
   EXPECT_THAT(std::string(IsOpenToOthers(folder_ + "/closed/link/library").message()),
               HasSubstr("/closed is closed"));
+  // In the middle of a chain, too.
+  std::filesystem::create_symlink("closed/link", folder_ + "/first");
+  EXPECT_THAT(std::string(IsOpenToOthers(folder_ + "/first/library").message()),
+              HasSubstr("/closed is closed"));
   Mode("/closed", 0755);
   EXPECT_TRUE(IsOpenToOthers(folder_ + "/closed/link/library").ok());
+  EXPECT_TRUE(IsOpenToOthers(folder_ + "/first/../open/library").ok());
+  std::filesystem::create_symlink("round", folder_ + "/round");
+  EXPECT_TRUE(absl::IsNotFound(IsOpenToOthers(folder_ + "/round")));
 }
 
 TEST_F(HostUserTest, AllThatThePackageHasIsToBeOpenButItsContent) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
 namespace bulkhead {
@@ -112,8 +113,12 @@ TEST(RestartBudget, AUserWhoseCallsWereInHandAtEachFallIsToBlame) {
   EXPECT_EQ(Pardoned({{kRoot}, {kRoot}, {kRoot}}), 0u) << "root's are the machine's";
   EXPECT_EQ(Pardoned({{kUnknown}, {kUnknown}, {kUnknown}}), 0u);
   EXPECT_EQ(Pardoned({{kAnn}, {}, {kAnn}}), 0u) << "nothing in hand: its own doing";
-  EXPECT_EQ(Pardoned({{2, 3, 4, 5, 6, kAnn}, {8}, {kAnn}}), 0u) << "is not named there";
-  EXPECT_EQ(Pardoned({{2, 3, 4, 5, kAnn, 8}, {kAnn}, {kAnn}}), kAnn);
+  std::vector<uint32_t> many(BH_USERS_MAX - 1);
+  std::iota(many.begin(), many.end(), 2u);
+  many.push_back(kAnn);
+  EXPECT_EQ(Pardoned({many, {kAnn}, {kAnn}}), kAnn);
+  many.insert(many.begin(), 999);
+  EXPECT_EQ(Pardoned({many, {8888}, {kAnn}}), 0u) << "is not named there";
 }
 
 TEST(RestartBudget, TwoUsersTogetherAreToBlameAndThreeAreNot) {

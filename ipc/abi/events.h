@@ -46,7 +46,7 @@ enum bh_start {
 	BH_FOR_EACH_START(BH_START_ENUM_ROW)
 };
 
-#define BH_USERS_MAX 5u
+#define BH_USERS_MAX 29u
 #define BH_USER_ANY 0xffffffffu
 /* Ids from here on are no accounts on most machines, and one user may have files of any number of
  * them (user namespaces, subuid(5)): as owners they are all the same. */
@@ -63,7 +63,7 @@ struct bh_in_hand {
 	uint32_t convicted_opener;
 	uint32_t convicted_owner; /* of this user's files; BH_USER_ANY: of any */
 };
-BH_ASSERT_SIZE(struct bh_in_hand, 32);
+BH_ASSERT_SIZE(struct bh_in_hand, 128);
 BH_ASSERT_TRIVIAL(struct bh_in_hand);
 
 static inline int bh_start_known(uint32_t reason)

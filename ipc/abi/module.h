@@ -206,7 +206,7 @@ BH_ASSERT_SIZE(struct bh_module_add, 80 + sizeof(struct bh_policy));
 BH_ASSERT_SIZE(struct bh_module_set_policy, 8 + sizeof(struct bh_policy));
 BH_ASSERT_SIZE(struct bh_module_statistics, 16 + sizeof(struct bh_statistics));
 BH_ASSERT_SIZE(struct bh_module_begin, 8 + sizeof(struct bh_generation_spec));
-BH_ASSERT_SIZE(struct bh_module_end, 48);
+BH_ASSERT_SIZE(struct bh_module_end, 144);
 BH_ASSERT_SIZE(struct bh_module_state, 8);
 BH_ASSERT_SIZE(struct bh_module_filter, 592);
 BH_ASSERT_SIZE(struct bh_module_guard, 616 + sizeof(struct bh_callback_set));

@@ -21,7 +21,7 @@
 	X(4, POISON, poison, "the call is quarantined: it, or one like it, used up its budget of hosts") \
 	X(5, DECLINED, declined, "the driver had the call and declined to answer") \
 	X(6, OVERDUE, overdue, "the driver had the call in hand, and neither it nor a later host answered in time") \
-	X(7, CROWD, crowd, "its user had as many calls waiting as one user may")
+	X(7, CROWD, crowd, "its own user kept it from a turn: with as many calls as one user may have, or with some that ended hosts")
 
 #define BH_FOR_EACH_ACTION(X) \
 	X(1, ALLOW, allow, "allow at once") \

@@ -49,13 +49,13 @@ TEST(ShimProtocol, StatisticsSurviveTheTrip) {
 }
 
 TEST(ShimProtocol, WhatAHostHadInHandSurvivesTheTrip) {
-  const bh_in_hand sent = {.count = 9,
+  const bh_in_hand sent = {.count = 31,
                            .users = {1, 2, 3, 4, 1001},
                            .convicted_opener = 4,
                            .convicted_owner = BH_USER_ANY};
   const ControlBuffer result = MakeResult(5, "", nullptr, &sent);
   const bh_in_hand in_hand = ReadInHand(Body<wire::Result>(result));
-  EXPECT_EQ(in_hand.count, 9u);
+  EXPECT_EQ(in_hand.count, 31u);
   for (uint32_t i = 0; i < BH_USERS_MAX; ++i) EXPECT_EQ(in_hand.users[i], sent.users[i]) << i;
   EXPECT_EQ(in_hand.convicted_opener, 4u);
   EXPECT_EQ(in_hand.convicted_owner, BH_USER_ANY);

@@ -55,6 +55,7 @@ void bh_channel_adopt(struct bh_channel *channel, uint32_t takeover)
 	uint32_t slot;
 
 	channel->adopted = 1;
+	channel->taken_over = 1;
 	for (slot = 0; slot < channel->slot_count; slot++) {
 		ticket = bh_load_acquire(&bh_call_slot_at(channel, slot)->ticket);
 		/*

@@ -618,7 +618,7 @@ TEST_F(BlameTest, WhatADriverHadInHandThatNeverAnsweredExplainsNothing)
 bh_channel_config ManySlots()
 {
 	bh_channel_config config = TestConfig();
-	config.spec.geometry.slots_per_lane = 16;
+	config.spec.geometry.slots_per_lane = 32;
 	return config;
 }
 
@@ -759,6 +759,33 @@ TEST_F(UserTest, WhatIsInHandBesideThemMakesItSixFiles)
 	ExpectServed(kAnn, kAnn);
 	FallOver(kAnn, kAnn, &beside);
 	ExpectDenied(kAnn, kAnn);
+}
+
+// Over whose calls a host fell is not let through because there was no host then.
+TEST_F(UserTest, WhatEndsUnaskedAfterItsUsersFallIsNotAllowed)
+{
+	FallOver(kAnn, kAnn);
+	for (uint32_t end : {BH_END_CRASHED, BH_END_HUNG}) {
+		Crash(end);
+		for (uint32_t owner : {kAnn, kRoot}) {
+			bh_call call = CallOf(kAnn, owner), other = CallOf(kBen, owner);
+			ASSERT_EQ(Start(&call), 0) << "it waits for the next host";
+			ASSERT_EQ(Start(&other), 0);
+			platform.now_ns = call.deadline_ns;
+			ASSERT_EQ(Step(&call), 1);
+			ExpectPolicy(call, BH_REASON_CROWD, BH_VERDICT_DENY);
+			ASSERT_EQ(Step(&other), 1);
+			EXPECT_EQ(other.verdict, BH_VERDICT_ALLOW);
+		}
+		Begin();
+	}
+	platform.now_ns += kMinute;
+	Crash();
+	bh_call call = CallOf(kAnn, kAnn);
+	ASSERT_EQ(Start(&call), 0);
+	platform.now_ns = call.deadline_ns;
+	ASSERT_EQ(Step(&call), 1);
+	ExpectPolicy(call, BH_REASON_CRASHED, BH_VERDICT_ALLOW);
 }
 
 TEST_F(UserTest, AMinuteLaterOneFileMoreIsEnough)

@@ -138,7 +138,7 @@ static BH_COLD int end_if_convicted(struct bh_call *call, uint64_t now_ns)
 	enum bh_guilt guilt = bh_poison_find(call->channel, call);
 
 	if (guilt != BH_CONVICTED &&
-	    bh_user_convicted(call->channel, call->opener, bh_owner_of(call->owner), now_ns))
+	    bh_user_is(call->channel, call->opener, bh_owner_of(call->owner), BH_CONVICTED, now_ns))
 		guilt = BH_CONVICTED;
 	call->struck = guilt != BH_INNOCENT;
 	if (guilt == BH_STRUCK)
@@ -153,6 +153,10 @@ static BH_COLD int end_if_convicted(struct bh_call *call, uint64_t now_ns)
  */
 static int end_unserved(struct bh_call *call, uint32_t reason, int final, uint64_t now_ns)
 {
+	/* That no host serves it may be its own user's doing. */
+	if (bh_unlikely(bh_load_relaxed(&call->channel->users_known)) &&
+	    bh_user_is(call->channel, call->opener, bh_owner_of(call->owner), BH_STRUCK, now_ns))
+		reason = BH_REASON_CROWD;
 	/* One whose host was killed is none where an operator wants no host: he killed it, too. */
 	if (!call->crashes && (!call->kills || reason == BH_REASON_ABSENT))
 		return end_by_policy(call, reason, final, now_ns);

@@ -137,7 +137,7 @@ struct bh_user {
 	uint64_t fell_ns; /* the last time */
 	uint64_t version; /* of the content that fell */
 };
-#define BH_USER_ENTRIES 16u
+#define BH_USER_ENTRIES 64u
 
 /* The writing side of the notification ring. See notify.c. */
 struct bh_ring {
@@ -204,7 +204,8 @@ struct bh_channel {
 	struct bh_in_hand in_hand; /* of its host */
 	uint32_t living;           /* generation that has begun and not ended; 0: none */
 	uint32_t highest;          /* generation that ever was */
-	uint32_t adopted; /* nothing has begun since the take-over: `highest` may begin again */
+	uint32_t adopted;    /* nothing has begun since the take-over: `highest` may begin again */
+	uint32_t taken_over; /* there was one, ever */
 	uint32_t detached;
 	uint32_t draining;
 	uint64_t generations;
@@ -442,13 +443,17 @@ enum bh_guilt bh_poison_find(struct bh_channel *channel, const struct bh_call *c
 /* A host fell over, or hung with, what is in this slot and nothing else. Not 0: the object is
  * convicted now. REQUIRES: the lock. */
 int bh_poison_strike(struct bh_channel *channel, uint32_t slot);
-/* The driver has answered a call, ever: else it is the driver that is broken. */
+/* The driver has answered a call, ever, or that may be (a take-over): else it is the driver that is
+ * broken. */
 int bh_has_answered(const struct bh_channel *channel);
 /* A host fell over calls with this opener about files of this owner, and (`alone`) over no others.
  * Not 0: such calls are convicted now. REQUIRES: the lock. */
 int bh_user_strike(struct bh_channel *channel, uint32_t opener, uint32_t owner, int alone,
 		   uint64_t now_ns);
-int bh_user_convicted(struct bh_channel *channel, uint32_t opener, uint32_t owner, uint64_t now_ns);
+/* Not 0: calls with this opener about files of this owner are convicted; BH_STRUCK: or a host fell
+ * over one within the last minute. */
+int bh_user_is(struct bh_channel *channel, uint32_t opener, uint32_t owner, enum bh_guilt guilt,
+	       uint64_t now_ns);
 /* As an owner is told apart from others. */
 static inline uint32_t bh_owner_of(uint32_t owner)
 {

@@ -72,6 +72,8 @@ int bh_has_answered(const struct bh_channel *channel)
 {
 	uint32_t slot;
 
+	if (channel->taken_over)
+		return 1;
 	for (slot = 0; slot < channel->slot_count; slot++)
 		if (bh_load_relaxed(&channel->slots[slot].answered))
 			return 1;
@@ -220,26 +222,34 @@ int bh_user_strike(struct bh_channel *channel, uint32_t opener, uint32_t owner, 
 	return strikes >= strikes_max(entry);
 }
 
-static int stands_convicted(const struct bh_channel *channel, const struct bh_user *entry,
-			    uint64_t now_ns)
+/* Strikes from which on calls are suspicious, or convicted. */
+static uint32_t strikes_for(const struct bh_user *entry, enum bh_guilt guilt)
 {
-	return entry->strikes >= strikes_max(entry) && now_ns < entry->fell_ns + USER_NS &&
-	       entry->version == bh_load_relaxed(&channel->content_version);
+	return guilt == BH_CONVICTED ? strikes_max(entry) : 1;
 }
 
-static int concerns(const struct bh_user *entry, uint32_t opener, uint32_t owner)
+static int concerns(const struct bh_user *entry, uint32_t opener, uint32_t owner,
+		    enum bh_guilt guilt)
 {
 	uint32_t theirs = bh_load_relaxed(&entry->owner);
 
-	return bh_load_relaxed(&entry->strikes) >= strikes_max(entry) &&
+	return bh_load_relaxed(&entry->strikes) >= strikes_for(entry, guilt) &&
 	       bh_load_relaxed(&entry->opener) == opener &&
 	       (theirs == owner || theirs == BH_USER_ANY);
 }
 
-int bh_user_convicted(struct bh_channel *channel, uint32_t opener, uint32_t owner, uint64_t now_ns)
+static int still_holds(const struct bh_channel *channel, const struct bh_user *entry,
+		       uint64_t now_ns)
+{
+	return now_ns < entry->fell_ns + USER_NS &&
+	       entry->version == bh_load_relaxed(&channel->content_version);
+}
+
+int bh_user_is(struct bh_channel *channel, uint32_t opener, uint32_t owner, enum bh_guilt guilt,
+	       uint64_t now_ns)
 {
 	struct bh_user *entry = channel->users;
-	int convicted = 0;
+	int found = 0;
 	uint32_t i;
 
 	if (!bh_load_relaxed(&channel->users_known))
@@ -252,14 +262,14 @@ int bh_user_convicted(struct bh_channel *channel, uint32_t opener, uint32_t owne
 		bh_lock_drop(&channel->lock);
 	}
 	for (i = 0; i < BH_USER_ENTRIES; i++, entry++) {
-		if (!concerns(entry, opener, owner))
+		if (!concerns(entry, opener, owner, guilt))
 			continue;
 		bh_lock_take(&channel->lock);
-		convicted |= concerns(entry, opener, owner) &&
-			     stands_convicted(channel, entry, now_ns);
+		found |= concerns(entry, opener, owner, guilt) &&
+			 still_holds(channel, entry, now_ns);
 		bh_lock_drop(&channel->lock);
 	}
-	return convicted;
+	return found;
 }
 
 void bh_poison_wipe(struct bh_channel *channel, const struct bh_call *call)

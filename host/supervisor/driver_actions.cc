@@ -129,7 +129,7 @@ void Driver::Perform(const ActionItem& action) {
 void Driver::OnEnded(const ActionItem& action, const absl::StatusOr<bh_in_hand>& in_hand) {
   // NotFound: its channel ended before it.
   if (!in_hand.ok() && !absl::IsNotFound(in_hand.status())) ReportLink(in_hand.status());
-  if (in_hand.ok() && in_hand->convicted_owner != 0) {
+  if (in_hand.ok() && (in_hand->convicted_opener != 0 || in_hand->convicted_owner != 0)) {
     DriverEvent event = DriverEvent::Of(Kind::kUserQuarantined);
     event.number = in_hand->convicted_opener;
     event.owner = in_hand->convicted_owner;

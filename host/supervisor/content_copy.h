@@ -18,7 +18,7 @@ struct CopyLimits {
   uint64_t bytes;
 };
 
-// Whose group may read the copies, beside their owner. 0: of nobody; what is in them keeps the
+// The group that may read the copies, beside their owner. 0: none; what is in them keeps the
 // modes of what was copied, and the folder itself is closed to others.
 using ContentReader = gid_t;
 

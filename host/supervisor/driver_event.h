@@ -22,8 +22,8 @@ namespace bulkhead {
   X(SpawnFailed, kError)        /* text */                                                        \
   X(BeginFailed, kError)        /* text: the shim did not begin the generation */                 \
   X(Quarantined, kError)        /* text: why the last host failed */                              \
-  X(UserQuarantined, kWarning)  /* number: the opener; owner: of the files, kAnyOwner: all */     \
-  X(Pardoned, kWarning)         /* number: a user over whose calls it fell each time; text */     \
+  X(UserQuarantined, kWarning)  /* number: opener, owner: as in bh_in_hand; kAnyOwner: all */     \
+  X(Pardoned, kWarning)         /* number: a user, as in bh_in_hand, that explains it; text */    \
   X(ContentGood, kInfo)         /* content: it has stayed healthy for its probation */            \
   X(ContentStarts, kInfo)       /* content: its host starts beside the one that serves */         \
   X(RolledBack, kError)         /* content: it failed; good_content: is wanted again; text */     \

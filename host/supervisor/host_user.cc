@@ -34,10 +34,6 @@ bool IsNamed(uid_t id) {
          group_error == ERANGE;
 }
 
-}  // namespace
-
-namespace {
-
 constexpr int kLinksMax = 40;  // as the kernel follows
 
 absl::Status Closed(const std::filesystem::path& path) {

@@ -35,7 +35,7 @@ class ReleaseStore {
   static constexpr uint64_t kBytesMax = 1ull << 30;
 
   // `folder` is made, and removed with everything in it by the destructor.
-  // `reader`: who may read the copies, beside this process's user.
+  // `reader`: the group that may read the copies, beside this process's user.
   explicit ReleaseStore(std::string folder, ContentReader reader = 0)
       : folder_(std::move(folder)), reader_(reader) {}
   ~ReleaseStore();

@@ -51,7 +51,7 @@ class RestartBudget {
   // What the host had in hand at the fall that was told last.
   void Explain(const bh_in_hand& in_hand);
   // That fall was one too many. 0: for good. Or a user over whose calls it fell, by
-  // bh_in_hand.users, who with one other at most explains every fall: then it may be started again
+  // bh_in_hand.users, that with one other at most explains every fall: then it may be started again
   // at *at_ns nevertheless, and the oldest fall is forgotten.
   uint32_t Pardon(uint64_t now_ns, uint64_t chance, uint64_t* at_ns);
   // An operator's word.

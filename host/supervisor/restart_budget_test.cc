@@ -93,7 +93,7 @@ bh_in_hand Of(const std::vector<uint32_t>& users) {
   return in_hand;
 }
 
-// Who is to blame for these falls.
+// The user to blame for these falls.
 uint32_t Pardoned(const std::vector<std::vector<uint32_t>>& falls) {
   RestartBudget budget({.falls_max = static_cast<uint32_t>(falls.size())});
   for (size_t i = 0; i < falls.size(); ++i) {

@@ -59,9 +59,9 @@ struct bh_in_hand {
 	uint32_t count; /* of `users`; more than BH_USERS_MAX: and others */
 	/* Each once. Root only for a call that no other user has to do with. */
 	uint32_t users[BH_USERS_MAX];
-	/* Whose calls are quarantined now: what this user opens; 0: none are; */
+	/* What is quarantined now: calls of this opener; both 0: none are; */
 	uint32_t convicted_opener;
-	uint32_t convicted_owner; /* of this user's files; BH_USER_ANY: of any */
+	uint32_t convicted_owner; /* about files of this owner; BH_USER_ANY: of any */
 };
 BH_ASSERT_SIZE(struct bh_in_hand, 128);
 BH_ASSERT_TRIVIAL(struct bh_in_hand);

@@ -14,8 +14,8 @@
  *   room against the callers that wait for it
  *     A thread that frees a slot, chunks or the suspects' seat then looks at room_waiters; a
  *     waiter counts itself there, then tries again before it sleeps. One waiter of each queue is
- *     woken: what it can't have, no other of that queue can. One that leaves with nothing wakes the
- *     next: it may have left with a wake.
+ *     woken: a slot that it can't have, no other of that queue can; for chunks the others wait
+ * until more are freed. One that leaves with nothing wakes the next: it may have left with a wake.
  */
 #ifndef BULKHEAD_SHIM_CORE_INTERNAL_H_
 #define BULKHEAD_SHIM_CORE_INTERNAL_H_

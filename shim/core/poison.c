@@ -13,8 +13,8 @@
  * owner, and for all that they open. With three files' worth of them, if hosts had nothing else in
  * hand, or six, each fall within a minute of the one before, such calls are answered by policy for
  * a minute; after that one file more is enough. Of all that an opener opens it takes twice as many:
- * who is made to open another's files is to lose those first. What root opens of root's gets none:
- * those calls are the machine's, and hosts that fall over them speak against the driver.
+ * an opener that is made to open another's files is to lose those first. What root opens of root's
+ * gets none: those calls are the machine's, and hosts that fall over them speak against the driver.
  *
  * Written under the channel's lock. SUBTLE: a call looks for its object without: it takes two words
  * of an entry each by itself, and what seems to be its object is looked at again under the lock.

@@ -52,8 +52,8 @@ int bh_word_wait(u32 *word, u32 expected, u64 until_ns, int state)
 	return result;
 }
 
-/* SUBTLE: what the kernel's wake_up_var() does with any number. Who leaves the wait by a signal or
- * for the time may have been woken: the core passes a wake on. */
+/* SUBTLE: what the kernel's wake_up_var() does, with any number. A thread that leaves the wait by a
+ * signal or for the time may have been woken: the core passes a wake on. */
 static void wake_some(u32 *word, int waiters)
 {
 	struct wait_bit_key key = __WAIT_BIT_KEY_INITIALIZER(word, -1);

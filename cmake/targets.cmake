@@ -86,6 +86,8 @@ function(bulkhead_test name)
   add_executable(${name} ${arg_SOURCES})
   bulkhead_configure_target(${name} PRIVATE)
   target_link_libraries(${name} PRIVATE ${arg_LIBS} bulkhead_options GTest::gmock_main)
+  # Lines are enough to read a backtrace, and half of the time to compile a test goes into the rest.
+  target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-g1>)
   if(BULKHEAD_SANITIZE)
     # Compiles three times as fast. What is tested keeps its optimisation, and release tests all of it.
     target_compile_options(${name} PRIVATE -O0)

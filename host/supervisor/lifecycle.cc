@@ -81,6 +81,7 @@ void Lifecycle::SetTimer(Session& session, Actions& actions, uint64_t at_ns) {
 void Lifecycle::Spawn(Session& session, Actions& actions) {
   BULKHEAD_CHECK(!HasHost(session.role));
   session.generation = ++newest_generation_;
+  if (session.role == Role::kActive && comparing_ == kNextHost) comparing_ = session.generation;
   session.begun = false;
   session.served_ns = 0;
   session.hung_ns = 0;
@@ -544,6 +545,11 @@ void Lifecycle::StartAgain(Session& session, RestartBudget& budget, uint64_t cha
   const std::optional<uint64_t> at_ns = budget.Fell(now_ns, chance, served_ns, hung_ns);
   const bool in_service = &budget == &session.service;
   if (in_service) session.charged = session.generation;
+  // One that was killed, or that never served, says nothing about the call; want of memory may be
+  // the call's doing.
+  const bool says_nothing =
+      session.served_ns == 0 || (!in_service && session.last_end != BH_END_STARVED);
+  if (comparing_ == session.generation && says_nothing) comparing_ = kNextHost;
   if (at_ns) {
     StartAt(session, *at_ns, now_ns, actions);
   } else if (in_service) {

@@ -205,6 +205,8 @@ class Lifecycle {
   bool Stopped() const;  // every role is
   ReleaseId wanted_release() const { return wanted_; }
   ReleaseId good_release() const { return good_; }
+  // Whose first host starts beside the one that serves; 0: none.
+  ReleaseId loading_release() const { return handing_over_ ? wanted_ : 0; }
   ReleaseId failed_release() const { return failed_; }
   // Whether it may still start a host of this release, or has one; or was not told of it yet. One
   // that is not needed is needed again when it is given again.
@@ -287,8 +289,10 @@ class Lifecycle {
   ReleaseId wanted_;
   ReleaseId good_;
   ReleaseId failed_ = 0;
-  // A host of the failed release crashed in service, and the next is of the good one; 0:
-  // no.
+  // A host of the failed release crashed in service (fallen_), and this one (comparing_) of the
+  // good release gets the call; 0: none. kNextHost: it said nothing about it, and its successor
+  // does.
+  static constexpr uint32_t kNextHost = UINT32_MAX;
   uint32_t fallen_ = 0;
   uint32_t comparing_ = 0;
   ReleaseId acquitted_ = 0;  // the last one

@@ -489,6 +489,35 @@ TEST(Lifecycle, WhatIsConvictedBeforeTheOldHostHasEndedAcquitsToo) {
   EXPECT_EQ(life.running_release(), 2u);
 }
 
+// The next one of the good content gets the call.
+TEST(Lifecycle, AHostThatSaysNothingAboutTheCallIsNotTheOneThatIsCompared) {
+  Lifecycle killed = RolledBack();
+  killed.Step({.kind = EventKind::kExited, .generation = 3, .end = BH_END_KILLED}, 2 * kSecond);
+  Serve(killed, 2 * kSecond);
+  killed.Step({.kind = EventKind::kExited, .generation = 4}, 2 * kSecond);
+  EXPECT_TRUE(Has(killed.Step({.kind = EventKind::kPoison, .generation = 4}, 2 * kSecond),
+                  ActionKind::kAcquitted));
+
+  for (const EventKind failed : {EventKind::kSpawnFailed, EventKind::kExited}) {
+    Lifecycle life = RolledBack();
+    life.Step({.kind = EventKind::kExited, .generation = 3, .end = BH_END_KILLED}, 2 * kSecond);
+    life.Step({.kind = failed, .generation = 4}, 2 * kSecond);
+    if (life.state() == State::kBackingOff) life.Step({.kind = EventKind::kTimer}, 4 * kSecond);
+    Serve(life, 4 * kSecond);
+    life.Step({.kind = EventKind::kExited, .generation = 5}, 4 * kSecond);
+    EXPECT_TRUE(Has(life.Step({.kind = EventKind::kPoison, .generation = 5}, 4 * kSecond),
+                    ActionKind::kAcquitted))
+        << static_cast<int>(failed);
+  }
+}
+
+TEST(Lifecycle, AHostThatStarvedOverTheCallSaysSomethingAboutIt) {
+  Lifecycle life = RolledBack();
+  life.Step({.kind = EventKind::kExited, .generation = 3, .end = BH_END_STARVED}, 2 * kSecond);
+  EXPECT_TRUE(Has(life.Step({.kind = EventKind::kPoison, .generation = 3}, 2 * kSecond),
+                  ActionKind::kAcquitted));
+}
+
 TEST(Lifecycle, OnlyTheCallThatTookItBackAcquitsContent) {
   for (const uint32_t generation : {2u, 4u}) {
     Lifecycle life = RolledBack();

@@ -38,7 +38,7 @@
 #include <sys/ioctl.h>
 #endif
 
-#define BH_MODULE_ABI 7u
+#define BH_MODULE_ABI 8u
 #define BH_MODULE_REPLY_OFFSET (1ull << 32)
 #define BH_MODULE_NOTIFY_OFFSET (2ull << 32)
 #define BH_MODULE_NAME_BYTES 32

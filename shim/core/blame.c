@@ -25,9 +25,7 @@ int bh_begun(struct bh_channel *channel, uint32_t slot, uint64_t ticket)
 	       bh_load_acquire(&reply->ticket) != ticket;
 }
 
-/* What the host of this generation has not answered in this slot, whether its call still waits for
- * it or not; or none. */
-static uint64_t unanswered(struct bh_channel *channel, uint32_t slot, uint32_t generation)
+uint64_t bh_unanswered(struct bh_channel *channel, uint32_t slot, uint32_t generation)
 {
 	uint64_t ticket = bh_load(&channel->slots[slot].ticket);
 
@@ -78,7 +76,7 @@ int bh_host_hangs(struct bh_channel *channel, uint32_t generation, uint64_t now_
 	bh_slots_reclaim(channel); /* counts late answers, which are answers */
 	last = last_answer(channel, now);
 	for (slot = 0; slot < channel->slot_count; slot++) {
-		ticket = unanswered(channel, slot, generation);
+		ticket = bh_unanswered(channel, slot, generation);
 		since = bh_load_relaxed(&channel->slots[slot].issued);
 		if (ticket == BH_TICKET_NONE || !since)
 			continue;
@@ -120,7 +118,7 @@ static uint32_t alone_in_hand(struct bh_channel *channel, uint32_t generation)
 	uint32_t slot, found = BH_SLOT_NONE;
 
 	for (slot = 0; slot < channel->slot_count; slot++) {
-		ticket = unanswered(channel, slot, generation);
+		ticket = bh_unanswered(channel, slot, generation);
 		if (ticket == BH_TICKET_NONE || !bh_begun(channel, slot, ticket))
 			continue;
 		if (object_of(channel, slot, ticket, &other_device, &other_inode))
@@ -136,134 +134,6 @@ static uint32_t alone_in_hand(struct bh_channel *channel, uint32_t generation)
 	return found;
 }
 
-static void add_user(struct bh_in_hand *in_hand, uint32_t user)
-{
-	uint32_t i;
-
-	for (i = 0; i < in_hand->count && i < BH_USERS_MAX; i++)
-		if (in_hand->users[i] == user)
-			return;
-	if (i < BH_USERS_MAX)
-		in_hand->users[i] = user;
-	if (in_hand->count <= BH_USERS_MAX)
-		in_hand->count++;
-}
-
-/* Whose the call in this slot is; of a slot that is used again it is not known. */
-static void users_of(struct bh_channel *channel, uint32_t slot, uint64_t ticket, uint32_t *opener,
-		     uint32_t *owner)
-{
-	const struct bh_call_slot *shared = bh_call_slot_at(channel, slot);
-	int known = bh_load_acquire(&shared->ticket) == ticket;
-
-	*opener = known ? bh_load_relaxed(&shared->opener) : 0;
-	*owner = known ? bh_owner_of(bh_load_relaxed(&shared->owner)) : 0;
-}
-
-/* The slots from *slot on that have calls in the driver's hands. Those that gave up waiting count,
- * too: what they asked about is there. */
-static int next_in_hand(struct bh_channel *channel, uint32_t generation, uint32_t *slot,
-			uint32_t *opener, uint32_t *owner)
-{
-	uint64_t ticket;
-
-	for (; *slot < channel->slot_count; ++*slot) {
-		ticket = unanswered(channel, *slot, generation);
-		if (ticket == BH_TICKET_NONE || !bh_begun(channel, *slot, ticket))
-			continue;
-		users_of(channel, *slot, ticket, opener, owner);
-		return 1;
-	}
-	return 0;
-}
-
-struct bh_pair {
-	uint32_t opener;
-	uint32_t owner;
-};
-
-/* Of the pairs in hand, each once: how many are named, and whether there are others. */
-static uint32_t pairs_in_hand(struct bh_channel *channel, uint32_t generation,
-			      struct bh_pair pairs[BH_USERS_MAX], int *others)
-{
-	uint32_t slot, opener, owner, i, count = 0;
-
-	*others = 0;
-	for (slot = 0; next_in_hand(channel, generation, &slot, &opener, &owner); slot++) {
-		for (i = 0; i < count; i++)
-			if (pairs[i].opener == opener && pairs[i].owner == owner)
-				break;
-		if (i < count)
-			continue;
-		if (count == BH_USERS_MAX) {
-			*others = 1;
-			break;
-		}
-		pairs[count++] = (struct bh_pair){opener, owner};
-	}
-	return count;
-}
-
-static void tell_users(struct bh_in_hand *in_hand, const struct bh_pair *pairs, uint32_t count,
-		       int others)
-{
-	uint32_t i;
-
-	for (i = 0; i < count; i++) {
-		if (pairs[i].opener > BH_OPENER_ROOT)
-			add_user(in_hand, pairs[i].opener);
-		if (pairs[i].owner > BH_OPENER_ROOT)
-			add_user(in_hand, pairs[i].owner);
-		else if (pairs[i].opener <= BH_OPENER_ROOT)
-			add_user(in_hand, pairs[i].owner);
-	}
-	if (others)
-		in_hand->count = BH_USERS_MAX + 1;
-}
-
-static void strike(struct bh_channel *channel, uint32_t opener, uint32_t owner, int alone,
-		   uint64_t now_ns)
-{
-	if (!bh_user_strike(channel, opener, owner, alone, now_ns))
-		return;
-	channel->in_hand.convicted_opener = opener;
-	channel->in_hand.convicted_owner = owner;
-}
-
-static void strike_users(struct bh_channel *channel, const struct bh_pair *pairs, uint32_t count,
-			 int others, uint64_t now_ns)
-{
-	uint32_t i, j, first_of_opener, openers = 0;
-
-	for (i = 0; i < count; i++)
-		if (pairs[i].opener > BH_OPENER_ROOT || pairs[i].owner > BH_OPENER_ROOT)
-			strike(channel, pairs[i].opener, pairs[i].owner, count == 1 && !others,
-			       now_ns);
-	for (i = 0; i < count; i++)
-		openers += pairs[i].opener != pairs[0].opener;
-	for (i = 0; i < count; i++) {
-		first_of_opener = 1;
-		for (j = 0; j < i; j++)
-			first_of_opener &= pairs[j].opener != pairs[i].opener;
-		if (first_of_opener && pairs[i].opener > BH_OPENER_ROOT)
-			strike(channel, pairs[i].opener, BH_USER_ANY, !openers && !others, now_ns);
-	}
-}
-
-/* Of a driver that has never answered, whose calls they were explains nothing. */
-static void blame_users(struct bh_channel *channel, uint32_t generation, uint64_t now_ns)
-{
-	struct bh_pair pairs[BH_USERS_MAX];
-	uint32_t count;
-	int others;
-
-	if (!bh_has_answered(channel))
-		return;
-	count = pairs_in_hand(channel, generation, pairs, &others);
-	tell_users(&channel->in_hand, pairs, count, others);
-	strike_users(channel, pairs, count, others, now_ns);
-}
-
 int bh_blame(struct bh_channel *channel, uint32_t generation, uint32_t end, uint64_t now_ns)
 {
 	uint32_t slot, alone = BH_SLOT_NONE;
@@ -273,7 +143,7 @@ int bh_blame(struct bh_channel *channel, uint32_t generation, uint32_t end, uint
 	channel->fallen = generation;
 	if (end == BH_END_CRASHED || end == BH_END_HUNG || end == BH_END_STARVED) {
 		alone = alone_in_hand(channel, generation);
-		blame_users(channel, generation, now_ns);
+		bh_users_blame(channel, generation, now_ns);
 	}
 	for (slot = 0; slot < channel->slot_count; slot++) {
 		ticket = bh_load(&channel->slots[slot].ticket);
@@ -305,7 +175,7 @@ enum bh_charge bh_charge_call(struct bh_call *call, uint32_t fate)
 	if (call->reissue != BH_REISSUE_FREELY)
 		return BH_CHARGE_UNKNOWN;
 	if (call->crashes >= channel->poison_crashes || call->kills >= channel->poison_kills ||
-	    (bh_load_relaxed(&channel->poison_known) &&
+	    (bh_load_relaxed(&channel->guilt_known) &&
 	     bh_poison_find(channel, call) == BH_CONVICTED))
 		return BH_CHARGE_POISON;
 	if (call->crashes)

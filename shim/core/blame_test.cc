@@ -155,6 +155,43 @@ TEST_F(PoisonTest, ItIsRememberedUntilObjectContentOrDriverChanges)
 	ExpectPoison(NewCall(1));
 }
 
+// New content is tried, taken back, tried again: each may cost two hosts, and no more.
+TEST_F(PoisonTest, TwoContentsThatTakeTurnsFallOverAnObjectOnceEach)
+{
+	Poison(1);
+	channel.SetContent(2);
+	Begin();
+	CrashOnce(1);
+	for (uint64_t content = 1; content < 20; content++) {
+		channel.SetContent(1 + content % 2);
+		Begin();
+		ExpectPoison(NewCall(1));
+		ExpectAsked(Changed(NewCall(1), 2));
+	}
+	channel.SetContent(3);
+	Begin();
+	CrashOnce(1);
+	ExpectPoison(NewCall(1));
+	channel.SetContent(1);
+	Begin();
+	ExpectAsked(NewCall(1)); // the last two are remembered
+}
+
+TEST_F(PoisonTest, AnObjectThatHasChangedIsNotPoisonToTheContentOfBefore)
+{
+	Poison(1);
+	channel.SetContent(2);
+	Begin();
+	bh_call call = Changed(NewCall(1), 2);
+	ASSERT_EQ(Start(&call), 0);
+	channel.Begin(call.slot);
+	Crash();
+	bh_call_cancel(&call, platform.now_ns);
+	channel.SetContent(1);
+	Begin();
+	ExpectAsked(Changed(NewCall(1), 2));
+}
+
 TEST_F(PoisonTest, CallersThatGiveUpDoNotSaveTheObject)
 {
 	CrashOnce(1);
@@ -712,7 +749,8 @@ TEST_F(UserTest, ThreeFilesConvictWhoOpensThemOfWhomAndNobodyElse)
 	}
 	EXPECT_EQ(Last().convicted_opener, kAnn);
 	EXPECT_EQ(Last().convicted_owner, kAnn);
-	EXPECT_EQ(channel.Statistics().poison_known, 4u) << "three files, and the user";
+	EXPECT_EQ(channel.Statistics().poison_known, 3u);
+	EXPECT_EQ(channel.Statistics().users_quarantined, 1u);
 	ExpectDenied(kAnn, kAnn);
 	for (uint32_t opener : {kBen, kRoot, 0u})
 		for (uint32_t owner : {kAnn, kBen, kRoot, 0u})
@@ -794,8 +832,10 @@ TEST_F(UserTest, AMinuteLaterOneFileMoreIsEnough)
 		FallOver(kAnn, kAnn);
 	platform.now_ns += kMinute - 1;
 	ExpectDenied(kAnn, kAnn);
+	EXPECT_EQ(channel.Statistics().users_quarantined, 1u);
 	platform.now_ns += 1;
 	ExpectServed(kAnn, kAnn);
+	EXPECT_EQ(channel.Statistics().users_quarantined, 0u);
 	FallOver(kAnn, kAnn);
 	EXPECT_EQ(Last().convicted_owner, kAnn);
 	ExpectDenied(kAnn, kAnn);
@@ -857,6 +897,7 @@ TEST_F(UserTest, NewContentAndTheOperatorLiftIt)
 	ExpectDenied(kAnn, kAnn);
 	bh_channel_forgive(channel.c);
 	EXPECT_EQ(channel.Statistics().poison_known, 0u);
+	EXPECT_EQ(channel.Statistics().users_quarantined, 0u);
 	EXPECT_FALSE(bh_shim_suspects_users(&shim));
 	ExpectServed(kAnn, kAnn);
 	for (int file = 0; file < 3; file++)
@@ -869,6 +910,10 @@ TEST_F(UserTest, NewContentAndTheOperatorLiftIt)
 	ExpectServed(kAnn, kAnn);
 	FallOver(kAnn, kAnn);
 	ExpectServed(kAnn, kAnn);
+	channel.SetContent(1); // taken back
+	Crash(BH_END_STOPPED);
+	Begin();
+	ExpectDenied(kAnn, kAnn);
 }
 
 TEST_F(UserTest, ManyUsersLeaveTheLastOfThemKnown)

@@ -109,6 +109,20 @@ TEST_F(CacheTest, ADenialIsKeptWithItsErrno)
 	EXPECT_EQ(unserved.error, 13u);
 }
 
+TEST_F(CacheTest, WhatIsAllowedByAVerdictOfTheDriversIsNotLetThrough)
+{
+	Ask(NewCall(1), BH_VERDICT_ALLOW, BH_CACHE_OBJECT);
+	bh_channel_end_generation(channel.c, 1, BH_END_CRASHED);
+	channel.SetContent(99);
+	SetPolicy(BH_REASON_CRASHED, BH_ACTION_CACHED, BH_ACTION_ALLOW);
+	for (uint64_t inode : {1u, 2u}) {
+		bh_call unserved = NewCall(inode);
+		ASSERT_EQ(Start(&unserved), 1);
+		ExpectPolicy(unserved, BH_REASON_CRASHED, BH_VERDICT_ALLOW);
+		EXPECT_EQ(channel.Statistics().let_through, inode - 1);
+	}
+}
+
 TEST_F(CacheTest, ObjectCallbackChangeAndVersionAreTheKey)
 {
 	Ask(NewCall(1), BH_VERDICT_DENY, BH_CACHE_OBJECT);

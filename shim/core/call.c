@@ -116,12 +116,15 @@ static void end_by_verdict(struct bh_call *call, uint32_t outcome, uint32_t verd
 static int end_by_policy(struct bh_call *call, uint32_t reason, int final, uint64_t now_ns)
 {
 	uint32_t error = 0;
-	uint32_t verdict = bh_policy_decide(call->channel, call, reason, final, &error);
+	int known;
+	uint32_t verdict = bh_policy_decide(call->channel, call, reason, final, &error, &known);
 
 	count_visit(call);
 	if (!verdict)
 		return 0;
 	bh_count(call->channel, call->lane, BH_COUNT_BY_POLICY + reason);
+	if (verdict == BH_VERDICT_ALLOW && !known && reason != BH_REASON_DECLINED)
+		bh_count(call->channel, call->lane, BH_COUNT_LET_THROUGH);
 	call->reason = reason;
 	call->error = error;
 	end_by_verdict(call, BH_OUTCOME_POLICY, verdict, now_ns);
@@ -227,7 +230,7 @@ static void start_visit(struct bh_call *call, uint64_t *now_ns)
 	/* What seek_host() would say, where there is a host. */
 	call->state = bh_load(&channel->serving) ? BH_CALL_NEED_SLOT : BH_CALL_NEED_HOST;
 	call->visit_ns = *now_ns;
-	if (bh_unlikely(bh_load_relaxed(&channel->poison_known)) && end_if_convicted(call, *now_ns))
+	if (bh_unlikely(bh_load_relaxed(&channel->guilt_known)) && end_if_convicted(call, *now_ns))
 		return;
 	if (channel->cache.sets) {
 		verdict = bh_cache_find(&channel->cache, call,
@@ -269,7 +272,7 @@ static BH_COLD int convict_of_hanging(struct bh_call *call, uint32_t generation,
  */
 static BH_COLD uint32_t no_turn(const struct bh_call *call)
 {
-	return call->opener > BH_OPENER_ROOT && bh_opener_waits(call->channel, call)
+	return call->opener > BH_OPENER_ROOT && bh_opener_crowds(call->channel, call)
 		       ? BH_REASON_CROWD
 		       : BH_REASON_FULL;
 }
@@ -304,7 +307,7 @@ static int seek_host(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait
 		call->state = BH_CALL_NEED_SLOT;
 		return 1;
 	}
-	if (bh_unlikely(bh_load_relaxed(&channel->poison_known)) && end_if_convicted(call, now_ns))
+	if (bh_unlikely(bh_load_relaxed(&channel->guilt_known)) && end_if_convicted(call, now_ns))
 		return 1;
 	final = past;
 	reason = bh_load_relaxed(&channel->unserved_reason);
@@ -368,7 +371,7 @@ static int seek_slot(struct bh_call *call, uint64_t now_ns, struct bh_wait *wait
 		call->state = BH_CALL_NEED_HOST;
 		return 1;
 	}
-	if (bh_unlikely(bh_load_relaxed(&channel->poison_known)) && end_if_convicted(call, now_ns))
+	if (bh_unlikely(bh_load_relaxed(&channel->guilt_known)) && end_if_convicted(call, now_ns))
 		return 1;
 	if (call->suspect && !bh_suspect_turn(call))
 		return hold_for_room(call, queue, freed, now_ns, wait);

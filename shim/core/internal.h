@@ -122,14 +122,15 @@ struct bh_room_queue {
 /* An object over which hosts fell. See poison.c. */
 struct bh_poison {
 	uint64_t device;
-	uint64_t inode;     /* 0: the entry is free */
-	uint64_t change;    /* of the conviction */
-	uint64_t version;   /* of the content that was convicted; */
-	uint64_t convicted; /* not 0: it was */
-	uint64_t order;     /* the last to fall has the highest */
+	uint64_t inode;          /* 0: the entry is free */
+	uint64_t change;         /* of the conviction */
+	uint64_t version;        /* of the content that fell last, */
+	uint64_t version_before; /* and of the other one that fell; the same if there is none */
+	uint64_t convicted;      /* not 0: it was */
+	uint64_t order;          /* the last to fall has the highest */
 };
 #define BH_POISON_ENTRIES 16u
-/* What a user opens of a user's files, when hosts fell over such calls. See poison.c. */
+/* What a user opens of a user's files, when hosts fell over such calls. See users.c. */
 struct bh_user {
 	uint32_t opener;
 	uint32_t owner;   /* BH_USER_ANY: whatever it opens */
@@ -185,9 +186,9 @@ struct bh_channel {
 	uint32_t epoch;           /* private futex word: changes when a waiter should look again */
 	uint32_t unserved_reason; /* enum bh_reason while no host serves */
 	uint32_t quarantined;
-	uint32_t poison_known; /* entries of `poison` and `users` that are in use */
-	uint32_t budget;       /* the longest visit of this generation's calls, in units of 2^20 ns,
-				* and 1; 0: none */
+	uint32_t guilt_known; /* entries of `poison` and `users` that are in use */
+	uint32_t budget;      /* the longest visit of this generation's calls, in units of 2^20 ns,
+			       * and 1; 0: none */
 	uint32_t
 		workers_known; /* one more than the highest worker of this generation seen asleep */
 	uint64_t content_version;
@@ -325,8 +326,9 @@ void bh_ring_statistics(struct bh_channel *channel, struct bh_statistics *statis
 /* slots.c */
 /* A slot of the lane, or of another; BH_SLOT_NONE when all that this opener may have are in use. */
 uint32_t bh_slot_acquire(struct bh_channel *channel, uint32_t lane, uint32_t opener);
-/* Not 0: the host has other calls of this call's opener, which it has not answered. */
-int bh_opener_waits(struct bh_channel *channel, const struct bh_call *call);
+/* Not 0: the host has other calls of this call's opener, which it has not answered; or was given as
+ * many since this call came here as a quarter of a lane has slots: its opener had its turns. */
+int bh_opener_crowds(struct bh_channel *channel, const struct bh_call *call);
 /* REQUIRES: the caller owns the slot, and the host has answered or can't. */
 void bh_slot_release(struct bh_channel *channel, uint32_t slot);
 /* Gives a slot up whose host may still answer; it comes back when that has, or its generation
@@ -412,9 +414,9 @@ static inline void bh_loan_to_call(const struct bh_call *call, struct bh_slot *s
 
 /* policy.c */
 /* enum bh_verdict, with a denial's errno in *error, or 0: hold. `final`: there is nothing to hold
- * for. */
+ * for. *known: it is one that the driver gave for the object. */
 uint32_t bh_policy_decide(struct bh_channel *channel, const struct bh_call *call, uint32_t reason,
-			  int final, uint32_t *error);
+			  int final, uint32_t *error, int *known);
 /* Not 0: the rule for this reason is to wait. */
 int bh_policy_holds(struct bh_channel *channel, uint32_t callback, uint32_t reason);
 /* The verdict when there is neither an answer nor anything to wait for. */
@@ -446,10 +448,16 @@ int bh_poison_strike(struct bh_channel *channel, uint32_t slot);
 /* The driver has answered a call, ever, or that may be (a take-over): else it is the driver that is
  * broken. */
 int bh_has_answered(const struct bh_channel *channel);
-/* A host fell over calls with this opener about files of this owner, and (`alone`) over no others.
- * Not 0: such calls are convicted now. REQUIRES: the lock. */
-int bh_user_strike(struct bh_channel *channel, uint32_t opener, uint32_t owner, int alone,
-		   uint64_t now_ns);
+/* A call about a struck object was answered. */
+void bh_poison_wipe(struct bh_channel *channel, const struct bh_call *call);
+/* How many are convicted of the present content. REQUIRES: the lock. */
+uint32_t bh_poison_count(const struct bh_channel *channel);
+
+/* users.c */
+/* A host of this generation fell: charges those whose calls it had in hand, and writes who they
+ * are into channel->in_hand. Of a driver that has never answered, whose calls they were explains
+ * nothing. REQUIRES: the lock. */
+void bh_users_blame(struct bh_channel *channel, uint32_t generation, uint64_t now_ns);
 /* Not 0: calls with this opener about files of this owner are convicted; BH_STRUCK: or a host fell
  * over one within the last minute. */
 int bh_user_is(struct bh_channel *channel, uint32_t opener, uint32_t owner, enum bh_guilt guilt,
@@ -459,10 +467,10 @@ static inline uint32_t bh_owner_of(uint32_t owner)
 {
 	return owner < BH_USER_BEYOND ? owner : BH_USER_BEYOND;
 }
-/* A call about a struck object was answered. */
-void bh_poison_wipe(struct bh_channel *channel, const struct bh_call *call);
-/* How many are convicted of the present content. REQUIRES: the lock. */
-uint32_t bh_poison_count(const struct bh_channel *channel);
+/* How many entries are convicted now: (opener, owner) pairs, and openers. REQUIRES: the lock. */
+uint32_t bh_users_count(const struct bh_channel *channel, uint64_t now_ns);
+/* REQUIRES: the lock. */
+void bh_users_forget(struct bh_channel *channel);
 
 /* issue.c */
 enum bh_issue_result {
@@ -493,6 +501,9 @@ void bh_ring_bells(struct bh_channel *channel, uint32_t generation);
 /* blame.c */
 /* Whether the driver has this issue in hand: begun and not answered. The host's word. */
 int bh_begun(struct bh_channel *channel, uint32_t slot, uint64_t ticket);
+/* What the host of this generation has not answered in this slot, whether its call still waits for
+ * it or not; or none. */
+uint64_t bh_unanswered(struct bh_channel *channel, uint32_t slot, uint32_t generation);
 /*
  * Whether the host of this generation hangs: it has had calls for as long as one may take, and has
  * answered none since; or the driver was seen to have one in hand for that long. That it says that

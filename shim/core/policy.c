@@ -25,18 +25,21 @@ uint32_t bh_policy_fallback(struct bh_channel *channel, uint32_t callback, uint3
 }
 
 uint32_t bh_policy_decide(struct bh_channel *channel, const struct bh_call *call, uint32_t reason,
-			  int final, uint32_t *error)
+			  int final, uint32_t *error, int *known)
 {
 	uint32_t rule = rule_of(channel, call->callback, reason);
 	uint32_t action = rule & 0xff;
 	uint32_t verdict;
 
+	*known = 0;
 	if (action == BH_ACTION_HOLD && !final)
 		return 0;
 	if (action == BH_ACTION_CACHED) {
 		verdict = bh_cache_find(&channel->cache, call, 0, 1, error);
-		if (verdict)
+		if (verdict) {
+			*known = 1;
 			return verdict;
+		}
 	}
 	if (action == BH_ACTION_HOLD || action == BH_ACTION_CACHED)
 		return verdict_of(rule >> 8);

@@ -36,6 +36,14 @@ class ShareTest : public CoreTest
 		Start(&calls.back());
 		return calls.back();
 	}
+	void AnswerAll()
+	{
+		for (bh_call &call : calls)
+			if (call.attempts && call.outcome == BH_OUTCOME_PENDING) {
+				channel.Answer(call.slot, BH_VERDICT_ALLOW);
+				Step(&call);
+			}
+	}
 	// How many of `count` calls the host got.
 	uint32_t Issued(uint32_t opener, uint32_t count)
 	{
@@ -105,6 +113,7 @@ TEST_F(ShareTest, WhatAUsersOwnCallsKeepFromItsTurnIsNotAllowed)
 			<< call->reason;
 		EXPECT_EQ(call->verdict, BH_VERDICT_ALLOW);
 	}
+	EXPECT_EQ(channel.Statistics().let_through, 5u);
 }
 
 TEST_F(ShareTest, NorWhatFindsNoSlot)
@@ -117,6 +126,72 @@ TEST_F(ShareTest, NorWhatFindsNoSlot)
 	platform.now_ns = greedy.deadline_ns;
 	Step(&greedy);
 	ExpectPolicy(greedy, BH_REASON_CROWD, BH_VERDICT_DENY);
+	Step(&other);
+	ExpectPolicy(other, BH_REASON_FULL, BH_VERDICT_ALLOW);
+}
+
+// It is woken late, and finds none of its user's calls in a slot any more.
+TEST_F(ShareTest, NorWhatWaitedWhileItsUsersCallsHadTheirTurns)
+{
+	for (uint32_t turns : {kSlots / 4 - 1, kSlots / 4}) {
+		Issued(0, kSlots); // others have them all
+		bh_call &waits = Call(kGreedy);
+		ASSERT_EQ(waits.issues, 0u);
+		AnswerAll();
+		platform.now_ns += 10000000;
+		ASSERT_EQ(Issued(kGreedy, turns), turns);
+		AnswerAll();
+		platform.now_ns = waits.deadline_ns;
+		Step(&waits);
+		if (turns == kSlots / 4)
+			ExpectPolicy(waits, BH_REASON_CROWD, BH_VERDICT_DENY);
+		else // a call or two are no crowd
+			ExpectPolicy(waits, BH_REASON_FULL, BH_VERDICT_ALLOW);
+		calls.clear();
+		platform.now_ns += 10000000;
+	}
+}
+
+// With a driver above it that has answered.
+TEST_F(ShareTest, TurnsAreThoseOfAVisit)
+{
+	bh_channel_config config = OneLane(2 * kSlots);
+	config.spec.altitude = channel.config.spec.altitude + 1;
+	FakeChannel above(&platform, config);
+	above.BeginGeneration(1);
+	ASSERT_EQ(bh_shim_add(&shim, above.c), 0);
+	const auto pass = [&](uint32_t opener) -> bh_call & {
+		bh_call &call = Call(opener);
+		above.Answer(call.slot, BH_VERDICT_ALLOW);
+		Step(&call);
+		return call;
+	};
+	for (uint32_t i = 0; i < kSlots; i++)
+		pass(0);
+	bh_call &waits = pass(kGreedy);
+	ASSERT_EQ(waits.issues, 1u);
+	ASSERT_EQ(waits.attempts, 0u);
+	AnswerAll();
+	platform.now_ns += 10000000;
+	for (uint32_t i = 0; i < kSlots / 4; i++)
+		pass(kGreedy);
+	AnswerAll();
+	platform.now_ns = waits.deadline_ns;
+	Step(&waits);
+	ExpectPolicy(waits, BH_REASON_CROWD, BH_VERDICT_DENY);
+}
+
+// Those of before it came are no turns that it missed.
+TEST_F(ShareTest, WhatAUserDidBeforeIsNoCrowd)
+{
+	bh_call &before = Call(kOther);
+	channel.Answer(before.slot, BH_VERDICT_ALLOW);
+	Step(&before);
+	platform.now_ns += 10000000;
+	Issued(0, kSlots);
+	bh_call &other = Call(kOther);
+	ASSERT_EQ(other.issues, 0u);
+	platform.now_ns = other.deadline_ns;
 	Step(&other);
 	ExpectPolicy(other, BH_REASON_FULL, BH_VERDICT_ALLOW);
 }

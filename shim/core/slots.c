@@ -80,20 +80,30 @@ uint32_t bh_slot_acquire(struct bh_channel *channel, uint32_t lane, uint32_t ope
 	return slot;
 }
 
-int bh_opener_waits(struct bh_channel *channel, const struct bh_call *call)
+/* SUBTLE: a stamp of more than BH_STAMPS_AHEAD after the visit is one of weeks ago, or none. */
+static int issued_since(const struct bh_slot *slot, uint32_t visit)
 {
-	uint32_t own = call->state == BH_CALL_ISSUED ? call->slot : BH_SLOT_NONE, slot;
+	return bh_load_relaxed(&slot->issued) - visit - 1 < BH_STAMPS_AHEAD;
+}
+
+int bh_opener_crowds(struct bh_channel *channel, const struct bh_call *call)
+{
+	uint32_t own = call->state == BH_CALL_ISSUED ? call->slot : BH_SLOT_NONE, slot, turns = 0;
+	uint32_t visit = bh_stamp(call->visit_ns);
 
 	for (slot = 0; slot < channel->slot_count; slot++) {
 		const struct bh_slot *s = &channel->slots[slot];
 
-		if (slot != own &&
-		    bh_load_relaxed(&bh_call_slot_at(channel, slot)->opener) == call->opener &&
-		    (bh_load_relaxed(&s->ticket) != BH_TICKET_NONE ||
-		     bh_load_relaxed(&s->abandoned) != BH_TICKET_NONE))
+		if (slot == own ||
+		    bh_load_relaxed(&bh_call_slot_at(channel, slot)->opener) != call->opener)
+			continue;
+		if (bh_load_relaxed(&s->ticket) != BH_TICKET_NONE ||
+		    bh_load_relaxed(&s->abandoned) != BH_TICKET_NONE)
 			return 1;
+		/* Its own slot of before a host fell is none of the others'. */
+		turns += !call->attempts && issued_since(s, visit);
 	}
-	return 0;
+	return 4 * turns >= channel->geometry.slots_per_lane && turns;
 }
 
 void bh_room_enter(struct bh_call *call)

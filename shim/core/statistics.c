@@ -46,6 +46,8 @@ static void add_up(struct bh_channel *channel, uint64_t *words)
 
 void bh_channel_statistics(struct bh_channel *channel, struct bh_statistics *statistics)
 {
+	const struct bh_platform *platform = channel->platform;
+
 	bh_slots_reclaim(channel); /* counts late answers */
 	bh_zero(statistics, sizeof(*statistics));
 	add_up(channel, (uint64_t *)(void *)statistics);
@@ -53,6 +55,8 @@ void bh_channel_statistics(struct bh_channel *channel, struct bh_statistics *sta
 	statistics->in_flight = bh_channel_in_flight(channel);
 	bh_lock_take(&channel->lock);
 	statistics->poison_known = bh_poison_count(channel);
+	statistics->users_quarantined = bh_users_count(channel,
+						       platform->coarse_ns(platform->context));
 	statistics->generations = channel->generations;
 	statistics->generation = bh_load_relaxed(&channel->serving);
 	bh_lock_drop(&channel->lock);

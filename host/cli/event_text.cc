@@ -67,6 +67,10 @@ std::string Text(const DriverEvent& event) {
                "content or 'bulkhead release' lifts it";
       }
       return absl::StrCat("call ", event.call_id, " is quarantined: it ended too many hosts");
+    case Kind::kLetThrough:
+      return absl::StrCat(event.number, event.number == 1 ? " call was" : " calls were",
+                          " let through without its decision: the rules --on-... say so, and "
+                          "'bulkhead status' has the counts of each reason");
     case Kind::kLog:
       return absl::StrCat("says: ", event.text);
     case Kind::kExitWatcherMissing:

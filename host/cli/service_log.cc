@@ -122,7 +122,7 @@ void ServiceLog::Say(const std::string& text) {
 // ---- What is said
 
 void ServiceLog::Event(const DriverEvent& event) {
-  if (quiet_) return;
+  if (quiet_ && event.kind != DriverEventKind::kLetThrough) return;
   if (event.kind != DriverEventKind::kLog) return Say(EventLine(event));
   const std::lock_guard<std::mutex> lock(mutex_);
   const auto [limit, made] = limits_.try_emplace(

@@ -32,7 +32,8 @@ class ServiceLog {
   static constexpr uint32_t kDriverLinesMax = 200;
   static constexpr uint64_t kDriverTimeNs = 10 * kNanosecondsPerSecond;
 
-  // `quiet`: only warnings. `fd` stays the caller's, and must last as long as the process.
+  // `quiet`: only warnings, and that calls were let through. `fd` stays the caller's, and must last
+  // as long as the process.
   explicit ServiceLog(bool quiet, int fd = STDERR_FILENO);
   // Waits at most two seconds for what was not written yet.
   ~ServiceLog();

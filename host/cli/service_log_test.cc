@@ -88,6 +88,17 @@ TEST_F(ServiceLogTest, AQuietOneSaysWarningsOnly) {
   EXPECT_EQ(Ended(), "bulkhead: three\n");
 }
 
+TEST_F(ServiceLogTest, WhatIsLetThroughIsSaidEvenByAQuietOne) {
+  Open(/*quiet=*/true);
+  DriverEvent event = DriverEvent::Of(DriverEventKind::kLetThrough);
+  event.driver = "scanner";
+  event.number = 3;
+  log_->Event(event);
+  const std::string text = Ended();
+  EXPECT_THAT(text, HasSubstr("scanner: 3 calls were let through without its decision"));
+  EXPECT_EQ(Lines(text), 1) << text;
+}
+
 TEST_F(ServiceLogTest, NobodyWaitsForWhoDoesNotRead) {
   constexpr long kSaid = 20'000;
   Open();

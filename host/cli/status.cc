@@ -118,11 +118,14 @@ int ShowStatus(const std::string& json, bool check) {
     nlohmann::ordered_json drivers = nlohmann::ordered_json::array();
     for (const DriverStatusFields& driver : status.drivers) {
       const std::string process = driver.pid == 0 ? "no process" : absl::StrCat("pid ", driver.pid);
-      std::printf("  %s %s: %s, generation %u, %s, content %lu (good: %lu), %lu restarts%s%s\n",
+      std::printf("  %s %s: %s, generation %u, %s, content %lu (good: %lu%s), %lu restarts%s%s\n",
                   Printable(driver.name).c_str(), Printable(driver.version).c_str(),
                   Printable(driver.state).c_str(), driver.generation, process.c_str(),
                   static_cast<unsigned long>(driver.content_version),
                   static_cast<unsigned long>(driver.last_known_good),
+                  driver.content_loading == 0
+                      ? ""
+                      : absl::StrCat("; ", driver.content_loading, " is loading").c_str(),
                   static_cast<unsigned long>(driver.restarts),
                   driver.last_end.empty() ? "" : ", last: ", Printable(driver.last_end).c_str());
       PrintProtection("    ", driver.protection);
@@ -153,6 +156,9 @@ int ShowStatus(const std::string& json, bool check) {
            {"pid", driver.pid == 0 ? nlohmann::ordered_json() : nlohmann::ordered_json(driver.pid)},
            {"content", driver.content_version},
            {"last_known_good", driver.last_known_good},
+           {"content_loading", driver.content_loading == 0
+                                   ? nlohmann::ordered_json()
+                                   : nlohmann::ordered_json(driver.content_loading)},
            {"restarts", driver.restarts},
            {"start_failures", driver.start_failures},
            {"last_end", driver.last_end},

@@ -391,6 +391,9 @@ std::shared_ptr<const DriverSnapshot> Driver::TakeSnapshot() {
   if (const auto good = releases_.Get(snapshot->good)) {
     snapshot->good_content = good->content_version();
   }
+  if (const auto loading = releases_.Get(lifecycle_->loading_release())) {
+    snapshot->loading_content = loading->content_version();
+  }
   snapshot->restarts = lifecycle_->restarts();
   snapshot->start_failures = lifecycle_->start_failures();
   snapshot->last_end = failures_[static_cast<size_t>(Role::kActive)].end;

@@ -32,6 +32,7 @@ struct DriverSnapshot {
   std::shared_ptr<const Release> running;
   ReleaseId good = 0;
   uint64_t good_content = 0;
+  uint64_t loading_content = 0;  // its host starts beside the one that serves
   uint64_t restarts = 0;
   uint64_t start_failures = 0;
   std::string last_end;

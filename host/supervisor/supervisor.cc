@@ -71,6 +71,15 @@ absl::Status Supervisor::AddDriver(const DriverConfig& config) {
 absl::Status Supervisor::Start() {
   BULKHEAD_CHECK(!thread_.joinable());
   started_ns_ = options_.now_ns();
+  {
+    // A channel of the module's may be older than this supervisor, and has counted before.
+    link_queue_.Refresh(MonotonicAfterNs(kStatisticsWithinNs));
+    const MutexLock lock(let_through_mutex_);
+    let_through_.resize(drivers_.size());
+    for (size_t i = 0; i < drivers_.size(); ++i) {
+      let_through_[i].Begin(link_queue_.ReportOf(drivers_[i]->lane()).statistics.let_through);
+    }
+  }
   Publish();
   options_.link->SetObserver(this);
   for (const auto& driver : drivers_) {
@@ -280,7 +289,8 @@ absl::StatusOr<uint64_t> Supervisor::PutInForce(size_t index, const std::string&
 absl::Status Supervisor::ForgivePoison(Driver& driver, uint64_t until_ns) {
   const auto poison = [&] {
     link_queue_.Refresh(MonotonicAfterNs(kStatisticsWithinNs));
-    return link_queue_.ReportOf(driver.lane()).statistics.poison_known;
+    const bh_statistics statistics = link_queue_.ReportOf(driver.lane()).statistics;
+    return statistics.poison_known + statistics.users_quarantined;
   };
   const bool any = poison() != 0;
   surroundings_.inbox->Post([&driver] { driver.Lift(); });  // its budgets are as new
@@ -342,6 +352,28 @@ ProtectionFields ProtectionOf(const DriverSnapshot& driver) {
 
 }  // namespace
 
+void Supervisor::AddCounts(size_t i, DriverStatusFields& fields) {
+  // Under the lock: two readers at a time must not have an older count after a newer one.
+  const MutexLock lock(let_through_mutex_);
+  const LinkQueue::Report report = link_queue_.ReportOf(drivers_[i]->lane());
+  fields.statistics = report.statistics;
+  fields.statistics_age_ms = report.statistics_age_ns / kNanosecondsPerMillisecond;
+  fields.shim_silent_ms = report.silent_ns / kNanosecondsPerMillisecond;
+  fields.shim_error = report.error;
+  const LetThroughWatch::Seen seen =
+      let_through_[i].Note(report.statistics.let_through, options_.now_ns());
+  if (seen.to_tell != 0) {
+    surroundings_.inbox->Post([driver = drivers_[i].get(), calls = seen.to_tell] {
+      DriverEvent event = DriverEvent::Of(Kind::kLetThrough);
+      event.number = static_cast<uint32_t>(std::min<uint64_t>(calls, UINT32_MAX));
+      driver->Report(std::move(event));
+    });
+  }
+  if (seen.calls == 0) return;
+  fields.protection.level = std::min(fields.protection.level, BH_PROTECTION_DEGRADED);
+  fields.protection.reasons.push_back(LetThroughWatch::Text(seen, "calls", "its decision"));
+}
+
 StatusFields Supervisor::Status() {
   link_queue_.Refresh(MonotonicAfterNs(kStatisticsWithinNs));
   const std::shared_ptr<const Snapshot> snapshot = board_.Get();
@@ -365,6 +397,7 @@ StatusFields Supervisor::Status() {
       fields.content_path = driver.running->content_source;
     }
     fields.last_known_good = driver.good_content;
+    fields.content_loading = driver.loading_content;
     fields.restarts = driver.restarts;
     fields.start_failures = driver.start_failures;
     fields.last_end = driver.last_end;
@@ -372,11 +405,7 @@ StatusFields Supervisor::Status() {
     if (driver.next_start_ns > now_ns) {
       fields.next_start_ms = (driver.next_start_ns - now_ns) / kNanosecondsPerMillisecond;
     }
-    const LinkQueue::Report report = link_queue_.ReportOf(drivers_[i]->lane());
-    fields.statistics = report.statistics;
-    fields.statistics_age_ms = report.statistics_age_ns / kNanosecondsPerMillisecond;
-    fields.shim_silent_ms = report.silent_ns / kNanosecondsPerMillisecond;
-    fields.shim_error = report.error;
+    AddCounts(i, fields);
     status.drivers.push_back(std::move(fields));
   }
   return status;

@@ -28,6 +28,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "host/supervisor/driver.h"
@@ -38,6 +39,8 @@
 #include "host/supervisor/spawner.h"
 #include "host/supervisor/status_snapshot.h"
 #include "ipc/control/operator_protocol.h"
+#include "ipc/let_through_watch.h"
+#include "ipc/mutex.h"
 #include "ipc/shim_link.h"
 
 namespace bulkhead {
@@ -115,6 +118,11 @@ class Supervisor final : private ShimLink::Observer {
   std::set<uid_t> host_users_;                    // likewise
   StatusBoard board_;
   uint64_t started_ns_ = 0;  // not changed after Start
+
+  // Adds to the status of drivers_[i] what is counted now.
+  void AddCounts(size_t i, DriverStatusFields& fields);
+  Mutex let_through_mutex_;
+  std::vector<LetThroughWatch> let_through_ ABSL_GUARDED_BY(let_through_mutex_);  // of drivers_
 
   // The loop's.
   Snapshot published_;

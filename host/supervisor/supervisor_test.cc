@@ -433,6 +433,7 @@ TEST_F(SupervisorTest, TheHostOfNewContentStartsBesideTheOneThatServes) {
   EXPECT_EQ(meanwhile.state, "serving");
   EXPECT_EQ(meanwhile.generation, 1u);
   EXPECT_EQ(meanwhile.protection.level, BH_PROTECTION_FULL);
+  EXPECT_EQ(meanwhile.content_loading, meanwhile.content_version + 1);
   ASSERT_TRUE((*next)->SayReady().ok());
   ASSERT_TRUE((*next)->ReadServe(MonotonicAfterNs(kSoonNs)).ok());
   EXPECT_EQ((*next)->generation, 3u);
@@ -440,6 +441,7 @@ TEST_F(SupervisorTest, TheHostOfNewContentStartsBesideTheOneThatServes) {
   const auto version = put.get();
   ASSERT_TRUE(version.ok()) << version.status();
   EXPECT_EQ(supervisor_->Status().drivers[0].content_version, *version);
+  EXPECT_EQ(supervisor_->Status().drivers[0].content_loading, 0u);
   // Its death is noticed as that of any other.
   (*next)->Die();
   EXPECT_TRUE(hosts_.Attached("slow", MonotonicAfterNs(kSoonNs)).ok());
@@ -557,6 +559,31 @@ TEST_F(SupervisorTest, TheReportOfAnEndNamesTheGenerationThatEnded) {
   EXPECT_EQ(ends[0].generation, 1u);
   EXPECT_EQ(ends[0].pid, pid);
   EXPECT_EQ(ends[0].end, BH_END_CRASHED);
+}
+
+// It serves all the while: nothing else would show that opens pass unasked.
+TEST_F(SupervisorTest, CallsThatAreLetThroughDegradeProtectionAndAreTold) {
+  std::atomic<uint32_t> told = 0;
+  options_.on_event = [&told](const DriverEvent& event) {
+    if (event.kind == DriverEventKind::kLetThrough) told += event.number;
+  };
+  shim_->let_through = 100;  // before its time: of a channel that is older than this supervisor
+  Start({"full"});
+  auto host = hosts_.Attached("full", MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(host.ok()) << host.status();
+  ASSERT_TRUE((*host)->SayStarted(1).ok());
+  ASSERT_TRUE(Serves("full", MonotonicAfterNs(kSoonNs)).ok());
+  const auto protection = [this] { return supervisor_->Status().drivers[0].protection; };
+  EXPECT_EQ(protection().level, BH_PROTECTION_FULL);
+  shim_->let_through = 103;
+  for (int looked = 0; looked < 2; ++looked) {
+    const ProtectionFields degraded = protection();
+    EXPECT_EQ(degraded.level, BH_PROTECTION_DEGRADED);
+    EXPECT_THAT(degraded.reasons,
+                Contains(HasSubstr("calls let through without its decision: 3, the last ")));
+  }
+  supervisor_->Stop();
+  EXPECT_EQ(told, 3u);
 }
 
 // ---- A shim that is slow, or never answers

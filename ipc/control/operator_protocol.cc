@@ -105,7 +105,8 @@ ControlBuffer MakeStatus(const StatusFields& fields) {
         builder, name, version, state, driver.generation, driver.pid, driver.altitude,
         driver.content_version, content, driver.last_known_good, driver.restarts,
         driver.start_failures, last_end, driver.next_start_ms, statistics, driver.statistics_age_ms,
-        driver.shim_silent_ms, shim_error, static_cast<uint8_t>(driver.protection.level), reasons));
+        driver.shim_silent_ms, shim_error, static_cast<uint8_t>(driver.protection.level), reasons,
+        driver.content_loading));
   }
   const auto driver_list = builder.CreateVector(drivers);
   const auto guard_list = BuildGuards(builder, fields.guards);
@@ -156,6 +157,7 @@ StatusFields ReadStatus(const wire::Status& status) {
     driver.shim_silent_ms = sent->shim_silent_ms();
     driver.shim_error = ReadText(sent->shim_error());
     driver.protection = ReadProtection(sent->protection(), sent->reasons());
+    driver.content_loading = sent->content_loading();
     fields.drivers.push_back(std::move(driver));
   }
   return fields;

@@ -46,6 +46,7 @@ struct DriverStatusFields {
   uint64_t shim_silent_ms = 0;
   std::string shim_error;
   ProtectionFields protection;
+  uint64_t content_loading = 0;  // its host starts beside the one that serves
 };
 
 struct CounterFields {

@@ -23,6 +23,7 @@ TEST(OperatorProtocol, StatusSurvivesTheTrip) {
   driver.state = "serving";
   driver.restarts = 4;
   driver.protection = {BH_PROTECTION_NONE, {"quarantined"}};
+  driver.content_loading = 7;
   // Each counter with a value of its own.
   uint64_t number = 0;
   for (uint64_t& word : WordsOf(driver.statistics)) word = ++number;
@@ -45,6 +46,7 @@ TEST(OperatorProtocol, StatusSurvivesTheTrip) {
   EXPECT_EQ(WordsOf(read.drivers[1].statistics), WordsOf(driver.statistics));
   EXPECT_EQ(read.drivers[1].protection.level, BH_PROTECTION_NONE);
   EXPECT_EQ(read.drivers[1].protection.reasons, driver.protection.reasons);
+  EXPECT_EQ(read.drivers[1].content_loading, 7u);
 }
 
 TEST(OperatorProtocol, TheLargestStatusFitsADatagram) {

@@ -89,6 +89,8 @@ struct JournalCounters {
   std::atomic<uint64_t> crowded;        // by that for a user with its share of the queue
   std::atomic<uint64_t> replayed;       // answered by the supervisor, by policy: no shim was
                                         // running
+  std::atomic<uint64_t> let_through;    // of these three, and of calls cut off by the end of a
+                                        // worker: allowed, by policy
   std::atomic<uint64_t> late;           // answered more than kLateAfterNs past the deadline
   std::atomic<uint64_t> answer_ns_max;  // longest time from taken to answered
   std::atomic<uint64_t> read_errors;    // events that the kernel could not deliver (and denied)

@@ -53,14 +53,21 @@ void Answer(ReaderContext& context, Event& event, bool allow) {
   context.events->Answer(event, allow);
 }
 
+void AnswerUnasked(ReaderContext& context, Event& event, bh_reason reason) {
+  const bool allow = context.allow_unasked(event.call.callback, reason);
+  if (allow) context.journal->counters.let_through.fetch_add(1, std::memory_order_relaxed);
+  Answer(context, event, allow);
+}
+
 }  // namespace
 
 void AnswerCall(ReaderContext& context, Event& event) {
-  const bool allow = event.call.outcome == BH_OUTCOME_CANCELLED
-                         // The worker is being stopped: no host will answer any more.
-                         ? context.allow_unasked(event.call.callback, BH_REASON_FULL)
-                         : event.call.verdict == BH_VERDICT_ALLOW;
-  Answer(context, event, allow);
+  if (event.call.outcome == BH_OUTCOME_CANCELLED) {
+    // The worker is being stopped: no host will answer any more.
+    AnswerUnasked(context, event, BH_REASON_FULL);
+  } else {
+    Answer(context, event, event.call.verdict == BH_VERDICT_ALLOW);
+  }
 }
 
 bool IsOfAPeer(const ExclusionTable& exclusions, pid_t process) {
@@ -183,8 +190,7 @@ Event* Reader::MakeRoom(Event& event) {
   if (next != nullptr) return next;
   const bool crowded = context_->events->IsCrowded(event.call.opener);
   (crowded ? counters.crowded : counters.full).fetch_add(1, std::memory_order_relaxed);
-  Answer(*context_, event,
-         context_->allow_unasked(event.call.callback, crowded ? BH_REASON_CROWD : BH_REASON_FULL));
+  AnswerUnasked(*context_, event, crowded ? BH_REASON_CROWD : BH_REASON_FULL);
   return nullptr;
 }
 

@@ -234,6 +234,7 @@ absl::Status FakeShimLink::BeginGeneration(ChannelId channel, const bh_generatio
 absl::StatusOr<bh_statistics> FakeShimLink::Statistics(ChannelId channel) {
   bh_statistics statistics = {};
   statistics.calls = statistics_asked.fetch_add(1) + 1;
+  statistics.let_through = let_through;
   (void)Pass(channel);
   if (statistics_fail) return absl::UnavailableError("the shim has no counters");
   return statistics;

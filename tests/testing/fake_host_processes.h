@@ -110,6 +110,7 @@ class FakeShimLink final : public ShimLink {
   // How often Statistics was asked; the `calls` of its answer.
   std::atomic<uint64_t> statistics_asked = 0;
   std::atomic<bool> statistics_fail = false;
+  std::atomic<uint64_t> let_through = 0;  // its answer's
 
   void SetObserver(Observer*) override {}
   absl::StatusOr<ChannelId> AddChannel(const ChannelSpec&) override { return channels_++; }

@@ -33,9 +33,9 @@ constexpr int kOrphanMs = 1000;
 constexpr size_t kExclusionsBytes = 4096;
 static_assert(sizeof(ExclusionTable) <= kExclusionsBytes);
 
-constexpr const char* kCounters[] = {"events",   "allowed",     "denied",           "late",
-                                     "adopted",  "full",        "crowded",          "replayed",
-                                     "excluded", "read_errors", "shim_incarnations"};
+constexpr const char* kCounters[] = {"events",      "allowed",  "denied",      "late",
+                                     "adopted",     "full",     "crowded",     "replayed",
+                                     "let_through", "excluded", "read_errors", "shim_incarnations"};
 
 constexpr AttachmentLimit kLimits[] = {
     kOverlaysLimit,
@@ -263,16 +263,21 @@ void FanotifyAttachment::Recover() {
   }
 }
 
+void FanotifyAttachment::CountReplayed(bool allowed) {
+  journal()->counters.replayed.fetch_add(1);
+  if (allowed) journal()->counters.let_through.fetch_add(1);
+}
+
 // Answers the events that the dead shim had taken, by their descriptor numbers in the journal.
 void FanotifyAttachment::AnswerByPolicy() {
   for (JournalRecord& record : journal()->records) {
     if (IsUnanswered(record)) {
+      const bool allow = link_->AllowsUnanswered(CallbackOf(record.metadata));
       for (uint32_t group = 0; group < kGuardGroups; ++group) {
         if (record.group != group && record.group != kUnknownGroup) continue;
-        Respond(groups_[group].fd(), record.metadata.fd,
-                link_->AllowsUnanswered(CallbackOf(record.metadata)));
+        Respond(groups_[group].fd(), record.metadata.fd, allow);
       }
-      journal()->counters.replayed.fetch_add(1);
+      CountReplayed(allow);
     }
     record.state.store(RecordState::kFree);
   }
@@ -284,9 +289,10 @@ void FanotifyAttachment::AnswerWaiting(GroupKind kind) {
     fanotify_event_metadata event;
     while (read(group, &event, sizeof(event)) == sizeof(event)) {
       if (event.fd < 0) continue;
-      Respond(group, event.fd, link_->AllowsUnanswered(CallbackOf(event)));
+      const bool allow = link_->AllowsUnanswered(CallbackOf(event));
+      Respond(group, event.fd, allow);
       close(event.fd);
-      journal()->counters.replayed.fetch_add(1);
+      CountReplayed(allow);
     }
   }
 }
@@ -358,6 +364,11 @@ GuardProtection FanotifyAttachment::ProtectionOf(const Guarded& guarded) const {
     protection.level = BH_PROTECTION_DEGRADED;
     protection.reasons.emplace_back("the shim died and is being started: accesses wait for it");
   }
+  if (let_through_seen_.calls != 0) {
+    protection.level = std::min(protection.level, BH_PROTECTION_DEGRADED);
+    protection.reasons.push_back(
+        LetThroughWatch::Text(let_through_seen_, "accesses", "a driver's decision"));
+  }
   if (guarded.folder != nullptr) limits_.Degrade(protection, guarded.folder->kind());
   return protection;
 }
@@ -369,17 +380,21 @@ std::vector<GuardProtection> FanotifyAttachment::Protections() {
   int why = 0;
   {
     const MutexLock lock(guards_mutex_);
+    const JournalCounters& counted = journal()->counters;
+    const uint64_t now_ns = MonotonicNowNs();
+    let_through_seen_ = let_through_.Note(counted.let_through.load(), now_ns);
     for (Guarded& guarded : guards_) {
       protections.push_back(ProtectionOf(guarded));
       // The guard's own thread, which tells of every other change, may be the one that waits.
       const bool overdue = guarded.folder != nullptr && guarded.folder->overdue();
-      if (overdue != guarded.told_overdue) changed.push_back(protections.back());
+      if (overdue != guarded.told_overdue || let_through_seen_.to_tell != 0) {
+        changed.push_back(protections.back());
+      }
       guarded.told_overdue = overdue;
     }
-    const JournalCounters& counted = journal()->counters;
     const uint64_t errors = counted.read_errors.load();
     // Any user can cause them without limit.
-    if (errors != read_errors_told_ && MonotonicNowNs() >= read_errors_again_ns_) {
+    if (errors != read_errors_told_ && now_ns >= read_errors_again_ns_) {
       undelivered = errors - std::exchange(read_errors_told_, errors);
       why = static_cast<int>(counted.read_errno.load());
       read_errors_again_ns_ = MonotonicAfterNs(LogLimit::kMinuteNs / LogLimit::kLinesMax);
@@ -481,6 +496,7 @@ FanotifyAttachment::Counters FanotifyAttachment::counters() const {
   counters.full = from.full.load();
   counters.crowded = from.crowded.load();
   counters.replayed = from.replayed.load();
+  counters.let_through = from.let_through.load();
   counters.late = from.late.load();
   counters.answer_ns_max = from.answer_ns_max.load();
   counters.read_errors = from.read_errors.load();
@@ -491,8 +507,9 @@ FanotifyAttachment::Counters FanotifyAttachment::counters() const {
 // In the order of kCounters.
 std::vector<uint64_t> FanotifyAttachment::CounterValues() {
   const Counters now = counters();
-  return {now.events,  now.allowed,  now.denied,   now.late,        now.adopted,    now.full,
-          now.crowded, now.replayed, now.excluded, now.read_errors, now.incarnation};
+  return {now.events,      now.allowed,  now.denied,      now.late,
+          now.adopted,     now.full,     now.crowded,     now.replayed,
+          now.let_through, now.excluded, now.read_errors, now.incarnation};
 }
 
 Attachment::ShimProcess FanotifyAttachment::shim_process() {

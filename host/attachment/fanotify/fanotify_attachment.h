@@ -35,6 +35,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "host/attachment/attachment.h"
@@ -42,6 +43,7 @@
 #include "host/attachment/fanotify/keeper_process.h"
 #include "host/attachment/fanotify/place_guard.h"
 #include "host/attachment/fanotify/remote_shim_link.h"
+#include "ipc/let_through_watch.h"
 #include "ipc/mutex.h"
 #include "ipc/shared_memory.h"
 #include "ipc/shim_link.h"
@@ -75,6 +77,7 @@ class FanotifyAttachment final : public Attachment {
     uint64_t full = 0;           // answered by the policy for "full" (also in allowed or denied)
     uint64_t crowded = 0;        // by the policy for "crowd" (also in allowed or denied)
     uint64_t replayed = 0;       // answered by policy because no shim was running
+    uint64_t let_through = 0;    // of these three: allowed
     uint64_t late = 0;           // answered more than 100 ms past the deadline
     uint64_t answer_ns_max = 0;  // longest from taken to answered
     uint64_t read_errors = 0;    // the kernel could not deliver them, and denied them
@@ -127,6 +130,7 @@ class FanotifyAttachment final : public Attachment {
   bool AwaitLoss();
   void Recover();
   absl::Status StartAgain(bool was_running);
+  void CountReplayed(bool allowed);
   void AnswerByPolicy();
   void AnswerWaiting(GroupKind kind);
   absl::StatusOr<DeadlineGroups> GroupsFor(const GuardSpec& guard);
@@ -134,12 +138,15 @@ class FanotifyAttachment final : public Attachment {
   bool HasUnset() const;
   void SetAgain();
   absl::StatusOr<std::unique_ptr<PlaceGuard>> Set(const Guarded& guarded);
-  GuardProtection ProtectionOf(const Guarded& guarded) const;
+  GuardProtection ProtectionOf(const Guarded& guarded) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(guards_mutex_);
   void Log(const std::string& text) const;
   Journal* journal() const;
 
   Options options_;
   Limits limits_;
+  LetThroughWatch let_through_ ABSL_GUARDED_BY(guards_mutex_);
+  LetThroughWatch::Seen let_through_seen_ ABSL_GUARDED_BY(guards_mutex_);
   uint64_t read_errors_told_ ABSL_GUARDED_BY(guards_mutex_) = 0;
   uint64_t read_errors_again_ns_ ABSL_GUARDED_BY(guards_mutex_) = 0;
   std::vector<FanotifyGroup> groups_;  // kGuardGroups of them

@@ -1,9 +1,9 @@
 #!/usr/bin/env -S python3 -B
 # SPDX-License-Identifier: Apache-2.0
-"""Runs bench-kernel in a guest with Debian's kernel and our module, for machines that take none.
+"""Runs a program in a guest with Debian's kernel and our module, for machines that take none.
 
-It is build/release/bin/bench-kernel-guest. Exit codes: 0 all figures hold, 1 one is missed or the
-guest failed, 2 wrong usage, 77 this machine cannot run a guest.
+It is build/release/bin/bench-kernel-guest and storm-fairness-guest. Exit codes: 0 all figures
+hold, 1 one is missed or the guest failed, 2 wrong usage, 77 this machine cannot run a guest.
 """
 import argparse
 import json
@@ -19,16 +19,39 @@ BUILD = os.path.dirname(os.path.dirname(os.path.abspath(sys.argv[0])))
 MODULE = os.path.join(BUILD, "shim/module/bulkhead.ko")
 SKIPPED = 77
 
+# By the name that this was called by.
+PROGRAMS = {
+    "bench-kernel-guest": {
+        "program": "bin/bench-kernel",
+        "about": "What open(2) and close(2) cost under the kernel module, beside fanotify. Runs in "
+                 "a guest; where the module is loaded, bench-kernel does without one.",
+        "arguments": [],
+        "files": [],
+        "guest": [],
+        "counts": "--rounds",
+    },
+    "storm-fairness-guest": {
+        "program": "bin/storm-fairness",
+        "about": "What the opens of one user with 1,000 threads do to another's under the kernel "
+                 "module. Runs in a guest; where the module is loaded, storm-fairness --attach "
+                 "module does without one.",
+        "arguments": ["--attach", "module"],
+        "files": ["bin/storm-service"],
+        "guest": ["--memory-mib", "2048"],
+        "counts": "--calls",
+    },
+}
+NAME = os.path.basename(sys.argv[0])
+ROW = PROGRAMS[NAME]
+
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(
-        prog="bench-kernel-guest",
-        description="What open(2) and close(2) cost under the kernel module, beside fanotify. Runs "
-                    "in a guest; where the module is loaded, bench-kernel does without one.")
+    parser = argparse.ArgumentParser(prog=NAME, description=ROW["about"])
     parser.add_argument("--short", action="store_true", help="the form for the test suite")
     parser.add_argument("--unlimited", action="store_true",
                         help="only show the ratios: for a machine that is busy with other things")
-    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of 1000 opens of each kind")
+    parser.add_argument(ROW["counts"], type=int, metavar="N", dest="count",
+                        help="rounds of 1000 opens of each kind, or opens that are measured")
     parser.add_argument("--idle-poll", action="store_true",
                         help="idle CPUs of the guest don't halt (docs/kernel-module.md says what "
                              "that changes)")
@@ -38,14 +61,15 @@ def parse_arguments():
 
 
 def guest_command(options, scratch):
-    arguments = ["--short"] if options.short else []
+    arguments = ROW["arguments"] + (["--short"] if options.short else [])
     arguments += ["--unlimited"] if options.unlimited else []
-    arguments += ["--rounds", str(options.rounds)] if options.rounds is not None else []
+    arguments += [ROW["counts"], str(options.count)] if options.count is not None else []
     command = [RUN_GUEST, "--guest-script", os.path.join(HERE, "kernel_guest.sh"),
-               "--env", f"BULKHEAD_BUILD={BUILD}", "--env", "ARGUMENTS=" + " ".join(arguments),
-               "--module", MODULE, "--timeout", str(options.timeout)]
+               "--env", f"BULKHEAD_BUILD={BUILD}", "--env", f"PROGRAM={ROW['program']}",
+               "--env", "ARGUMENTS=" + " ".join(arguments),
+               "--module", MODULE, "--timeout", str(options.timeout)] + ROW["guest"]
     command += ["--kernel-argument", "idle=poll"] if options.idle_poll else []
-    for name in ("bin/bench-kernel", "bin/bulkhead", "bin/bulkhead-host", "drivers"):
+    for name in (ROW["program"], "bin/bulkhead", "bin/bulkhead-host", "drivers", *ROW["files"]):
         command += ["--file", os.path.join(BUILD, name)]
     for name in ("table", "report"):
         command += ["--bring", f"{name}={os.path.join(scratch, name)}"]

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-# The guest script of bench-kernel-guest. BULKHEAD_BUILD is the build folder, ARGUMENTS are for
-# bench-kernel.
+# The guest script of kernel_guest.py. BULKHEAD_BUILD is the build folder; PROGRAM in it is run with
+# ARGUMENTS.
 . /guest/lib
 insmod /modules/bulkhead.ko
 code=0
-$BULKHEAD_BUILD/bin/bench-kernel $ARGUMENTS --json /tmp/report >/tmp/table || code=$?
+$BULKHEAD_BUILD/$PROGRAM $ARGUMENTS --json /tmp/report >/tmp/table || code=$?
 cat /tmp/table
 [ $code -le 1 ] || exit  # 1: a figure is missed; else there is no report, and that is an error
 bring table /tmp/table

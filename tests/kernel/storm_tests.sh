@@ -11,7 +11,7 @@ expect storm $BULKHEAD_BUILD/bin/storm-module --reload /modules/bulkhead.ko ${BU
 expect nobody_has_a_descriptor becomes 0 cat /sys/module/bulkhead/refcnt
 expect memory_is_given_back becomes "$before" areas
 # A flood of one user's, and another's opens.
-expect fairness $BULKHEAD_BUILD/bin/storm-fairness --attach module --threads 200 --short --unlimited
+expect fairness $BULKHEAD_BUILD/bin/storm-fairness --attach module --short --unlimited
 expect its_channel_is_given_back becomes "$before" areas
 # rmmod reports objects left in the module's cache in the kernel's log, which run_guest.py checks.
 expect unload rmmod bulkhead

@@ -27,6 +27,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "host/report/percentiles.h"
+#include "ipc/abi/names.h"
 #include "ipc/abi/policy.h"
 #include "ipc/control/operator_protocol.h"
 #include "ipc/monotonic.h"
@@ -191,14 +192,11 @@ int StormFairness(const Program& program, const StormOptions& options) {
   if (!status.ok()) return Complain(status.status());
   const absl::StatusOr<std::map<std::string, double>> counts = (*folder)->Stop();
   if (!counts.ok()) return Complain(counts.status());
-  double unasked = 0;
-  for (uint32_t reason = 0; reason < BH_REASON_COUNT; ++reason) {
-    if (reason == BH_REASON_CROWD) continue;  // it is refused
-    unasked += static_cast<double>(status->drivers[0].statistics.by_policy[reason]);
-  }
-  for (const char* name : {"full", "replayed"}) {
-    const auto found = counts->find(name);
-    if (found != counts->end()) unasked += found->second;
+  const bh_statistics& statistics = status->drivers[0].statistics;
+  auto unasked = static_cast<double>(statistics.let_through);
+  // And what the attachment answered by itself.
+  if (const auto found = counts->find("let_through"); found != counts->end()) {
+    unasked += found->second;
   }
 
   Report report("storm fairness");
@@ -221,6 +219,10 @@ int StormFairness(const Program& program, const StormOptions& options) {
                    Report::Relation::kAtMost);
   report.AddInfo("flood_answered", static_cast<double>(answered), "");
   report.AddInfo("flood_refused", static_cast<double>(shared->refused.load()), "");
+  for (uint32_t reason = 0; reason < BH_REASON_COUNT; ++reason) {
+    if (statistics.by_policy[reason] == 0) continue;
+    report.AddInfo(bh_reason_name(reason), static_cast<double>(statistics.by_policy[reason]), "");
+  }
   return Conclude(report, options.json);
 }
 

@@ -58,8 +58,8 @@ int ScanWith(YR_RULES* rules, std::span<const std::byte> bytes, std::chrono::nan
 
 std::vector<std::string> FilesOf(const std::string& folder, std::error_code& error) {
   std::vector<std::string> paths;
-  for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end;
-       entry.increment(error)) {
+  for (std::filesystem::recursive_directory_iterator entry(folder, error), end;
+       !error && entry != end; entry.increment(error)) {
     if (entry->is_regular_file(error)) paths.push_back(entry->path().string());
   }
   std::sort(paths.begin(), paths.end());  // the order must not depend on the file system

@@ -88,6 +88,14 @@ TEST_F(RuleSetTest, DoesNotReadOutsideItsFolder) {
   EXPECT_THAT(error_, HasSubstr("include.yar:1: "));
 }
 
+TEST_F(RuleSetTest, RulesInFoldersBelowAreLoaded) {
+  std::filesystem::create_directories(folder_ + "/2026/november");
+  Write("2026/november/marker.yar", kMarkerRule);
+  const auto set = RuleSet::Load(folder_, &error_);
+  ASSERT_NE(set, nullptr) << error_;
+  EXPECT_EQ(Scan(*set, "find-me").found, Found::kMatch);
+}
+
 TEST_F(RuleSetTest, ReportsAFolderWithoutRules) {
   EXPECT_EQ(RuleSet::Load(folder_, &error_), nullptr);
   EXPECT_THAT(error_, HasSubstr("no rules here"));

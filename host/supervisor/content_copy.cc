@@ -25,8 +25,11 @@ absl::Status Trouble(const std::string& path) { return absl::ErrnoToStatus(errno
 
 class Copier {
  public:
-  Copier(const CopyLimits& limits, ContentReader reader, std::string top)
-      : limits_(limits), reader_(reader), top_(std::move(top)) {}
+  Copier(const CopyLimits& limits, ContentReader reader, std::string top, UniqueFd top_folder)
+      : limits_(limits),
+        reader_(reader),
+        top_(std::move(top)),
+        top_folder_(std::move(top_folder)) {}
 
   absl::Status Folder(UniqueFd from, const UniqueFd& to, const std::string& name, int depth) {
     if (depth > kDepthMax) {
@@ -66,11 +69,19 @@ class Copier {
     const std::string path = absl::StrCat(name, "/", entry);
     // Not blocking: it may be a pipe.
     UniqueFd file(openat(from, entry, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
-    // A symbolic link; a socket or a device of none; gone.
-    if (!file.valid() && (errno == ELOOP || errno == ENXIO || errno == ENODEV || errno == ENOENT)) {
+    struct stat object = {};
+    if (!file.valid() && errno == ELOOP) {
+      file = Linked(path);
+      if (!file.valid() || fstat(file.get(), &object) != 0 || !S_ISREG(object.st_mode)) {
+        return absl::InvalidArgumentError(
+            absl::StrCat(path, " is a symbolic link, and to no file of ", top_,
+                         ": put there what it is to stand for"));
+      }
+    }
+    // A socket, or a device of none; gone.
+    if (!file.valid() && (errno == ENXIO || errno == ENODEV || errno == ENOENT)) {
       return absl::OkStatus();
     }
-    struct stat object = {};
     if (!file.valid() || fstat(file.get(), &object) != 0) return Trouble(path);
     if (S_ISDIR(object.st_mode)) {
       if (mkdirat(to.get(), entry, 0700) != 0) return Trouble(path);
@@ -86,6 +97,15 @@ class Copier {
     if (!copy.valid()) return Trouble(path);
     if (absl::Status status = Open(copy, object.st_mode, path); !status.ok()) return status;
     return ++files_ > limits_.files ? TooLarge() : Bytes(file, copy, path);
+  }
+
+  // What the link names, if that lies in the folder that is copied.
+  UniqueFd Linked(const std::string& path) const {
+    open_how how = {};
+    how.flags = O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+    how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
+    return UniqueFd(static_cast<int>(syscall(SYS_openat2, top_folder_.get(),
+                                             path.c_str() + top_.size() + 1, &how, sizeof(how))));
   }
 
   absl::Status Bytes(const UniqueFd& from, const UniqueFd& to, const std::string& path) {
@@ -114,6 +134,7 @@ class Copier {
   const CopyLimits limits_;
   const ContentReader reader_;
   const std::string top_;
+  const UniqueFd top_folder_;
   size_t files_ = 0;
   uint64_t bytes_ = 0;
   std::array<char, 65536> buffer_;
@@ -154,7 +175,10 @@ absl::Status CopyContent(UniqueFd from, const std::string& name, const std::stri
                          const CopyLimits& limits, ContentReader reader) {
   const UniqueFd target(open(to.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!target.valid()) return Trouble(to);
-  const auto copier = std::make_unique<Copier>(limits, reader, name);  // it has a buffer
+  UniqueFd top(fcntl(from.get(), F_DUPFD_CLOEXEC, 0));
+  if (!top.valid()) return Trouble(name);
+  // It has a buffer.
+  const auto copier = std::make_unique<Copier>(limits, reader, name, std::move(top));
   if (absl::Status status = copier->Open(target, 0700, to); !status.ok()) return status;
   return copier->Folder(std::move(from), target, name, 1);
 }

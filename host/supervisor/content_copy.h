@@ -27,11 +27,12 @@ using ContentReader = gid_t;
 // there is no such folder; InvalidArgument: it leads out; else the error of open(2).
 absl::StatusOr<UniqueFd> OpenContent(const std::string& content, const std::string& inside);
 
-// Copies the regular files of a folder and of those below it into the folder `to`. Symbolic links,
-// pipes and the rest are left out. Each name is looked at once, by opening it, and what is counted
-// is what was copied: others may change the folder meanwhile. `name` is for errors:
-// ResourceExhausted beyond the limits or 64 folders deep, else those of the file system. What was
-// copied by then stays in `to`.
+// Copies the regular files of a folder and of those below it into the folder `to`. A symbolic link
+// to one of these files becomes a copy of it; another is an InvalidArgument: what it was to stand
+// for would be missed without a word. Pipes and the rest are left out. Each name is looked at once,
+// by opening it, and what is counted is what was copied: others may change the folder meanwhile.
+// `name` is for errors: ResourceExhausted beyond the limits or 64 folders deep, else those of the
+// file system. What was copied by then stays in `to`.
 absl::Status CopyContent(UniqueFd from, const std::string& name, const std::string& to,
                          const CopyLimits& limits, ContentReader reader = 0);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/supervisor/release_store.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -101,11 +102,31 @@ TEST_F(ReleaseStoreTest, CopiesAreOpenToTheirReadersOnly) {
   }
 }
 
-TEST_F(ReleaseStoreTest, DoesNotFollowLinks) {
-  fs::create_symlink("/etc/hostname", folder_ + "/from/link");
+// A host must not read what root may; and no rule may be missed without a word.
+TEST_F(ReleaseStoreTest, ALinkThatLeadsElsewhereIsRefusedByName) {
+  fs::create_directories(folder_ + "/from/below");
+  for (const char* target : {"/etc/hostname", "../elsewhere", "nothing", "below", "link", "a/b",
+                             "/proc/self/environ", "below/../../from/a"}) {
+    fs::create_symlink(target, folder_ + "/from/link");
+    const absl::Status status = Add(folder_ + "/from").status();
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << target << ": " << status;
+    EXPECT_THAT(std::string(status.message()), testing::HasSubstr(folder_ + "/from/link"))
+        << target;
+    fs::remove(folder_ + "/from/link");
+  }
+}
+
+TEST_F(ReleaseStoreTest, ALinkToAFileOfTheContentIsACopyOfIt) {
+  fs::create_directories(folder_ + "/from/below");
+  fs::create_symlink("a", folder_ + "/from/link");
+  fs::create_symlink("../link", folder_ + "/from/below/link");
   const auto release = Add(folder_ + "/from");
   ASSERT_TRUE(release.ok()) << release.status();
-  EXPECT_FALSE(fs::exists(fs::symlink_status((*release)->content_folder + "/link")));
+  for (const char* name : {"/link", "/below/link"}) {
+    const std::string copy = (*release)->content_folder + name;
+    EXPECT_TRUE(fs::is_regular_file(fs::symlink_status(copy))) << name;
+    EXPECT_EQ(Read(copy), "one") << name;
+  }
 }
 
 // A package's content must not show its host what root may read.

@@ -49,6 +49,17 @@ void TakeStandardDescriptors() {
   }
 }
 
+// A variable of a script that was not set: what is said with it must not come to be the default.
+void RefuseEmptyWords(CLI::App& app) {
+  for (CLI::App* command : app.get_subcommands({})) {
+    for (CLI::Option* option : command->get_options()) {
+      if (option->get_items_expected_max() == 0 || option->check_lname("driver-options")) continue;
+      option->check(
+          [](const std::string& text) { return std::string(text.empty() ? "is empty" : ""); });
+    }
+  }
+}
+
 }  // namespace
 
 int RunCommandLine(int argc, char** argv, AttachmentRows attachments) {
@@ -64,6 +75,7 @@ int RunCommandLine(int argc, char** argv, AttachmentRows attachments) {
   AddScan(app, program, &run);
   AddDoctor(app, program, &run);
   AddEject(app, program, &run);
+  RefuseEmptyWords(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& wrong) {

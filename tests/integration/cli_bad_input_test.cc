@@ -21,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "host/supervisor/instance.h"
 #include "ipc/control/host_protocol.h"
@@ -132,6 +133,19 @@ TEST_F(CliBadInput, AnEmptyNameIsNoFolderOfContent) {
 }
 
 // Drivers see a copy of their content; the message must name the operator's folder.
+// A variable of a script that was not set.
+TEST_F(CliBadInput, AnEmptyWordIsNoDefault) {
+  for (const char* option : {"--cache", "--json", "--ready-fd", "--spin", "--deadline", "--guard",
+                             "--driver", "--on-full", "--attach", "--quarantine-retry"}) {
+    const Outcome empty = Run(absl::StrCat("run --driver null --guard /tmp ", option, " ''"));
+    EXPECT_EQ(empty.code, 2) << option;
+    EXPECT_THAT(empty.text, HasSubstr(option));
+  }
+  EXPECT_EQ(Run("scan --driver null ''").code, 2);
+  EXPECT_EQ(Run("status --json ''").code, 2);
+  EXPECT_EQ(Run("scan --driver null --driver-options '' " + files_).code, 0);
+}
+
 TEST_F(CliBadInput, BadRulesAreNamedWhereTheOperatorHasThem) {
   const std::string rules = folder_ + "/rules";
   fs::create_directories(rules);

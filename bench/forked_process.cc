@@ -131,7 +131,8 @@ absl::Status ReapChildren(const char* what, uint64_t bound_ns) {
       killed.insert(child);
     }
   };
-  if (!ReapAllBy(MonotonicAfterNs(kWaitBoundNs), kill_all)) WaitFailed("the end of a killed process");
+  if (!ReapAllBy(MonotonicAfterNs(kWaitBoundNs), kill_all))
+    WaitFailed("the end of a killed process");
   return absl::DeadlineExceededError(
       absl::StrCat(what, " did not come within ", static_cast<double>(bound_ns) / 1e9,
                    " s; these were killed: ", absl::StrJoin(killed, " ")));

@@ -56,12 +56,27 @@ int ScanWith(YR_RULES* rules, std::span<const std::byte> bytes, std::chrono::nan
   return yr_scanner_scan_mem(made, reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
 }
 
-std::vector<std::string> FilesOf(const std::string& folder, std::error_code& error) {
+bool IsRules(const std::string& path) {
+  return path.ends_with(".yar") || path.ends_with(".yara") || path.ends_with(".yarc");
+}
+
+// The files of the folder and of those below it. What a link that leads to none was to stand for
+// would be missed.
+std::vector<std::string> FilesOf(const std::string& folder, std::string* error) {
   std::vector<std::string> paths;
-  for (std::filesystem::recursive_directory_iterator entry(folder, error), end;
-       !error && entry != end; entry.increment(error)) {
-    if (entry->is_regular_file(error)) paths.push_back(entry->path().string());
+  std::error_code trouble;
+  for (std::filesystem::recursive_directory_iterator entry(folder, trouble), end;
+       !trouble && entry != end; entry.increment(trouble)) {
+    const std::string path = entry->path().string();
+    std::error_code missing;
+    if (entry->is_regular_file(missing)) {
+      paths.push_back(path);
+    } else if (entry->is_symlink(missing)) {
+      *error = path + ": a symbolic link, but not to a file";
+      return paths;
+    }
   }
+  if (trouble) *error = folder + ": " + trouble.message();
   std::sort(paths.begin(), paths.end());  // the order must not depend on the file system
   return paths;
 }
@@ -117,22 +132,21 @@ std::unique_ptr<RuleSet> RuleSet::Load(const std::string& folder, std::string* e
     *error = "libyara does not initialise";
     return nullptr;
   }
-  std::error_code trouble;
   std::vector<std::string> sources;
-  for (const std::string& path : FilesOf(folder, trouble)) {
-    if (path.ends_with(".yar") || path.ends_with(".yara")) {
-      sources.push_back(path);
-    } else if (!path.ends_with(".yarc")) {
+  error->clear();
+  for (const std::string& path : FilesOf(folder, error)) {
+    if (!IsRules(path)) {
+      set->others_.push_back(path.substr(folder.size() + 1));
       continue;
+    }
+    if (!path.ends_with(".yarc")) {
+      sources.push_back(path);
     } else if (!set->AddCompiled(path, error)) {
       return nullptr;
     }
     ++set->files_;
   }
-  if (trouble) {
-    *error = folder + ": " + trouble.message();
-    return nullptr;
-  }
+  if (!error->empty()) return nullptr;
   if (!set->AddSources(sources, error)) return nullptr;
   if (set->files_ == 0) {
     *error = folder + ": no rules here; expected *.yar, *.yara or *.yarc";

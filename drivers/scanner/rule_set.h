@@ -30,13 +30,16 @@ struct ScanResult {
 
 class RuleSet {
  public:
-  // Every rule file of the folder. On failure *error names the file, and the line for sources.
+  // Every rule file of the folder and of those below it. On failure *error names the file, and the
+  // line for sources.
   static std::unique_ptr<RuleSet> Load(const std::string& folder, std::string* error);
   // Stops after `timeout`, plus the time that libyara takes between two checks of its clock.
   ScanResult Scan(std::span<const std::byte> bytes, std::chrono::nanoseconds timeout) const;
   // Writes the rules that Load() compiled from sources, as a .yarc file.
   bool Save(const std::string& path, std::string* error) const;
   size_t files() const { return files_; }
+  // What else is in the folder, by its name there: other files than *.yar, *.yara and *.yarc.
+  const std::vector<std::string>& others() const { return others_; }
 
  private:
   // Initialises libyara; libyara counts its users itself.
@@ -61,6 +64,7 @@ class RuleSet {
   Library library_;  // first in, last out
   std::vector<Rules> rules_;
   size_t files_ = 0;
+  std::vector<std::string> others_;
 };
 
 }  // namespace scanner

@@ -60,6 +60,7 @@ TEST_F(RuleSetTest, FindsWhatARuleDescribes) {
   const auto set = RuleSet::Load(folder_, &error_);
   ASSERT_NE(set, nullptr) << error_;
   EXPECT_EQ(set->files(), 1u);
+  EXPECT_EQ(set->others(), std::vector<std::string>{"notes.txt"});
   EXPECT_EQ(Scan(*set, "nothing").found, Found::kNothing);
   const ScanResult result = Scan(*set, "... find-me ...");
   EXPECT_EQ(result.found, Found::kMatch);
@@ -86,6 +87,18 @@ TEST_F(RuleSetTest, DoesNotReadOutsideItsFolder) {
   Write("include.yar", "include \"/etc/passwd\"\n");
   EXPECT_EQ(RuleSet::Load(folder_, &error_), nullptr);
   EXPECT_THAT(error_, HasSubstr("include.yar:1: "));
+}
+
+TEST_F(RuleSetTest, ALinkThatLeadsToNoFileIsNamed) {
+  Write("marker.yar", kMarkerRule);
+  std::filesystem::create_symlink("marker.yar", folder_ + "/2.yarx");
+  EXPECT_NE(RuleSet::Load(folder_, &error_), nullptr) << error_;
+  for (const char* target : {"nothing", "compiled"}) {
+    std::filesystem::create_symlink(target, folder_ + "/link.yar");
+    EXPECT_EQ(RuleSet::Load(folder_, &error_), nullptr);
+    EXPECT_THAT(error_, HasSubstr("link.yar: a symbolic link, but not to a file"));
+    std::filesystem::remove(folder_ + "/link.yar");
+  }
 }
 
 TEST_F(RuleSetTest, RulesInFoldersBelowAreLoaded) {

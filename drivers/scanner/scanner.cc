@@ -18,7 +18,14 @@ class Scanner : public bulkhead::Driver {
     std::string error;
     rules_ = RuleSet::Load(info.content_path, &error);
     if (!rules_) throw std::runtime_error(error);
-    host_->info("rules of " + std::to_string(rules_->files()) + " files in force");
+    const std::vector<std::string>& others = rules_->others();
+    host_->info("rules of " + std::to_string(rules_->files()) +
+                (rules_->files() == 1 ? " file in force" : " files in force"));
+    if (!others.empty()) {
+      host_->warning(
+          "not read as rules, by its name: " + others.front() +
+          (others.size() == 1 ? "" : " and " + std::to_string(others.size() - 1) + " more"));
+    }
   }
 
   bulkhead::Verdict file_open(const bulkhead::FileEvent& file) override { return scan(file); }

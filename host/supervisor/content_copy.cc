@@ -74,8 +74,8 @@ class Copier {
       file = Linked(path);
       if (!file.valid() || fstat(file.get(), &object) != 0 || !S_ISREG(object.st_mode)) {
         return absl::InvalidArgumentError(
-            absl::StrCat(path, " is a symbolic link, and to no file of ", top_,
-                         ": put there what it is to stand for"));
+            absl::StrCat(path, " is a symbolic link that leads out of ", top_,
+                         " or to no file: put a copy of what it names in its place"));
       }
     }
     // A socket, or a device of none; gone.

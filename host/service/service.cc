@@ -36,8 +36,7 @@ absl::StatusOr<DriverConfig> Configure(const ServiceDriver& driver) {
   if (!manifest.ok()) return manifest.status();
   DriverConfig config;
   config.manifest = *manifest;
-  const bool has_content = manifest->content_required || !manifest->content_default.empty();
-  if (has_content) {
+  if (manifest->takes_content) {
     config.content_folder = driver.content_folder;
     if (driver.content_folder.empty() && !manifest->content_default.empty()) {
       config.content_folder = manifest->folder + "/" + manifest->content_default;

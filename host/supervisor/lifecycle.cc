@@ -444,6 +444,10 @@ void Lifecycle::OnExit(Session& session, bh_end end, uint64_t chance, uint64_t n
                        .generation = session.generation,
                        .end = end});
   }
+  // One that was killed, or had no calls, says nothing about the call. SUBTLE: that it serves may
+  // be told after its end. Want of memory may be the call's doing.
+  const bool says_nothing = !in_service || (from_outside && end != BH_END_STARVED);
+  if (comparing_ == session.generation && says_nothing) comparing_ = kNextHost;
   session.begun = false;
   session.last_end = end;
   session.state = State::kStopped;  // no host runs now
@@ -496,6 +500,7 @@ void Lifecycle::OnSpawnFailed(Session& session, uint64_t chance, uint64_t now_ns
     OnExit(session, BH_END_CRASHED, chance, now_ns, actions);
     return;
   }
+  if (comparing_ == session.generation) comparing_ = kNextHost;
   session.last_end = BH_END_CRASHED;
   session.state = State::kStopped;
   if (session.role == Role::kActive) {
@@ -545,11 +550,6 @@ void Lifecycle::StartAgain(Session& session, RestartBudget& budget, uint64_t cha
   const std::optional<uint64_t> at_ns = budget.Fell(now_ns, chance, served_ns, hung_ns);
   const bool in_service = &budget == &session.service;
   if (in_service) session.charged = session.generation;
-  // One that was killed, or that never served, says nothing about the call; want of memory may be
-  // the call's doing.
-  const bool says_nothing =
-      session.served_ns == 0 || (!in_service && session.last_end != BH_END_STARVED);
-  if (comparing_ == session.generation && says_nothing) comparing_ = kNextHost;
   if (at_ns) {
     StartAt(session, *at_ns, now_ns, actions);
   } else if (in_service) {

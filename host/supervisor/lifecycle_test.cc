@@ -511,6 +511,22 @@ TEST(Lifecycle, AHostThatSaysNothingAboutTheCallIsNotTheOneThatIsCompared) {
   }
 }
 
+// The shim's answer that it has begun comes after the host's end.
+TEST(Lifecycle, AHostThatFallsAtOnceIsComparedToo) {
+  Lifecycle life = In(State::kServing);
+  life.Step({.kind = EventKind::kUpdate, .release = 2}, kSecond);
+  life.Step({.kind = EventKind::kExited, .generation = 1, .end = BH_END_STOPPED}, kSecond);
+  Serve(life, kSecond);
+  life.Step({.kind = EventKind::kExited, .generation = 2}, 2 * kSecond);
+  for (const EventKind kind : {EventKind::kSpawned, EventKind::kHello, EventKind::kStarted}) {
+    life.Step({.kind = kind, .generation = 3}, 2 * kSecond);
+  }
+  ASSERT_EQ(life.state(), State::kAwaitingBegin);
+  life.Step({.kind = EventKind::kExited, .generation = 3}, 2 * kSecond);
+  EXPECT_TRUE(Has(life.Step({.kind = EventKind::kPoison, .generation = 3}, 2 * kSecond),
+                  ActionKind::kAcquitted));
+}
+
 TEST(Lifecycle, AHostThatStarvedOverTheCallSaysSomethingAboutIt) {
   Lifecycle life = RolledBack();
   life.Step({.kind = EventKind::kExited, .generation = 3, .end = BH_END_STARVED}, 2 * kSecond);

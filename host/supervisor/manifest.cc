@@ -165,6 +165,7 @@ absl::Status ReadContent(Reader& reader, Manifest* manifest) {
   const Json* content = reader.Find("content", false);
   if (content == nullptr) return absl::OkStatus();
   if (!content->is_object()) return Wrong("\"content\" must be an object");
+  manifest->takes_content = true;
   Reader inner(*content);
   inner.Flag("required", &manifest->content_required);
   inner.Text("default_path", &manifest->content_default, false);

@@ -31,6 +31,7 @@ struct Manifest {
   uint32_t checkpoint_bytes = 0;
   uint32_t memory_mib_max = 1024;
   uint32_t start_within_s = 30;  // to load library and content, until it may be asked
+  bool takes_content = false;    // it says something of content
   bool content_required = false;
   std::string content_default;  // relative to the folder; empty: none
   std::string options;

@@ -111,15 +111,44 @@ static int object_of(struct bh_channel *channel, uint32_t slot, uint64_t ticket,
 	return 0;
 }
 
+uint64_t bh_had_in_hand(struct bh_channel *channel, uint32_t slot, uint32_t generation,
+			int violated)
+{
+	const struct bh_slot *s = &channel->slots[slot];
+	uint64_t ticket;
+
+	if (violated) {
+		ticket = bh_load(&s->abandoned);
+		return bh_ticket_generation(ticket) == generation &&
+				       (bh_load_relaxed(&s->fate) & BH_FATE_VIOLATED)
+			       ? ticket
+			       : BH_TICKET_NONE;
+	}
+	ticket = bh_unanswered(channel, slot, generation);
+	return ticket != BH_TICKET_NONE && bh_begun(channel, slot, ticket) ? ticket
+									   : BH_TICKET_NONE;
+}
+
+/* Not 0: the host of this generation gave answers that break the protocol. */
+static int has_violated(struct bh_channel *channel, uint32_t generation)
+{
+	uint32_t slot;
+
+	for (slot = 0; slot < channel->slot_count; slot++)
+		if (bh_had_in_hand(channel, slot, generation, 1) != BH_TICKET_NONE)
+			return 1;
+	return 0;
+}
+
 /* A slot with what the driver has in hand, when all that is about one object; else none. */
-static uint32_t alone_in_hand(struct bh_channel *channel, uint32_t generation)
+static uint32_t alone_in_hand(struct bh_channel *channel, uint32_t generation, int violated)
 {
 	uint64_t device = 0, inode = 0, other_device, other_inode, ticket;
 	uint32_t slot, found = BH_SLOT_NONE;
 
 	for (slot = 0; slot < channel->slot_count; slot++) {
-		ticket = bh_unanswered(channel, slot, generation);
-		if (ticket == BH_TICKET_NONE || !bh_begun(channel, slot, ticket))
+		ticket = bh_had_in_hand(channel, slot, generation, violated);
+		if (ticket == BH_TICKET_NONE)
 			continue;
 		if (object_of(channel, slot, ticket, &other_device, &other_inode))
 			return BH_SLOT_NONE;
@@ -136,14 +165,16 @@ static uint32_t alone_in_hand(struct bh_channel *channel, uint32_t generation)
 
 int bh_blame(struct bh_channel *channel, uint32_t generation, uint32_t end, uint64_t now_ns)
 {
+	int violated = end == BH_END_HOSTILE && has_violated(channel, generation);
 	uint32_t slot, alone = BH_SLOT_NONE;
 	uint64_t ticket;
 
 	bh_zero(&channel->in_hand, sizeof(channel->in_hand));
 	channel->fallen = generation;
-	if (end == BH_END_CRASHED || end == BH_END_HUNG || end == BH_END_STARVED) {
-		alone = alone_in_hand(channel, generation);
-		bh_users_blame(channel, generation, now_ns);
+	if (end == BH_END_CRASHED || end == BH_END_HUNG || end == BH_END_STARVED ||
+	    end == BH_END_HOSTILE) {
+		alone = alone_in_hand(channel, generation, violated);
+		bh_users_blame(channel, generation, violated, now_ns);
 	}
 	for (slot = 0; slot < channel->slot_count; slot++) {
 		ticket = bh_load(&channel->slots[slot].ticket);

@@ -866,9 +866,74 @@ TEST_F(UserTest, WhatTheMachineItselfDoesConvictsNothing)
 		}
 }
 
+// A file may make a driver answer nonsense: that is a fall like a crash, over that file alone.
+TEST_F(UserTest, AnAnswerThatBreaksTheProtocolIsOfItsCall)
+{
+	for (int file = 0; file < 3; file++) {
+		bh_call call = CallOf(kAnn, kAnn);
+		bh_call beside = CallOf(kBen, kBen);
+		ASSERT_EQ(Start(&call), 0);
+		ASSERT_EQ(Start(&beside), 0);
+		for (int fall = 0; fall < 2; fall++) {
+			channel.Begin(call.slot);
+			channel.Begin(beside.slot);
+			channel.Reply(call.slot)->status = 99;
+			bh_store_release(&channel.Reply(call.slot)->ticket,
+					 channel.Call(call.slot)->ticket);
+			ASSERT_EQ(Step(&call), fall) << "its own budget is used up";
+			Crash(BH_END_HOSTILE);
+			EXPECT_THAT(Users(generation), testing::ElementsAre(kAnn));
+			Begin();
+			for (bh_call *again : {&call, &beside})
+				ASSERT_EQ(Step(again), again == &call && fall);
+		}
+		ExpectPolicy(call, BH_REASON_POISON, BH_VERDICT_DENY);
+		Finish(&beside);
+	}
+	EXPECT_EQ(channel.Statistics().poison_known, 3u);
+	ExpectDenied(kAnn, kAnn);
+	ExpectServed(kBen, kBen);
+}
+
+// Nonsense on its socket is of no call: as after a crash, it may be of each that is in hand.
+TEST_F(UserTest, AHostThatIsHostileWithoutAnAnswerFellOverWhatWasInHand)
+{
+	for (int file = 0; file < 3; file++) {
+		bh_call call = CallOf(kAnn, kAnn);
+		ASSERT_EQ(Start(&call), 0);
+		for (int fall = 0; fall < 2; fall++) {
+			channel.Begin(call.slot);
+			Crash(BH_END_HOSTILE);
+			Begin();
+			ASSERT_EQ(Step(&call), fall);
+		}
+	}
+	ExpectDenied(kAnn, kAnn);
+	ExpectServed(kBen, kBen);
+}
+
+// It has hidden behind more user namespaces than are looked through.
+TEST_F(UserTest, WhoseOpenerIsHiddenIsSuspiciousWhileAnybodyIs)
+{
+	Crash();
+	bh_call calm = CallOf(0, kAnn);
+	ASSERT_EQ(Start(&calm), 0);
+	platform.now_ns = calm.deadline_ns;
+	ASSERT_EQ(Step(&calm), 1);
+	ExpectPolicy(calm, BH_REASON_CRASHED, BH_VERDICT_ALLOW);
+	Begin();
+	FallOver(kAnn, kAnn);
+	Crash();
+	bh_call hidden = CallOf(0, kBen);
+	ASSERT_EQ(Start(&hidden), 0);
+	platform.now_ns = hidden.deadline_ns;
+	ASSERT_EQ(Step(&hidden), 1);
+	ExpectPolicy(hidden, BH_REASON_CROWD, BH_VERDICT_DENY);
+}
+
 TEST_F(UserTest, OnlyFallsCount)
 {
-	for (uint32_t end : {BH_END_KILLED, BH_END_HOSTILE, BH_END_STOPPED})
+	for (uint32_t end : {BH_END_KILLED, BH_END_STOPPED})
 		for (int file = 0; file < 10; file++) {
 			bh_call call = CallOf(kAnn, kAnn);
 			ASSERT_EQ(Start(&call), 0);

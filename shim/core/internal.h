@@ -457,9 +457,9 @@ uint32_t bh_poison_count(const struct bh_channel *channel);
 /* A host of this generation fell: charges those whose calls it had in hand, and writes who they
  * are into channel->in_hand. Of a driver that has never answered, whose calls they were explains
  * nothing. REQUIRES: the lock. */
-void bh_users_blame(struct bh_channel *channel, uint32_t generation, uint64_t now_ns);
+void bh_users_blame(struct bh_channel *channel, uint32_t generation, int violated, uint64_t now_ns);
 /* Not 0: calls with this opener about files of this owner are convicted; BH_STRUCK: or a host fell
- * over one within the last minute. */
+ * over one within the last minute; of an unknown opener: over anybody's. */
 int bh_user_is(struct bh_channel *channel, uint32_t opener, uint32_t owner, enum bh_guilt guilt,
 	       uint64_t now_ns);
 /* As an owner is told apart from others. */
@@ -504,6 +504,10 @@ int bh_begun(struct bh_channel *channel, uint32_t slot, uint64_t ticket);
 /* What the host of this generation has not answered in this slot, whether its call still waits for
  * it or not; or none. */
 uint64_t bh_unanswered(struct bh_channel *channel, uint32_t slot, uint32_t generation);
+/* What the driver had begun and not answered; `violated`: what it answered by breaking the
+ * protocol, when its host ended for that. */
+uint64_t bh_had_in_hand(struct bh_channel *channel, uint32_t slot, uint32_t generation,
+			int violated);
 /*
  * Whether the host of this generation hangs: it has had calls for as long as one may take, and has
  * answered none since; or the driver was seen to have one in hand for that long. That it says that

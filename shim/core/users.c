@@ -98,8 +98,12 @@ static int concerns(const struct bh_user *entry, uint32_t opener, uint32_t owner
 {
 	uint32_t theirs = bh_load_relaxed(&entry->owner);
 
-	return bh_load_relaxed(&entry->strikes) >= strikes_for(entry, guilt) &&
-	       bh_load_relaxed(&entry->opener) == opener &&
+	if (bh_load_relaxed(&entry->strikes) < strikes_for(entry, guilt))
+		return 0;
+	/* Who it is that opens may be hidden on purpose: then it may be any of the suspicious. */
+	if (!opener && guilt == BH_STRUCK)
+		return 1;
+	return bh_load_relaxed(&entry->opener) == opener &&
 	       (theirs == owner || theirs == BH_USER_ANY);
 }
 
@@ -175,14 +179,14 @@ static void users_of(struct bh_channel *channel, uint32_t slot, uint64_t ticket,
 
 /* The slots from *slot on that have calls in the driver's hands. Those that gave up waiting count,
  * too: what they asked about is there. */
-static int next_in_hand(struct bh_channel *channel, uint32_t generation, uint32_t *slot,
-			uint32_t *opener, uint32_t *owner)
+static int next_in_hand(struct bh_channel *channel, uint32_t generation, int violated,
+			uint32_t *slot, uint32_t *opener, uint32_t *owner)
 {
 	uint64_t ticket;
 
 	for (; *slot < channel->slot_count; ++*slot) {
-		ticket = bh_unanswered(channel, *slot, generation);
-		if (ticket == BH_TICKET_NONE || !bh_begun(channel, *slot, ticket))
+		ticket = bh_had_in_hand(channel, *slot, generation, violated);
+		if (ticket == BH_TICKET_NONE)
 			continue;
 		users_of(channel, *slot, ticket, opener, owner);
 		return 1;
@@ -196,13 +200,14 @@ struct bh_pair {
 };
 
 /* Of the pairs in hand, each once: how many are named, and whether there are others. */
-static uint32_t pairs_in_hand(struct bh_channel *channel, uint32_t generation,
+static uint32_t pairs_in_hand(struct bh_channel *channel, uint32_t generation, int violated,
 			      struct bh_pair pairs[BH_USERS_MAX], int *others)
 {
 	uint32_t slot, opener, owner, i, count = 0;
 
 	*others = 0;
-	for (slot = 0; next_in_hand(channel, generation, &slot, &opener, &owner); slot++) {
+	for (slot = 0; next_in_hand(channel, generation, violated, &slot, &opener, &owner);
+	     slot++) {
 		for (i = 0; i < count; i++)
 			if (pairs[i].opener == opener && pairs[i].owner == owner)
 				break;
@@ -263,7 +268,7 @@ static void strike_users(struct bh_channel *channel, const struct bh_pair *pairs
 	}
 }
 
-void bh_users_blame(struct bh_channel *channel, uint32_t generation, uint64_t now_ns)
+void bh_users_blame(struct bh_channel *channel, uint32_t generation, int violated, uint64_t now_ns)
 {
 	struct bh_pair pairs[BH_USERS_MAX];
 	uint32_t count;
@@ -271,7 +276,7 @@ void bh_users_blame(struct bh_channel *channel, uint32_t generation, uint64_t no
 
 	if (!bh_has_answered(channel))
 		return;
-	count = pairs_in_hand(channel, generation, pairs, &others);
+	count = pairs_in_hand(channel, generation, violated, pairs, &others);
 	tell_users(&channel->in_hand, pairs, count, others);
 	strike_users(channel, pairs, count, others, now_ns);
 }

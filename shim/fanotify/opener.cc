@@ -20,7 +20,8 @@ namespace {
 
 // The lines up to "Uid:" are 300 bytes.
 constexpr size_t kStatusBytes = 1024;
-constexpr int kNamespacesDeep = 32;  // as the kernel allows: create_user_ns()
+// Each that the kernel allows below the first one, and that: create_user_ns() refuses the 34th.
+constexpr int kNamespacesDeep = 40;
 
 // The first number of a line of /proc/PID/status, as in "\nUid:\t".
 std::optional<unsigned long> StatusOf(pid_t process, std::string_view line) {

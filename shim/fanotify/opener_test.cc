@@ -9,7 +9,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <fstream>
 #include <functional>
+#include <string>
 
 #include "ipc/abi/channel.h"
 #include "ipc/unique_fd.h"
@@ -101,6 +103,27 @@ TEST_F(OpenerTest, WhoMadeANamespaceAnswersForIt) {
   if (deeper.became()) {
     EXPECT_EQ(deeper.opener(), kUser + 1);
   }
+}
+
+// A namespace of its own for the caller, who is root there.
+bool EnterOne() {
+  const std::string users = "0 " + std::to_string(geteuid()) + " 1";
+  const std::string groups = "0 " + std::to_string(getegid()) + " 1";
+  if (unshare(CLONE_NEWUSER) != 0) return false;
+  (std::ofstream("/proc/self/setgroups") << "deny").flush();
+  return (std::ofstream("/proc/self/uid_map") << users).flush().good() &&
+         (std::ofstream("/proc/self/gid_map") << groups).flush().good();
+}
+
+TEST_F(OpenerTest, AsManyNamespacesAsTheKernelAllowsHideNobody) {
+  const Child deep([] {
+    if (!BecomeUser(kUser, kUser) || prctl(PR_SET_DUMPABLE, 1) != 0) return false;
+    int entered = 0;
+    while (EnterOne()) ++entered;
+    return entered > 30;
+  });
+  if (!deep.became()) GTEST_SKIP() << "users can't make user namespaces here";
+  EXPECT_EQ(deep.opener(), kUser + 1);
 }
 
 // Root's containers: their users are users like others.

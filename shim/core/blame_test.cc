@@ -639,17 +639,43 @@ TEST_F(InHandTest, IsOfTheGenerationThatEndedLast)
 	EXPECT_EQ(bh_channel_in_hand(channel.c, generation, &in_hand), 0);
 }
 
-TEST_F(BlameTest, WhatADriverHadInHandThatNeverAnsweredExplainsNothing)
+// Root's files are what a machine can't do without, and a broken driver falls over them, too.
+TEST_F(BlameTest, OfADriverThatHasNeverAnsweredOnlyUsersFilesExplainAFall)
 {
-	Begin();
-	bh_call call = NewCall();
-	call.owner = 1001;
-	ASSERT_EQ(Start(&call), 0);
-	channel.Begin(call.slot);
-	Crash();
-	bh_in_hand in_hand = {};
-	ASSERT_EQ(bh_channel_in_hand(channel.c, generation, &in_hand), 0);
-	EXPECT_EQ(in_hand.count, 0u);
+	for (uint32_t owner : {0u, 1u, 1001u}) {
+		Begin();
+		bh_call call = NewCall(owner + 1);
+		call.opener = 1001;
+		call.owner = owner;
+		ASSERT_EQ(Start(&call), 0);
+		channel.Begin(call.slot);
+		Crash();
+		bh_in_hand in_hand = {};
+		ASSERT_EQ(bh_channel_in_hand(channel.c, generation, &in_hand), 0);
+		EXPECT_EQ(in_hand.count, owner > 1 ? 1u : 0u);
+		Begin();
+		ASSERT_EQ(Step(&call), 0);
+		channel.Begin(call.slot);
+		Crash();
+		EXPECT_EQ(channel.Statistics().poison_known, owner > 1 ? 1u : 0u);
+	}
+}
+
+// Nobody else's file was asked about meanwhile: it is the driver.
+TEST_F(BlameTest, NorDoTheyForEver)
+{
+	for (int host = 0; host < 20; host++) {
+		Begin();
+		bh_call call = NewCall(static_cast<uint64_t>(host) + 1);
+		call.owner = 1001 + static_cast<uint32_t>(host); // one would be convicted
+		ASSERT_EQ(Start(&call), 0) << host;
+		channel.Begin(call.slot);
+		Crash();
+		bh_in_hand in_hand = {};
+		ASSERT_EQ(bh_channel_in_hand(channel.c, generation, &in_hand), 0);
+		EXPECT_EQ(in_hand.count, host < 16 ? 1u : 0u) << host;
+		bh_call_cancel(&call, platform.now_ns);
+	}
 }
 
 bh_channel_config ManySlots()

@@ -448,6 +448,9 @@ int bh_poison_strike(struct bh_channel *channel, uint32_t slot);
 /* The driver has answered a call, ever, or that may be (a take-over): else it is the driver that is
  * broken. */
 int bh_has_answered(const struct bh_channel *channel);
+/* Whether a fall over a file of this owner may be the file's doing, or its users'. REQUIRES: the
+ * lock. */
+int bh_may_blame(const struct bh_channel *channel, uint32_t owner);
 /* A call about a struck object was answered. */
 void bh_poison_wipe(struct bh_channel *channel, const struct bh_call *call);
 /* How many are convicted of the present content. REQUIRES: the lock. */
@@ -455,8 +458,8 @@ uint32_t bh_poison_count(const struct bh_channel *channel);
 
 /* users.c */
 /* A host of this generation fell: charges those whose calls it had in hand, and writes who they
- * are into channel->in_hand. Of a driver that has never answered, whose calls they were explains
- * nothing. REQUIRES: the lock. */
+ * are into channel->in_hand. Where one of them may not be blamed, that explains nothing.
+ * REQUIRES: the lock. */
 void bh_users_blame(struct bh_channel *channel, uint32_t generation, int violated, uint64_t now_ns);
 /* Not 0: calls with this opener about files of this owner are convicted; BH_STRUCK: or a host fell
  * over one within the last minute; of an unknown opener: over anybody's. */

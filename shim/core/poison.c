@@ -7,8 +7,10 @@
  * answered by policy. An answer wipes a strike off. While new content is tried, hosts with the old
  * and with the new one take turns; so a conviction is of the last two contents that fell.
  *
- * A wrong conviction denies a good file. There is none while the driver has never answered: then it
- * is the driver that is broken. Of an object whose changes can't be seen none is remembered.
+ * A wrong conviction denies a good file. While the driver has never answered it may be the driver
+ * that is broken, and there is none but of users' own files, for its first hosts: a user that is
+ * there first after a start must not get the driver quarantined, and what the machine needs is
+ * root's. Of an object whose changes can't be seen none is remembered.
  *
  * Written under the channel's lock. SUBTLE: a call looks for its object without: it takes two words
  * of an entry each by itself, and what seems to be its object is looked at again under the lock.
@@ -75,6 +77,14 @@ int bh_has_answered(const struct bh_channel *channel)
 	return 0;
 }
 
+#define UNPROVEN_HOSTS 16u
+
+int bh_may_blame(const struct bh_channel *channel, uint32_t owner)
+{
+	return bh_has_answered(channel) ||
+	       (owner > BH_OPENER_ROOT && channel->generations <= UNPROVEN_HOSTS);
+}
+
 static void drop(struct bh_channel *channel, struct bh_poison *entry)
 {
 	bh_store_relaxed(&entry->inode, 0ull);
@@ -137,7 +147,8 @@ int bh_poison_strike(struct bh_channel *channel, uint32_t slot)
 	int again;
 
 	bh_copy(&args, bh_call_slot_at(channel, slot)->args, sizeof(args));
-	if (!args.inode || !args.change || !bh_has_answered(channel))
+	if (!args.inode || !args.change ||
+	    !bh_may_blame(channel, bh_load_relaxed(&bh_call_slot_at(channel, slot)->owner)))
 		return 0;
 	entry = entry_of(channel, args.device, args.inode);
 	again = entry != NULL;

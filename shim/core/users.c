@@ -271,12 +271,15 @@ static void strike_users(struct bh_channel *channel, const struct bh_pair *pairs
 void bh_users_blame(struct bh_channel *channel, uint32_t generation, int violated, uint64_t now_ns)
 {
 	struct bh_pair pairs[BH_USERS_MAX];
-	uint32_t count;
+	uint32_t i, count;
 	int others;
 
-	if (!bh_has_answered(channel))
-		return;
 	count = pairs_in_hand(channel, generation, violated, pairs, &others);
+	if (others && !bh_has_answered(channel)) /* root's may be among them */
+		return;
+	for (i = 0; i < count; i++)
+		if (!bh_may_blame(channel, pairs[i].owner))
+			return;
 	tell_users(&channel->in_hand, pairs, count, others);
 	strike_users(channel, pairs, count, others, now_ns);
 }

@@ -938,6 +938,23 @@ TEST_F(UserTest, AHostThatIsHostileWithoutAnAnswerFellOverWhatWasInHand)
 	ExpectServed(kBen, kBen);
 }
 
+// A host can fall over a call before the shim knows whose it is.
+TEST_F(UserTest, WhoseFallIsOfAnUnknownOpenerIsSuspiciousForThatOwnersFiles)
+{
+	FallOver(0, kAnn);
+	Crash();
+	for (uint32_t owner : {kAnn, kBen}) {
+		bh_call call = CallOf(kAnn, owner);
+		ASSERT_EQ(Start(&call), 0);
+		platform.now_ns = call.deadline_ns;
+		ASSERT_EQ(Step(&call), 1);
+		if (owner == kAnn)
+			ExpectPolicy(call, BH_REASON_CROWD, BH_VERDICT_DENY);
+		else
+			ExpectPolicy(call, BH_REASON_CRASHED, BH_VERDICT_ALLOW);
+	}
+}
+
 // It has hidden behind more user namespaces than are looked through.
 TEST_F(UserTest, WhoseOpenerIsHiddenIsSuspiciousWhileAnybodyIs)
 {

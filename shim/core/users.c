@@ -100,9 +100,12 @@ static int concerns(const struct bh_user *entry, uint32_t opener, uint32_t owner
 
 	if (bh_load_relaxed(&entry->strikes) < strikes_for(entry, guilt))
 		return 0;
-	/* Who it is that opens may be hidden on purpose: then it may be any of the suspicious. */
+	/* Who it is that opens may be hidden on purpose: then it may be any of the suspicious. And
+	 * whose calls a host fell over may not have been known yet: then it may be anybody's. */
 	if (!opener && guilt == BH_STRUCK)
 		return 1;
+	if (!bh_load_relaxed(&entry->opener) && guilt == BH_STRUCK)
+		return theirs == owner;
 	return bh_load_relaxed(&entry->opener) == opener &&
 	       (theirs == owner || theirs == BH_USER_ANY);
 }

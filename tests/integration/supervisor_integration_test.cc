@@ -64,6 +64,7 @@ class SupervisorIntegration : public ::testing::Test {
     options.run_folder = folder_ + "/run";
     options.now_ns = MonotonicNowNs;
     options.chance = [] { return uint64_t{0}; };
+    options.limits.hello_within_ns = kSoonNs;  // however busy this machine is
     options.heartbeat_every_ns = heartbeat_every_ns_;
     options.heartbeat_missed_ns = heartbeat_missed_ns_;
     supervisor_ = std::make_unique<Supervisor>(std::move(options));

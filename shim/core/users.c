@@ -233,9 +233,7 @@ static void tell_users(struct bh_in_hand *in_hand, const struct bh_pair *pairs, 
 	for (i = 0; i < count; i++) {
 		if (pairs[i].opener > BH_OPENER_ROOT)
 			add_user(in_hand, pairs[i].opener);
-		if (pairs[i].owner > BH_OPENER_ROOT)
-			add_user(in_hand, pairs[i].owner);
-		else if (pairs[i].opener <= BH_OPENER_ROOT)
+		if (pairs[i].owner > BH_OPENER_ROOT || pairs[i].opener <= BH_OPENER_ROOT)
 			add_user(in_hand, pairs[i].owner);
 	}
 	if (others)

@@ -18,8 +18,7 @@ namespace bulkhead {
 
 class LetThroughWatch {
  public:
-  // So long status and its check speak of the last one: whoever looks once in a few minutes is to
-  // see it.
+  // So long status and its check speak of the last one: a check every few minutes sees it.
   static constexpr uint64_t kShownNs = 600 * kNanosecondsPerSecond;
   static constexpr uint64_t kToldEveryNs = 10 * kNanosecondsPerSecond;
 

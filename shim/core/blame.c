@@ -25,7 +25,9 @@ int bh_begun(struct bh_channel *channel, uint32_t slot, uint64_t ticket)
 	       bh_load_acquire(&reply->ticket) != ticket;
 }
 
-uint64_t bh_unanswered(struct bh_channel *channel, uint32_t slot, uint32_t generation)
+/* What the host of this generation has not answered in this slot, whether its call still waits for
+ * it or not; or none. */
+static uint64_t unanswered(struct bh_channel *channel, uint32_t slot, uint32_t generation)
 {
 	uint64_t ticket = bh_load(&channel->slots[slot].ticket);
 
@@ -76,7 +78,7 @@ int bh_host_hangs(struct bh_channel *channel, uint32_t generation, uint64_t now_
 	bh_slots_reclaim(channel); /* counts late answers, which are answers */
 	last = last_answer(channel, now);
 	for (slot = 0; slot < channel->slot_count; slot++) {
-		ticket = bh_unanswered(channel, slot, generation);
+		ticket = unanswered(channel, slot, generation);
 		since = bh_load_relaxed(&channel->slots[slot].issued);
 		if (ticket == BH_TICKET_NONE || !since)
 			continue;
@@ -124,7 +126,7 @@ uint64_t bh_had_in_hand(struct bh_channel *channel, uint32_t slot, uint32_t gene
 			       ? ticket
 			       : BH_TICKET_NONE;
 	}
-	ticket = bh_unanswered(channel, slot, generation);
+	ticket = unanswered(channel, slot, generation);
 	return ticket != BH_TICKET_NONE && bh_begun(channel, slot, ticket) ? ticket
 									   : BH_TICKET_NONE;
 }

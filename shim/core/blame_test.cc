@@ -661,7 +661,7 @@ TEST_F(BlameTest, OfADriverThatHasNeverAnsweredOnlyUsersFilesExplainAFall)
 	}
 }
 
-// Nobody else's file was asked about meanwhile: it is the driver.
+// No other file was asked about meanwhile: it is the driver.
 TEST_F(BlameTest, NorDoTheyForEver)
 {
 	for (int host = 0; host < 20; host++) {
@@ -724,7 +724,8 @@ class UserTest : public InHandTest
 		return call;
 	}
 	// Two hosts fall over a file; `beside` is in hand each time.
-	void FallOver(uint32_t opener, uint32_t owner, bh_call *beside = nullptr)
+	void FallOver(uint32_t opener, uint32_t owner, bh_call *beside = nullptr,
+		      uint32_t end = BH_END_CRASHED)
 	{
 		bh_call call = CallOf(opener, owner);
 		ASSERT_EQ(Start(&call), 0) << "it is asked about";
@@ -735,7 +736,7 @@ class UserTest : public InHandTest
 				channel.Begin(beside->slot);
 			}
 			channel.Begin(call.slot);
-			Crash();
+			Crash(end);
 			Begin();
 			if (beside)
 				bh_call_cancel(beside, platform.now_ns);
@@ -924,16 +925,8 @@ TEST_F(UserTest, AnAnswerThatBreaksTheProtocolIsOfItsCall)
 // Nonsense on its socket is of no call: as after a crash, it may be of each that is in hand.
 TEST_F(UserTest, AHostThatIsHostileWithoutAnAnswerFellOverWhatWasInHand)
 {
-	for (int file = 0; file < 3; file++) {
-		bh_call call = CallOf(kAnn, kAnn);
-		ASSERT_EQ(Start(&call), 0);
-		for (int fall = 0; fall < 2; fall++) {
-			channel.Begin(call.slot);
-			Crash(BH_END_HOSTILE);
-			Begin();
-			ASSERT_EQ(Step(&call), fall);
-		}
-	}
+	for (int file = 0; file < 3; file++)
+		FallOver(kAnn, kAnn, nullptr, BH_END_HOSTILE);
 	ExpectDenied(kAnn, kAnn);
 	ExpectServed(kBen, kBen);
 }

@@ -14,8 +14,9 @@
  *   room against the callers that wait for it
  *     A thread that frees a slot, chunks or the suspects' seat then looks at room_waiters; a
  *     waiter counts itself there, then tries again before it sleeps. One waiter of each queue is
- *     woken: a slot that it can't have, no other of that queue can; for chunks the others wait
- * until more are freed. One that leaves with nothing wakes the next: it may have left with a wake.
+ *     woken: a slot that it can't have, no other of that queue can; for chunks the others
+ *     wait until more are freed. One that leaves with nothing wakes the next: it may have left
+ *     with a wake.
  */
 #ifndef BULKHEAD_SHIM_CORE_INTERNAL_H_
 #define BULKHEAD_SHIM_CORE_INTERNAL_H_
@@ -445,9 +446,6 @@ enum bh_guilt bh_poison_find(struct bh_channel *channel, const struct bh_call *c
 /* A host fell over, or hung with, what is in this slot and nothing else. Not 0: the object is
  * convicted now. REQUIRES: the lock. */
 int bh_poison_strike(struct bh_channel *channel, uint32_t slot);
-/* The driver has answered a call, ever, or that may be (a take-over): else it is the driver that is
- * broken. */
-int bh_has_answered(const struct bh_channel *channel);
 /* Whether a fall over a file of this owner may be the file's doing, or its users'. REQUIRES: the
  * lock. */
 int bh_may_blame(const struct bh_channel *channel, uint32_t owner);
@@ -457,8 +455,8 @@ void bh_poison_wipe(struct bh_channel *channel, const struct bh_call *call);
 uint32_t bh_poison_count(const struct bh_channel *channel);
 
 /* users.c */
-/* A host of this generation fell: charges those whose calls it had in hand, and writes who they
- * are into channel->in_hand. Where one of them may not be blamed, that explains nothing.
+/* A host of this generation fell: charges the users of the calls that it had in hand, and writes
+ * them into channel->in_hand. Where one of them may not be blamed, that explains nothing.
  * REQUIRES: the lock. */
 void bh_users_blame(struct bh_channel *channel, uint32_t generation, int violated, uint64_t now_ns);
 /* Not 0: calls with this opener about files of this owner are convicted; BH_STRUCK: or a host fell
@@ -504,9 +502,6 @@ void bh_ring_bells(struct bh_channel *channel, uint32_t generation);
 /* blame.c */
 /* Whether the driver has this issue in hand: begun and not answered. The host's word. */
 int bh_begun(struct bh_channel *channel, uint32_t slot, uint64_t ticket);
-/* What the host of this generation has not answered in this slot, whether its call still waits for
- * it or not; or none. */
-uint64_t bh_unanswered(struct bh_channel *channel, uint32_t slot, uint32_t generation);
 /* What the driver had begun and not answered; `violated`: what it answered by breaking the
  * protocol, when its host ended for that. */
 uint64_t bh_had_in_hand(struct bh_channel *channel, uint32_t slot, uint32_t generation,

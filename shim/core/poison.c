@@ -65,7 +65,9 @@ enum bh_guilt bh_poison_find(struct bh_channel *channel, const struct bh_call *c
 	return guilt;
 }
 
-int bh_has_answered(const struct bh_channel *channel)
+/* The driver has answered a call, ever, or that may be (a take-over): else it may be the driver
+ * that is broken. */
+static int has_answered(const struct bh_channel *channel)
 {
 	uint32_t slot;
 
@@ -81,7 +83,7 @@ int bh_has_answered(const struct bh_channel *channel)
 
 int bh_may_blame(const struct bh_channel *channel, uint32_t owner)
 {
-	return bh_has_answered(channel) ||
+	return has_answered(channel) ||
 	       (owner > BH_OPENER_ROOT && channel->generations <= UNPROVEN_HOSTS);
 }
 

@@ -100,8 +100,8 @@ static int concerns(const struct bh_user *entry, uint32_t opener, uint32_t owner
 
 	if (bh_load_relaxed(&entry->strikes) < strikes_for(entry, guilt))
 		return 0;
-	/* Who it is that opens may be hidden on purpose: then it may be any of the suspicious. And
-	 * whose calls a host fell over may not have been known yet: then it may be anybody's. */
+	/* An opener may hide on purpose: then it may be any of the suspicious. And that of a call
+	 * over which a host fell may not have been known yet: then it may be this one. */
 	if (!opener && guilt == BH_STRUCK)
 		return 1;
 	if (!bh_load_relaxed(&entry->opener) && guilt == BH_STRUCK)
@@ -276,7 +276,7 @@ void bh_users_blame(struct bh_channel *channel, uint32_t generation, int violate
 	int others;
 
 	count = pairs_in_hand(channel, generation, violated, pairs, &others);
-	if (others && !bh_has_answered(channel)) /* root's may be among them */
+	if (others && !bh_may_blame(channel, 0)) /* whose those are is not known */
 		return;
 	for (i = 0; i < count; i++)
 		if (!bh_may_blame(channel, pairs[i].owner))

@@ -19,7 +19,12 @@ int main(int argc, char** argv) {
   }
   std::string error;
   const auto rules = scanner::RuleSet::Load(argv[1], &error);
-  if (rules && rules->Save(argv[2], &error)) return EXIT_SUCCESS;
+  if (rules && rules->Save(argv[2], &error)) {
+    for (const std::string& other : rules->others()) {
+      std::fprintf(stderr, "bulkhead-rules: not read as rules, by its name: %s\n", other.c_str());
+    }
+    return EXIT_SUCCESS;
+  }
   std::fprintf(stderr, "bulkhead-rules: %s\n", error.c_str());
   return EXIT_FAILURE;
 }

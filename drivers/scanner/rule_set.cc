@@ -136,7 +136,7 @@ std::unique_ptr<RuleSet> RuleSet::Load(const std::string& folder, std::string* e
   error->clear();
   for (const std::string& path : FilesOf(folder, error)) {
     if (!IsRules(path)) {
-      set->others_.push_back(path.substr(folder.size() + 1));
+      set->others_.push_back(std::filesystem::path(path).lexically_relative(folder).string());
       continue;
     }
     if (!path.ends_with(".yarc")) {

@@ -61,6 +61,7 @@ TEST_F(RuleSetTest, FindsWhatARuleDescribes) {
   ASSERT_NE(set, nullptr) << error_;
   EXPECT_EQ(set->files(), 1u);
   EXPECT_EQ(set->others(), std::vector<std::string>{"notes.txt"});
+  EXPECT_EQ(RuleSet::Load(folder_ + "/", &error_)->others(), set->others());
   EXPECT_EQ(Scan(*set, "nothing").found, Found::kNothing);
   const ScanResult result = Scan(*set, "... find-me ...");
   EXPECT_EQ(result.found, Found::kMatch);

@@ -34,6 +34,7 @@ find_package(PkgConfig REQUIRED)
 pkg_check_modules(seccomp REQUIRED IMPORTED_TARGET libseccomp)   # PkgConfig::seccomp
 pkg_check_modules(mount REQUIRED IMPORTED_TARGET mount)          # PkgConfig::mount
 pkg_check_modules(capng REQUIRED IMPORTED_TARGET libcap-ng)      # PkgConfig::capng
+pkg_check_modules(toml REQUIRED IMPORTED_TARGET tomlplusplus)    # PkgConfig::toml
 pkg_check_modules(yara REQUIRED IMPORTED_TARGET yara)            # PkgConfig::yara
 
 find_program(FLATC_PROGRAM flatc REQUIRED)

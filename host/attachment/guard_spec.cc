@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <string_view>
 #include <system_error>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "ipc/generation_spec.h"
@@ -43,35 +44,38 @@ const char* MarkKindName(MarkKind kind) {
   return "unknown";
 }
 
-absl::Status CheckGuard(const GuardSpec& guard, const std::string& prefix) {
+std::vector<FieldMistake> GuardMistakes(const GuardSpec& guard, const std::string& prefix) {
+  std::vector<FieldMistake> mistakes;
+  const auto check = [&mistakes](const char* field, absl::Status status) {
+    if (!status.ok()) mistakes.push_back({field, std::move(status)});
+  };
+  const auto wrong = [&](const char* field, const auto&... text) {
+    check(field, absl::InvalidArgumentError(absl::StrCat(prefix, field, ": ", text...)));
+  };
   const bh_callback_set known =
       SetOf({BH_CALLBACK_FILE_OPEN, BH_CALLBACK_FILE_EXEC, BH_CALLBACK_FILE_ACCESS});
-  if (absl::Status status = CheckFolder(guard.folder, "guard", absl::StrCat(prefix, "guard"));
-      !status.ok()) {
-    return status;
-  }
+  check("guard", CheckFolder(guard.folder, "guard", absl::StrCat(prefix, "guard")));
   if (bh_set_empty(&guard.callbacks) != 0 || bh_set_within(&guard.callbacks, &known) == 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(prefix, "events: name at least one of open, exec, access"));
+    wrong("events", "name at least one of open, exec, access");
   }
   if (guard.deadline_ns == 0 || guard.deadline_ns > GuardSpec::kDeadlineNsMax) {
-    return absl::InvalidArgumentError(absl::StrCat(prefix, "deadline: ", guard.deadline_ns,
-                                                   " ns is not between 1 ns and an hour"));
+    wrong("deadline", guard.deadline_ns, " ns is not between 1 ns and an hour");
   }
   for (const std::string& folder : guard.filter.skip_under) {
-    if (absl::Status status = CheckFolder(folder, "skip", absl::StrCat(prefix, "skip-under"));
-        !status.ok()) {
-      return status;
-    }
+    check("skip-under", CheckFolder(folder, "skip", absl::StrCat(prefix, "skip-under")));
   }
   for (const std::string& extension : guard.filter.extensions) {
     if (extension.empty() || extension.front() == '.' ||
         extension.find_first_of(std::string_view("/\0", 2)) != std::string::npos) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          prefix, "extensions: '", extension, "' is not the end of a name; write exe, not .exe"));
+      wrong("extensions", "'", extension, "' is not the end of a name; write exe, not .exe");
     }
   }
-  return absl::OkStatus();
+  return mistakes;
+}
+
+absl::Status CheckGuard(const GuardSpec& guard, const std::string& prefix) {
+  const std::vector<FieldMistake> mistakes = GuardMistakes(guard, prefix);
+  return mistakes.empty() ? absl::OkStatus() : mistakes.front().status;
 }
 
 }  // namespace bulkhead

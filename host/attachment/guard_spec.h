@@ -36,6 +36,8 @@ struct GuardFilter {
   std::optional<uint32_t> owner;        // of the file
   std::vector<std::string> skip_under;  // folders
   std::vector<std::string> extensions;  // without a dot; empty: any name
+
+  friend bool operator==(const GuardFilter&, const GuardFilter&) = default;
 };
 
 struct GuardSpec {
@@ -48,9 +50,23 @@ struct GuardSpec {
   bh_callback_set callbacks = SetOf({BH_CALLBACK_FILE_OPEN, BH_CALLBACK_FILE_EXEC});
   GuardFilter filter;
   uint64_t deadline_ns = kDefaultDeadlineNs;  // of each call, from when the shim took it
+
+  friend bool operator==(const GuardSpec& a, const GuardSpec& b) {
+    return a.folder == b.folder && a.mark == b.mark && a.filter == b.filter &&
+           a.deadline_ns == b.deadline_ns && bh_set_within(&a.callbacks, &b.callbacks) != 0 &&
+           bh_set_within(&b.callbacks, &a.callbacks) != 0;
+  }
+};
+
+// One thing that is wrong with a configuration.
+struct FieldMistake {
+  std::string field;    // as options and keys are called: "deadline"
+  absl::Status status;  // the message names the field and the value, and says what is expected
 };
 
 // InvalidArgument or NotFound names the field, after `prefix`, and the value. Resolves no links.
+std::vector<FieldMistake> GuardMistakes(const GuardSpec& guard, const std::string& prefix = "");
+// The first of them.
 absl::Status CheckGuard(const GuardSpec& guard, const std::string& prefix = "");
 
 }  // namespace bulkhead

@@ -123,7 +123,7 @@ void AddOperators(CLI::App& app, std::function<int()>* run) {
   CLI::App* content = app.add_subcommand(
       "content", "Put new content in force in a running instance; 1: it was rolled back");
   content->add_option("--driver", *driver, "The driver")->required()->type_name("NAME");
-  content->add_option("--rules", *rules, "Folder with the new content")
+  content->add_option("--content,--rules", *rules, "Folder with the new content")
       ->required()
       ->check(NamesAFolder)
       ->type_name("DIR");

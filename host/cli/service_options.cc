@@ -1,92 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/cli/service_options.h"
 
-#include <algorithm>
 #include <cstdio>
-#include <map>
+#include <utility>
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
+#include "host/service/config_values.h"
 #include "host/cli/event_text.h"
 #include "ipc/abi/names.h"
-#include "ipc/monotonic.h"
 
 namespace bulkhead {
 namespace {
 
-constexpr bh_action kActions[] = {
-#define BH_ROW(id, NAME, name, doc) BH_ACTION_##NAME,
-    BH_FOR_EACH_ACTION(BH_ROW)
-#undef BH_ROW
-};
-
-std::string Actions() {
-  return absl::StrJoin(kActions, ", ", [](std::string* out, bh_action action) {
-    out->append(bh_action_name(action));
-  });
-}
-
-// 0: there is no such action.
-uint32_t ActionNamed(const std::string& name) {
-  for (const bh_action action : kActions) {
-    if (name == bh_action_name(action)) return action;
-  }
-  return 0;
-}
-
-// "hold", "deny", "cached,deny" …: what to do, and what to do when that gives no verdict.
-std::string ParseRule(const std::string& text, bh_rule* rule) {
-  const size_t comma = text.find(',');
-  const std::string action = text.substr(0, comma);
-  rule->action = static_cast<uint8_t>(ActionNamed(action));
-  if (rule->action == 0) return "'" + action + "' is not an action (" + Actions() + ")";
-  rule->fallback = rule->action == BH_ACTION_DENY ? BH_ACTION_DENY : BH_ACTION_ALLOW;
-  if (comma == std::string::npos) return "";
-  const std::string fallback = text.substr(comma + 1);
-  rule->fallback = static_cast<uint8_t>(ActionNamed(fallback));
-  if (bh_rule_valid(rule) == 0) {
-    return "after the comma comes allow or deny, not '" + fallback + "'";
-  }
-  return "";
-}
-
-// What ParseRule makes the same rule of.
-std::string RuleText(const bh_rule& rule) {
-  std::string action = bh_action_name(rule.action);
-  if (rule.action == BH_ACTION_ALLOW || rule.action == BH_ACTION_DENY) return action;
-  return absl::StrCat(action, ",", bh_action_name(rule.fallback));
+template <typename T>
+T OrThrow(absl::StatusOr<T> value) {
+  if (!value.ok()) throw CLI::ValidationError(std::string(value.status().message()));
+  return *std::move(value);
 }
 
 void AddPolicyOption(CLI::App& app, bh_reason reason, const char* when, bh_policy& policy) {
   app.add_option_function<std::string>(
          absl::StrCat("--on-", bh_reason_name(reason)),
          [reason, &policy](const std::string& text) {
-           bh_rule rule = {};
-           if (const std::string wrong = ParseRule(text, &rule); !wrong.empty()) {
-             throw CLI::ValidationError(wrong);
-           }
+           const bh_rule rule = OrThrow(ParseRule(text));
            for (auto& rules : policy.rule) rules[reason] = rule;
          },
-         absl::StrCat("The answer when ", when, " (", Actions(),
+         absl::StrCat("The answer when ", when, " (", ActionList(),
                       "); ',deny' after hold or cached for when that gives no verdict"))
       ->type_name("ANSWER")
       ->default_str(RuleText(policy.rule[BH_CLASS_FILE][reason]));
-}
-
-uint64_t ParseDuration(const std::string& text) {
-  const std::map<std::string, double> units = {{"ms", 1e6}, {"s", 1e9}, {"", 1e9}, {"m", 60e9}};
-  size_t used = 0;
-  double value = -1;
-  try {
-    value = std::stod(text, &used);
-  } catch (const std::exception&) {
-  }
-  const auto unit = units.find(text.substr(std::min(used, text.size())));
-  if (unit == units.end() || !(value > 0) || value * unit->second > 3600e9) {
-    throw CLI::ValidationError("'" + text + "' is no time up to an hour: 500ms, 5s, 2m");
-  }
-  return static_cast<uint64_t>(value * unit->second);
 }
 
 }  // namespace
@@ -100,15 +43,18 @@ void AddServiceOptions(CLI::App& app, ServiceOptions& options) {
       ->allow_extra_args(false)
       ->required()
       ->type_name("NAME|DIR");
-  app.add_option("--rules", options.each.content_folder, "Folder with the drivers' content")
+  app.add_option("--content,--rules", options.each.content_folder,
+                 "Folder with the drivers' content")
       ->check(NamesAFolder)
       ->type_name("DIR");
   app.add_option_function<std::string>(
          "--deadline",
-         [&options](const std::string& text) { options.deadline_ns = ParseDuration(text); },
+         [&options](const std::string& text) {
+           options.deadline_ns = OrThrow(ParseDuration(text));
+         },
          "The longest that a caller waits: 500ms, 5s, 2m")
       ->type_name("TIME")
-      ->default_str(absl::StrCat(static_cast<double>(options.deadline_ns) / 1e9, "s"));
+      ->default_str(DurationText(options.deadline_ns));
   app.add_option(
          "--cache", options.each.cache_entries,
          "Verdicts to remember for each driver, a power of two; 0 asks the driver each time")
@@ -121,12 +67,12 @@ void AddServiceOptions(CLI::App& app, ServiceOptions& options) {
   app.add_option_function<std::string>(
          "--quarantine-retry",
          [&options](const std::string& text) {
-           options.limits.retry_ns = text == "never" ? 0 : ParseDuration(text);
+           options.limits.retry_ns = text == "never" ? 0 : OrThrow(ParseDuration(text));
          },
          "When a quarantined driver is started again by itself, and after twice as long each "
          "further time; never: by `bulkhead release` or new content only")
       ->type_name("TIME|never")
-      ->default_str(absl::StrCat(options.limits.retry_ns / kNanosecondsPerSecond, "s"));
+      ->default_str(DurationText(options.limits.retry_ns));
   app.add_option("--driver-options", options.each.options,
                  "Words for the drivers, after those of their manifests")
       ->type_name("TEXT");

@@ -33,19 +33,42 @@ struct ServiceDriver {
   uint32_t spin_us = 20;  // the longest that callers and workers spin before they sleep
 };
 
+enum class LogFormat {
+  kAuto,     // the journal, when standard error goes there; else text
+  kText,     // a line for a reader
+  kJson,     // an object a line
+  kJournal,  // to systemd's journal, with fields
+};
+inline constexpr LogFormat kLogFormats[] = {LogFormat::kAuto, LogFormat::kText, LogFormat::kJson,
+                                            LogFormat::kJournal};
+const char* LogFormatName(LogFormat format);
+
 struct ServiceConfig {
   std::vector<ServiceDriver> drivers;  // one at least; each only once
   std::string attachment = "auto";     // a row's name, or auto
   std::vector<GuardSpec> guards;       // may be empty where the application makes the calls
   std::set<std::string> accepted;      // names of the attachment's limits (attachment.h)
   LifecycleLimits limits;
+  LogFormat log = LogFormat::kAuto;
 };
 
 // What the guards ask of the attachment.
 std::vector<Need> NeedsOf(const ServiceConfig& config, const std::string& prefix = "");
 
-// The first mistake: a message that names the field, after `prefix`, and the value, and says what
-// is expected.
+// A mistake, and the list that has the field: what is said of a driver or a guard belongs to one.
+struct ConfigMistake {
+  enum class Section { kService, kDriver, kGuard };
+  Section section = Section::kService;
+  size_t index = 0;  // in the section's list
+  std::string field;
+  absl::Status status;
+};
+
+// All mistakes: each message names the field, after `prefix`, and the value, and says what is
+// expected.
+std::vector<ConfigMistake> ConfigMistakes(const ServiceConfig& config,
+                                          const std::string& prefix = "");
+// The first of them.
 absl::Status CheckConfig(const ServiceConfig& config, const std::string& prefix = "");
 
 }  // namespace bulkhead

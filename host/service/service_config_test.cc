@@ -38,7 +38,7 @@ TEST(ServiceConfig, EachMistakeNamesItsFieldAndItsValue) {
          for (int i = 0; i < 7; ++i) config.drivers.push_back({.driver = std::to_string(i)});
        },
        "--driver", "9 drivers"},
-      {[](ServiceConfig& config) { config.drivers[0].content_folder = "/no/rules"; }, "--rules",
+      {[](ServiceConfig& config) { config.drivers[0].content_folder = "/no/rules"; }, "--content",
        "'/no/rules'"},
       {[](ServiceConfig& config) { config.drivers[0].cache_entries = 1000; }, "--cache", "1000"},
       {[](ServiceConfig& config) { config.drivers[0].cache_entries = 1u << 31; }, "--cache",

@@ -128,7 +128,7 @@ TEST_F(CliBadInput, AnEmptyNameIsNoFolderOfContent) {
         "scan --driver null --rules '' /tmp"}) {
     const Outcome empty = Run(line);
     EXPECT_EQ(empty.code, 2) << line;
-    EXPECT_THAT(empty.text, HasSubstr("--rules: an empty name is no folder")) << line;
+    EXPECT_THAT(empty.text, HasSubstr("--content: an empty name is no folder")) << line;
   }
 }
 

@@ -46,7 +46,7 @@ int Run(Benchmark& benchmark, const std::string& name, const BenchRun& run,
 }  // namespace
 
 int BenchMain(Benchmark& benchmark, int argc, char** argv) {
-  const Program program = StartProgram();
+  const Program program = StartProgram(Attachments());
   const std::string name = absl::StrCat("bench-", benchmark.name());
   BenchRun run = {.program = &program,
                   .command = absl::StrCat("./dev bench ", benchmark.name()),

@@ -34,7 +34,7 @@ exec sleep infinity
 
 [[noreturn]] void StartAService(const std::string& programs, int told) {
   setenv("TMPDIR", programs.c_str(), 1);  // what it leaves behind is removed with the programs
-  Program program = StartProgram();
+  Program program = StartProgram(Attachments());
   program.folder = programs;
   absl::StatusOr<std::unique_ptr<GuardedFolder>> folder = GuardedFolder::Create("service");
   if (!folder.ok()) _exit(kMayNotMount);

@@ -15,12 +15,17 @@
 #include <vector>
 
 #include "CLI/CLI.hpp"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "host/cli/check_config.h"
 #include "host/cli/doctor.h"
 #include "host/cli/eject.h"
+#include "host/cli/events.h"
 #include "host/cli/operators.h"
 #include "host/cli/program.h"
 #include "host/cli/run.h"
 #include "host/cli/scan.h"
+#include "host/service/config_values.h"
 
 namespace bulkhead {
 
@@ -40,15 +45,6 @@ int AfterOutput(int code) {
   return kExitTrouble;
 }
 
-// Started without some of 0, 1 and 2: the next files that it opens must not get their numbers, and
-// with them what is printed. To read from them, or to write to them, still fails.
-void TakeStandardDescriptors() {
-  for (const int number : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
-    if (fcntl(number, F_GETFD) >= 0) continue;
-    (void)open("/dev/null", number == STDIN_FILENO ? O_WRONLY : O_RDONLY);  // takes the lowest
-  }
-}
-
 // A variable of a script that was not set: what is said with it must not come to be the default.
 void RefuseEmptyWords(CLI::App& app) {
   for (CLI::App* command : app.get_subcommands({})) {
@@ -60,18 +56,47 @@ void RefuseEmptyWords(CLI::App& app) {
   }
 }
 
+// The first word, where it is no command.
+std::string MisspeltCommand(const CLI::App& app, int argc, char** argv) {
+  if (argc < 2 || argv[1][0] == '-') return "";
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands({})) names.push_back(command->get_name());
+  if (std::find(names.begin(), names.end(), argv[1]) != names.end()) return "";
+  const std::string suggestion = DidYouMean(argv[1], names);
+  return absl::StrCat(
+      "'", Printable(argv[1]), "' is no command",
+      suggestion.empty() ? absl::StrCat("; there are ", absl::StrJoin(names, ", ")) : suggestion,
+      "; `bulkhead --help` says what each does");
+}
+
+// For each option that is not known, the one that may have been meant.
+std::string SuggestOptions(const CLI::App& app, const std::vector<std::string>& unknown) {
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands()) {
+    for (const CLI::Option* option : command->get_options()) {
+      for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+    }
+  }
+  std::string text;
+  for (const std::string& word : unknown) {
+    if (word.starts_with("--")) absl::StrAppend(&text, DidYouMean(word, names));
+  }
+  return text;
+}
+
 }  // namespace
 
 int RunCommandLine(int argc, char** argv, AttachmentRows attachments) {
   TakeStandardDescriptors();
-  Program program = StartProgram();
-  program.attachments = attachments;
+  const Program program = StartProgram(attachments);
   CLI::App app("Runs third-party drivers in user-mode processes that may crash");
   app.require_subcommand(1);
   app.set_version_flag("--version", "bulkhead 0.1.0");
   std::function<int()> run;
   AddRun(app, program, &run);
   AddOperators(app, &run);
+  AddEvents(app, program, &run);
+  AddCheckConfig(app, program, &run);
   AddScan(app, program, &run);
   AddDoctor(app, program, &run);
   AddEject(app, program, &run);
@@ -79,6 +104,10 @@ int RunCommandLine(int argc, char** argv, AttachmentRows attachments) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& wrong) {
+    if (const std::string command = MisspeltCommand(app, argc, argv); !command.empty()) {
+      std::fprintf(stderr, "bulkhead: %s\n", command.c_str());
+      return kExitTrouble;
+    }
     // A misspelt word is the reason why something is missing.
     std::vector<std::string> unknown = app.remaining(/*recurse=*/true);  // the last one first
     std::reverse(unknown.begin(), unknown.end());
@@ -86,6 +115,9 @@ int RunCommandLine(int argc, char** argv, AttachmentRows attachments) {
         wrong.get_exit_code() == static_cast<int>(CLI::ExitCodes::RequiredError) &&
         !unknown.empty();
     const int code = misspelt ? app.exit(CLI::ExtrasError(unknown)) : app.exit(wrong);
+    if (const std::string meant = SuggestOptions(app, unknown); code != 0 && !meant.empty()) {
+      std::fprintf(stderr, "bulkhead: %s\n", meant.substr(2).c_str());
+    }
     return code == 0 ? AfterOutput(0) : kExitTrouble;
   }
   return AfterOutput(run());

@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -19,10 +20,13 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "host/cli/instances.h"
 #include "host/cli/program.h"
 #include "host/cli/service_options.h"
 #include "host/cli/status.h"
+#include "host/cli/text_output.h"
+#include "host/report/report.h"
 #include "host/supervisor/instance.h"
 #include "host/supervisor/operator_server.h"
 #include "ipc/control/operator_protocol.h"
@@ -31,53 +35,93 @@
 namespace bulkhead {
 namespace {
 
-// Sends a request and tells how it went.
-int Ask(const std::string& path, const ControlBuffer& request, const std::string& done) {
+// What a request came to, at one instance.
+struct Answer {
+  uint32_t pid = 0;
+  int code = kExitOk;
+  std::string error;
+};
+
+// Sends a request.
+Answer Ask(const std::string& path, uint32_t pid, const ControlBuffer& request) {
   absl::StatusOr<ControlMessage> answer = AskInstance(path, request);
-  if (!answer.ok()) return Complain(answer.status());
+  if (!answer.ok()) return {pid, kExitTrouble, std::string(answer.status().message())};
   const auto* result = answer->as<wire::Done>();
-  if (result == nullptr)
-    return Complain(absl::InternalError(
-        "the instance answered with another message than Done: is it of this release?"));
-  if (result->error() != nullptr && result->error()->size() != 0) {
-    std::fprintf(stderr, "bulkhead: %s\n", Printable(result->error()->c_str()).c_str());
-    return kExitFailed;
+  if (result == nullptr) {
+    return {pid, kExitTrouble,
+            "the instance answered with another message than Done: is it of this release?"};
   }
-  std::printf("%s\n", done.c_str());
-  return kExitOk;
+  if (result->error() == nullptr || result->error()->size() == 0) return {.pid = pid};
+  return {pid, kExitFailed, result->error()->str()};
 }
 
-// Sends a request to each instance that runs this driver, or only to that with this process id (0:
-// any). The code is the worst of theirs; an instance that is silent may run the driver, too.
-int AskAbout(const std::string& driver, pid_t pid, const ControlBuffer& request,
-             const std::string& done) {
-  const Instances instances = FindInstances();
-  std::vector<std::pair<std::string, uint32_t>> asked;
-  for (const auto& [path, status] : instances.answered) {
-    if (pid != 0 && status.pid != static_cast<uint32_t>(pid)) continue;
-    const bool runs =
-        std::any_of(status.drivers.begin(), status.drivers.end(),
-                    [&](const DriverStatusFields& running) { return running.name == driver; });
-    if (runs) asked.emplace_back(path, status.pid);
-  }
-  if (asked.empty()) {
-    return Complain(absl::NotFoundError(
-        absl::StrCat(pid == 0 ? "no instance that this user may see"
-                              : absl::StrCat("no instance with pid ", pid),
-                     " runs the driver '", driver,
-                     "'; `bulkhead status` lists them, and those of root for root only")));
-  }
-  int code = pid == 0 && !instances.silent.empty() ? kExitFailed : kExitOk;
-  for (const auto& [path, instance] : asked) {
-    if (asked.size() > 1) std::printf("pid %u: ", instance);
+// Prints what requests came to, and writes it to the file `json` unless that is empty. The code is
+// the worst of theirs, and at least `code`.
+int Tell(const std::string& command, const std::vector<Answer>& answers, const std::string& done,
+         const std::string& json, int code) {
+  nlohmann::ordered_json results = nlohmann::ordered_json::array();
+  for (const Answer& answer : answers) {
+    code = std::max(code, answer.code);
+    results.push_back(
+        {{"pid", answer.pid}, {"done", answer.error.empty()}, {"error", answer.error}});
+    const std::string pid = answers.size() > 1 ? absl::StrCat("pid ", answer.pid, ": ") : "";
     std::fflush(stdout);
-    code = std::max(code, Ask(path, request, done));
+    if (!answer.error.empty()) {
+      std::string error = answer.error;
+      for (const absl::string_view line : absl::StrSplit(error, '\n')) {
+        std::fprintf(stderr, "bulkhead: %s%s\n", pid.c_str(), Printable(std::string(line)).c_str());
+      }
+    } else {
+      TextOutput(json).Print("%s%s\n", pid.c_str(), done.c_str());
+    }
   }
-  return code;
+  if (json.empty()) return code;
+  Report report(command);
+  report.AddInfo("instances", static_cast<double>(answers.size()), "");
+  report.SetDetail("results", results);
+  const absl::Status written = report.WriteJson(json);
+  return written.ok() ? code : Complain(written);
+}
+
+// Which of the running instances a request is for.
+struct Choice {
+  pid_t pid = 0;       // 0: any
+  std::string driver;  // that it runs; empty: any
+  bool has_config = false;
+};
+
+bool Matches(const Choice& choice, const StatusFields& status) {
+  if (choice.pid != 0 && status.pid != static_cast<uint32_t>(choice.pid)) return false;
+  if (choice.has_config && choice.pid == 0 && status.config_path.empty()) return false;
+  return choice.driver.empty() || std::any_of(status.drivers.begin(), status.drivers.end(),
+                                              [&](const DriverStatusFields& driver) {
+                                                return driver.name == choice.driver;
+                                              });
+}
+
+// Sends a request to each instance of the choice. The code is the worst of theirs; an instance that
+// is silent may be one, too.
+int AskEach(const std::string& command, const Choice& choice, const ControlBuffer& request,
+            const std::string& done, const std::string& json) {
+  const Instances instances = FindInstances();
+  std::vector<Answer> answers;
+  for (const auto& [path, status] : instances.answered) {
+    if (Matches(choice, status)) answers.push_back(Ask(path, status.pid, request));
+  }
+  if (answers.empty()) {
+    return Complain(absl::NotFoundError(absl::StrCat(
+        choice.pid == 0 ? "no instance that this user may see"
+                        : absl::StrCat("no instance with pid ", choice.pid),
+        choice.driver.empty() ? (choice.has_config ? " has a configuration file" : " runs")
+                              : absl::StrCat(" runs the driver '", choice.driver, "'"),
+        "; `bulkhead status` lists them, and those of root for root only")));
+  }
+  const bool may_be_more = choice.pid == 0 && !instances.silent.empty();
+  return Tell(command, answers, done, json, may_be_more ? kExitFailed : kExitOk);
 }
 
 // Returns when the instance has ended.
-int StopInstance(pid_t pid) {
+int StopInstance(pid_t pid, const std::string& json) {
   constexpr int kEndsWithinMs = 30'000;
   // Held from before the request: the number can't become another's.
   const UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
@@ -89,23 +133,29 @@ int StopInstance(pid_t pid) {
                      " is no instance that this user may stop; `bulkhead status` "
                      "lists them, and those of root for root only")));
   }
-  if (const int code = Ask(socket, MakeShutdown(), "stops"); code != kExitOk) return code;
+  Answer answer = Ask(socket, static_cast<uint32_t>(pid), MakeShutdown());
   pollfd ended = {process.get(), POLLIN, 0};
-  if (poll(&ended, 1, kEndsWithinMs) == 1) return kExitOk;
-  return Complain(absl::DeadlineExceededError(absl::StrCat("process ", pid, " is still there")));
+  if (answer.code == kExitOk && poll(&ended, 1, kEndsWithinMs) != 1) {
+    answer = {static_cast<uint32_t>(pid), kExitTrouble,
+              absl::StrCat("process ", pid, " is still there")};
+  }
+  return Tell("stop", {answer}, "stopped", json, kExitOk);
 }
 
 }  // namespace
 
 void AddOperators(CLI::App& app, std::function<int()>* run) {
   auto json = std::make_shared<std::string>();
+  const auto add_json = [json](CLI::App* command) {
+    command->add_option("--json", *json, "Also write it to this file; -: to standard output only")
+        ->check(ReportPathTrouble)
+        ->type_name("FILE");
+  };
   CLI::App* status =
       app.add_subcommand("status",
                          "What runs, and how it is doing; 1: nothing runs, or an instance or a "
                          "driver's shim does not answer");
-  status->add_option("--json", *json, "Also write it to this file")
-      ->check(ReportPathTrouble)
-      ->type_name("FILE");
+  add_json(status);
   auto check = std::make_shared<bool>(false);
   status->add_flag("--check", *check,
                    "1 also when the protection of a guard or a driver is not full");
@@ -117,41 +167,60 @@ void AddOperators(CLI::App& app, std::function<int()>* run) {
     if (absl::SimpleAtoi(text, &number) && number > 0) return std::string();
     return absl::StrCat("'", text, "' is not a process id, as `bulkhead status` shows");
   };
-  auto pid = std::make_shared<pid_t>(0);
-  auto driver = std::make_shared<std::string>();
+  auto choice = std::make_shared<Choice>();
   auto rules = std::make_shared<std::string>();
   CLI::App* content = app.add_subcommand(
       "content", "Put new content in force in a running instance; 1: it was rolled back");
-  content->add_option("--driver", *driver, "The driver")->required()->type_name("NAME");
+  content->add_option("--driver", choice->driver, "The driver")->required()->type_name("NAME");
   content->add_option("--content,--rules", *rules, "Folder with the new content")
       ->required()
       ->check(NamesAFolder)
       ->type_name("DIR");
   const std::string only = "Only in the instance with this process id; else in each that runs it";
-  content->add_option("--pid", *pid, only)->check(is_pid)->type_name("PID");
-  content->callback([driver, pid, rules, run] {
-    *run = [driver, pid, rules] {
+  content->add_option("--pid", choice->pid, only)->check(is_pid)->type_name("PID");
+  add_json(content);
+  content->callback([choice, rules, json, run] {
+    *run = [choice, rules, json] {
       std::error_code error;
       const std::string folder = std::filesystem::absolute(*rules, error).string();
-      return AskAbout(*driver, *pid, MakeSetContent(*driver, folder), "in force");
+      return AskEach("content", *choice, MakeSetContent(choice->driver, folder), "in force", *json);
     };
   });
   CLI::App* release = app.add_subcommand("release",
                                          "Start a quarantined driver again; returns when it "
                                          "serves. 1: it does not, or was not quarantined");
-  release->add_option("--driver", *driver, "The driver")->required()->type_name("NAME");
-  release->add_option("--pid", *pid, only)->check(is_pid)->type_name("PID");
-  release->callback([driver, pid, run] {
-    *run = [driver, pid] {
-      return AskAbout(*driver, *pid, MakeRelease(*driver), "released: it serves");
+  release->add_option("--driver", choice->driver, "The driver")->required()->type_name("NAME");
+  release->add_option("--pid", choice->pid, only)->check(is_pid)->type_name("PID");
+  add_json(release);
+  release->callback([choice, json, run] {
+    *run = [choice, json] {
+      return AskEach("release", *choice, MakeRelease(choice->driver), "released: it serves", *json);
+    };
+  });
+  CLI::App* reload = app.add_subcommand(
+      "reload",
+      "Read a running instance's configuration file again, as SIGHUP does; returns when what has "
+      "changed is in force. 1: nothing was changed, and why");
+  reload
+      ->add_option("--pid", choice->pid,
+                   "Only the instance with this process id; else each with a configuration file")
+      ->check(is_pid)
+      ->type_name("PID");
+  add_json(reload);
+  reload->callback([choice, json, run] {
+    *run = [choice, json] {
+      choice->has_config = true;
+      return AskEach("reload", *choice, MakeReload(), "in force", *json);
     };
   });
   CLI::App* stop = app.add_subcommand("stop", "End a running instance in order, as Ctrl-C does");
-  stop->add_option("--pid", *pid, "Its process, as status says")
+  stop->add_option("--pid", choice->pid, "Its process, as status says")
       ->required()
       ->check(is_pid)
       ->type_name("PID");
-  stop->callback([pid, run] { *run = [pid] { return StopInstance(*pid); }; });
+  add_json(stop);
+  stop->callback(
+      [choice, json, run] { *run = [choice, json] { return StopInstance(choice->pid, *json); }; });
 }
 
 }  // namespace bulkhead

@@ -7,7 +7,7 @@
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
 #include "host/service/config_values.h"
-#include "host/cli/event_text.h"
+#include "host/service/event_text.h"
 #include "ipc/abi/names.h"
 
 namespace bulkhead {

@@ -10,6 +10,7 @@
 #include "absl/types/span.h"
 #include "host/cli/instances.h"
 #include "host/cli/program.h"
+#include "host/cli/text_output.h"
 #include "host/report/report.h"
 #include "ipc/abi/names.h"
 #include "ipc/control/operator_protocol.h"
@@ -32,13 +33,13 @@ std::string CounterText(const StatisticRow& row, absl::Span<const uint64_t> word
   return absl::StrCat(sum, " ", absl::StrReplaceAll(row.name, {{"_", " "}}), parts);
 }
 
-void PrintCounters(const bh_statistics& statistics, StatisticGroup group) {
+void PrintCounters(const TextOutput& out, const bh_statistics& statistics, StatisticGroup group) {
   std::string line;
   for (const StatisticRow& row : kStatistics) {
     if (row.group != group) continue;
     absl::StrAppend(&line, line.empty() ? "    " : ", ", CounterText(row, WordsOf(statistics)));
   }
-  std::printf("%s\n", line.c_str());
+  out.Print("%s\n", line.c_str());
 }
 
 // {"calls": 5, ..., "by_policy": {"absent": 2, ...}, ...}: the rows of ipc/abi/statistics.def.
@@ -62,15 +63,17 @@ constexpr uint64_t kShimSilentMs = 1000;
 // Nor does one that has not answered this request: Supervisor::Status() waits that long for it.
 constexpr uint64_t kCountersOldMs = 750;
 
-void PrintProtection(const std::string& what, const ProtectionFields& protection) {
-  std::printf("%sprotection %s\n", what.c_str(), bh_protection_name(protection.level));
+void PrintProtection(const TextOutput& out, const std::string& what,
+                     const ProtectionFields& protection) {
+  out.Print("%sprotection %s\n", what.c_str(), bh_protection_name(protection.level));
   for (const std::string& reason : protection.reasons) {
-    std::printf("      %s\n", Printable(reason).c_str());
+    out.Print("      %s\n", Printable(reason).c_str());
   }
 }
 
 // Of the attachment: the line has those that have counted something.
-nlohmann::ordered_json ShowCounters(const std::vector<CounterFields>& counters) {
+nlohmann::ordered_json ShowCounters(const TextOutput& out,
+                                    const std::vector<CounterFields>& counters) {
   nlohmann::ordered_json all = nlohmann::ordered_json::object();
   std::string line;
   for (const CounterFields& counter : counters) {
@@ -79,30 +82,35 @@ nlohmann::ordered_json ShowCounters(const std::vector<CounterFields>& counters) 
     absl::StrAppend(&line, line.empty() ? "" : ", ",
                     absl::StrReplaceAll(Printable(counter.name), {{"_", " "}}), " ", counter.value);
   }
-  if (!line.empty()) std::printf("  counted: %s\n", line.c_str());
+  if (!line.empty()) out.Print("  counted: %s\n", line.c_str());
   return all;
 }
 
 }  // namespace
 
 int ShowStatus(const std::string& json, bool check) {
+  const TextOutput out(json);
   const Instances instances = FindInstances();
   const bool none = instances.answered.empty() && instances.silent.empty();
-  if (none) std::printf("no instance of bulkhead runs (or none that this user may see)\n");
+  if (none) out.Print("no instance of bulkhead runs (or none that this user may see)\n");
   int code = none || !instances.silent.empty() ? kExitFailed : kExitOk;
   Report report("status");
   report.AddInfo("instances", static_cast<double>(instances.answered.size()), "");
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
   for (const auto& [path, status] : instances.answered) {
-    std::printf("pid %u, %s, up %lu s, shim %u (incarnation %u)\n", status.pid,
-                status.attachment.c_str(), static_cast<unsigned long>(status.uptime_ms / 1000),
-                status.shim_pid, status.shim_incarnation);
+    out.Print("pid %u, %s, up %lu s, shim %u (incarnation %u)\n", status.pid,
+              status.attachment.c_str(), static_cast<unsigned long>(status.uptime_ms / 1000),
+              status.shim_pid, status.shim_incarnation);
+    if (!status.config_path.empty()) {
+      out.Print("  configuration %s\n", Printable(status.config_path).c_str());
+    }
     nlohmann::ordered_json guards = nlohmann::ordered_json::array();
     for (const GuardStatusFields& guard : status.guards) {
-      PrintProtection(absl::StrCat("  guards ", Printable(guard.folder), ": "), guard.protection);
+      PrintProtection(out, absl::StrCat("  guards ", Printable(guard.folder), ": "),
+                      guard.protection);
       if (guard.losses != 0) {
-        std::printf("      was found to be gone %lu times\n",
-                    static_cast<unsigned long>(guard.losses));
+        out.Print("      was found to be gone %lu times\n",
+                  static_cast<unsigned long>(guard.losses));
       }
       if (check && guard.protection.level != BH_PROTECTION_FULL) code = kExitFailed;
       guards.push_back({{"folder", guard.folder},
@@ -111,42 +119,42 @@ int ShowStatus(const std::string& json, bool check) {
                         {"losses", guard.losses}});
     }
     if (check && status.guards.empty()) {
-      std::printf("  guards nothing\n");
+      out.Print("  guards nothing\n");
       code = kExitFailed;
     }
-    const nlohmann::ordered_json counters = ShowCounters(status.counters);
+    const nlohmann::ordered_json counters = ShowCounters(out, status.counters);
     nlohmann::ordered_json drivers = nlohmann::ordered_json::array();
     for (const DriverStatusFields& driver : status.drivers) {
       const std::string process = driver.pid == 0 ? "no process" : absl::StrCat("pid ", driver.pid);
-      std::printf("  %s %s: %s, generation %u, %s, content %lu (good: %lu%s), %lu restarts%s%s\n",
-                  Printable(driver.name).c_str(), Printable(driver.version).c_str(),
-                  Printable(driver.state).c_str(), driver.generation, process.c_str(),
-                  static_cast<unsigned long>(driver.content_version),
-                  static_cast<unsigned long>(driver.last_known_good),
-                  driver.content_loading == 0
-                      ? ""
-                      : absl::StrCat("; ", driver.content_loading, " is loading").c_str(),
-                  static_cast<unsigned long>(driver.restarts),
-                  driver.last_end.empty() ? "" : ", last: ", Printable(driver.last_end).c_str());
-      PrintProtection("    ", driver.protection);
+      out.Print("  %s %s: %s, generation %u, %s, content %lu (good: %lu%s), %lu restarts%s%s\n",
+                Printable(driver.name).c_str(), Printable(driver.version).c_str(),
+                Printable(driver.state).c_str(), driver.generation, process.c_str(),
+                static_cast<unsigned long>(driver.content_version),
+                static_cast<unsigned long>(driver.last_known_good),
+                driver.content_loading == 0
+                    ? ""
+                    : absl::StrCat("; ", driver.content_loading, " is loading").c_str(),
+                static_cast<unsigned long>(driver.restarts),
+                driver.last_end.empty() ? "" : ", last: ", Printable(driver.last_end).c_str());
+      PrintProtection(out, "    ", driver.protection);
       if (check && driver.protection.level != BH_PROTECTION_FULL) code = kExitFailed;
       if (driver.shim_silent_ms >= kShimSilentMs) {
-        std::printf("    the shim has not answered for %lu ms\n",
-                    static_cast<unsigned long>(driver.shim_silent_ms));
+        out.Print("    the shim has not answered for %lu ms\n",
+                  static_cast<unsigned long>(driver.shim_silent_ms));
         code = kExitFailed;
       }
       if (!driver.shim_error.empty()) {
-        std::printf("    error of the shim: %s\n", Printable(driver.shim_error).c_str());
+        out.Print("    error of the shim: %s\n", Printable(driver.shim_error).c_str());
         code = kExitFailed;
       }
       if (driver.statistics_age_ms >= kCountersOldMs) {
-        std::printf("    the numbers below are %lu ms old\n",
-                    static_cast<unsigned long>(driver.statistics_age_ms));
+        out.Print("    the numbers below are %lu ms old\n",
+                  static_cast<unsigned long>(driver.statistics_age_ms));
         code = kExitFailed;
       }
-      PrintCounters(driver.statistics, StatisticGroup::CALLS);
+      PrintCounters(out, driver.statistics, StatisticGroup::CALLS);
       if (driver.statistics.notified != 0) {
-        PrintCounters(driver.statistics, StatisticGroup::NOTIFICATIONS);
+        PrintCounters(out, driver.statistics, StatisticGroup::NOTIFICATIONS);
       }
       drivers.push_back(
           {{"name", driver.name},
@@ -171,6 +179,7 @@ int ShowStatus(const std::string& json, bool check) {
     }
     list.push_back({{"pid", status.pid},
                     {"attachment", status.attachment},
+                    {"config", status.config_path},
                     {"guards", guards},
                     {"uptime_ms", status.uptime_ms},
                     {"counters", counters},

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -136,8 +138,13 @@ void Report::PrintTable(std::ostream& out) const {
 absl::Status Report::WriteJson(const std::string& path) const {
   // Names of files need not be UTF-8; a report must neither fail nor throw because of one.
   using nlohmann::ordered_json;
-  return WriteFileAtomically(
-      path, ToJson().dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n");
+  const std::string text =
+      ToJson().dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+  if (path != kStandardOutput) return WriteFileAtomically(path, text);
+  if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0) {
+    return absl::OkStatus();
+  }
+  return absl::ErrnoToStatus(errno, "can't write to standard output");
 }
 
 }  // namespace bulkhead

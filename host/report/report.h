@@ -27,6 +27,9 @@ namespace bulkhead {
 // value that is not a finite number was not measured: it is written as null, and never passes.
 //
 // Not thread-safe: one thread builds and writes a report.
+// For WriteJson(), and in place of a file's name on command lines.
+inline constexpr char kStandardOutput[] = "-";
+
 class Report {
  public:
   enum class Relation { kAtMost, kAtLeast };
@@ -63,9 +66,9 @@ class Report {
   nlohmann::ordered_json ToJson() const;
   void PrintTable(std::ostream& out) const;
 
-  // Replaces the file at `path` as a whole: on an error the old file stays, and no temporary file
-  // is left. A path to something other than a regular file (/dev/stdout, a pipe) is written in
-  // place.
+  // "-": to standard output. Else replaces the file at `path` as a whole: on an error the old file
+  // stays, and no temporary file is left. A path to something other than a regular file
+  // (/dev/stdout, a pipe) is written in place.
   absl::Status WriteJson(const std::string& path) const;
 
  private:

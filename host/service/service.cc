@@ -36,12 +36,7 @@ absl::StatusOr<DriverConfig> Configure(const ServiceDriver& driver) {
   if (!manifest.ok()) return manifest.status();
   DriverConfig config;
   config.manifest = *manifest;
-  if (manifest->takes_content) {
-    config.content_folder = driver.content_folder;
-    if (driver.content_folder.empty() && !manifest->content_default.empty()) {
-      config.content_folder = manifest->folder + "/" + manifest->content_default;
-    }
-  }
+  config.content_folder = ContentFolderOf(driver, *manifest);
   const uint32_t cpus = std::max(1u, std::thread::hardware_concurrency());
   config.channel.altitude = manifest->altitude;
   config.channel.flags = manifest->channel_flags;
@@ -59,6 +54,14 @@ absl::StatusOr<DriverConfig> Configure(const ServiceDriver& driver) {
 }
 
 }  // namespace
+
+std::string ContentFolderOf(const ServiceDriver& driver, const Manifest& manifest) {
+  if (!manifest.takes_content) return "";
+  if (!driver.content_folder.empty() || manifest.content_default.empty()) {
+    return driver.content_folder;
+  }
+  return manifest.folder + "/" + manifest.content_default;
+}
 
 absl::StatusOr<std::unique_ptr<Service>> Service::Start(const Environment& environment,
                                                         const ServiceConfig& config,
@@ -90,6 +93,7 @@ absl::StatusOr<std::unique_ptr<Service>> Service::Start(const Environment& envir
   }
   if (absl::Status status = service->supervisor_->Start(); !status.ok()) return status;
   for (const std::string& name : service->names_) {
+    if (environment.on_progress) environment.on_progress(name);
     absl::Status status = AwaitServing(*service->supervisor_, name, environment);
     if (!status.ok()) return status;
   }

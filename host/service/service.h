@@ -16,6 +16,7 @@
 #include "host/service/service_config.h"
 #include "host/service/state_folder.h"
 #include "host/supervisor/driver_event.h"
+#include "host/supervisor/manifest.h"
 #include "host/supervisor/spawner.h"
 #include "host/supervisor/supervisor.h"
 #include "ipc/shim_link.h"
@@ -29,7 +30,9 @@ class Service {
     std::function<uint64_t()> now_ns;
     std::function<uint64_t()> chance;
     std::function<void(const DriverEvent&)> on_event;  // may be empty
-    const std::atomic<bool>* interrupted = nullptr;    // when it is set, Start gives up
+    // Before the driver of this name is waited for; may be empty.
+    std::function<void(const std::string&)> on_progress = {};
+    const std::atomic<bool>* interrupted = nullptr;  // when it is set, Start gives up
   };
 
   // Finds the drivers, makes channels, starts hosts; waits until each serves. Cancelled when it was
@@ -40,6 +43,7 @@ class Service {
                                                         std::shared_ptr<ShimLink> link,
                                                         const std::string& attachment);
   Supervisor& supervisor() { return *supervisor_; }
+  // By name, in the order of the configuration.
   const std::vector<std::string>& drivers() const { return names_; }
   // Where it keeps what it made for its hosts.
   const std::string& folder() const { return folder_.path(); }
@@ -54,6 +58,10 @@ class Service {
   std::unique_ptr<Supervisor> supervisor_;
   std::vector<std::string> names_;
 };
+
+// The folder with a driver's content: the operator's, or the one that its manifest names. Empty:
+// none.
+std::string ContentFolderOf(const ServiceDriver& driver, const Manifest& manifest);
 
 }  // namespace bulkhead
 

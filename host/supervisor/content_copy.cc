@@ -8,11 +8,17 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <map>
 #include <memory>
 #include <string_view>
+#include <system_error>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 
@@ -20,6 +26,7 @@ namespace bulkhead {
 namespace {
 
 constexpr int kDepthMax = 64;
+constexpr size_t kCompareBytes = 1 << 16;
 
 absl::Status Trouble(const std::string& path) { return absl::ErrnoToStatus(errno, path); }
 
@@ -169,6 +176,35 @@ absl::StatusOr<UniqueFd> OpenContent(const std::string& content, const std::stri
     default:
       return Trouble(content);
   }
+}
+
+bool SameContent(const std::string& a, const std::string& b) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  const auto files = [&error](const std::string& folder) {
+    std::map<std::string, uintmax_t> found;
+    if (folder.empty()) return found;
+    for (auto entry = fs::recursive_directory_iterator(folder, error);
+         !error && entry != fs::recursive_directory_iterator(); entry.increment(error)) {
+      if (!entry->is_regular_file(error)) continue;
+      found.emplace(entry->path().lexically_relative(folder).string(), entry->file_size(error));
+    }
+    return found;
+  };
+  const auto of_a = files(a), of_b = files(b);
+  if (error || of_a != of_b || a.empty() != b.empty()) return false;
+  std::vector<char> bytes_a(kCompareBytes), bytes_b(kCompareBytes);
+  for (const auto& [name, size] : of_a) {
+    std::ifstream file_a(fs::path(a) / name, std::ios::binary);
+    std::ifstream file_b(fs::path(b) / name, std::ios::binary);
+    for (uintmax_t left = size; left != 0;) {
+      const auto part = static_cast<std::streamsize>(std::min<uintmax_t>(left, kCompareBytes));
+      if (!file_a.read(bytes_a.data(), part) || !file_b.read(bytes_b.data(), part)) return false;
+      if (!std::equal(bytes_a.begin(), bytes_a.begin() + part, bytes_b.begin())) return false;
+      left -= static_cast<uintmax_t>(part);
+    }
+  }
+  return true;
 }
 
 absl::Status CopyContent(UniqueFd from, const std::string& name, const std::string& to,

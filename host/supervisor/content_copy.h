@@ -27,6 +27,10 @@ using ContentReader = gid_t;
 // there is no such folder; InvalidArgument: it leads out; else the error of open(2).
 absl::StatusOr<UniqueFd> OpenContent(const std::string& content, const std::string& inside);
 
+// Whether two copies hold the same files, by name and bytes. REQUIRES: no other process changes
+// them.
+bool SameContent(const std::string& a, const std::string& b);
+
 // Copies the regular files of a folder and of those below it into the folder `to`. A symbolic link
 // to one of these files becomes a copy of it; another is an InvalidArgument: what it was to stand
 // for would be missed without a word. Pipes and the rest are left out. Each name is looked at once,

@@ -398,7 +398,7 @@ std::shared_ptr<const DriverSnapshot> Driver::TakeSnapshot() {
   snapshot->start_failures = lifecycle_->start_failures();
   snapshot->last_end = failures_[static_cast<size_t>(Role::kActive)].end;
   snapshot->callbacks = asked_;
-  snapshot->allows_absent = bh_policy_may_allow(&config_.channel.policy, BH_REASON_ABSENT) != 0;
+  snapshot->allows_absent = bh_policy_may_allow(&policy_, BH_REASON_ABSENT) != 0;
   snapshot->next_start_ns = lifecycle_->next_start_ns();
   snapshot->quarantine_reason = quarantine_reason_;
   snapshot->in_force = in_force_;

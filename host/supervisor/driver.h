@@ -81,6 +81,8 @@ class Driver {
   void Step(Event event);
   // The shim says so of the host of the event's generation; another's is ignored.
   void OnHostFault(const Event& fault, const DriverEvent& report);
+  // `done` is called by another thread, with the shim's answer.
+  void SetPolicy(const bh_policy& policy, std::function<void(absl::Status)> done);
   // An operator lifts all quarantine: the driver's, and that of calls.
   void Lift();
   void OnShimLost();
@@ -112,7 +114,8 @@ class Driver {
       : around_(*surroundings),
         config_(std::move(config)),
         user_(std::move(user)),
-        releases_(folder, user_.id) {}
+        releases_(folder, user_.id),
+        policy_(config_.channel.policy) {}
 
   std::unique_ptr<HostSession>& SessionOf(Role role) {
     return sessions_[static_cast<size_t>(role)];
@@ -157,6 +160,7 @@ class Driver {
   const DriverConfig config_;
   const HostUser user_;  // its hosts'
   ReleaseStore releases_;
+  bh_policy policy_;  // that the shim was given last
   RecoveryLog recoveries_;
   Mutex content_mutex_;
   LinkQueue::LaneId lane_ = 0;

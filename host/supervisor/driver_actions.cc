@@ -46,6 +46,20 @@ void Driver::CheckLink(uint64_t now_ns) {
   Report(std::move(event));
 }
 
+void Driver::SetPolicy(const bh_policy& policy, std::function<void(absl::Status)> done) {
+  Submit([this, inbox = around_.inbox, policy, done = std::move(done)](ShimLink& link,
+                                                                       ChannelId& channel) {
+    absl::Status status = link.SetPolicy(channel, policy);
+    if (status.ok()) {
+      inbox->Post([this, policy] {
+        policy_ = policy;
+        changed_ = true;
+      });
+    }
+    done(std::move(status));
+  });
+}
+
 void Driver::Perform(const ActionItem& action) {
   HostSession* session = Find(action.role, action.generation);
   switch (action.kind) {
@@ -370,6 +384,7 @@ void Driver::ReportEnd(const ActionItem& action) {
 void Driver::OnShimLost() {
   ChannelSpec spec = config_.channel;
   spec.driver = name();
+  spec.policy = policy_;
   Submit([this, inbox = around_.inbox, spec = std::move(spec)](ShimLink& link, ChannelId& channel) {
     const absl::StatusOr<ChannelId> again = link.AddChannel(spec);
     if (again.ok()) channel = *again;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// DriverEvent: what happened to a driver, its host or its shim, as data. The program that shows it
-// makes the text (host/cli/event_text.h). Words that come from elsewhere (a driver's log line, an
-// exit status, a system's error) travel in `text`.
+// DriverEvent: what happened to a driver, its host or its shim, to a guard or to the service, as
+// data. The program that shows it makes the text (host/service/event_text.h). Words that come from
+// elsewhere (a driver's log line, an exit status, a system's error) travel in `text`.
 #ifndef BULKHEAD_HOST_SUPERVISOR_DRIVER_EVENT_H_
 #define BULKHEAD_HOST_SUPERVISOR_DRIVER_EVENT_H_
 
@@ -40,7 +40,12 @@ namespace bulkhead {
   X(ShimSilent, kError)           /* number: ms since which a request waits for its answer */     \
   X(ShimAnswers, kInfo)           /* again */                                                     \
   X(ShimReplaced, kWarning)       /* number: incarnation; adopted_calls */                        \
-  X(ShimLost, kError)             /* every host starts again */
+  X(ShimLost, kError)             /* every host starts again */                                   \
+  X(Protection, kWarning)         /* number: enum bh_protection; text: which guard, and why */    \
+  X(ServiceReady, kInfo)          /* text: what it guards */                                      \
+  X(ServiceEnds, kInfo)           /* in order */                                                  \
+  X(Reloaded, kInfo)              /* text: what has changed */                                    \
+  X(ReloadRefused, kError)        /* text: why nothing was changed */
 
 enum class DriverEventKind : uint8_t {
 #define X(name, level) k##name,
@@ -60,7 +65,7 @@ struct DriverEvent {
 
   DriverEventKind kind = DriverEventKind::kLog;
   Level level = Level::kInfo;
-  std::string driver;       // empty: of the shim
+  std::string driver;       // empty: of the shim, a guard or the service
   uint32_t generation = 0;  // that the event is about; 0: of none
   pid_t pid = -1;           // of that generation's host
   bh_end end = BH_END_STOPPED;

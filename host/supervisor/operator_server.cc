@@ -27,15 +27,15 @@ ControlBuffer Done(const absl::Status& status, uint64_t version = 0) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<OperatorServer>> OperatorServer::Listen(
-    const std::string& path, Supervisor* supervisor, std::function<void(StatusFields&)> complete,
-    std::function<void()> shut_down, uint64_t request_within_ns) {
+absl::StatusOr<std::unique_ptr<OperatorServer>> OperatorServer::Listen(const std::string& path,
+                                                                       Supervisor* supervisor,
+                                                                       Hooks hooks,
+                                                                       uint64_t request_within_ns) {
   absl::StatusOr<ControlListener> listener = ControlListener::Listen(path);
   if (!listener.ok()) return listener.status();
   std::unique_ptr<OperatorServer> server(new OperatorServer);
   server->supervisor_ = supervisor;
-  server->complete_ = std::move(complete);
-  server->shut_down_ = std::move(shut_down);
+  server->hooks_ = std::move(hooks);
   server->request_within_ns_ = request_within_ns;
   server->listener_ = *std::move(listener);
   server->stop_ = UniqueFd(eventfd(0, EFD_CLOEXEC));
@@ -131,28 +131,38 @@ void OperatorServer::Answer() {
 ControlBuffer OperatorServer::Carry(const ControlMessage& request) {
   if (request.as<wire::GetStatus>() != nullptr) {
     StatusFields status = supervisor_->Status();
-    complete_(status);
+    hooks_.complete(status);
     return MakeStatus(status);
+  }
+  if (const auto* events = request.as<wire::GetEvents>(); events != nullptr && hooks_.events) {
+    return MakeEvents(hooks_.events(events->after()));
   }
   const auto* content = request.as<wire::SetContent>();
   const auto* release = request.as<wire::Release>();
-  if (content != nullptr || release != nullptr) {  // both wait for a driver to serve
+  const bool reload = request.as<wire::Reload>() != nullptr;
+  if (content != nullptr || release != nullptr || reload) {  // they wait for a driver to serve
     const bool room = waiting_.fetch_add(1) < kWaitingMax;
     ControlBuffer answer =
         !room                ? Done(absl::ResourceExhaustedError(
                                    "too many requests wait for their drivers to serve; try again later"))
         : content != nullptr ? PutInForce(*content)
-                             : Done(supervisor_->LiftQuarantine(
-                                   TextOf(release->driver()), MonotonicAfterNs(kContentWithinNs)));
+        : reload             ? Done(Reload())
+                             : Done(supervisor_->LiftQuarantine(TextOf(release->driver()),
+                                                                MonotonicAfterNs(kContentWithinNs)));
     waiting_.fetch_sub(1);
     return answer;
   }
   if (request.as<wire::Shutdown>() != nullptr) {
-    shut_down_();
+    hooks_.shut_down();
     return Done(absl::OkStatus());
   }
   return Done(
       absl::InvalidArgumentError(std::string(request.name()) + " is no operator's request"));
+}
+
+absl::Status OperatorServer::Reload() {
+  if (hooks_.reload) return hooks_.reload();
+  return absl::UnimplementedError("this instance has no configuration to read again");
 }
 
 ControlBuffer OperatorServer::PutInForce(const wire::SetContent& content) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// OperatorServer: answers operators' requests (status, content, release, shutdown) on a Unix socket
-// that only root and the user that runs the service can reach. One request a connection.
+// OperatorServer: answers operators' requests (status, content, release, reload, shutdown) on a
+// Unix socket that only root and the user that runs the service can reach. One request a
+// connection.
 //
 // One thread reads: a peer that connects and sends nothing delays no other. It is dropped after
 // `request_within_ns`, or sooner when kPeersMax others wait. Content is answered when it serves or
@@ -35,11 +36,19 @@ class OperatorServer {
   static constexpr int kWaitingMax = 3;  // requests that wait for a driver to serve
   static constexpr size_t kPeersMax = 32;
 
-  // `supervisor` outlives this. `complete` adds to a status what the supervisor does not know;
-  // `shut_down` is told that the service is to end. Both are called from any of the threads.
+  // What the supervisor does not know. Called from any of the threads.
+  struct Hooks {
+    std::function<void(StatusFields&)> complete;  // adds to a status
+    std::function<void()> shut_down;              // the service is to end
+    // Reads the configuration again; may be empty: there is none. Takes as long as new content.
+    std::function<absl::Status()> reload = {};
+    std::function<EventsFields(uint64_t after)> events = {};  // may be empty: none are kept
+  };
+
+  // `supervisor` outlives this.
   static absl::StatusOr<std::unique_ptr<OperatorServer>> Listen(
-      const std::string& path, Supervisor* supervisor, std::function<void(StatusFields&)> complete,
-      std::function<void()> shut_down, uint64_t request_within_ns = kNanosecondsPerSecond);
+      const std::string& path, Supervisor* supervisor, Hooks hooks,
+      uint64_t request_within_ns = kNanosecondsPerSecond);
   // Waits for the answers that are being made: stop the supervisor first.
   ~OperatorServer();
 
@@ -62,11 +71,11 @@ class OperatorServer {
   bool Enqueue(Peer& peer, ControlMessage& message);
   void Answer();
   ControlBuffer Carry(const ControlMessage& request);
+  absl::Status Reload();
   ControlBuffer PutInForce(const wire::SetContent& content);
 
   Supervisor* supervisor_ = nullptr;
-  std::function<void(StatusFields&)> complete_;
-  std::function<void()> shut_down_;
+  Hooks hooks_;
   uint64_t request_within_ns_ = 0;
   ControlListener listener_;
   UniqueFd stop_;

@@ -65,8 +65,15 @@ class OperatorServerTest : public ::testing::Test {
     server_.reset();
     auto server = OperatorServer::Listen(
         Path(), supervisor_.get(),
-        [](StatusFields& status) { status.guards = {{.folder = "/guarded"}}; },
-        [this] { shut_downs_.fetch_add(1); }, request_within_ns);
+        {.complete = [](StatusFields& status) { status.guards = {{.folder = "/guarded"}}; },
+         .shut_down = [this] { shut_downs_.fetch_add(1); },
+         .reload = [this] { return reload_; },
+         .events =
+             [](uint64_t after) {
+               return EventsFields{.events = {{.sequence = after + 1, .kind = "Serving"}},
+                                   .newest = after + 1};
+             }},
+        request_within_ns);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
   }
@@ -119,6 +126,7 @@ class OperatorServerTest : public ::testing::Test {
   std::unique_ptr<Supervisor> supervisor_;
   std::unique_ptr<OperatorServer> server_;
   std::atomic<int> shut_downs_ = 0;
+  absl::Status reload_;  // what a reload comes to
   std::vector<std::shared_ptr<FakeHostProcess>> serving_;
   std::vector<std::shared_ptr<FakeHostProcess>> starting_;  // of the content that was given
   std::vector<std::thread> operators_;
@@ -148,6 +156,22 @@ TEST_F(OperatorServerTest, ContentOfOneDriverIsGivenByOneAtATime) {
   ASSERT_NO_FATAL_FAILURE(LetServe(*starting_[0]));
   WaitForAnswers();
   EXPECT_THAT(answers_[0], IsEmpty());
+}
+
+TEST_F(OperatorServerTest, AReloadIsAnsweredWithWhatItCameTo) {
+  EXPECT_EQ(Ask(MakeReload()), "");
+  reload_ = absl::InvalidArgumentError("bulkhead.toml:3:1: unknown key 'x'");
+  EXPECT_EQ(Ask(MakeReload()), "bulkhead.toml:3:1: unknown key 'x'");
+}
+
+TEST_F(OperatorServerTest, EventsAreThoseAfterTheNumber) {
+  const absl::StatusOr<ControlMessage> answer = AskInstance(Path(), MakeGetEvents(41));
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  ASSERT_NE(answer->as<wire::Events>(), nullptr) << answer->name();
+  const EventsFields fields = ReadEvents(*answer->as<wire::Events>());
+  ASSERT_EQ(fields.events.size(), 1u);
+  EXPECT_EQ(fields.events[0].sequence, 42u);
+  EXPECT_EQ(fields.newest, 42u);
 }
 
 TEST_F(OperatorServerTest, AStopEndsTheWaitForContent) {

@@ -67,6 +67,25 @@ TEST_F(ReleaseStoreTest, KeepsWhatWasThereWhenItWasAdded) {
   EXPECT_EQ(store_->Get(3), nullptr);
 }
 
+TEST_F(ReleaseStoreTest, CopiesAreTheSameByNamesAndBytes) {
+  const std::string first = (*Add(folder_ + "/from"))->content_folder;
+  EXPECT_TRUE(SameContent(first, (*Add(folder_ + "/from"))->content_folder));
+  Write("from/below/b", "tw0");
+  EXPECT_FALSE(SameContent(first, (*Add(folder_ + "/from"))->content_folder));
+  Write("from/below/b", "two");
+  Write("from/below/c", "");
+  EXPECT_FALSE(SameContent(first, (*Add(folder_ + "/from"))->content_folder));
+  fs::remove(folder_ + "/from/below/c");
+  Write("from/a", std::string(200'000, 'x') + "y");
+  const std::string large = (*Add(folder_ + "/from"))->content_folder;
+  Write("from/a", std::string(200'000, 'x') + "z");
+  EXPECT_FALSE(SameContent(large, (*Add(folder_ + "/from"))->content_folder));
+  fs::rename(folder_ + "/from/a", folder_ + "/from/d");
+  EXPECT_FALSE(SameContent(large, (*Add(folder_ + "/from"))->content_folder));
+  EXPECT_FALSE(SameContent(first, "")) << "none";
+  EXPECT_TRUE(SameContent("", ""));
+}
+
 TEST_F(ReleaseStoreTest, AReleaseWithoutContentHasNoFolder) {
   const auto release = Add("");
   ASSERT_TRUE(release.ok()) << release.status();

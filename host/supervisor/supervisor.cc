@@ -11,6 +11,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "host/supervisor/content_copy.h"
+#include "host/supervisor/outcome.h"
 #include "ipc/check.h"
 #include "ipc/monotonic.h"
 
@@ -244,6 +246,17 @@ absl::Status Supervisor::WaitUntilServing(const std::string& name, uint64_t unti
 
 absl::StatusOr<uint64_t> Supervisor::SetContent(const std::string& name, const std::string& folder,
                                                 uint64_t until_ns) {
+  return TryContent(name, folder, /*if_changed=*/false, until_ns);
+}
+
+absl::StatusOr<uint64_t> Supervisor::SetContentIfChanged(const std::string& name,
+                                                         const std::string& folder,
+                                                         uint64_t until_ns) {
+  return TryContent(name, folder, /*if_changed=*/true, until_ns);
+}
+
+absl::StatusOr<uint64_t> Supervisor::TryContent(const std::string& name, const std::string& folder,
+                                                bool if_changed, uint64_t until_ns) {
   const absl::StatusOr<size_t> index = IndexOf(name);
   if (!index.ok()) return index.status();
   // Of two at a time one would wait for content that the other's has replaced.
@@ -252,17 +265,24 @@ absl::StatusOr<uint64_t> Supervisor::SetContent(const std::string& name, const s
     return absl::AbortedError(
         absl::StrCat("other content of '", name, "' is being put in force; try again later"));
   }
-  absl::StatusOr<uint64_t> version = PutInForce(*index, folder, until_ns);
+  absl::StatusOr<uint64_t> version = PutInForce(*index, folder, if_changed, until_ns);
   alone.Unlock();
   return version;
 }
 
 absl::StatusOr<uint64_t> Supervisor::PutInForce(size_t index, const std::string& folder,
-                                                uint64_t until_ns) {
+                                                bool if_changed, uint64_t until_ns) {
   Driver& driver = *drivers_[index];
   const absl::StatusOr<std::shared_ptr<const Release>> added = driver.AddRelease(folder);
   if (!added.ok()) return added.status();
   const ReleaseId release = (*added)->id;
+  if (if_changed) {
+    const std::shared_ptr<const Release> running = board_.Get()->drivers[index]->running;
+    // Two private copies: no other process changes them. The new one goes with the next Add.
+    if (running != nullptr && SameContent(running->content_folder, (*added)->content_folder)) {
+      return running->content_version();
+    }
+  }
   surroundings_.inbox->Post(
       [&driver, release] { driver.Step({.kind = EventKind::kUpdate, .release = release}); });
   std::shared_ptr<const Snapshot> snapshot = board_.Get();
@@ -305,6 +325,24 @@ absl::Status Supervisor::ForgivePoison(Driver& driver, uint64_t until_ns) {
     }
   }
   return absl::OkStatus();
+}
+
+absl::Status Supervisor::SetPolicy(const std::string& name, const bh_policy& policy,
+                                   uint64_t until_ns) {
+  const absl::StatusOr<size_t> index = IndexOf(name);
+  if (!index.ok()) return index.status();
+  const auto outcome = std::make_shared<Outcome>();
+  surroundings_.inbox->Post([&driver = *drivers_[*index], policy, outcome] {
+    driver.SetPolicy(policy, [outcome](absl::Status status) { outcome->Set(std::move(status)); });
+  });
+  return outcome->Await(until_ns).value_or(absl::DeadlineExceededError(
+      absl::StrCat("the shim does not take the policy of '", name, "' in time")));
+}
+
+bool Supervisor::Turns(uint64_t until_ns) {
+  const auto outcome = std::make_shared<Outcome>();
+  surroundings_.inbox->Post([outcome] { outcome->Set(absl::OkStatus()); });
+  return outcome->Await(until_ns).has_value();
 }
 
 absl::Status Supervisor::LiftQuarantine(const std::string& name, uint64_t until_ns) {

@@ -80,6 +80,12 @@ class Supervisor final : private ShimLink::Observer {
   // when the supervisor stops meanwhile.
   absl::StatusOr<uint64_t> SetContent(const std::string& driver, const std::string& folder,
                                       uint64_t until_ns);
+  // As SetContent(), unless the folder has what is in force already: then that version, at once.
+  absl::StatusOr<uint64_t> SetContentIfChanged(const std::string& driver, const std::string& folder,
+                                               uint64_t until_ns);
+  // What calls without an answer get from now on. The shim's error; DeadlineExceeded when it does
+  // not answer by then.
+  absl::Status SetPolicy(const std::string& driver, const bh_policy& policy, uint64_t until_ns);
   // Starts a quarantined driver again, with its budgets as new; returns when it serves.
   // Of a driver that serves, lifts the quarantine of calls. FailedPrecondition: it does not start
   // (the reason), or nothing is quarantined.
@@ -89,6 +95,8 @@ class Supervisor final : private ShimLink::Observer {
   // Counts are fetched from the shim first. What it does not answer within three quarters of a
   // second is as old as its age says. Takes nothing that the loop or another caller waits for.
   StatusFields Status();
+  // Whether the loop has taken in, by then, what is posted to it now: a watchdog's question.
+  bool Turns(uint64_t until_ns);
   // What any of the drivers is asked about.
   bh_callback_set AskedAbout() const;
   // Process id of the driver's host; -1 when there is none. For tests and storms that kill it.
@@ -107,7 +115,10 @@ class Supervisor final : private ShimLink::Observer {
   uint64_t NextTimer() const;
   void Publish();
   absl::Status ForgivePoison(Driver& driver, uint64_t until_ns);
-  absl::StatusOr<uint64_t> PutInForce(size_t index, const std::string& folder, uint64_t until_ns);
+  absl::StatusOr<uint64_t> TryContent(const std::string& name, const std::string& folder,
+                                      bool if_changed, uint64_t until_ns);
+  absl::StatusOr<uint64_t> PutInForce(size_t index, const std::string& folder, bool if_changed,
+                                      uint64_t until_ns);
   Driver* FindChannel(ChannelId channel);
   absl::StatusOr<size_t> IndexOf(const std::string& name) const;
 

@@ -282,6 +282,24 @@ TEST_F(SupervisorTest, WhatNoHostHasToSayIsAViolation) {
   EXPECT_TRUE(hosts_.Attached("liar", MonotonicAfterNs(kSoonNs)).ok());
 }
 
+TEST_F(SupervisorTest, APolicyIsInForceOrTheShimIsSilent) {
+  Start({"driver"});
+  auto host = hosts_.Attached("driver", MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(host.ok()) << host.status();
+  ASSERT_TRUE((*host)->SayStarted((*host)->generation).ok());
+  ASSERT_TRUE(Serves("driver", MonotonicAfterNs(kSoonNs)).ok());
+  bh_policy denies = DefaultPolicy();
+  for (auto& rules : denies.rule) rules[BH_REASON_ABSENT] = {BH_ACTION_DENY, BH_ACTION_DENY};
+  EXPECT_TRUE(supervisor_->SetPolicy("driver", denies, MonotonicAfterNs(kSoonNs)).ok());
+  EXPECT_TRUE(absl::IsNotFound(supervisor_->SetPolicy("other", denies, MonotonicAfterNs(kSoonNs))));
+  EXPECT_TRUE(supervisor_->Turns(MonotonicAfterNs(kSoonNs)));
+  shim_->HoldAll();
+  EXPECT_TRUE(absl::IsDeadlineExceeded(
+      supervisor_->SetPolicy("driver", denies, MonotonicAfterNs(kNanosecondsPerMillisecond))));
+  EXPECT_TRUE(supervisor_->Turns(MonotonicAfterNs(kSoonNs))) << "the loop waits for no shim";
+  shim_->LetGo();
+}
+
 TEST_F(SupervisorTest, ADescriptorOfAHostIsNotOpened) {
   Start({"giver"});
   auto host = hosts_.Attached("giver", MonotonicAfterNs(kSoonNs));

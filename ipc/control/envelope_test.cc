@@ -47,6 +47,9 @@ TEST(Envelope, EveryMessageVerifies) {
   Body<wire::Release>(MakeRelease("scanner"));
   Body<wire::Shutdown>(MakeShutdown());
   Body<wire::Done>(MakeDone("", 3));
+  Body<wire::Reload>(MakeReload());
+  Body<wire::GetEvents>(MakeGetEvents(7));
+  Body<wire::Events>(MakeEvents({.events = {{.sequence = 8, .kind = "Serving"}}, .newest = 8}));
 }
 
 TEST(Envelope, EachKindOfBadBytesHasItsOwnRefusal) {

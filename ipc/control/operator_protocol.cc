@@ -67,6 +67,9 @@ Offset<flatbuffers::Vector<Offset<wire::GuardStatus>>> BuildGuards(
   return builder.CreateVector(built);
 }
 
+constexpr size_t kEventsBytesMax = 40 << 10;  // and one event more
+constexpr size_t kEventTextBytesMax = 2000;
+
 constexpr size_t kCountersMax = 32;
 constexpr size_t kCounterNameBytesMax = 32;
 
@@ -112,9 +115,11 @@ ControlBuffer MakeStatus(const StatusFields& fields) {
   const auto guard_list = BuildGuards(builder, fields.guards);
   const auto counter_list = BuildCounters(builder, fields.counters);
   const auto attachment = OptionalText(builder, fields.attachment, kStatusTextBytesMax);
-  return Finish(builder, wire::CreateStatus(builder, fields.pid, attachment, guard_list,
-                                            fields.uptime_ms, fields.shim_pid,
-                                            fields.shim_incarnation, driver_list, counter_list));
+  const auto config = OptionalText(builder, fields.config_path, kStatusTextBytesMax);
+  return Finish(builder,
+                wire::CreateStatus(builder, fields.pid, attachment, guard_list, fields.uptime_ms,
+                                   fields.shim_pid, fields.shim_incarnation, driver_list,
+                                   counter_list, config));
 }
 
 StatusFields ReadStatus(const wire::Status& status) {
@@ -136,6 +141,7 @@ StatusFields ReadStatus(const wire::Status& status) {
       fields.counters.push_back({ReadText(counter->name()), counter->value()});
     }
   }
+  fields.config_path = ReadText(status.config());
   if (status.drivers() == nullptr) return fields;
   for (const wire::DriverStatus* sent : *status.drivers()) {
     DriverStatusFields driver;
@@ -179,6 +185,58 @@ ControlBuffer MakeRelease(std::string_view driver) {
 ControlBuffer MakeShutdown() {
   FlatBufferBuilder builder;
   return Finish(builder, wire::CreateShutdown(builder));
+}
+
+ControlBuffer MakeReload() {
+  FlatBufferBuilder builder;
+  return Finish(builder, wire::CreateReload(builder));
+}
+
+ControlBuffer MakeGetEvents(uint64_t after) {
+  FlatBufferBuilder builder;
+  return Finish(builder, wire::CreateGetEvents(builder, after));
+}
+
+ControlBuffer MakeEvents(const EventsFields& fields) {
+  FlatBufferBuilder builder;
+  std::vector<Offset<wire::HappenedEvent>> built;
+  for (const EventFields& event : fields.events) {
+    if (builder.GetSize() >= kEventsBytesMax) break;
+    const auto kind = Text(builder, event.kind, kStatusTextBytesMax);
+    const auto driver = OptionalText(builder, event.driver, kStatusTextBytesMax);
+    const auto text = OptionalText(builder, event.text, kEventTextBytesMax);
+    const auto line = OptionalText(builder, event.line, kEventTextBytesMax);
+    built.push_back(wire::CreateHappenedEvent(
+        builder, event.sequence, event.at_us, kind, event.level, driver, event.generation,
+        event.pid, event.end, event.content, event.good_content, event.call_id, event.number,
+        event.owner, event.adopted_calls, text, line));
+  }
+  const auto list = builder.CreateVector(built);
+  return Finish(builder, wire::CreateEvents(builder, list, fields.newest, fields.lost));
+}
+
+EventsFields ReadEvents(const wire::Events& events) {
+  EventsFields fields = {.events = {}, .newest = events.newest(), .lost = events.lost()};
+  if (events.events() == nullptr) return fields;
+  for (const wire::HappenedEvent* sent : *events.events()) {
+    fields.events.push_back({.sequence = sent->sequence(),
+                             .at_us = sent->at_us(),
+                             .kind = ReadText(sent->kind()),
+                             .level = sent->level(),
+                             .driver = ReadText(sent->driver()),
+                             .generation = sent->generation(),
+                             .pid = sent->pid(),
+                             .end = sent->end(),
+                             .content = sent->content(),
+                             .good_content = sent->good_content(),
+                             .call_id = sent->call_id(),
+                             .number = sent->number(),
+                             .owner = sent->owner(),
+                             .adopted_calls = sent->adopted_calls(),
+                             .text = ReadText(sent->text()),
+                             .line = ReadText(sent->line())});
+  }
+  return fields;
 }
 
 ControlBuffer MakeDone(std::string_view error, uint64_t content_version) {

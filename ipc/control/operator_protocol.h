@@ -63,6 +63,33 @@ struct StatusFields {
   uint32_t shim_incarnation = 0;
   std::vector<DriverStatusFields> drivers;
   std::vector<CounterFields> counters;  // of the attachment; cut to 32
+  std::string config_path;              // empty: it has no configuration file
+};
+
+// One thing that happened; see DriverEvent, whose fields these are.
+struct EventFields {
+  uint64_t sequence = 0;
+  uint64_t at_us = 0;  // CLOCK_REALTIME
+  std::string kind;
+  wire::LogLevel level = wire::LogLevel::Info;
+  std::string driver;
+  uint32_t generation = 0;
+  uint32_t pid = 0;
+  uint8_t end = 0;
+  uint64_t content = 0;
+  uint64_t good_content = 0;
+  uint64_t call_id = 0;
+  uint32_t number = 0;
+  uint32_t owner = 0;
+  uint32_t adopted_calls = 0;
+  std::string text;  // cut, as `line` is
+  std::string line;
+};
+
+struct EventsFields {
+  std::vector<EventFields> events;
+  uint64_t newest = 0;
+  uint64_t lost = 0;
 };
 
 ControlBuffer MakeGetStatus();
@@ -71,6 +98,11 @@ StatusFields ReadStatus(const wire::Status& status);
 ControlBuffer MakeSetContent(std::string_view driver, std::string_view path);
 ControlBuffer MakeRelease(std::string_view driver);
 ControlBuffer MakeShutdown();
+ControlBuffer MakeReload();
+ControlBuffer MakeGetEvents(uint64_t after);
+// Events are cut to as many as fit, the oldest first.
+ControlBuffer MakeEvents(const EventsFields& fields);
+EventsFields ReadEvents(const wire::Events& events);
 // `error` empty: done.
 ControlBuffer MakeDone(std::string_view error, uint64_t content_version);
 

@@ -89,8 +89,7 @@ TEST_F(CliBadInput, DriversThatCanNotBeLoadedSayWhy) {
 // The word that is not known, and not only what is missing because of it.
 TEST_F(CliBadInput, MisspeltWordsAreNamed) {
   for (const auto& [line, unknown] :
-       {std::pair<std::string, std::string>{"runn", "runn"},
-        {"--drver", "--drver"},
+       {std::pair<std::string, std::string>{"--drver", "--drver"},
         {"run --drivr scanner --guard " + files_, "--drivr scanner"},
         {"run --driver scanner --gaurd " + files_, "--gaurd " + files_},
         {"scan --driver scanner --bogus " + files_, "--bogus"}}) {
@@ -99,6 +98,13 @@ TEST_F(CliBadInput, MisspeltWordsAreNamed) {
     EXPECT_THAT(wrong.text, AllOf(HasSubstr("not expected: " + unknown), HasSubstr("--help")))
         << line;
   }
+  EXPECT_THAT(Run("run --drivr scanner --guard " + files_).text,
+              HasSubstr("did you mean '--driver'?"));
+  const Outcome command = Run("runn");
+  EXPECT_EQ(command.code, 2);
+  EXPECT_THAT(command.text, AllOf(HasSubstr("'runn' is no command; did you mean 'run'?"),
+                                  HasSubstr("bulkhead --help")));
+  EXPECT_THAT(Run("frobnicate").text, HasSubstr("there are run, status"));
   const Outcome missing = Run("run --driver scanner");
   EXPECT_EQ(missing.code, 2);
   EXPECT_THAT(missing.text, HasSubstr("--guard is required"));

@@ -45,8 +45,8 @@ using ::testing::Not;
 TEST_F(Cli, HelpSaysWhatThereIs) {
   const Outcome help = Run("--help");
   EXPECT_EQ(help.code, 0);
-  for (const char* command :
-       {"run", "scan", "status", "content", "stop", "release", "doctor", "eject"}) {
+  for (const char* command : {"run", "scan", "status", "content", "stop", "release", "reload",
+                              "events", "check-config", "doctor", "eject"}) {
     EXPECT_THAT(help.text, HasSubstr(command));
     EXPECT_EQ(Run(std::string(command) + " --help").code, 0) << command;
   }

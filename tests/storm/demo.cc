@@ -286,7 +286,7 @@ int RunDemo(const Program& program, const DemoOptions& options) {
 }  // namespace bulkhead
 
 int main(int argc, char** argv) {
-  const bulkhead::Program program = bulkhead::StartProgram();
+  const bulkhead::Program program = bulkhead::StartProgram(bulkhead::Attachments());
   bulkhead::DemoOptions options;
   CLI::App app("The main job on real files, with fanotify as root, without privileges otherwise",
                "demo");

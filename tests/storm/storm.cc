@@ -19,7 +19,7 @@ void AddRecoveryFigures(Report& report, const Killer& killer) {
 }
 
 int StormMain(const StormProgram& storm, int argc, char** argv) {
-  const Program program = StartProgram();
+  const Program program = StartProgram(Attachments());
   StormOptions options;
   options.threads = storm.threads;
   CLI::App app(storm.about, storm.name);

@@ -10,7 +10,7 @@
 #include "tests/storm/storm.h"
 
 int main(int argc, char** argv) {
-  const bulkhead::Program program = bulkhead::StartProgram();
+  const bulkhead::Program program = bulkhead::StartProgram(bulkhead::Attachments());
   CLI::App app("bulkhead run, with drivers that start again at once however often they fall");
   app.require_subcommand(1);
   std::function<int()> run;

@@ -178,10 +178,10 @@ pid_t Cli::StartService(const std::string& words, const std::string& program) {
   return service;
 }
 
-pid_t Cli::BeginService(const std::string& words) {
+pid_t Cli::Begin(const std::string& program, const std::string& words) {
   const UniqueFd output(
       open((folder_ + "/output").c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-  services_.push_back(Spawn(geteuid(), "bulkhead", "run " + words, output.get()));
+  services_.push_back(Spawn(geteuid(), program, words, output.get()));
   return services_.back();
 }
 

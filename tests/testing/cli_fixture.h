@@ -42,7 +42,8 @@ class Cli : public ::testing::Test {
   pid_t StartService(const std::string& words, const std::string& program = "bulkhead");
   int StopService(int signal = SIGTERM);
   // The same, but it returns at once. What the service says goes to folder_/output.
-  pid_t BeginService(const std::string& words);
+  pid_t BeginService(const std::string& words) { return Begin("bulkhead", "run " + words); }
+  pid_t Begin(const std::string& program, const std::string& words);
   // Whether the process has a folder for what it keeps (host/service/state_folder.h).
   bool KeepsState(pid_t process) const;
 

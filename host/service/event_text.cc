@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "host/cli/event_text.h"
+#include "host/service/event_text.h"
 
 #include "absl/strings/str_cat.h"
-#include "host/cli/program.h"
+#include "host/service/printable.h"
 #include "ipc/abi/names.h"
 #include "ipc/check.h"
 
@@ -86,6 +86,15 @@ std::string Text(const DriverEvent& event) {
                           " calls");
     case Kind::kShimLost:
       return "the shim is gone; its hosts start again";
+    case Kind::kProtection:
+    case Kind::kReloaded:
+      return event.text;
+    case Kind::kServiceReady:
+      return absl::StrCat("ready: ", event.text);
+    case Kind::kServiceEnds:
+      return "ends: opens pass unasked from here on";
+    case Kind::kReloadRefused:
+      return absl::StrCat("reload: nothing was changed: ", event.text);
     case Kind::kCount:
       break;
   }

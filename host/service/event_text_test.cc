@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "host/cli/event_text.h"
+#include "host/service/event_text.h"
 
 #include <gtest/gtest.h>
 
@@ -12,7 +12,8 @@ namespace {
 TEST(EventText, EachKindHasATextOfItsOwn) {
   std::set<std::string> texts, names;
   for (int kind = 0; kind < kDriverEventKindCount; ++kind) {
-    const auto event = DriverEvent::Of(static_cast<DriverEventKind>(kind));
+    auto event = DriverEvent::Of(static_cast<DriverEventKind>(kind));
+    event.text = DriverEventKindName(event.kind);
     texts.insert(EventText(event));
     names.insert(DriverEventKindName(event.kind));
   }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The text of a DriverEvent, for an operator. The one place that makes it.
-#ifndef BULKHEAD_HOST_CLI_EVENT_TEXT_H_
-#define BULKHEAD_HOST_CLI_EVENT_TEXT_H_
+#ifndef BULKHEAD_HOST_SERVICE_EVENT_TEXT_H_
+#define BULKHEAD_HOST_SERVICE_EVENT_TEXT_H_
 
 #include <string>
 
@@ -17,4 +17,4 @@ std::string EventLine(const DriverEvent& event);
 
 }  // namespace bulkhead
 
-#endif  // BULKHEAD_HOST_CLI_EVENT_TEXT_H_
+#endif  // BULKHEAD_HOST_SERVICE_EVENT_TEXT_H_

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "host/cli/service_log.h"
+#include "host/service/service_log.h"
 
 #include <fcntl.h>
 #include <signal.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <regex>
+#include <sstream>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
@@ -71,7 +74,7 @@ TEST_F(ServiceLogTest, SaysAllInOrder) {
 
 TEST_F(ServiceLogTest, WhatWasSaidBeforeAFlushIsWritten) {
   Open();
-  for (int i = 0; i < 100; ++i) log_->Text("line");
+  for (int i = 0; i < 100; ++i) log_->Text(i % 2 == 0 ? "line" : "LINE");
   while (!log_->Flush()) {
   }
   char bytes[4096];
@@ -102,7 +105,7 @@ TEST_F(ServiceLogTest, WhatIsLetThroughIsSaidEvenByAQuietOne) {
 TEST_F(ServiceLogTest, NobodyWaitsForWhoDoesNotRead) {
   constexpr long kSaid = 20'000;
   Open();
-  for (long i = 0; i < kSaid; ++i) log_->Text(std::string(100, 'x'));
+  for (long i = 0; i < kSaid; ++i) log_->Text(absl::StrCat(i, std::string(100, 'x')));
   const std::string text = Ended();
   std::smatch found;
   ASSERT_TRUE(std::regex_search(text, found, std::regex("bulkhead: ([0-9]+) lines were dropped")))
@@ -110,16 +113,68 @@ TEST_F(ServiceLogTest, NobodyWaitsForWhoDoesNotRead) {
   EXPECT_EQ(Lines(text) - 1 + std::stol(found[1]), kSaid) << "each line is written or counted";
 }
 
+TEST_F(ServiceLogTest, ALineThatComesAgainAndAgainIsCounted) {
+  Open();
+  for (int i = 0; i < 1000; ++i) log_->Text("no space left on the device");
+  log_->Text("space again");
+  log_->Text("space again");
+  EXPECT_EQ(Ended(),
+            "bulkhead: no space left on the device\n"
+            "bulkhead: no space left on the device (999 times more)\n"
+            "bulkhead: space again\n"
+            "bulkhead: space again (1 times more)\n");
+}
+
+TEST_F(ServiceLogTest, AsJsonEachLineIsAnObject) {
+  log_.emplace(/*quiet=*/false, writer_.get(), LogFormat::kJson);
+  DriverEvent event = DriverEvent::Of(DriverEventKind::kQuarantined);
+  event.driver = "scanner";
+  event.text = "a \"reason\"\nof two lines";
+  log_->Event(event);
+  log_->Warn("no event");
+  for (const char* driver : {"one", "two"}) {
+    for (uint32_t i = 0; i < 2 * ServiceLog::kDriverLinesMax; ++i) {
+      log_->Event(Said(driver, absl::StrCat("word ", i)));
+    }
+  }
+  std::istringstream lines(Ended());
+  std::vector<nlohmann::json> objects;
+  for (std::string line; std::getline(lines, line);) {
+    objects.push_back(nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false));
+    ASSERT_TRUE(objects.back().is_object()) << line;
+  }
+  ASSERT_EQ(objects.size(), 2u + 2 * ServiceLog::kDriverLinesMax);
+  EXPECT_EQ(objects[0]["event"], "Quarantined");
+  EXPECT_EQ(objects[0]["driver"], "scanner");
+  EXPECT_EQ(objects[0]["level"], "error");
+  EXPECT_EQ(objects[1]["line"], "bulkhead: no event");
+  EXPECT_FALSE(objects[1].contains("event"));
+  EXPECT_EQ(objects[2]["driver"], "one");
+  EXPECT_EQ(objects[2]["text"], "word 0");
+}
+
+TEST_F(ServiceLogTest, AQuietOneTellsALossOfProtection) {
+  Open(/*quiet=*/true);
+  DriverEvent event = DriverEvent::Of(DriverEventKind::kProtection);
+  event.number = BH_PROTECTION_FULL;
+  event.text = "guard of /a: protection full";
+  log_->Event(event);
+  event.number = BH_PROTECTION_DEGRADED;
+  event.text = "guard of /a: protection degraded";
+  log_->Event(event);
+  EXPECT_EQ(Ended(), "bulkhead: guard of /a: protection degraded\n");
+}
+
 TEST_F(ServiceLogTest, EndsWhileNobodyReads) {
   Open();
-  for (int i = 0; i < 20'000; ++i) log_->Text(std::string(100, 'x'));
+  for (int i = 0; i < 20'000; ++i) log_->Text(absl::StrCat(i, std::string(100, 'x')));
   log_.reset();  // the test ends, or its time limit
 }
 
 TEST_F(ServiceLogTest, EndsWhenItsReaderIsGone) {
   Open();
   reader_.reset();
-  for (int i = 0; i < 5'000; ++i) log_->Text("nobody hears it");
+  for (int i = 0; i < 5'000; ++i) log_->Text(absl::StrCat(i, " is not read"));
   log_->Flush();
   log_.reset();
 }

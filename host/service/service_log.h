@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// ServiceLog: what a service says on standard error. A thread of its own writes, so that nobody
-// waits for whoever reads it: what finds no room is dropped, counted, and told when there is room.
-// What a driver says is limited, too. On a terminal one line about what runs is always the last.
+// ServiceLog: what a service says, on standard error or to systemd's journal. A thread of its own
+// writes, so that no other waits for a reader: what finds no room is dropped, counted, and told
+// when there is room. What a driver says is limited, too, and a line that comes again and again is
+// counted. On a terminal one line about what runs is always the last.
+//
+//   text      the line
+//   json      an object a line, as EventJson() has it; of a line that is no event without "event"
+//   journal   with the fields BULKHEAD_EVENT, BULKHEAD_DRIVER … beside MESSAGE and PRIORITY
 //
 // Any thread may call it.
-#ifndef BULKHEAD_HOST_CLI_SERVICE_LOG_H_
-#define BULKHEAD_HOST_CLI_SERVICE_LOG_H_
+#ifndef BULKHEAD_HOST_SERVICE_SERVICE_LOG_H_
+#define BULKHEAD_HOST_SERVICE_SERVICE_LOG_H_
 
 #include <unistd.h>
 
@@ -18,6 +23,7 @@
 #include <string>
 #include <thread>
 
+#include "host/service/service_config.h"
 #include "host/supervisor/driver_event.h"
 #include "ipc/control/operator_protocol.h"
 #include "ipc/log_limit.h"
@@ -32,9 +38,11 @@ class ServiceLog {
   static constexpr uint32_t kDriverLinesMax = 200;
   static constexpr uint64_t kDriverTimeNs = 10 * kNanosecondsPerSecond;
 
-  // `quiet`: only warnings, and that calls were let through. `fd` stays the caller's, and must last
-  // as long as the process.
-  explicit ServiceLog(bool quiet, int fd = STDERR_FILENO);
+  static constexpr uint64_t kRepeatsToldNs = 10 * kNanosecondsPerSecond;
+
+  // `quiet`: only what keeps it from protecting. `fd` stays the caller's, and must last as long as
+  // the process.
+  explicit ServiceLog(bool quiet, int fd = STDERR_FILENO, LogFormat format = LogFormat::kText);
   // Waits at most two seconds for what was not written yet.
   ~ServiceLog();
   ServiceLog(const ServiceLog&) = delete;
@@ -52,17 +60,25 @@ class ServiceLog {
  private:
   struct State;
   static void Write(const std::shared_ptr<State>& state);
-  void Say(const std::string& text);
+  void Say(EventFields fields);
+  void Push(EventFields fields);
+  void TellRepeats(uint64_t now_ns);
 
   const bool quiet_;
+  const LogFormat format_;
   const bool terminal_;
   const std::shared_ptr<State> state_;  // the thread's too, which may outlast this object
   std::mutex mutex_;
   std::map<std::string, LogLimit> limits_;  // by driver
+  EventFields passing_;                     // the driver's line that a limit is asked about
   uint64_t events_before_ = 0;
+  std::mutex said_mutex_;  // of the next three; taken after mutex_
+  EventFields said_;       // last
+  uint64_t repeats_ = 0;   // of that
+  uint64_t said_ns_ = 0;
   std::thread writer_;
 };
 
 }  // namespace bulkhead
 
-#endif  // BULKHEAD_HOST_CLI_SERVICE_LOG_H_
+#endif  // BULKHEAD_HOST_SERVICE_SERVICE_LOG_H_

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "host/cli/bounded_write.h"
+#include "host/service/bounded_write.h"
 
 #include <limits.h>
 #include <poll.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-#ifndef BULKHEAD_HOST_CLI_BOUNDED_WRITE_H_
-#define BULKHEAD_HOST_CLI_BOUNDED_WRITE_H_
+#ifndef BULKHEAD_HOST_SERVICE_BOUNDED_WRITE_H_
+#define BULKHEAD_HOST_SERVICE_BOUNDED_WRITE_H_
 
 #include <cstdint>
 #include <string_view>
@@ -16,4 +16,4 @@ WriteResult WriteUntil(int fd, std::string_view& text, uint64_t until_ns);
 
 }  // namespace bulkhead
 
-#endif  // BULKHEAD_HOST_CLI_BOUNDED_WRITE_H_
+#endif  // BULKHEAD_HOST_SERVICE_BOUNDED_WRITE_H_

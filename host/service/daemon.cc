@@ -1,0 +1,453 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/service/daemon.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <utility>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "host/attachment/registry.h"
+#include "host/service/config_values.h"
+#include "host/service/event_fields.h"
+#include "host/service/event_history.h"
+#include "host/service/peers.h"
+#include "host/service/reload.h"
+#include "host/service/service.h"
+#include "host/service/service_manager.h"
+#include "host/supervisor/instance.h"
+#include "host/supervisor/operator_server.h"
+#include "ipc/abi/names.h"
+#include "ipc/monotonic.h"
+#include "ipc/mutex.h"
+#include "ipc/unique_fd.h"
+
+namespace bulkhead {
+namespace {
+
+constexpr uint64_t kLookEveryNs = kNanosecondsPerSecond;
+// A loop that does not turn for as long is one that a restart helps.
+constexpr uint64_t kTurnsWithinNs = kNanosecondsPerSecond;
+constexpr uint64_t kPolicyWithinNs = 5 * kNanosecondsPerSecond;
+// More than a driver may take to start: each tells the manager anew.
+constexpr uint64_t kStartsWithinNs = 90 * kNanosecondsPerSecond;
+
+std::string ProtectionText(const GuardProtection& guard) {
+  std::string text =
+      absl::StrCat("guard of ", guard.folder, ": protection ", bh_protection_name(guard.level));
+  for (const std::string& reason : guard.reasons) absl::StrAppend(&text, "; ", reason);
+  if (guard.losses != 0) {
+    absl::StrAppend(&text, "; it was found to be gone ", guard.losses, " times");
+  }
+  return text;
+}
+
+// Compared with the kernel, and with what the drivers have registered for: a guard about whose
+// events none is asked protects nothing.
+std::vector<GuardProtection> ProtectionsOf(Attachment& attachment,
+                                           const std::vector<GuardSpec>& guards,
+                                           const Supervisor& supervisor) {
+  std::vector<GuardProtection> protections = attachment.Protections();
+  const bh_callback_set asked = supervisor.AskedAbout();
+  for (const GuardSpec& spec : guards) {
+    bh_callback_set both = spec.callbacks;
+    bh_set_and(&both, &asked);
+    if (bh_set_empty(&both) == 0) continue;
+    for (GuardProtection& guard : protections) {
+      if (guard.folder != spec.folder) continue;
+      guard.level = BH_PROTECTION_NONE;
+      guard.reasons.insert(
+          guard.reasons.begin(),
+          absl::StrCat("no driver has registered for its events (", EventList(spec.callbacks),
+                       "): choose others with --events, or another driver"));
+    }
+  }
+  return protections;
+}
+
+// What its hosts and others take too much of must not end it, and its guards with it. The shim's
+// processes inherit that; hosts do not. -900 is not enough: in a small control group the kernel
+// ends the next process while a host that it has killed still gives its memory back. Without the
+// right to it, it stays as it is.
+void OutliveWantOfMemory() {
+  const UniqueFd file(open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC));
+  char text[16] = {};
+  int score = 0;
+  if (!file.valid() || pread(file.get(), text, sizeof(text) - 1, 0) <= 0) return;
+  if (absl::SimpleAtoi(text, &score) && score == 0) (void)!pwrite(file.get(), "-1000", 5, 0);
+}
+
+// The parts of a running service, in the order in which they end.
+class Daemon {
+ public:
+  Daemon(const Program& program, const DaemonOptions& options, ServiceLog& log)
+      : program_(program), log_(log), options_(options), config_(options.config) {}
+
+  absl::StatusOr<std::vector<CounterFields>> Run() {
+    if (absl::Status status = Prepare(); !status.ok()) return status;
+    absl::StatusOr<Instance> instance = Instance::Claim(FoldersOf(config_));
+    if (!instance.ok()) return instance.status();
+    absl::StatusOr<ChosenAttachment> chosen = Attach();
+    if (!chosen.ok()) return chosen.status();
+    kind_ = chosen->kind;
+    attachment_ = chosen->attachment.get();
+    // On each way out: a request that the shim never answers keeps the attachment.
+    const absl::Cleanup stop_attachment = [this] { attachment_->Stop(); };
+    const std::shared_ptr<ShimLink> link = SharedLink(chosen->attachment);
+    if (absl::Status status = StartService(link); !status.ok()) return status;
+    const UniqueFd stop(eventfd(0, EFD_CLOEXEC));
+    absl::StatusOr<std::unique_ptr<OperatorServer>> server = OperatorServer::Listen(
+        InstanceSocket(getpid()), &supervisor(),
+        {.complete = [this](StatusFields& status) { Complete(status); },
+         .shut_down = [&stop] { eventfd_write(stop.get(), 1); },
+         .reload = [this] { return Reload(); },
+         .events = [this](uint64_t after) { return history_.After(after); }});
+    if (!server.ok()) return server.status();
+    Peers peers(link.get());
+    peers.Look();
+    if (absl::Status status = SetGuards(); !status.ok()) return status;
+    SayReady();
+    while (Wait(stop.get())) Look(peers);
+    manager_.Stopping();
+    Happened(DriverEventKind::kServiceEnds);
+    const std::vector<uint64_t> counters = attachment_->CounterValues();
+    attachment_->RemoveGuards();  // from here on no open waits
+    service_->Stop();
+    server->reset();  // no request waits any more
+    std::vector<CounterFields> counts;
+    for (size_t i = 0; i < kind_->counters.size(); ++i) {
+      counts.push_back({kind_->counters[i], counters[i]});
+    }
+    return counts;
+  }
+
+ private:
+  Supervisor& supervisor() { return service_->supervisor(); }
+
+  static std::vector<std::string> FoldersOf(const ServiceConfig& config) {
+    std::vector<std::string> folders;
+    for (const GuardSpec& guard : config.guards) folders.push_back(guard.folder);
+    return folders;
+  }
+
+  absl::Status Prepare() {
+    IgnoreStraySignals();
+    OutliveWantOfMemory();
+    // Before a file of ours takes the number.
+    if (options_.ready_fd >= 0 && fcntl(options_.ready_fd, F_GETFD) < 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--ready-fd ", options_.ready_fd, ": no such descriptor is open here"));
+    }
+    return Resolve(config_);
+  }
+
+  // Checks it, and makes the folders of its guards canonical.
+  absl::Status Resolve(ServiceConfig& config) const {
+    if (absl::Status status = CheckConfig(config, options_.field_prefix); !status.ok()) {
+      return status;
+    }
+    for (GuardSpec& guard : config.guards) {
+      std::error_code error;
+      const std::filesystem::path folder = std::filesystem::canonical(guard.folder, error);
+      if (error) {
+        return absl::NotFoundError(
+            absl::StrCat("can't guard ", guard.folder, ": ", error.message()));
+      }
+      guard.folder = folder.string();
+    }
+    return absl::OkStatus();
+  }
+
+  void Happened(const DriverEvent& event) {
+    history_.Add(event, WallClockUs());
+    log_.Event(event);
+  }
+
+  void Happened(DriverEventKind kind, std::string text = "") {
+    DriverEvent event = DriverEvent::Of(kind);
+    event.text = std::move(text);
+    Happened(event);
+  }
+
+  void Tell(const GuardProtection& guard) {
+    DriverEvent event = DriverEvent::Of(DriverEventKind::kProtection);
+    if (guard.level == BH_PROTECTION_FULL) event.level = DriverEvent::Level::kInfo;
+    event.number = guard.level;
+    event.text = ProtectionText(guard);
+    Happened(event);
+  }
+
+  absl::StatusOr<ChosenAttachment> Attach() {
+    return CreateAttachment(program_.attachments, config_.attachment,
+                            NeedsOf(config_, options_.field_prefix),
+                            {.log = [this](const std::string& text) { log_.Text(text); },
+                             .on_protection = [this](const GuardProtection& guard) { Tell(guard); },
+                             .accepted = config_.accepted});
+  }
+
+  absl::Status StartService(const std::shared_ptr<ShimLink>& link) {
+    manager_.Starting("starts its drivers", kStartsWithinNs);
+    absl::StatusOr<std::unique_ptr<Service>> service = Service::Start(
+        {.host_program = program_.HostPath(),
+         .now_ns = program_.now_ns,
+         .chance = program_.chance,
+         .on_event = [this](const DriverEvent& event) { Happened(event); },
+         .on_progress =
+             [this](const std::string& driver) {
+               manager_.Starting(absl::StrCat("starts the driver ", driver), kStartsWithinNs);
+             },
+         .interrupted = program_.interrupted},
+        config_, link, kind_->name);
+    if (service.ok()) service_ = *std::move(service);
+    return service.status();
+  }
+
+  absl::Status SetGuards() {
+    const MutexLock lock(config_mutex_);
+    for (const GuardSpec& guard : config_.guards) {
+      if (program_.interrupted->load()) return absl::CancelledError("interrupted");
+      manager_.Starting(absl::StrCat("sets the guard of ", guard.folder), kStartsWithinNs);
+      if (absl::Status status = attachment_->Guard(guard).status(); !status.ok()) return status;
+      log_.Text(absl::StrCat("guards ", guard.folder,
+                             options_.config_path.empty() ? "; Ctrl-C ends it" : ""));
+    }
+    if (absl::Status status = attachment_->Settle(); !status.ok()) return status;
+    for (const GuardProtection& guard : ProtectionsOf(*attachment_, config_.guards, supervisor())) {
+      if (guard.level != BH_PROTECTION_FULL) Tell(guard);
+    }
+    return absl::OkStatus();
+  }
+
+  void SayReady() {
+    // Not before: a start takes as long as its drivers and folders do. Nor after the line below, on
+    // which others may send two signals.
+    EndInOrder();
+    said_ = Summary();
+    Happened(DriverEventKind::kServiceReady, said_);
+    log_.Flush();
+    manager_.Ready(said_);
+    if (options_.ready_fd < 0) return;
+    (void)!write(options_.ready_fd, "\n", 1);
+    close(options_.ready_fd);
+  }
+
+  // False: the end was asked for.
+  bool Wait(int stop) {
+    uint64_t wait_ns = kLookEveryNs;
+    if (manager_.alive_every_ns() != 0) wait_ns = std::min(wait_ns, manager_.alive_every_ns());
+    pollfd stopped = {stop, POLLIN, 0};
+    // A signal ends it early.
+    const int asked =
+        program_.interrupted->load()
+            ? 1
+            : poll(&stopped, 1, static_cast<int>(wait_ns / kNanosecondsPerMillisecond));
+    return asked != 1 && !program_.interrupted->load();
+  }
+
+  // Once a second.
+  void Look(Peers& peers) {
+    const std::vector<GuardProtection> guards = attachment_->Protections();
+    peers.Look();
+    if (TakeHangup()) {
+      if (options_.config_path.empty()) {
+        log_.Text("SIGHUP: the guards stay, and there is nothing to read again; SIGTERM ends it");
+      } else {
+        Reload().IgnoreError();  // an event says how it went
+      }
+    }
+    log_.Show(supervisor().Status(), attachment_->CounterValues().front(), 1.0);
+    // Not when this is only because others are: the loop that starts hosts has to turn.
+    if (supervisor().Turns(MonotonicAfterNs(kTurnsWithinNs))) manager_.Alive();
+    manager_.Resend();
+    if (std::string summary = Summary(); summary != said_) {
+      manager_.Says(summary);
+      said_ = std::move(summary);
+    }
+  }
+
+  // "full protection of 2 folders", "DEGRADED: …"
+  std::string Summary() {
+    StatusFields status = supervisor().Status();
+    Complete(status);
+    bh_protection level = BH_PROTECTION_FULL;
+    std::string why;
+    const auto add = [&](const std::string& name, const ProtectionFields& protection) {
+      if (protection.level >= level) return;
+      level = protection.level;
+      why = absl::StrCat(name, protection.reasons.empty() ? "" : ": ",
+                         protection.reasons.empty() ? "" : protection.reasons.front());
+    };
+    for (const GuardStatusFields& guard : status.guards) add(guard.folder, guard.protection);
+    for (const DriverStatusFields& driver : status.drivers) add(driver.name, driver.protection);
+    std::string text =
+        absl::StrCat("protection ", bh_protection_name(level), ", ", status.guards.size(),
+                     " folders, ", status.drivers.size(), " drivers");
+    if (!why.empty()) absl::StrAppend(&text, "; ", why);
+    return text;
+  }
+
+  void Complete(StatusFields& status) {
+    const Attachment::ShimProcess shim = attachment_->shim_process();
+    std::vector<GuardSpec> guards;
+    {
+      const MutexLock lock(config_mutex_);
+      guards = config_.guards;
+    }
+    for (GuardProtection& guard : ProtectionsOf(*attachment_, guards, supervisor())) {
+      status.guards.push_back({.folder = std::move(guard.folder),
+                               .protection = {guard.level, std::move(guard.reasons)},
+                               .losses = guard.losses});
+    }
+    status.config_path = options_.config_path;
+    status.shim_pid = shim.pid;
+    status.shim_incarnation = shim.incarnation;
+    const std::vector<uint64_t> values = attachment_->CounterValues();
+    for (size_t i = 0; i < values.size(); ++i) {
+      status.counters.push_back({.name = kind_->counters[i], .value = values[i]});
+    }
+  }
+
+  // Any thread, one at a time.
+  absl::Status Reload() {
+    if (options_.config_path.empty()) {
+      return absl::FailedPreconditionError(
+          "this instance was started with options, not with a configuration file: there is nothing "
+          "to read again");
+    }
+    const MutexLock alone(reload_mutex_);
+    manager_.Reloading();
+    std::vector<std::string> changes;
+    absl::Status status = ReadAgain(changes);
+    std::string text = absl::StrJoin(changes, ", ");
+    if (status.ok()) {
+      Happened(DriverEventKind::kReloaded,
+               absl::StrCat("reload: ", changes.empty() ? "nothing has changed" : text));
+    } else {
+      if (!changes.empty()) {
+        status = absl::Status(status.code(),
+                              absl::StrCat(std::string(status.message()), "; before that: ", text));
+      }
+      Happened(DriverEventKind::kReloadRefused, std::string(status.message()));
+    }
+    said_.clear();
+    manager_.Ready(Summary());
+    return status;
+  }
+
+  // `changes`: what was changed, also when the rest failed.
+  absl::Status ReadAgain(std::vector<std::string>& changes) {
+    absl::StatusOr<ServiceConfig> next = UsableConfig(options_.config_path, program_.attachments);
+    if (!next.ok()) return next.status();
+    if (absl::Status status = Resolve(*next); !status.ok()) return status;
+    ServiceConfig before;
+    {
+      const MutexLock lock(config_mutex_);
+      before = config_;
+    }
+    const absl::StatusOr<ReloadPlan> plan = PlanReload(before, *next);
+    if (!plan.ok()) return plan.status();
+    for (const size_t index : plan->content) {
+      const std::string& driver = service_->drivers()[index];
+      if (absl::Status status =
+              PutContentInForce(driver, before.drivers[index].driver, *next, changes);
+          !status.ok()) {
+        return status;
+      }
+    }
+    for (const auto& [index, policy] : plan->policies) {
+      const std::string& driver = service_->drivers()[index];
+      absl::Status status =
+          supervisor().SetPolicy(driver, policy, MonotonicAfterNs(kPolicyWithinNs));
+      if (!status.ok()) return status;
+      changes.push_back(absl::StrCat("the policy of ", driver));
+    }
+    for (const GuardSpec& guard : plan->guards) {
+      if (absl::Status status = AddGuard(guard); !status.ok()) return status;
+      changes.push_back(absl::StrCat("guards ", guard.folder));
+    }
+    const MutexLock lock(config_mutex_);
+    // In the order of the drivers that run, which is that of the names that the supervisor has.
+    const std::vector<ServiceDriver> drivers = std::move(config_.drivers);
+    config_ = *std::move(next);
+    std::stable_sort(config_.drivers.begin(), config_.drivers.end(),
+                     [&drivers](const ServiceDriver& a, const ServiceDriver& b) {
+                       return IndexOf(drivers, a.driver) < IndexOf(drivers, b.driver);
+                     });
+    return absl::OkStatus();
+  }
+
+  static size_t IndexOf(const std::vector<ServiceDriver>& drivers, const std::string& name) {
+    size_t index = 0;
+    while (index < drivers.size() && drivers[index].driver != name) ++index;
+    return index;
+  }
+
+  absl::Status PutContentInForce(const std::string& driver, const std::string& configured,
+                                 const ServiceConfig& next, std::vector<std::string>& changes) {
+    const absl::StatusOr<Manifest> manifest = FindDriver(configured, DriverSearchFolders());
+    if (!manifest.ok()) return manifest.status();
+    const std::string folder =
+        ContentFolderOf(next.drivers[IndexOf(next.drivers, configured)], *manifest);
+    if (folder.empty()) return absl::OkStatus();
+    const auto running = [&]() -> uint64_t {
+      for (const DriverStatusFields& fields : supervisor().Status().drivers) {
+        if (fields.name == driver) return fields.content_version;
+      }
+      return 0;
+    };
+    const uint64_t before = running();
+    const absl::StatusOr<uint64_t> version =
+        supervisor().SetContentIfChanged(driver, folder, MonotonicAfterNs(kStartsWithinNs));
+    if (!version.ok()) {
+      return absl::Status(version.status().code(),
+                          absl::StrCat("content of ", driver, " from ", folder, ": ",
+                                       std::string(version.status().message())));
+    }
+    if (*version != before) {
+      changes.push_back(absl::StrCat("content ", *version, " of ", driver, " is in force"));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status AddGuard(const GuardSpec& guard) {
+    absl::StatusOr<Instance> claimed = Instance::Claim({guard.folder});
+    if (!claimed.ok()) return claimed.status();
+    if (absl::Status status = attachment_->Guard(guard).status(); !status.ok()) return status;
+    claims_.push_back(*std::move(claimed));
+    const MutexLock lock(config_mutex_);
+    config_.guards.push_back(guard);
+    return absl::OkStatus();
+  }
+
+  const Program& program_;
+  ServiceLog& log_;
+  const DaemonOptions options_;
+  ServiceManager manager_;
+  EventHistory history_;
+  const AttachmentKind* kind_ = nullptr;
+  Attachment* attachment_ = nullptr;
+  std::unique_ptr<Service> service_;
+  std::string said_;
+  Mutex reload_mutex_;
+  std::vector<Instance> claims_;  // of folders that a reload added
+  Mutex config_mutex_;
+  ServiceConfig config_;  // what is in force
+};
+
+}  // namespace
+
+absl::StatusOr<std::vector<CounterFields>> RunDaemon(const Program& program,
+                                                     const DaemonOptions& options,
+                                                     ServiceLog& log) {
+  return Daemon(program, options, log).Run();
+}
+
+}  // namespace bulkhead

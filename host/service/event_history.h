@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef BULKHEAD_HOST_SERVICE_EVENT_HISTORY_H_
+#define BULKHEAD_HOST_SERVICE_EVENT_HISTORY_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+
+#include "host/supervisor/driver_event.h"
+#include "ipc/control/operator_protocol.h"
+#include "ipc/mutex.h"
+
+namespace bulkhead {
+
+// EventHistory: the newest events of a service, numbered from 1, for operators that ask for them.
+// What a driver writes to its log is not kept: it could push out all the rest.
+//
+// Threads: any. Waits for nothing.
+class EventHistory {
+ public:
+  static constexpr size_t kEventsMax = 2000;
+  static constexpr size_t kAnsweredMax = 256;  // in one answer, of which as many are sent as fit
+
+  void Add(const DriverEvent& event, uint64_t at_us) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Those after the one with this number, the oldest first.
+  EventsFields After(uint64_t sequence) const ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  mutable Mutex mutex_;
+  std::deque<EventFields> events_ ABSL_GUARDED_BY(mutex_);
+  uint64_t newest_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_HOST_SERVICE_EVENT_HISTORY_H_

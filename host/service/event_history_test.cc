@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/service/event_history.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+namespace bulkhead {
+namespace {
+
+DriverEvent Numbered(uint32_t number) {
+  DriverEvent event = DriverEvent::Of(DriverEventKind::kLetThrough);
+  event.driver = "scanner";
+  event.number = number;
+  return event;
+}
+
+TEST(EventHistory, AnEventArrivesWithItsFieldsAndItsLine) {
+  EventHistory history;
+  DriverEvent event = DriverEvent::Of(DriverEventKind::kEnded);
+  event.driver = "scanner";
+  event.generation = 3;
+  event.pid = 42;
+  event.end = BH_END_KILLED;
+  event.text = "signal 9";
+  history.Add(event, 1'700'000'000'000'000);
+  const EventsFields after = history.After(0);
+  ASSERT_EQ(after.events.size(), 1u);
+  const EventFields& fields = after.events[0];
+  EXPECT_EQ(fields.sequence, 1u);
+  EXPECT_EQ(fields.at_us, 1'700'000'000'000'000u);
+  EXPECT_EQ(fields.kind, "Ended");
+  EXPECT_EQ(fields.level, wire::LogLevel::Warning);
+  EXPECT_EQ(fields.generation, 3u);
+  EXPECT_EQ(fields.pid, 42u);
+  EXPECT_EQ(fields.end, BH_END_KILLED);
+  EXPECT_EQ(fields.line, "scanner g3 (pid 42): killed: signal 9");
+  EXPECT_TRUE(history.After(1).events.empty());
+  EXPECT_TRUE(history.After(99).events.empty()) << "a number of an earlier service";
+}
+
+TEST(EventHistory, WhatIsNoLongerKnownIsCounted) {
+  EventHistory history;
+  constexpr uint64_t kEvents = EventHistory::kEventsMax + 5;
+  for (uint32_t i = 1; i <= kEvents; ++i) history.Add(Numbered(i), i);
+  uint64_t seen = 0, lost = 0, last = 0;
+  for (EventsFields some = history.After(0); !some.events.empty(); some = history.After(last)) {
+    EXPECT_LE(some.events.size(), EventHistory::kAnsweredMax);
+    lost += some.lost;
+    for (const EventFields& event : some.events) {
+      EXPECT_EQ(event.number, event.sequence);
+      EXPECT_GT(event.sequence, last);
+      last = event.sequence;
+      ++seen;
+    }
+  }
+  EXPECT_EQ(last, kEvents);
+  EXPECT_EQ(lost, 5u);
+  EXPECT_EQ(seen + lost, kEvents);
+}
+
+TEST(EventHistory, ADriversLogDoesNotPushEventsOut) {
+  EventHistory history;
+  history.Add(Numbered(1), 1);
+  for (size_t i = 0; i < 2 * EventHistory::kEventsMax; ++i) {
+    history.Add(DriverEvent::Of(DriverEventKind::kLog), i);
+  }
+  EXPECT_EQ(history.After(0).events.size(), 1u);
+}
+
+// The longest texts, as many as there may be: what does not fit is asked for again.
+TEST(EventHistory, AnAnswerFitsIntoAMessage) {
+  EventHistory history;
+  DriverEvent event = DriverEvent::Of(DriverEventKind::kQuarantined);
+  event.driver = std::string(300, 'd');
+  event.text = std::string(10'000, 'x');
+  for (int i = 0; i < 100; ++i) history.Add(event, 1);
+  uint64_t last = 0;
+  int messages = 0;
+  while (last < 100) {
+    const ControlBuffer buffer = MakeEvents(history.After(last));
+    const auto* message = wire::GetEnvelope(buffer.data())->message_as_Events();
+    ASSERT_NE(message, nullptr);
+    const EventsFields fields = ReadEvents(*message);
+    ASSERT_FALSE(fields.events.empty());
+    ASSERT_EQ(fields.events.front().sequence, last + 1);
+    last = fields.events.back().sequence;
+    ++messages;
+  }
+  EXPECT_GT(messages, 1);
+}
+
+}  // namespace
+}  // namespace bulkhead

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/service/reload.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <string>
+
+namespace bulkhead {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+ServiceConfig Now() {
+  ServiceConfig config;
+  config.drivers = {{.driver = "scanner"}, {.driver = "null"}};
+  config.guards = {{.folder = "/a"}, {.folder = "/b"}};
+  return config;
+}
+
+TEST(Reload, WithoutAChangeOnlyContentIsLookedAt) {
+  const absl::StatusOr<ReloadPlan> plan = PlanReload(Now(), Now());
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_THAT(plan->content, ElementsAre(0, 1));
+  EXPECT_THAT(plan->policies, IsEmpty());
+  EXPECT_THAT(plan->guards, IsEmpty());
+}
+
+TEST(Reload, WhatCanChangeIsPlannedForTheDriverThatItIsOf) {
+  ServiceConfig next = Now();
+  std::swap(next.drivers[0], next.drivers[1]);
+  next.drivers[0].policy.rule[BH_CLASS_FILE][BH_REASON_ABSENT].action = BH_ACTION_DENY;  // null
+  next.drivers[1].content_folder = "/rules";
+  next.guards.insert(next.guards.begin(), {.folder = "/c"});
+  const absl::StatusOr<ReloadPlan> plan = PlanReload(Now(), next);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  ASSERT_EQ(plan->policies.size(), 1u);
+  EXPECT_EQ(plan->policies[0].first, 1u);
+  EXPECT_EQ(plan->policies[0].second.rule[BH_CLASS_FILE][BH_REASON_ABSENT].action, BH_ACTION_DENY);
+  ASSERT_EQ(plan->guards.size(), 1u);
+  EXPECT_EQ(plan->guards[0].folder, "/c");
+}
+
+TEST(Reload, EachChangeThatTakesARestartIsNamed) {
+  const struct {
+    std::function<void(ServiceConfig&)> change;
+    const char* name;
+  } kChanges[] = {
+      {[](ServiceConfig& next) { next.attachment = "module"; }, "attachment"},
+      {[](ServiceConfig& next) { next.accepted = {"overlays"}; }, "accept"},
+      {[](ServiceConfig& next) { next.limits.retry_ns = 7; }, "quarantine-retry"},
+      {[](ServiceConfig& next) { next.log = LogFormat::kJson; }, "log"},
+      {[](ServiceConfig& next) { next.drivers[1].options = "x"; }, "options of the driver null"},
+      {[](ServiceConfig& next) { next.drivers[1].cache_entries = 8; }, "cache of the driver null"},
+      {[](ServiceConfig& next) { next.drivers[0].spin_us = 8; }, "spin of the driver scanner"},
+      {[](ServiceConfig& next) { next.drivers.pop_back(); }, "the driver null is gone"},
+      {[](ServiceConfig& next) { next.drivers.push_back({.driver = "third"}); },
+       "the driver third is new"},
+      {[](ServiceConfig& next) { next.guards.pop_back(); }, "the guard of /b is gone"},
+      {[](ServiceConfig& next) { next.guards[0].deadline_ns = 7; }, "the guard of /a"},
+      {[](ServiceConfig& next) { next.guards[0].mark = MarkKind::kMount; }, "the guard of /a"},
+      {[](ServiceConfig& next) { next.guards[0].filter.owner = 7; }, "the guard of /a"},
+      {[](ServiceConfig& next) { next.guards[0].callbacks = SetOf({BH_CALLBACK_FILE_EXEC}); },
+       "the guard of /a"},
+  };
+  ServiceConfig all = Now();
+  for (const auto& change : kChanges) {
+    ServiceConfig next = Now();
+    change.change(next);
+    const absl::StatusOr<ReloadPlan> plan = PlanReload(Now(), next);
+    EXPECT_TRUE(absl::IsFailedPrecondition(plan.status())) << change.name;
+    EXPECT_THAT(std::string(plan.status().message()), HasSubstr(change.name));
+  }
+  all.attachment = "module";
+  all.guards.pop_back();
+  EXPECT_THAT(std::string(PlanReload(Now(), all).status().message()),
+              AllOf(HasSubstr("attachment, "), HasSubstr("the guard of /b is gone")));
+}
+
+}  // namespace
+}  // namespace bulkhead

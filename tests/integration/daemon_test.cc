@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// bulkheadd as a service manager and an operator use it: its configuration file, what it says to
+// the manager, its reload, its events.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "ipc/monotonic.h"
+#include "ipc/unique_fd.h"
+#include "tests/testing/cli_fixture.h"
+
+namespace bulkhead {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+constexpr uint64_t kSoonNs = 60 * kNanosecondsPerSecond;
+
+// What a service manager hears on its socket (sd_notify(3)).
+class NotifySocket {
+ public:
+  explicit NotifySocket(const std::string& path)
+      : socket_(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_un address = {};
+    address.sun_family = AF_UNIX;
+    path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+    bound_ = bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
+  }
+  bool bound() const { return bound_; }
+
+  // Reads until a message has a line that begins so; that line, or nothing when none comes.
+  std::string Await(const std::string& begin) {
+    const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
+    for (uint64_t now_ns; (now_ns = MonotonicNowNs()) < until_ns;) {
+      pollfd ready = {socket_.get(), POLLIN, 0};
+      poll(&ready, 1, static_cast<int>((until_ns - now_ns) / kNanosecondsPerMillisecond) + 1);
+      char bytes[8192];
+      const ssize_t size = recv(socket_.get(), bytes, sizeof(bytes), MSG_DONTWAIT);
+      if (size < 0) continue;
+      std::istringstream lines(std::string(bytes, static_cast<size_t>(size)));
+      for (std::string line; std::getline(lines, line);) {
+        heard_.push_back(line);
+        if (line.starts_with(begin)) return line;
+      }
+    }
+    return "";
+  }
+  const std::vector<std::string>& heard() const { return heard_; }
+
+ private:
+  const UniqueFd socket_;
+  bool bound_ = false;
+  std::vector<std::string> heard_;
+};
+
+class Daemon : public CliAsRoot {
+ protected:
+  void SetUp() override {
+    CliAsRoot::SetUp();
+    if (IsSkipped()) return;
+    config_ = folder_ + "/bulkhead.toml";
+    more_ = folder_ + "/more";
+    rules_ = folder_ + "/rules";
+    fs::create_directories(more_);
+    // As the service names them.
+    files_ = fs::canonical(files_);
+    more_ = fs::canonical(more_);
+    fs::copy(build_ + "/drivers/scanner/rules", rules_, fs::copy_options::recursive);
+    manager_ = std::make_unique<NotifySocket>(folder_ + "/notify");
+    ASSERT_TRUE(manager_->bound());
+    setenv("NOTIFY_SOCKET", (folder_ + "/notify").c_str(), 1);
+    Infect();
+    fs::copy(files_ + "/infected", more_ + "/infected");
+  }
+  void TearDown() override {
+    unsetenv("NOTIFY_SOCKET");
+    CliAsRoot::TearDown();
+  }
+
+  void Write(const std::string& text) {
+    std::ofstream(config_) << text;
+    fs::permissions(config_, fs::perms::owner_read | fs::perms::owner_write);
+  }
+  std::string Scanner() const {
+    return "[[driver]]\nname = 'scanner'\ncontent = '" + rules_ + "'\n";
+  }
+  static std::string GuardOf(const std::string& folder) {
+    return "[[guard]]\nfolder = '" + folder + "'\n";
+  }
+  // Its process, when it has said that it is ready.
+  pid_t Start() {
+    const pid_t service = Begin("bulkheadd", "--config " + config_);
+    pid_ = " --pid " + std::to_string(service);
+    EXPECT_EQ(manager_->Await("READY=1"), "READY=1") << Output();
+    return service;
+  }
+  std::string Output() const {
+    std::stringstream text;
+    text << std::ifstream(folder_ + "/output").rdbuf();
+    return text.str();
+  }
+  bool Opens(const std::string& path) const { return std::ifstream(path).good(); }
+  std::vector<nlohmann::json> Events() {
+    std::istringstream lines(Run("events --json" + pid_).text);
+    std::vector<nlohmann::json> events;
+    for (std::string line; std::getline(lines, line);) {
+      events.push_back(nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false));
+      EXPECT_TRUE(events.back().is_object()) << line;
+    }
+    return events;
+  }
+  // Of the newest event of this kind.
+  std::string TextOf(const std::string& kind) {
+    std::string text = "none";
+    for (const nlohmann::json& event : Events()) {
+      if (event.value("event", "") == kind) text = event.value("text", "");
+    }
+    return text;
+  }
+
+  std::string config_, more_, rules_;
+  std::string pid_;  // " --pid N"
+  std::unique_ptr<NotifySocket> manager_;
+};
+
+TEST_F(Daemon, ServesWhatItsConfigurationSays) {
+  Write(Scanner() + GuardOf(files_));
+  ASSERT_GT(Start(), 0);
+  EXPECT_TRUE(Opens(files_ + "/clean"));
+  EXPECT_FALSE(Opens(files_ + "/infected"));
+  const Outcome status = Run("status");
+  EXPECT_THAT(status.text, AllOf(HasSubstr("configuration " + config_), HasSubstr(files_)));
+  EXPECT_EQ(StopService(), 0);
+  EXPECT_EQ(manager_->Await("STOPPING=1"), "STOPPING=1");
+  EXPECT_TRUE(Opens(files_ + "/infected"));
+  for (const std::string& line : manager_->heard()) EXPECT_THAT(line, Not(HasSubstr("WATCHDOG")));
+}
+
+TEST_F(Daemon, AMistakeIsNamedWithItsPlaceAndEndsItWithACodeOfItsOwn) {
+  Write("[service]\nlgo = 'text'\n" + Scanner() + GuardOf(files_) + "deadline = 'soon'\n");
+  const Outcome outcome = RunProgram("bulkheadd", "--config " + config_);
+  EXPECT_EQ(outcome.code, 78);
+  EXPECT_THAT(outcome.text, HasSubstr(config_ + ":2:1: unknown key 'service.lgo'"));
+  EXPECT_THAT(outcome.text, HasSubstr(config_ + ":8:12: deadline: 'soon' is no time"));
+  const Outcome check = Run("check-config " + config_);
+  EXPECT_EQ(check.code, 1);
+  EXPECT_THAT(check.text, HasSubstr(config_ + ":2:1: "));
+  const Outcome none = RunProgram("bulkheadd", "--config " + folder_ + "/none.toml");
+  EXPECT_EQ(none.code, 78);
+  EXPECT_THAT(none.text, HasSubstr("can't read the configuration"));
+}
+
+TEST_F(Daemon, CheckConfigLooksForTheDriversToo) {
+  Write("[[driver]]\nname = 'no-such-driver'\n" + GuardOf(files_));
+  const Outcome check = Run("check-config --json - " + config_);
+  EXPECT_EQ(check.code, 1);
+  const nlohmann::json json = nlohmann::json::parse(check.text, nullptr, false);
+  ASSERT_TRUE(json.is_object()) << check.text;
+  ASSERT_EQ(json["mistakes"].size(), 1u) << check.text;
+  EXPECT_THAT(json["mistakes"][0]["text"].get<std::string>(), HasSubstr("no-such-driver"));
+  Write(Scanner() + GuardOf(files_));
+  EXPECT_EQ(Run("check-config " + config_).code, 0);
+}
+
+TEST_F(Daemon, AReloadSetsNewGuardsAndPolicies) {
+  Write(Scanner() + GuardOf(files_));
+  const pid_t service = Start();
+  ASSERT_GT(service, 0);
+  EXPECT_TRUE(Opens(more_ + "/infected"));
+  Write(Scanner() + "policy.absent = 'deny'\n" + GuardOf(files_) + GuardOf(more_));
+  const Outcome reload = Run("reload" + pid_);
+  EXPECT_EQ(reload.code, 0) << reload.text;
+  EXPECT_FALSE(Opens(more_ + "/infected"));
+  EXPECT_FALSE(Opens(files_ + "/infected"));
+  EXPECT_THAT(TextOf("Reloaded"), AllOf(HasSubstr("the policy of scanner"), HasSubstr(more_)));
+  EXPECT_EQ(manager_->Await("RELOADING=1"), "RELOADING=1");
+  EXPECT_EQ(manager_->Await("READY=1"), "READY=1");
+  // As a signal, too: and nothing has changed since.
+  kill(service, SIGHUP);
+  EXPECT_EQ(manager_->Await("RELOADING=1"), "RELOADING=1");
+  EXPECT_EQ(manager_->Await("READY=1"), "READY=1");
+  EXPECT_EQ(TextOf("Reloaded"), "reload: nothing has changed");
+  EXPECT_EQ(StopService(), 0);
+}
+
+TEST_F(Daemon, AReloadPutsContentInForceThatHasChanged) {
+  Write(Scanner() + GuardOf(files_));
+  ASSERT_GT(Start(), 0);
+  std::ofstream(files_ + "/marked") << "what the new rule looks for\n";
+  EXPECT_TRUE(Opens(files_ + "/marked"));
+  std::ofstream(rules_ + "/new.yar")
+      << "rule new_rule { strings: $a = \"the new rule looks for\" condition: $a }\n";
+  EXPECT_TRUE(Opens(files_ + "/marked")) << "the service has a copy";
+  EXPECT_EQ(Run("reload" + pid_).code, 0);
+  EXPECT_THAT(TextOf("Reloaded"), HasSubstr("content 2 of scanner"));
+  EXPECT_FALSE(Opens(files_ + "/marked"));
+  EXPECT_EQ(Run("reload" + pid_).code, 0);
+  EXPECT_EQ(TextOf("Reloaded"), "reload: nothing has changed");
+  EXPECT_EQ(StopService(), 0);
+}
+
+TEST_F(Daemon, WhatIsWrongChangesNothing) {
+  Write(Scanner() + GuardOf(files_));
+  ASSERT_GT(Start(), 0);
+  const struct {
+    std::string text;
+    std::string why;
+  } kWrong[] = {
+      {Scanner() + GuardOf(files_) + GuardOf(more_) + "mrak = 'auto'\n",
+       "unknown key 'guard.mrak'"},
+      {"", "there is none"},
+      {Scanner() + GuardOf(more_), "the guard of " + files_ + " is gone"},
+      {Scanner() + GuardOf(files_) + "deadline = '1s'\n" + GuardOf(more_),
+       "the guard of " + files_},
+      {Scanner() + "cache = 1024\n" + GuardOf(files_) + GuardOf(more_), "cache of the driver"},
+      {"[[driver]]\nname = 'null'\n" + Scanner() + GuardOf(files_) + GuardOf(more_),
+       "the driver null is new"},
+      {"[service]\nattachment = 'module'\n" + Scanner() + GuardOf(files_) + GuardOf(more_),
+       "attachment"},
+  };
+  for (const auto& wrong : kWrong) {
+    Write(wrong.text);
+    const Outcome reload = Run("reload" + pid_);
+    EXPECT_EQ(reload.code, 1) << wrong.text;
+    EXPECT_THAT(reload.text, HasSubstr(wrong.why)) << wrong.text;
+    EXPECT_THAT(TextOf("ReloadRefused"), HasSubstr(wrong.why));
+    EXPECT_TRUE(Opens(more_ + "/infected")) << wrong.text;
+    EXPECT_FALSE(Opens(files_ + "/infected")) << wrong.text;
+  }
+  // Content that the driver can't load is taken back.
+  std::ofstream(rules_ + "/broken.yar") << "rule {\n";
+  Write(Scanner() + GuardOf(files_) + GuardOf(more_));
+  const Outcome reload = Run("reload" + pid_);
+  EXPECT_EQ(reload.code, 1);
+  EXPECT_THAT(reload.text, HasSubstr("content of scanner"));
+  EXPECT_TRUE(Opens(more_ + "/infected"));
+  EXPECT_FALSE(Opens(files_ + "/infected"));
+  EXPECT_EQ(StopService(), 0);
+}
+
+TEST_F(Daemon, AnInstanceWithoutAFileHasNothingToReload) {
+  const pid_t service = StartService("--driver null --quiet --guard " + files_);
+  ASSERT_GT(service, 0);
+  const Outcome reload = Run("reload --pid " + std::to_string(service));
+  EXPECT_EQ(reload.code, 1);
+  EXPECT_THAT(reload.text, HasSubstr("started with options"));
+  EXPECT_EQ(StopService(), 0);
+}
+
+TEST_F(Daemon, TellsItsWatchdogThatItsLoopTurns) {
+  Write(Scanner() + GuardOf(files_));
+  setenv("WATCHDOG_USEC", "600000", 1);
+  const pid_t service = Start();
+  unsetenv("WATCHDOG_USEC");
+  ASSERT_GT(service, 0);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(manager_->Await("WATCHDOG=1"), "WATCHDOG=1");
+  EXPECT_EQ(StopService(), 0);
+}
+
+TEST_F(Daemon, EventsSayWhatHappened) {
+  Write(Scanner() + GuardOf(files_));
+  ASSERT_GT(Start(), 0);
+  const std::vector<nlohmann::json> events = Events();
+  ASSERT_GE(events.size(), 2u);
+  EXPECT_EQ(events[0]["sequence"], 1);
+  EXPECT_EQ(events[0]["event"], "Serving");
+  EXPECT_EQ(events[0]["driver"], "scanner");
+  EXPECT_EQ(events.back()["event"], "ServiceReady");
+  const Outcome text = Run("events" + pid_);
+  EXPECT_EQ(text.code, 0);
+  EXPECT_THAT(text.text, HasSubstr("scanner g1"));
+  EXPECT_EQ(StopService(), 0);
+  EXPECT_EQ(Run("events" + pid_).code, 1) << "it is gone";
+}
+
+}  // namespace
+}  // namespace bulkhead

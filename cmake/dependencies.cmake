@@ -35,6 +35,7 @@ pkg_check_modules(seccomp REQUIRED IMPORTED_TARGET libseccomp)   # PkgConfig::se
 pkg_check_modules(mount REQUIRED IMPORTED_TARGET mount)          # PkgConfig::mount
 pkg_check_modules(capng REQUIRED IMPORTED_TARGET libcap-ng)      # PkgConfig::capng
 pkg_check_modules(toml REQUIRED IMPORTED_TARGET tomlplusplus)    # PkgConfig::toml
+pkg_check_modules(microhttpd REQUIRED IMPORTED_TARGET libmicrohttpd)  # PkgConfig::microhttpd
 pkg_check_modules(systemd REQUIRED IMPORTED_TARGET libsystemd)   # PkgConfig::systemd
 pkg_check_modules(yara REQUIRED IMPORTED_TARGET yara)            # PkgConfig::yara
 

@@ -262,6 +262,8 @@ class Reader {
     if (const auto retry_ns = Duration(table, "quarantine-retry", /*never=*/true)) {
       config().limits.retry_ns = *retry_ns;
     }
+    Note(Section::kService, 0, "metrics", PlaceOf(table, "metrics"));
+    if (const auto address = Text(table, "metrics")) config().metrics = *address;
     std::vector<std::string> formats;
     for (const LogFormat format : kLogFormats) formats.emplace_back(LogFormatName(format));
     const std::string log = OneOf(table, "log", formats);
@@ -406,11 +408,11 @@ class Reader {
   // had could not be used was said.
   void AddMistakes() {
     for (const ConfigMistake& mistake : ConfigMistakes(config())) {
-      if (mistake.section == Section::kService && has_wrong_drivers_) continue;
+      const bool lacks_drivers = mistake.section == Section::kService && mistake.field == "driver";
+      if (lacks_drivers && has_wrong_drivers_) continue;
       const auto place = places_.find({mistake.section, mistake.index, mistake.field});
       std::string text(mistake.status.message());
-      if (mistake.section == Section::kService)
-        absl::StrAppend(&text, "; add [[driver]] with a name");
+      if (lacks_drivers) absl::StrAppend(&text, "; add [[driver]] with a name");
       Wrong(place == places_.end() ? toml::source_region{} : place->second, std::move(text));
     }
     std::stable_sort(parsed_.mistakes.begin(), parsed_.mistakes.end(),

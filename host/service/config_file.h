@@ -29,6 +29,8 @@ inline constexpr char kConfigPath[] = "/etc/bulkhead/bulkhead.toml";
   X("service", "log", "\"auto\", \"text\", \"json\" or \"journal\"",                               \
     "how the log is written; auto: to the journal with fields when standard error goes there, "    \
     "else as text")                                                                                \
+  X("service", "metrics", "\"127.0.0.1:PORT\", \"[::1]:PORT\" or the absolute path of a socket",   \
+    "where Prometheus reads /metrics; without it: nowhere")                                        \
   X("policy", "REASON", "an action, and after a comma what to do when that gives no verdict",      \
     "for every driver: the answer when a call gets none from it, by reason")                       \
   X("policy.CLASS", "REASON", "the same", "only of this class of callbacks")                       \

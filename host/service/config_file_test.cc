@@ -161,6 +161,8 @@ TEST(ConfigFile, EachMistakeHasItsPlaceAndSaysWhatIsExpected) {
       {"[service]\nquarantine-retry = 'soon'\n" + driver + guard,
        {"F:2:20: ", "'soon' is no time"}},
       {"[service]\nlog = 'xml'\n" + driver + guard, {"F:2:7: ", "auto, text, json, journal"}},
+      {"[service]\nmetrics = '0.0.0.0:9464'\n" + driver + guard, {"F:2:11: ", "loopback address"}},
+      {"[service]\nmetrics = 9464\n" + driver + guard, {"F:2:11: ", "expected a text"}},
       {driver + guard + "deadline = 'never'\n", {"F:5:12: ", "'never' is no time"}},
       {driver + guard + "deadline = '2h'\n", {"F:5:12: ", "up to an hour"}},
       {driver + guard + "events = []\n", {"F:5:10: ", "name at least one of open"}},

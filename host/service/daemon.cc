@@ -19,6 +19,8 @@
 #include "host/service/config_values.h"
 #include "host/service/event_fields.h"
 #include "host/service/event_history.h"
+#include "host/service/metrics_server.h"
+#include "host/service/metrics_text.h"
 #include "host/service/peers.h"
 #include "host/service/reload.h"
 #include "host/service/service.h"
@@ -111,6 +113,13 @@ class Daemon {
          .reload = [this] { return Reload(); },
          .events = [this](uint64_t after) { return history_.After(after); }});
     if (!server.ok()) return server.status();
+    std::unique_ptr<MetricsServer> metrics;
+    if (!config_.metrics.empty()) {
+      absl::StatusOr<std::unique_ptr<MetricsServer>> listening =
+          MetricsServer::Listen(config_.metrics, [this] { return Metrics(); });
+      if (!listening.ok()) return listening.status();
+      metrics = *std::move(listening);
+    }
     Peers peers(link.get());
     peers.Look();
     if (absl::Status status = SetGuards(); !status.ok()) return status;
@@ -122,6 +131,7 @@ class Daemon {
     attachment_->RemoveGuards();  // from here on no open waits
     service_->Stop();
     server->reset();  // no request waits any more
+    metrics.reset();
     std::vector<CounterFields> counts;
     for (size_t i = 0; i < kind_->counters.size(); ++i) {
       counts.push_back({kind_->counters[i], counters[i]});
@@ -313,6 +323,12 @@ class Daemon {
     for (size_t i = 0; i < values.size(); ++i) {
       status.counters.push_back({.name = kind_->counters[i], .value = values[i]});
     }
+  }
+
+  std::string Metrics() {
+    StatusFields status = supervisor().Status();
+    Complete(status);
+    return MetricsText(status, history_.Counts());
   }
 
   // Any thread, one at a time.

@@ -12,8 +12,14 @@ void EventHistory::Add(const DriverEvent& event, uint64_t at_us) {
   EventFields fields = FieldsOf(event, at_us);
   const MutexLock lock(mutex_);
   fields.sequence = ++newest_;
+  ++counts_[fields.kind];
   events_.push_back(std::move(fields));
   if (events_.size() > kEventsMax) events_.pop_front();
+}
+
+std::map<std::string, uint64_t> EventHistory::Counts() const {
+  const MutexLock lock(mutex_);
+  return counts_;
 }
 
 EventsFields EventHistory::After(uint64_t sequence) const {

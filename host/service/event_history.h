@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <map>
+#include <string>
 
 #include "host/supervisor/driver_event.h"
 #include "ipc/control/operator_protocol.h"
@@ -22,12 +24,15 @@ class EventHistory {
   static constexpr size_t kAnsweredMax = 256;  // in one answer, of which as many are sent as fit
 
   void Add(const DriverEvent& event, uint64_t at_us) ABSL_LOCKS_EXCLUDED(mutex_);
+  // How often each kind has happened.
+  std::map<std::string, uint64_t> Counts() const ABSL_LOCKS_EXCLUDED(mutex_);
   // Those after the one with this number, the oldest first.
   EventsFields After(uint64_t sequence) const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   mutable Mutex mutex_;
   std::deque<EventFields> events_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, uint64_t> counts_ ABSL_GUARDED_BY(mutex_);
   uint64_t newest_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

@@ -57,6 +57,7 @@ TEST(EventHistory, WhatIsNoLongerKnownIsCounted) {
   EXPECT_EQ(last, kEvents);
   EXPECT_EQ(lost, 5u);
   EXPECT_EQ(seen + lost, kEvents);
+  EXPECT_EQ(history.Counts().at("LetThrough"), kEvents);
 }
 
 TEST(EventHistory, ADriversLogDoesNotPushEventsOut) {

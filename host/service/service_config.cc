@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "host/service/metrics_server.h"
 #include "ipc/abi/channel.h"
 
 namespace bulkhead {
@@ -80,6 +81,13 @@ std::vector<ConfigMistake> ConfigMistakes(const ServiceConfig& config, const std
         absl::InvalidArgumentError(absl::StrCat(prefix, "driver: ", config.drivers.size(),
                                                 " drivers; a service has ", BH_CHANNELS_MAX,
                                                 " at most")));
+  }
+  if (!config.metrics.empty()) {
+    if (const absl::Status status = CheckMetricsAddress(config.metrics); !status.ok()) {
+      add(Section::kService, 0, "metrics",
+          absl::InvalidArgumentError(
+              absl::StrCat(prefix, "metrics: ", std::string(status.message()))));
+    }
   }
   std::set<std::string> drivers;
   for (size_t i = 0; i < config.drivers.size(); ++i) {

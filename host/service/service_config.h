@@ -50,6 +50,7 @@ struct ServiceConfig {
   std::set<std::string> accepted;      // names of the attachment's limits (attachment.h)
   LifecycleLimits limits;
   LogFormat log = LogFormat::kAuto;
+  std::string metrics;  // as CheckMetricsAddress() takes it; empty: none
 };
 
 // What the guards ask of the attachment.

@@ -273,6 +273,59 @@ TEST_F(Daemon, TellsItsWatchdogThatItsLoopTurns) {
   EXPECT_EQ(StopService(), 0);
 }
 
+// What Prometheus reads, after `GET /metrics` on a Unix socket.
+std::string MetricsAt(const std::string& path) {
+  const UniqueFd file(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+  if (connect(file.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+    return "";
+  }
+  const std::string request = "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+  (void)!send(file.get(), request.data(), request.size(), MSG_NOSIGNAL);
+  std::string answer;
+  char bytes[4096];
+  for (ssize_t size; (size = recv(file.get(), bytes, sizeof(bytes), 0)) > 0;) {
+    answer.append(bytes, static_cast<size_t>(size));
+  }
+  return answer;
+}
+
+// The sum of a metric's samples.
+double SumOf(const std::string& metrics, const std::string& name) {
+  double sum = 0;
+  std::istringstream lines(metrics);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with(name + "{")) sum += std::stod(line.substr(line.rfind(' ')));
+  }
+  return sum;
+}
+
+TEST_F(Daemon, ItsMetricsCountEachCallExactlyOnce) {
+  const std::string path = folder_ + "/metrics.sock";
+  Write("[service]\nmetrics = '" + path + "'\n" + Scanner() + GuardOf(files_));
+  const pid_t service = Start();
+  ASSERT_GT(service, 0);
+  constexpr int kOpens = 50;
+  for (int i = 0; i < kOpens; ++i) {
+    EXPECT_TRUE(Opens(files_ + "/clean"));
+    EXPECT_FALSE(Opens(files_ + "/infected"));
+  }
+  const std::string metrics = MetricsAt(path);
+  EXPECT_THAT(metrics, HasSubstr("HTTP/1.1 200"));
+  const double started = SumOf(metrics, "bulkhead_calls_started_total");
+  EXPECT_GE(started, 2 * kOpens);
+  EXPECT_EQ(SumOf(metrics, "bulkhead_calls_ended_total"), started);
+  EXPECT_EQ(SumOf(metrics, "bulkhead_calls_open"), 0);
+  EXPECT_EQ(SumOf(metrics, "bulkhead_calls_denied_total"), kOpens);
+  EXPECT_EQ(SumOf(metrics, "bulkhead_driver_serving"), 1);
+  EXPECT_EQ(SumOf(metrics, "bulkhead_driver_restarts_total"), 0);
+  EXPECT_GT(SumOf(metrics, "bulkhead_process_resident_bytes"), 0);
+  EXPECT_EQ(StopService(), 0);
+  EXPECT_FALSE(fs::exists(path));
+}
+
 TEST_F(Daemon, EventsSayWhatHappened) {
   Write(Scanner() + GuardOf(files_));
   ASSERT_GT(Start(), 0);

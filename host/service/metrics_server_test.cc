@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/service/metrics_server.h"
+
+#include <arpa/inet.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <string>
+#include <vector>
+
+#include "ipc/unique_fd.h"
+
+namespace bulkhead {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+UniqueFd ConnectTo(const MetricsServer& server) {
+  UniqueFd file(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(server.port());
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  EXPECT_EQ(connect(file.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+  return file;
+}
+
+std::string Ask(const UniqueFd& file, const std::string& request) {
+  EXPECT_EQ(send(file.get(), request.data(), request.size(), MSG_NOSIGNAL),
+            static_cast<ssize_t>(request.size()));
+  std::string answer;
+  char bytes[4096];
+  for (ssize_t size; (size = recv(file.get(), bytes, sizeof(bytes), 0)) > 0;) {
+    answer.append(bytes, static_cast<size_t>(size));
+  }
+  return answer;
+}
+
+std::string Get(const UniqueFd& file, const std::string& path) {
+  return Ask(file, "GET " + path + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+}
+
+class MetricsServerTest : public ::testing::Test {
+ protected:
+  void Start(const std::string& address) {
+    auto server = MetricsServer::Listen(address, [this] {
+      asked_.fetch_add(1);
+      return std::string("bulkhead_info 1\n");
+    });
+    ASSERT_TRUE(server.ok()) << server.status();
+    server_ = *std::move(server);
+  }
+  std::atomic<int> asked_ = 0;
+  std::unique_ptr<MetricsServer> server_;
+};
+
+TEST_F(MetricsServerTest, AnswersAReaderOnThisMachine) {
+  Start("127.0.0.1:0");
+  const std::string answer = Get(ConnectTo(*server_), "/metrics");
+  EXPECT_THAT(answer, AllOf(StartsWith("HTTP/1.1 200"), HasSubstr("version=0.0.4"),
+                            HasSubstr("\r\n\r\nbulkhead_info 1\n")));
+  EXPECT_THAT(Get(ConnectTo(*server_), "/"),
+              AllOf(StartsWith("HTTP/1.1 404"), HasSubstr("/metrics")));
+  EXPECT_THAT(Ask(ConnectTo(*server_),
+                  "POST /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+                  "Content-Length: 0\r\n\r\n"),
+              StartsWith("HTTP/1.1 405"));
+  EXPECT_EQ(asked_.load(), 1);
+}
+
+TEST_F(MetricsServerTest, NonsenseAndSilentPeersKeepNoOtherFromItsAnswer) {
+  Start("127.0.0.1:0");
+  std::vector<UniqueFd> silent;
+  for (int i = 0; i < MetricsServer::kConnectionsMax / 2; ++i) {
+    silent.push_back(ConnectTo(*server_));
+    const std::string part = i % 2 == 0 ? "GET /met" : std::string(5000, '\xff') + "\r\n\r\n";
+    (void)!send(silent.back().get(), part.data(), part.size(), MSG_NOSIGNAL);
+  }
+  EXPECT_THAT(Get(ConnectTo(*server_), "/metrics"), StartsWith("HTTP/1.1 200"));
+  server_.reset();  // the test ends, or its time limit
+}
+
+TEST_F(MetricsServerTest, OnlyThisMachineIsListenedTo) {
+  for (const std::string address :
+       {"0.0.0.0:9464", "192.168.1.1:9464", "[::]:9464", "localhost:9464", "9464", "127.0.0.1",
+        "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:x", "metrics.sock", ""}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(CheckMetricsAddress(address))) << address;
+    EXPECT_FALSE(MetricsServer::Listen(address, [] { return ""; }).ok()) << address;
+  }
+  for (const std::string address : {"127.0.0.1:9464", "127.1.2.3:1", "[::1]:9464", "/run/a.sock"}) {
+    EXPECT_TRUE(CheckMetricsAddress(address).ok()) << address;
+  }
+  EXPECT_FALSE(CheckMetricsAddress("/" + std::string(200, 'a')).ok());
+}
+
+TEST_F(MetricsServerTest, AUnixSocketIsItsOwnersAndReplacesADeadOne) {
+  const std::string path = ::testing::TempDir() + "/metrics-" + std::to_string(getpid());
+  {
+    const UniqueFd dead(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_un name = {};
+    name.sun_family = AF_UNIX;
+    path.copy(name.sun_path, sizeof(name.sun_path) - 1);
+    ASSERT_EQ(bind(dead.get(), reinterpret_cast<const sockaddr*>(&name), sizeof(name)), 0);
+  }
+  Start(path);
+  struct stat status = {};
+  ASSERT_EQ(stat(path.c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 07, 0u) << "others";
+  const auto second = MetricsServer::Listen(path, [] { return ""; });
+  EXPECT_TRUE(absl::IsAlreadyExists(second.status())) << second.status();
+  server_.reset();
+  EXPECT_NE(stat(path.c_str(), &status), 0) << "it is removed";
+}
+
+}  // namespace
+}  // namespace bulkhead

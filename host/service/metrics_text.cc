@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/service/metrics_text.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "ipc/abi/names.h"
+#include "ipc/statistics.h"
+
+namespace bulkhead {
+namespace {
+
+using Labels = std::vector<std::pair<const char*, std::string>>;
+
+constexpr double kMillisecondsPerSecond = 1000;
+
+// How a call ends. Their sum and what is open is what was started.
+constexpr bh_counter kEnds[] = {BH_COUNT_ANSWERED, BH_COUNT_CACHED, BH_COUNT_BY_POLICY,
+                                BH_COUNT_CANCELLED, BH_COUNT_UNKNOWN};
+// What goes up and down; the other rows only grow.
+constexpr bh_counter kGauges[] = {BH_COUNT_POISON_KNOWN, BH_COUNT_USERS_QUARANTINED,
+                                  BH_COUNT_IN_FLIGHT, BH_COUNT_UNREAD};
+
+template <size_t N>
+bool IsOneOf(const StatisticRow& row, const bh_counter (&counters)[N]) {
+  return std::find(counters, counters + N, row.first) != counters + N;
+}
+
+// A value of a label: the format has three escapes.
+std::string Escaped(const std::string& value) {
+  std::string escaped;
+  for (const char letter : value) {
+    if (letter == '\\' || letter == '"') escaped.push_back('\\');
+    letter == '\n' ? escaped.append("\\n") : escaped.append(1, letter);
+  }
+  return escaped;
+}
+
+// Samples of one name belong together, below the name's two lines.
+class Metrics {
+ public:
+  void Family(const std::string& name, const char* type, const std::string& help) {
+    name_ = absl::StrCat("bulkhead_", name);
+    absl::StrAppend(&text_, "# HELP ", name_, " ", help, "\n# TYPE ", name_, " ", type, "\n");
+  }
+  template <typename Number>
+  void Sample(const Labels& labels, Number value) {
+    absl::StrAppend(&text_, name_);
+    const char* separator = "{";
+    for (const auto& [name, label] : labels) {
+      absl::StrAppend(&text_, std::exchange(separator, ","), name, "=\"", Escaped(label), "\"");
+    }
+    absl::StrAppend(&text_, labels.empty() ? " " : "} ", value, "\n");
+  }
+  std::string text() && { return std::move(text_); }
+
+ private:
+  std::string name_;
+  std::string text_;
+};
+
+uint64_t Sum(const StatisticRow& row, const bh_statistics& statistics) {
+  uint64_t sum = 0;
+  for (const uint64_t word : WordsOf(statistics).subspan(row.first, row.count)) sum += word;
+  return sum;
+}
+
+void AddCalls(Metrics& metrics, const StatusFields& status) {
+  metrics.Family("calls_started_total", "counter", "Calls that were started");
+  for (const DriverStatusFields& driver : status.drivers) {
+    metrics.Sample({{"driver", driver.name}}, driver.statistics.calls);
+  }
+  metrics.Family("calls_ended_total", "counter",
+                 "Calls that ended, by outcome; of those that policy answered, by reason");
+  for (const DriverStatusFields& driver : status.drivers) {
+    for (const StatisticRow& row : kStatistics) {
+      if (!IsOneOf(row, kEnds)) continue;
+      for (uint32_t part = 0; part < row.count; ++part) {
+        metrics.Sample({{"driver", driver.name},
+                        {"outcome", row.name},
+                        {"reason", row.part_name == nullptr ? "" : row.part_name(part)}},
+                       WordsOf(driver.statistics)[row.first + part]);
+      }
+    }
+  }
+  metrics.Family("calls_open", "gauge", "Calls that were started and have not ended");
+  for (const DriverStatusFields& driver : status.drivers) {
+    uint64_t ended = 0;
+    for (const StatisticRow& row : kStatistics) {
+      if (IsOneOf(row, kEnds)) ended += Sum(row, driver.statistics);
+    }
+    const uint64_t started = driver.statistics.calls;
+    metrics.Sample({{"driver", driver.name}}, started > ended ? started - ended : 0);
+  }
+}
+
+// The rows that AddCalls() leaves.
+void AddStatistics(Metrics& metrics, const StatusFields& status) {
+  for (const StatisticRow& row : kStatistics) {
+    const bool is_ended_or_started = IsOneOf(row, kEnds) || row.first == BH_COUNT_CALLS;
+    if (is_ended_or_started || row.group == StatisticGroup::STATE) continue;
+    const bool gauge = IsOneOf(row, kGauges);
+    const char* of = row.group == StatisticGroup::CALLS ? "calls_" : "notifications_";
+    metrics.Family(absl::StrCat(of, row.name, gauge ? "" : "_total"), gauge ? "gauge" : "counter",
+                   row.doc);
+    for (const DriverStatusFields& driver : status.drivers) {
+      for (uint32_t part = 0; part < row.count; ++part) {
+        Labels labels = {{"driver", driver.name}};
+        if (row.part_name != nullptr) labels.emplace_back("cause", row.part_name(part));
+        metrics.Sample(labels, WordsOf(driver.statistics)[row.first + part]);
+      }
+    }
+  }
+}
+
+void AddProtection(Metrics& metrics, const StatusFields& status) {
+  const auto level = [](const ProtectionFields& protection) {
+    return static_cast<uint32_t>(protection.level);
+  };
+  metrics.Family("guard_protection", "gauge",
+                 absl::StrCat("What a guard is worth now: ", BH_PROTECTION_NONE, " none, ",
+                              BH_PROTECTION_DEGRADED, " degraded, ", BH_PROTECTION_FULL, " full"));
+  for (const GuardStatusFields& guard : status.guards) {
+    metrics.Sample({{"folder", guard.folder}}, level(guard.protection));
+  }
+  metrics.Family("guard_losses_total", "counter", "How often a guard was found to be gone");
+  for (const GuardStatusFields& guard : status.guards) {
+    metrics.Sample({{"folder", guard.folder}}, guard.losses);
+  }
+  metrics.Family("driver_protection", "gauge", "The same of a driver");
+  for (const DriverStatusFields& driver : status.drivers) {
+    metrics.Sample({{"driver", driver.name}}, level(driver.protection));
+  }
+}
+
+void AddDrivers(Metrics& metrics, const StatusFields& status) {
+  const auto each = [&](const char* name, const char* type, const char* help, auto value) {
+    metrics.Family(name, type, help);
+    for (const DriverStatusFields& driver : status.drivers) {
+      metrics.Sample({{"driver", driver.name}}, value(driver));
+    }
+  };
+  using Fields = const DriverStatusFields&;
+  each("driver_serving", "gauge", "1 while a host serves",
+       [](Fields driver) { return driver.state == "serving" ? 1 : 0; });
+  each("driver_quarantined", "gauge", "1 while it is quarantined",
+       [](Fields driver) { return driver.state == "quarantined" ? 1 : 0; });
+  each("driver_generation", "gauge", "The generation of its host",
+       [](Fields driver) { return driver.generation; });
+  each("driver_restarts_total", "counter", "Hosts that replaced another",
+       [](Fields driver) { return driver.restarts; });
+  each("driver_start_failures_total", "counter", "Hosts that did not start",
+       [](Fields driver) { return driver.start_failures; });
+  each("driver_content_version", "gauge", "The content that is in force; 0: none",
+       [](Fields driver) { return driver.content_version; });
+  each("driver_content_good_version", "gauge", "The newest content that passed its probation",
+       [](Fields driver) { return driver.last_known_good; });
+  each("driver_counters_age_seconds", "gauge", "How old the numbers of calls are",
+       [](Fields driver) {
+         return static_cast<double>(driver.statistics_age_ms) / kMillisecondsPerSecond;
+       });
+}
+
+// Resident bytes; 0 when the process is gone.
+uint64_t ResidentBytes(uint32_t pid) {
+  std::ifstream file(absl::StrCat("/proc/", pid, "/statm"));
+  uint64_t pages = 0, resident = 0;
+  file >> pages >> resident;
+  return resident * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+void AddMemory(Metrics& metrics, const StatusFields& status) {
+  metrics.Family("process_resident_bytes", "gauge", "Resident memory of the processes");
+  metrics.Sample({{"process", "service"}}, ResidentBytes(status.pid));
+  if (status.shim_pid != 0) metrics.Sample({{"process", "shim"}}, ResidentBytes(status.shim_pid));
+  for (const DriverStatusFields& driver : status.drivers) {
+    if (driver.pid == 0) continue;
+    metrics.Sample({{"process", absl::StrCat("host:", driver.name)}}, ResidentBytes(driver.pid));
+  }
+}
+
+}  // namespace
+
+std::string MetricsText(const StatusFields& status, const std::map<std::string, uint64_t>& events) {
+  Metrics metrics;
+  metrics.Family("info", "gauge", "What runs");
+  metrics.Sample({{"attachment", status.attachment}, {"config", status.config_path}}, 1);
+  metrics.Family("uptime_seconds", "gauge", "Since the service started");
+  metrics.Sample({}, static_cast<double>(status.uptime_ms) / kMillisecondsPerSecond);
+  metrics.Family("shim_incarnation", "gauge", "Shims so far, the first is 1; 0: it has no process");
+  metrics.Sample({}, status.shim_incarnation);
+  AddProtection(metrics, status);
+  AddDrivers(metrics, status);
+  AddCalls(metrics, status);
+  AddStatistics(metrics, status);
+  metrics.Family("attachment_counts", "untyped", "What the attachment has counted");
+  for (const CounterFields& counter : status.counters) {
+    metrics.Sample({{"name", counter.name}}, counter.value);
+  }
+  metrics.Family("events_total", "counter", "What happened, by kind");
+  for (const auto& [kind, count] : events) metrics.Sample({{"event", kind}}, count);
+  AddMemory(metrics, status);
+  return std::move(metrics).text();
+}
+
+}  // namespace bulkhead

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "host/service/metrics_text.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <map>
+#include <regex>
+#include <set>
+#include <sstream>
+#include <string>
+
+#include "ipc/statistics.h"
+
+namespace bulkhead {
+namespace {
+
+using ::testing::HasSubstr;
+
+StatusFields Status() {
+  StatusFields status;
+  status.pid = static_cast<uint32_t>(getpid());
+  status.attachment = "fanotify";
+  status.guards = {
+      {.folder = "/a \"b\"\\c\nd", .protection = {BH_PROTECTION_DEGRADED, {"why"}}, .losses = 2}};
+  DriverStatusFields driver;
+  driver.name = "scanner";
+  driver.state = "serving";
+  driver.restarts = 4;
+  uint64_t number = 1;
+  for (uint64_t& word : WordsOf(driver.statistics)) word = number++;
+  status.drivers = {driver};
+  status.counters = {{.name = "events", .value = 9}};
+  return status;
+}
+
+// Of each sample.
+std::map<std::string, double> Samples(const std::string& text) {
+  std::map<std::string, double> samples;
+  std::istringstream lines(text);
+  const std::regex sample(R"(^(bulkhead_[a-z_]+(\{.*\})?) (\S+)$)");
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with('#')) continue;
+    std::smatch parts;
+    EXPECT_TRUE(std::regex_match(line, parts, sample)) << line;
+    EXPECT_TRUE(samples.emplace(parts[1], std::stod(parts[3])).second) << "twice: " << line;
+  }
+  return samples;
+}
+
+TEST(MetricsText, EachNumberOfTheStatusIsThere) {
+  const std::map<std::string, double> samples = Samples(MetricsText(Status(), {{"Ended", 3}}));
+  const auto value = [&](const std::string& name) {
+    const auto found = samples.find("bulkhead_" + name);
+    return found == samples.end() ? -1 : found->second;
+  };
+  EXPECT_EQ(value(R"(guard_protection{folder="/a \"b\"\\c\nd"})"), BH_PROTECTION_DEGRADED);
+  EXPECT_EQ(value(R"(guard_losses_total{folder="/a \"b\"\\c\nd"})"), 2);
+  EXPECT_EQ(value(R"(driver_serving{driver="scanner"})"), 1);
+  EXPECT_EQ(value(R"(driver_restarts_total{driver="scanner"})"), 4);
+  EXPECT_EQ(value(R"(calls_started_total{driver="scanner"})"), 1);
+  EXPECT_EQ(value(R"(events_total{event="Ended"})"), 3);
+  EXPECT_EQ(value(R"(attachment_counts{name="events"})"), 9);
+  EXPECT_GT(value(R"(process_resident_bytes{process="service"})"), 0);
+  // A row of statistics.def that is not shown would be missed here.
+  std::multiset<double> shown;
+  for (const auto& [name, number] : samples) shown.insert(number);
+  const StatusFields status = Status();
+  for (const StatisticRow& row : kStatistics) {
+    if (row.group == StatisticGroup::STATE) continue;
+    for (uint32_t part = 0; part < row.count; ++part) {
+      EXPECT_EQ(shown.count(static_cast<double>(
+                    WordsOf(status.drivers[0].statistics)[row.first + part])) >= 1,
+                true)
+          << row.name;
+    }
+  }
+}
+
+TEST(MetricsText, EachCallThatStartedHasEndedOrIsOpen) {
+  StatusFields status = Status();
+  bh_statistics& statistics = status.drivers[0].statistics;
+  statistics.calls = 1'000'000;
+  double ended = 0, open = 0, started = 0;
+  for (const auto& [name, number] : Samples(MetricsText(status, {}))) {
+    if (name.starts_with("bulkhead_calls_ended_total")) ended += number;
+    if (name.starts_with("bulkhead_calls_open")) open += number;
+    if (name.starts_with("bulkhead_calls_started_total")) started += number;
+  }
+  EXPECT_EQ(started, 1'000'000);
+  EXPECT_EQ(ended + open, started);
+  EXPECT_GT(ended, 0);
+}
+
+TEST(MetricsText, EachNameHasItsTypeAboveItsSamples) {
+  std::istringstream lines(MetricsText(Status(), {}));
+  std::set<std::string> known;
+  std::string last;
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string hash, kind, name;
+    words >> hash >> kind >> name;
+    if (kind == "TYPE") {
+      EXPECT_TRUE(known.insert(name).second) << name << " has two types";
+      last = name;
+    } else if (hash != "#") {
+      EXPECT_EQ(line.substr(0, line.find_first_of("{ ")), last);
+    }
+  }
+  EXPECT_GT(known.size(), 20u);
+}
+
+}  // namespace
+}  // namespace bulkhead

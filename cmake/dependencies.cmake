@@ -36,6 +36,7 @@ pkg_check_modules(mount REQUIRED IMPORTED_TARGET mount)          # PkgConfig::mo
 pkg_check_modules(capng REQUIRED IMPORTED_TARGET libcap-ng)      # PkgConfig::capng
 pkg_check_modules(toml REQUIRED IMPORTED_TARGET tomlplusplus)    # PkgConfig::toml
 pkg_check_modules(microhttpd REQUIRED IMPORTED_TARGET libmicrohttpd)  # PkgConfig::microhttpd
+pkg_check_modules(ncurses REQUIRED IMPORTED_TARGET ncursesw)     # PkgConfig::ncurses
 pkg_check_modules(systemd REQUIRED IMPORTED_TARGET libsystemd)   # PkgConfig::systemd
 pkg_check_modules(yara REQUIRED IMPORTED_TARGET yara)            # PkgConfig::yara
 

@@ -25,6 +25,7 @@
 #include "host/cli/program.h"
 #include "host/cli/run.h"
 #include "host/cli/scan.h"
+#include "host/cli/top.h"
 #include "host/service/config_values.h"
 
 namespace bulkhead {
@@ -95,6 +96,7 @@ int RunCommandLine(int argc, char** argv, AttachmentRows attachments) {
   std::function<int()> run;
   AddRun(app, program, &run);
   AddOperators(app, &run);
+  AddTop(app, program, &run);
   AddEvents(app, program, &run);
   AddCheckConfig(app, program, &run);
   AddScan(app, program, &run);

@@ -13,7 +13,7 @@
 
 namespace bulkhead {
 
-Instances FindInstances() {
+Instances LookForInstances() {
   constexpr uint64_t kStatusWithinNs = 3 * kNanosecondsPerSecond;  // of each
   Instances found;
   for (const std::string& path : InstanceSockets()) {
@@ -30,10 +30,17 @@ Instances FindInstances() {
       error = absl::StrCat("it answered ", answer->name());
     }
     found.silent.emplace_back(std::filesystem::path(path).stem(), std::move(error));
+  }
+  return found;
+}
+
+Instances FindInstances() {
+  Instances found = LookForInstances();
+  for (const auto& [instance, error] : found.silent) {
     std::fprintf(stderr,
                  "bulkhead: instance %s does not answer (%s): its guards may hold; look at that "
                  "process, or end it\n",
-                 found.silent.back().first.c_str(), found.silent.back().second.c_str());
+                 instance.c_str(), error.c_str());
   }
   return found;
 }

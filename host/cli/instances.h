@@ -15,9 +15,11 @@ struct Instances {
   std::vector<std::pair<std::string, std::string>> silent;     // pid and error
 };
 
-// Every instance whose process listens; a socket on which no process listens means nothing. The
-// silent ones, which have a time limit each, are named on standard error.
+// Every instance whose process listens; a socket on which no process listens means nothing. Each
+// has a time limit. The silent ones are named on standard error.
 Instances FindInstances();
+// They are not.
+Instances LookForInstances();
 
 }  // namespace bulkhead
 

@@ -5,9 +5,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <pty.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -324,6 +327,96 @@ TEST_F(Daemon, ItsMetricsCountEachCallExactlyOnce) {
   EXPECT_GT(SumOf(metrics, "bulkhead_process_resident_bytes"), 0);
   EXPECT_EQ(StopService(), 0);
   EXPECT_FALSE(fs::exists(path));
+}
+
+// A terminal, with `bulkhead top` at its other end.
+class Terminal {
+ public:
+  Terminal(const std::string& program, unsigned short rows, unsigned short columns) {
+    winsize size = {.ws_row = rows, .ws_col = columns};
+    process_ = forkpty(&screen_, nullptr, nullptr, &size);
+    if (process_ != 0) return;
+    setenv("TERM", "xterm", 1);
+    execl(program.c_str(), program.c_str(), "top", nullptr);
+    _exit(127);
+  }
+  Terminal(const Terminal&) = delete;
+  Terminal& operator=(const Terminal&) = delete;
+  ~Terminal() {
+    if (process_ > 0) {
+      kill(process_, SIGKILL);
+      waitpid(process_, nullptr, 0);
+    }
+    close(screen_);
+  }
+  pid_t process() const { return process_; }
+  void Type(char key) { EXPECT_EQ(write(screen_, &key, 1), 1); }
+  void Resize(unsigned short rows, unsigned short columns) {
+    winsize size = {.ws_row = rows, .ws_col = columns};
+    EXPECT_EQ(ioctl(screen_, TIOCSWINSZ, &size), 0);
+  }
+  // Whether that comes to be drawn.
+  bool Shows(const std::string& text) {
+    const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
+    while (drawn_.find(text) == std::string::npos) {
+      if (MonotonicNowNs() > until_ns || !Read()) return false;
+    }
+    drawn_.clear();
+    return true;
+  }
+  // Its exit code, when it has ended.
+  int Ended() {
+    while (Read()) {
+    }
+    int status = 0;
+    waitpid(process_, &status, 0);
+    process_ = -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+  const std::string& drawn() const { return drawn_; }
+
+ private:
+  bool Read() {
+    pollfd ready = {screen_, POLLIN, 0};
+    if (poll(&ready, 1, static_cast<int>(kSoonNs / kNanosecondsPerMillisecond)) != 1) return false;
+    char bytes[4096];
+    const ssize_t size = read(screen_, bytes, sizeof(bytes));
+    if (size <= 0) return false;
+    drawn_.append(bytes, static_cast<size_t>(size));
+    return true;
+  }
+
+  int screen_ = -1;
+  pid_t process_ = -1;
+  std::string drawn_;
+};
+
+TEST_F(Daemon, TopShowsWhatRunsAndLeavesTheTerminalAsItWas) {
+  constexpr char kLeavesTheScreen[] = "\x1b[?1049l";
+  Write(Scanner() + GuardOf(files_));
+  ASSERT_GT(Start(), 0);
+  {
+    Terminal top(build_ + "/bin/bulkhead", 24, 80);
+    EXPECT_TRUE(top.Shows("scanner")) << top.drawn();
+    top.Resize(30, 120);
+    EXPECT_TRUE(top.Shows("scanner")) << "drawn again";
+    top.Resize(2, 10);
+    EXPECT_TRUE(top.Shows("q quits"));
+    top.Type('q');
+    EXPECT_EQ(top.Ended(), 0);
+    EXPECT_THAT(top.drawn(), HasSubstr(kLeavesTheScreen));
+  }
+  {
+    Terminal top(build_ + "/bin/bulkhead", 24, 80);
+    EXPECT_TRUE(top.Shows("scanner"));
+    top.Type('\x03');  // Ctrl-C
+    EXPECT_EQ(top.Ended(), 0);
+    EXPECT_THAT(top.drawn(), HasSubstr(kLeavesTheScreen));
+  }
+  EXPECT_EQ(StopService(), 0);
+  const Outcome pipe = Run("top");
+  EXPECT_EQ(pipe.code, 2);
+  EXPECT_THAT(pipe.text, HasSubstr("needs a terminal"));
 }
 
 TEST_F(Daemon, EventsSayWhatHappened) {

@@ -41,17 +41,37 @@ static inline int bh_end_known(uint32_t end)
 }
 
 /*
+ * A host that is the first process of its process id namespace is not ended by signals with their
+ * default action. Its handlers exit with this much more than the signal's number instead, as a
+ * shell does for a command that a signal has ended.
+ */
+#define BH_EXIT_OF_SIGNAL 128
+
+/* The signal that ended it, by itself or through its handler; 0: none did. `status` as below. */
+static inline int bh_signal_of_exit(int status)
+{
+	const int code = (status >> 8) & 0xff;
+
+	if (status & 0x7f)
+		return status & 0x7f;
+	return code > BH_EXIT_OF_SIGNAL && code <= BH_EXIT_OF_SIGNAL + SIGTERM
+		       ? code - BH_EXIT_OF_SIGNAL
+		       : 0;
+}
+
+/*
  * The end that an exit status stands for: BH_END_STOPPED, BH_END_CRASHED or BH_END_KILLED.
  * `status` has waitpid()'s form, which is also that of task_struct's exit_code and of the last
  * field of /proc/PID/stat: the signal in the low 7 bits, the exit code in bits 8 to 15.
  *
  * The status does not say where a signal came from. SIGKILL, SIGTERM, SIGINT, SIGHUP and SIGQUIT
  * come from an operator, a terminal, a session's end, a service manager or the OOM killer, of which
- * whoever asks may know more: BH_END_STARVED. All others count as the host's own making.
+ * whoever asks may know more: BH_END_STARVED. All others count as the host's own making. A host may
+ * exit with any code, or send itself any signal: what it gains is what a kill from outside gains.
  */
 static inline enum bh_end bh_end_of_exit(int status)
 {
-	switch (status & 0x7f) {
+	switch (bh_signal_of_exit(status)) {
 	case 0:
 		return (status & 0xff00) ? BH_END_CRASHED : BH_END_STOPPED;
 	case SIGKILL:

@@ -48,11 +48,16 @@ def tables(abi):
         'events': (abi / 'events.h', 'define BH_FOR_EACH_EVENT'),
         'violations': (abi / 'events.h', 'define BH_FOR_EACH_VIOLATION'),
         'protections': (abi / 'protection.h', 'define BH_FOR_EACH_PROTECTION'),
+        'sandbox_levels': (abi / 'sandbox.h', 'define BH_FOR_EACH_SANDBOX_LEVEL'),
         'starts': (abi / 'events.h', 'define BH_FOR_EACH_START'),
     }
     made = {name: table(['value', 'name', 'meaning'],
                         [[row[0], f'`{row[2]}`', row[3]] for row in rows(*source)])
             for name, source in lists.items()}
+    made['sandbox_layers'] = table(
+        ['bit', 'name', 'needed from', 'what'],
+        [[row[0], f'`{row[2]}`', f'`{row[3].lower()}`', row[4]]
+         for row in rows(abi / 'sandbox.h', 'define BH_FOR_EACH_SANDBOX_LAYER')])
     flags = rows(abi / 'channel_spec.h', 'define BH_FOR_EACH_CHANNEL_FLAG')
     made['channel_flags'] = table(
         ['bit', 'key of a manifest', 'default', 'meaning of true'],

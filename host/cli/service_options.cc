@@ -73,6 +73,15 @@ void AddServiceOptions(CLI::App& app, ServiceOptions& options) {
          "further time; never: by `bulkhead release` or new content only")
       ->type_name("TIME|never")
       ->default_str(DurationText(options.limits.retry_ns));
+  app.add_option_function<std::string>(
+         "--require-sandbox",
+         [&options](const std::string& text) {
+           options.sandbox_required = OrThrow(ParseSandboxLevel(text));
+         },
+         absl::StrCat("The least sandbox that a driver is loaded in (", SandboxLevelList(),
+                      "); `bulkhead status` shows which it is"))
+      ->type_name("LEVEL")
+      ->default_str(bh_sandbox_level_name(options.sandbox_required));
   app.add_option("--driver-options", options.each.options,
                  "Words for the drivers, after those of their manifests")
       ->type_name("TEXT");
@@ -89,6 +98,7 @@ ServiceConfig ConfigOf(const ServiceOptions& options) {
     config.drivers.back().driver = name;
   }
   config.limits = options.limits;
+  config.sandbox_required = options.sandbox_required;
   return config;
 }
 

@@ -27,6 +27,7 @@ struct ServiceOptions {
   ServiceDriver each;                // what holds for each of them
   uint64_t deadline_ns = GuardSpec::kDefaultDeadlineNs;
   LifecycleLimits limits;
+  bh_sandbox_level sandbox_required = BH_SANDBOX_BASIC;
   std::function<void(const DriverEvent&)> on_event;
 };
 

@@ -71,6 +71,27 @@ void PrintProtection(const TextOutput& out, const std::string& what,
   }
 }
 
+// Before its first host has said so there is none.
+void PrintSandbox(const TextOutput& out, const DriverStatusFields& driver) {
+  if (driver.sandbox_layers == 0 && driver.sandbox_lacks.empty()) return;
+  out.Print("    sandbox %s\n",
+              bh_sandbox_level_name(bh_sandbox_level_of(driver.sandbox_layers)));
+  for (const std::string& lack : driver.sandbox_lacks) {
+    out.Print("      lacks %s\n", Printable(lack).c_str());
+  }
+}
+
+nlohmann::ordered_json SandboxOf(const DriverStatusFields& driver) {
+  nlohmann::ordered_json layers = nlohmann::ordered_json::array();
+  for (uint32_t bit = 1; bit <= driver.sandbox_layers; bit <<= 1) {
+    if ((driver.sandbox_layers & bit) != 0) layers.push_back(bh_sandbox_layer_name(bit));
+  }
+  return {{"level", bh_sandbox_level_name(bh_sandbox_level_of(driver.sandbox_layers))},
+          {"layers", layers},
+          {"lacks", driver.sandbox_lacks},
+          {"entered_in_us", driver.sandbox_us}};
+}
+
 // Of the attachment: the line has those that have counted something.
 nlohmann::ordered_json ShowCounters(const TextOutput& out,
                                     const std::vector<CounterFields>& counters) {
@@ -137,6 +158,7 @@ int ShowStatus(const std::string& json, bool check) {
                 static_cast<unsigned long>(driver.restarts),
                 driver.last_end.empty() ? "" : ", last: ", Printable(driver.last_end).c_str());
       PrintProtection(out, "    ", driver.protection);
+      PrintSandbox(out, driver);
       if (check && driver.protection.level != BH_PROTECTION_FULL) code = kExitFailed;
       if (driver.shim_silent_ms >= kShimSilentMs) {
         out.Print("    the shim has not answered for %lu ms\n",
@@ -172,6 +194,7 @@ int ShowStatus(const std::string& json, bool check) {
            {"last_end", driver.last_end},
            {"protection", bh_protection_name(driver.protection.level)},
            {"reasons", driver.protection.reasons},
+           {"sandbox", SandboxOf(driver)},
            {"shim_silent_ms", driver.shim_silent_ms},
            {"shim_error", driver.shim_error},
            {"counters_age_ms", driver.statistics_age_ms},

@@ -12,13 +12,18 @@
 
 namespace bulkhead {
 
+// What the dynamic linker, the C and C++ libraries and the allocator read.
+absl::Span<const char* const> SystemPaths();
+
 // From here on this process may open, for reading only, what lies in and below `readable` (absolute
-// paths; one that is not there is passed over), the system's libraries, /proc/self and a few files
-// of the C library's. Descriptors that it has or is sent are not concerned.
+// paths; one that is not there is passed over) and the system's paths; and, for writing, making,
+// renaming and removing files and folders, too, what lies in and below `writable`. Descriptors that
+// it has or is sent are not concerned.
 // Unimplemented: the kernel has no Landlock; nothing has changed. For the calling thread, before it
 // has started others.
 // REQUIRES: no_new_privs.
-absl::Status LimitFiles(absl::Span<const std::string> readable);
+absl::Status LimitFiles(absl::Span<const std::string> readable,
+                        absl::Span<const std::string> writable);
 
 }  // namespace bulkhead
 

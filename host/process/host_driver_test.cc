@@ -62,7 +62,7 @@ class HostDriverTest : public ::testing::Test {
     fields.driver_name = module;
     fields.driver_path = build_ + "/test-modules/" + module + ".so";
     fields.callbacks = kOpenAndExec;
-    fields.sandbox = kSandboxAll;
+    fields.sandbox = BH_LAYERS_ALL;
     return fields;
   }
   std::unique_ptr<HostRun> Spawn(int leave_open = -1) {

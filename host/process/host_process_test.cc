@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "host/process/sandbox.h"
+#include "ipc/abi/end.h"
 #include "ipc/control/host_protocol.h"
 #include "ipc/generation_spec.h"
 #include "ipc/monotonic.h"
@@ -73,7 +74,7 @@ class HostProcessTest : public ::testing::Test {
             : kOpenAndExec;
     fields.content_version = 1;
     fields.spin_ns = 20'000;
-    fields.sandbox = kSandboxAll;
+    fields.sandbox = BH_LAYERS_ALL;
     if (driver == "scanner") fields.content_path = build_ + "/drivers/scanner/rules";
     return fields;
   }
@@ -242,6 +243,30 @@ TEST_F(HostProcessTest, SaysWhyADriverDoesNotStart) {
   EXPECT_THAT(StartFailure(fields), HasSubstr("its content asks it to fail"));
 }
 
+TEST_F(HostProcessTest, ReportsItsSandboxAndDoesNotStartBelowTheRequiredOne) {
+  if (kSanitized) GTEST_SKIP() << "a sanitizer's runtime needs a wider filter";
+  auto run = Serve(Fields("null"));
+  ASSERT_TRUE(run);
+  EXPECT_GE(bh_sandbox_level_of(run->sandbox().layers), BH_SANDBOX_BASIC);
+  EXPECT_NE(run->sandbox().spent_us, 0u);
+  run->Kill();
+  ASSERT_TRUE(shim_->EndGeneration(channel_, 1, BH_END_KILLED).ok());
+
+  AttachFields fields = Fields("null", 2);
+  fields.sandbox_required = BH_SANDBOX_FULL;
+  fields.group_lacks = "none is left";
+  const std::string failure = StartFailure(fields);
+  EXPECT_THAT(failure, HasSubstr("and full is required; it lacks "));
+  EXPECT_THAT(failure, HasSubstr("resources: none is left"));
+  EXPECT_THAT(failure, HasSubstr("--require-sandbox"));
+
+  fields = Fields("null", 3);
+  fields.sandbox = 0;
+  fields.sandbox_required = BH_SANDBOX_BASIC;
+  EXPECT_THAT(StartFailure(fields),
+              HasSubstr("the level none, and basic is required; it lacks privileges; limits; "));
+}
+
 TEST_F(HostProcessTest, EndsWhenItsSupervisorTalksNonsense) {
   AttachFields fields = Fields("null");
   fields.generation = 0;
@@ -348,6 +373,39 @@ TEST_F(HostProcessTest, ACrashingDriverTakesItsHostAlongAndNothingElse) {
   ASSERT_TRUE(run);
   EXPECT_TRUE(Answered(AskName("fine"), true));
   EXPECT_TRUE(Answered(AskName("deny-"), false));
+}
+
+// As the first process of a namespace, which signals end by its own handlers only: how it ended is
+// known all the same.
+TEST_F(HostProcessTest, SignalsEndAHostInItsOwnNamespaceToo) {
+  const struct {
+    const char* asked;  // a path over which the driver ends; or nullptr: the signal comes from here
+    int signal;
+    bh_end end;
+  } kEnds[] = {{"crash-", SIGSEGV, BH_END_CRASHED},    {"abort-", SIGABRT, BH_END_CRASHED},
+               {"overflow-", SIGSEGV, BH_END_CRASHED}, {nullptr, SIGSEGV, BH_END_CRASHED},
+               {nullptr, SIGABRT, BH_END_CRASHED},     {nullptr, SIGTERM, BH_END_KILLED},
+               {nullptr, SIGINT, BH_END_KILLED},       {nullptr, SIGHUP, BH_END_KILLED},
+               {nullptr, SIGQUIT, BH_END_KILLED},      {nullptr, SIGKILL, BH_END_KILLED}};
+  uint32_t generation = 0;
+  for (const auto& wanted : kEnds) {
+    auto run = HostRun::SpawnInNamespace(build_ + "/bin/bulkhead-host");
+    ASSERT_TRUE(run.ok()) << run.status();
+    if (!(*run)->child().processes_lack.empty()) GTEST_SKIP() << (*run)->child().processes_lack;
+    const absl::Status begun = (*run)->Begin(*shim_, channel_, Fields("faulty", ++generation));
+    ASSERT_TRUE(begun.ok()) << begun;
+    std::thread caller;
+    if (wanted.asked != nullptr) {
+      caller = std::thread([&] { (void)AskName(wanted.asked, kNanosecondsPerSecond); });
+    } else {
+      ASSERT_EQ(kill((*run)->pid(), wanted.signal), 0);
+    }
+    const int end = (*run)->Wait();
+    EXPECT_EQ(bh_signal_of_exit(end), wanted.signal) << end;
+    EXPECT_EQ(bh_end_of_exit(end), wanted.end) << end;
+    EXPECT_TRUE(shim_->EndGeneration(channel_, generation, wanted.end).ok());
+    if (caller.joinable()) caller.join();
+  }
 }
 
 TEST_F(HostProcessTest, AnExceptionDeclinesOneCall) {

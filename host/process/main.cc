@@ -5,7 +5,8 @@
 // supervisor has died, or when the driver crashes it; the supervisor then starts the next.
 //
 // Exit codes: 0 drained as ordered; 1 the driver did not start (StartFailed has the cause); 2 wrong
-// usage; 3 the supervisor has died, or sent a malformed message.
+// usage; 3 the supervisor has died, or sent a malformed message; 128 and a signal's number: the
+// signal ended it (end_signals.h).
 #include <bulkhead/driver.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -25,15 +26,18 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "host/attachment/transports.h"
 #include "host/process/checkpoint.h"
 #include "host/process/dispatcher.h"
 #include "host/process/driver_library.h"
+#include "host/process/end_signals.h"
 #include "host/process/log_queue.h"
 #include "host/process/sandbox.h"
 #include "ipc/abi/channel.h"
+#include "ipc/abi/names.h"
 #include "ipc/control/host_protocol.h"
 #include "ipc/control_socket.h"
 #include "ipc/host_port.h"
@@ -44,16 +48,36 @@
 namespace bulkhead {
 namespace {
 
+std::vector<std::string> LinesOf(const std::string& text) {
+  return absl::StrSplit(text, '\n', absl::SkipEmpty());
+}
+
 // What it may open by name: the driver and what stands beside it, its content, and what its
 // manifest asks for.
 std::vector<std::string> FilesOf(const AttachFields& attach) {
   std::vector<std::string> files = {attach.driver_path,
                                     std::filesystem::path(attach.driver_path).parent_path()};
   if (!attach.content_path.empty()) files.push_back(attach.content_path);
-  for (const absl::string_view path : absl::StrSplit(attach.reads, '\n', absl::SkipEmpty())) {
-    files.emplace_back(path);
-  }
+  const std::vector<std::string> granted = LinesOf(attach.reads);
+  files.insert(files.end(), granted.begin(), granted.end());
   return files;
+}
+
+absl::Status BelowLevel(const AttachFields& attach, const SandboxReport& report) {
+  const uint32_t missing = bh_sandbox_layers_of(attach.sandbox_required) & ~report.layers;
+  std::string layers;
+  for (uint32_t bit = 1; bit <= missing; bit <<= 1) {
+    if ((missing & bit) == 0) continue;
+    const std::string name = bh_sandbox_layer_name(bit);
+    const auto lack = std::find_if(report.lacks.begin(), report.lacks.end(), [&](const auto& one) {
+      return absl::StartsWith(one, name + ": ");
+    });
+    absl::StrAppend(&layers, layers.empty() ? "" : "; ", lack != report.lacks.end() ? *lack : name);
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      "the sandbox reaches the level ", bh_sandbox_level_name(report.level()), ", and ",
+      bh_sandbox_level_name(attach.sandbox_required), " is required; it lacks ", layers,
+      ": provide that on this machine, or require less with --require-sandbox"));
 }
 
 constexpr int kExitNotStarted = 1;
@@ -152,6 +176,44 @@ class Life {
     return transport.status();
   }
 
+  // The driver has not run yet: what is reported here is true.
+  absl::Status LockIn(absl::Span<const unsigned long> ioctls) {
+    const AttachFields& attach = attach_;
+    const std::vector<std::string> readable = FilesOf(attach), writable = LinesOf(attach.writes);
+    const uint64_t before_ns = MonotonicNowNs();
+    SandboxReport report;
+    if (absl::Status status = EnterSandbox(attach.sandbox,
+                                           {.ioctls = ioctls,
+                                            .readable = readable,
+                                            .writable = writable,
+                                            .scratch_bytes = uint64_t{attach.scratch_mib} << 20,
+                                            .user = attach.user,
+                                            .group = attach.group,
+                                            .user_lacks = attach.user_lacks,
+                                            .group_lacks = attach.group_lacks,
+                                            .processes_lack = attach.processes_lack},
+                                           &report);
+        !status.ok()) {
+      return status;
+    }
+    const uint64_t spent_ns = MonotonicNowNs() - before_ns;
+    // Its end is closed before the kernel ends hosts with it, and this host may have missed that.
+    pollfd supervisor = {control_.fd(), POLLIN, 0};
+    if (poll(&supervisor, 1, 0) == 1 && (supervisor.revents & POLLHUP) != 0) {
+      return absl::CancelledError("the supervisor has died");
+    }
+    if (absl::Status status =
+            control_.Send(MakeSandboxed({.generation = attach.generation,
+                                         .layers = report.layers,
+                                         .lacks = report.lacks,
+                                         .spent_us = static_cast<uint32_t>(spent_ns / 1000)}));
+        !status.ok()) {
+      return status;
+    }
+    return report.level() >= attach.sandbox_required ? absl::OkStatus()
+                                                     : BelowLevel(attach, report);
+  }
+
   absl::Status Start(ControlMessage& message) {
     const AttachFields& attach = attach_;
     life_line_file_ = message.TakeDescriptor(kLifeLine);
@@ -161,20 +223,7 @@ class Life {
     const std::vector<unsigned long> all = IoctlsOfAll();
     const absl::Span<const unsigned long> ioctls =
         transport_ != nullptr ? transport_->ioctls : absl::MakeConstSpan(all);
-    const std::vector<std::string> readable = FilesOf(attach);
-    std::vector<std::string> missing;
-    if (absl::Status status =
-            EnterSandbox(attach.sandbox,
-                         {.ioctls = ioctls, .readable = readable, .user = attach.user}, &missing);
-        !status.ok()) {
-      return status;
-    }
-    if (!attach.user_lacks.empty() && geteuid() == 0) {
-      missing.push_back(absl::StrCat("a user of its own: ", attach.user_lacks));
-    }
-    for (const std::string& layer : missing) {
-      log_.Post(BULKHEAD_LOG_WARNING, absl::StrCat("the sandbox lacks a layer: ", layer));
-    }
+    if (absl::Status status = LockIn(ioctls); !status.ok()) return status;
     absl::StatusOr<DriverLibrary> library = DriverLibrary::Load(
         attach.driver_path, attach.driver_name, attach.callbacks, attach.notifications);
     if (!library.ok()) return library.status();
@@ -314,8 +363,8 @@ int Main(int argc, char** argv) {
   }
   CloseOthers(control);
   ControlSocket socket{UniqueFd(control)};
-  if (absl::Status status = socket.Send(
-          MakeHello(BH_ABI_VERSION, BULKHEAD_DRIVER_ABI, static_cast<uint32_t>(getpid())));
+  EndOnSignals();
+  if (absl::Status status = socket.Send(MakeHello(BH_ABI_VERSION, BULKHEAD_DRIVER_ABI));
       !status.ok()) {
     return Alone(status);
   }

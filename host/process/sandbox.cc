@@ -1,342 +1,472 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/process/sandbox.h"
 
-#include <cap-ng.h>
 #include <fcntl.h>
-#include <linux/futex.h>
+#include <linux/capability.h>
+#include <netinet/in.h>
 #include <sched.h>
-#include <seccomp.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/shm.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
+#include <initializer_list>
 #include <string>
+#include <string_view>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "host/process/empty_root.h"
 #include "host/process/file_access.h"
+#include "host/process/system_call_filter.h"
+#include "ipc/abi/names.h"
 #include "ipc/sanitizer.h"
+#include "ipc/unique_fd.h"
 
 namespace bulkhead {
 namespace {
 
 constexpr rlim_t kOpenFilesMax = 512;
 constexpr rlim_t kThreadsMax = 1024;
+constexpr char kHostName[] = "bulkhead-host";
+constexpr long kTmpfs = 0x01021994;  // TMPFS_MAGIC
 
 absl::Status Failed(const char* what) {
   return absl::InternalError(absl::StrCat("sandbox: ", what, ": ", std::strerror(errno)));
 }
 
-absl::Status BecomeUser(uid_t user) {
-  const pid_t parent = getppid();
-  if (setresgid(user, user, user) != 0) return Failed("the host's own group");
-  if (setresuid(user, user, user) != 0) return Failed("the host's own user");
-  // Which a change of ids takes back.
-  if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return Failed("ending with the supervisor");
-  if (getppid() != parent) return absl::CancelledError("sandbox: the supervisor has died");
-  return absl::OkStatus();
+std::string ReadAll(int fd) {
+  std::array<char, 4096> text;
+  const ssize_t bytes = fd < 0 ? -1 : pread(fd, text.data(), text.size(), 0);
+  return bytes <= 0 ? std::string() : std::string(text.data(), static_cast<size_t>(bytes));
 }
 
-absl::Status DropPrivileges(uid_t user) {
-  // A process without capabilities may not be permitted to drop the bounding set, and need not.
-  capng_clear(CAPNG_SELECT_BOTH);
-  if (geteuid() == 0 && capng_apply(CAPNG_SELECT_BOUNDS) != 0) {
-    return Failed("dropping the bounding set");
+// The namespaces that a process enters by itself, but for that of users.
+struct Namespace {
+  bh_sandbox_layer layer;
+  int flag;
+  const char* link;  // in /proc/self
+};
+constexpr Namespace kNamespaces[] = {
+    {BH_LAYER_MOUNTS, CLONE_NEWNS, "ns/mnt"},        {BH_LAYER_NETWORK, CLONE_NEWNET, "ns/net"},
+    {BH_LAYER_IPC, CLONE_NEWIPC, "ns/ipc"},          {BH_LAYER_NAMES, CLONE_NEWUTS, "ns/uts"},
+    {BH_LAYER_GROUPS, CLONE_NEWCGROUP, "ns/cgroup"},
+};
+
+// Of this thread; a process with capabilities that are ambient loses them with the others.
+struct CapabilitySets {
+  uint64_t effective = 0, permitted = 0, inheritable = 0;
+
+  bool operator==(const CapabilitySets&) const = default;
+  static CapabilitySets None() { return {}; }
+  // All of them where it can't be known.
+  static CapabilitySets Get() {
+    __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    __user_cap_data_struct halves[2] = {};
+    if (syscall(SYS_capget, &header, halves) != 0) return {~0ull, ~0ull, ~0ull};
+    const auto join = [&](__u32 __user_cap_data_struct::*set) {
+      return halves[0].*set | uint64_t{halves[1].*set} << 32;
+    };
+    return {join(&__user_cap_data_struct::effective), join(&__user_cap_data_struct::permitted),
+            join(&__user_cap_data_struct::inheritable)};
   }
-  if (user != 0) {
-    if (absl::Status status = BecomeUser(user); !status.ok()) return status;
+  bool Set() const {
+    __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+    __user_cap_data_struct halves[2] = {};
+    for (int half = 0; half < 2; ++half) {
+      halves[half] = {.effective = static_cast<__u32>(effective >> 32 * half),
+                      .permitted = static_cast<__u32>(permitted >> 32 * half),
+                      .inheritable = static_cast<__u32>(inheritable >> 32 * half)};
+    }
+    return syscall(SYS_capset, &header, halves) == 0;
   }
-  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return Failed("no_new_privs");
-  if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return Failed("not dumpable");
-  const rlimit none = {0, 0};
-  if (setrlimit(RLIMIT_CORE, &none) != 0) return Failed("no core dumps");
-  if (capng_apply(CAPNG_SELECT_CAPS) != 0) return Failed("dropping capabilities");
-  return absl::OkStatus();
+};
+
+bool Has(unsigned capability) { return (CapabilitySets::Get().effective >> capability & 1) != 0; }
+
+// A change of ids takes them out of the effective set.
+void UseAgain(std::initializer_list<unsigned> capabilities) {
+  CapabilitySets sets = CapabilitySets::Get();
+  for (const unsigned capability : capabilities) {
+    sets.effective |= sets.permitted & uint64_t{1} << capability;
+  }
+  (void)sets.Set();
 }
 
-absl::Status LimitResources(uid_t user) {
-  rlimit files = {};
-  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return Failed("reading the limit of open files");
-  if (files.rlim_max > kOpenFilesMax) files = {kOpenFilesMax, kOpenFilesMax};
-  files.rlim_cur = files.rlim_max;
-  if (setrlimit(RLIMIT_NOFILE, &files) != 0) return Failed("limiting open files");
-  // Of the user's processes together, and of no account for root.
-  const rlimit threads = {kThreadsMax, kThreadsMax};
-  if (user != 0 && setrlimit(RLIMIT_NPROC, &threads) != 0) return Failed("limiting threads");
-  return absl::OkStatus();
+bool DropBounds() {
+  for (unsigned capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; ++capability) {
+    if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0) return false;
+  }
+  return true;
 }
 
-// The needs of a driver that computes, reads files that it was given and waits, and of the C and
-// C++ runtimes below it.
-constexpr int kAllowed[] = {
-    SCMP_SYS(brk),
-    SCMP_SYS(mmap),
-    SCMP_SYS(munmap),
-    SCMP_SYS(mremap),
-    SCMP_SYS(mprotect),
-    SCMP_SYS(mlock),
-    SCMP_SYS(munlock),
-    SCMP_SYS(mincore),
-    SCMP_SYS(msync),
-    SCMP_SYS(read),
-    SCMP_SYS(pread64),
-    SCMP_SYS(readv),
-    SCMP_SYS(preadv),
-    SCMP_SYS(lseek),
-    SCMP_SYS(write),
-    SCMP_SYS(writev),
-    SCMP_SYS(close),
-    SCMP_SYS(dup),
-    SCMP_SYS(dup2),
-    SCMP_SYS(dup3),
-    SCMP_SYS(fstat),
-    SCMP_SYS(stat),
-    SCMP_SYS(lstat),
-    SCMP_SYS(newfstatat),
-    SCMP_SYS(statx),
-    SCMP_SYS(statfs),
-    SCMP_SYS(fstatfs),
-    SCMP_SYS(access),
-    SCMP_SYS(faccessat),
-    SCMP_SYS(faccessat2),
-    SCMP_SYS(readlink),
-    SCMP_SYS(readlinkat),
-    SCMP_SYS(getdents64),
-    SCMP_SYS(getcwd),
-    SCMP_SYS(fadvise64),
-    SCMP_SYS(futex_waitv),
-    SCMP_SYS(set_robust_list),
-    SCMP_SYS(get_robust_list),
-    SCMP_SYS(rseq),
-    SCMP_SYS(set_tid_address),
-    SCMP_SYS(gettid),
-    SCMP_SYS(getpid),
-    SCMP_SYS(getppid),
-    SCMP_SYS(getuid),
-    SCMP_SYS(geteuid),
-    SCMP_SYS(getgid),
-    SCMP_SYS(getegid),
-    SCMP_SYS(sched_yield),
-    SCMP_SYS(sched_getaffinity),
-    SCMP_SYS(getcpu),
-    SCMP_SYS(sched_getparam),
-    SCMP_SYS(sched_getscheduler),
-    SCMP_SYS(clock_gettime),
-    SCMP_SYS(clock_getres),
-    SCMP_SYS(clock_nanosleep),
-    SCMP_SYS(nanosleep),
-    SCMP_SYS(gettimeofday),
-    SCMP_SYS(time),
-    SCMP_SYS(pause),
-    SCMP_SYS(rt_sigaction),
-    SCMP_SYS(rt_sigprocmask),
-    SCMP_SYS(rt_sigreturn),
-    SCMP_SYS(sigaltstack),
-    SCMP_SYS(rt_sigtimedwait),
-    SCMP_SYS(restart_syscall),
-    SCMP_SYS(poll),
-    SCMP_SYS(ppoll),
-    SCMP_SYS(select),
-    SCMP_SYS(pselect6),
-    SCMP_SYS(epoll_create1),
-    SCMP_SYS(epoll_ctl),
-    SCMP_SYS(epoll_wait),
-    SCMP_SYS(epoll_pwait),
-    SCMP_SYS(eventfd2),
-    SCMP_SYS(timerfd_create),
-    SCMP_SYS(timerfd_settime),
-    SCMP_SYS(timerfd_gettime),
-    SCMP_SYS(pipe2),
-    SCMP_SYS(recvmsg),
-    SCMP_SYS(sendmsg),
-    SCMP_SYS(getsockopt),
-    SCMP_SYS(getrandom),
-    SCMP_SYS(uname),
-    SCMP_SYS(sysinfo),
-    SCMP_SYS(getrlimit),
-    SCMP_SYS(getrusage),
-    SCMP_SYS(times),
-    SCMP_SYS(membarrier),
-    SCMP_SYS(memfd_create),
-    SCMP_SYS(ftruncate),
-    SCMP_SYS(exit),
-    SCMP_SYS(exit_group),
-};
-
-// Without F_SETOWN and F_SETSIG, which make the kernel send any signal to any process of this user;
-// without F_ADD_SEALS, which would keep the next generation from mapping memory that it must write.
-constexpr int kAllowedFcntl[] = {F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD,    F_SETFD,
-                                 F_GETFL, F_SETFL,         F_GET_SEALS};
-
-// Without the requeues: they move threads that sleep on a shared word (callers, the supervisor) to
-// a word where their wake-ups do not reach them. The host does not need them, nor FUTEX_WAKE_OP.
-constexpr int kAllowedFutex[] = {FUTEX_WAIT,        FUTEX_WAKE,     FUTEX_WAIT_BITSET,
-                                 FUTEX_WAKE_BITSET, FUTEX_LOCK_PI,  FUTEX_LOCK_PI2,
-                                 FUTEX_TRYLOCK_PI,  FUTEX_UNLOCK_PI};
-
-// The advice that allocators use. Without MADV_REMOVE, which makes holes in memory that the shim
-// must be able to write without waiting; without MADV_PAGEOUT and the like, for the same reason.
-constexpr int kAllowedMadvise[] = {MADV_NORMAL,   MADV_RANDOM, MADV_SEQUENTIAL, MADV_WILLNEED,
-                                   MADV_DONTNEED, MADV_FREE,   MADV_HUGEPAGE,   MADV_NOHUGEPAGE,
-                                   MADV_DONTDUMP, MADV_DODUMP, MADV_DONTFORK};
-
-// The kernel takes these arguments as int and ignores the upper half.
-constexpr scmp_datum_t kInt = 0xffffffff;
-
-// Names of threads and mappings. Without the options that make the process traceable again, or let
-// it outlive its supervisor.
-constexpr int kAllowedPrctl[] = {PR_SET_NAME, PR_GET_NAME, PR_GET_DUMPABLE, PR_SET_VMA};
-
-// Calls that no driver makes by mistake: a process that makes one is treated as hostile.
-constexpr int kFatal[] = {
-    SCMP_SYS(ptrace),
-    SCMP_SYS(process_vm_readv),
-    SCMP_SYS(process_vm_writev),
-    SCMP_SYS(mount),
-    SCMP_SYS(umount2),
-    SCMP_SYS(pivot_root),
-    SCMP_SYS(chroot),
-    SCMP_SYS(setns),
-    SCMP_SYS(unshare),
-    SCMP_SYS(bpf),
-    SCMP_SYS(init_module),
-    SCMP_SYS(finit_module),
-    SCMP_SYS(delete_module),
-    SCMP_SYS(kexec_load),
-    SCMP_SYS(kexec_file_load),
-    SCMP_SYS(reboot),
-    SCMP_SYS(swapon),
-    SCMP_SYS(perf_event_open),
-    SCMP_SYS(userfaultfd),
-    SCMP_SYS(pidfd_getfd),
-    SCMP_SYS(fanotify_init),
-    SCMP_SYS(keyctl),
-    SCMP_SYS(add_key),
-    SCMP_SYS(io_uring_setup),
-};
-
-// Sanitizer runtimes read their own maps, switch off address randomisation, and check for leaks.
-constexpr int kSanitizersNeed[] = {
-    SCMP_SYS(personality),
-    SCMP_SYS(execve),
-    SCMP_SYS(tgkill),
-    SCMP_SYS(sched_setscheduler),
-    SCMP_SYS(setrlimit),
-    SCMP_SYS(open),
-    SCMP_SYS(openat),
-    SCMP_SYS(wait4),
-    SCMP_SYS(arch_prctl),
-    SCMP_SYS(prctl),
-    SCMP_SYS(sched_setaffinity),
-};
-
-class Filter {
+// All that is known of the process before it is another one's, and what it has become.
+class Sandbox {
  public:
-  Filter() : context_(seccomp_init(SCMP_ACT_ERRNO(EPERM))) {}
-  ~Filter() {
-    if (context_ != nullptr) seccomp_release(context_);
+  Sandbox(uint32_t layers, const SandboxGrants& grants, SandboxReport* report)
+      : layers_(layers),
+        grants_(grants),
+        report_(*report),
+        self_(open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC)),
+        status_(OpenOwn("status", O_RDONLY)),
+        writes_(!grants.writable.empty() || grants.scratch_bytes != 0) {
+    for (size_t i = 0; i < std::size(kNamespaces); ++i) before_[i] = NumberOf(kNamespaces[i].link);
   }
-  Filter(const Filter&) = delete;
-  Filter& operator=(const Filter&) = delete;
 
-  template <typename... Conditions>
-  void Add(uint32_t action, int system_call, Conditions... conditions) {
-    if (error_ != 0) return;
-    // A call that this architecture lacks needs no rule.
-    const int code =
-        seccomp_rule_add(context_, action, system_call, sizeof...(conditions), conditions...);
-    if (code != 0 && code != -EDOM) error_ = -code;
-  }
-  absl::Status Load() {
-    if (context_ == nullptr) return absl::ResourceExhaustedError("sandbox: no memory for a filter");
-    if (error_ == 0) error_ = -seccomp_load(context_);
-    if (error_ == 0) return absl::OkStatus();
-    errno = error_;
-    return Failed("system call filter");
+  absl::Status Enter() {
+    CheckResources();
+    CheckProcesses();
+    const bool rights = Has(CAP_SYS_ADMIN);
+    if (rights) EnterNamespaces();
+    if (absl::Status status = BecomeUser(); !status.ok()) return status;
+    EnterUsers(/*with_others=*/!rights);
+    if (absl::Status status = DropPrivileges(); !status.ok()) return status;
+    if (absl::Status status = LimitResources(); !status.ok()) return status;
+    if (absl::Status status = LimitFilesByName(); !status.ok()) return status;
+    if (absl::Status status = CheckGrants(); !status.ok()) return status;
+    return LimitSystemCalls();
   }
 
  private:
-  scmp_filter_ctx context_;
-  int error_ = 0;
-};
-
-absl::Status FilterSystemCalls(absl::Span<const unsigned long> ioctls) {
-  Filter filter;
-  for (const int call : kAllowed) filter.Add(SCMP_ACT_ALLOW, call);
-  for (const int call : kFatal) filter.Add(SCMP_ACT_KILL_PROCESS, call);
-  // A thread's own priority, which can only be lowered without privileges.
-  filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(setpriority), SCMP_A0(SCMP_CMP_EQ, PRIO_PROCESS),
-             SCMP_A1(SCMP_CMP_EQ, 0));
-  const auto self = static_cast<scmp_datum_t>(getpid());
-  for (const int advice : kAllowedMadvise) {
-    filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(madvise),
-               SCMP_A2(SCMP_CMP_MASKED_EQ, kInt, static_cast<scmp_datum_t>(advice)));
+  bool Wants(uint32_t layer) const { return (layers_ & layer) != 0; }
+  bool Held(uint32_t layer) const { return (report_.layers & layer) != 0; }
+  void Lack(uint32_t layer, absl::string_view why) {
+    report_.lacks.push_back(absl::StrCat(bh_sandbox_layer_name(layer), ": ", why));
   }
-  constexpr scmp_datum_t kFutexCommand =
-      kInt & ~scmp_datum_t{FUTEX_PRIVATE_FLAG} & ~scmp_datum_t{FUTEX_CLOCK_REALTIME};
-  for (const int command : kAllowedFutex) {
-    filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(futex),
-               SCMP_A1(SCMP_CMP_MASKED_EQ, kFutexCommand, static_cast<scmp_datum_t>(command)));
-  }
-  for (const unsigned long command : ioctls) {
-    filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, command));
-  }
-  for (const int command : kAllowedFcntl) {
-    filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(fcntl),
-               SCMP_A1(SCMP_CMP_EQ, static_cast<scmp_datum_t>(command)));
-  }
-  // Its own limits only: to change those of its supervisor a process needs no capability, only the
-  // same user.
-  for (const scmp_datum_t pid : {scmp_datum_t{0}, self}) {
-    filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), SCMP_A0(SCMP_CMP_EQ, pid));
-  }
-  if (kSanitized) {
-    for (const int call : kSanitizersNeed) filter.Add(SCMP_ACT_ALLOW, call);
-  } else {
-    constexpr uint64_t kWrites = O_ACCMODE | O_CREAT | O_TRUNC;
-    filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(open), SCMP_A1(SCMP_CMP_MASKED_EQ, kWrites, O_RDONLY));
-    filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(openat), SCMP_A2(SCMP_CMP_MASKED_EQ, kWrites, O_RDONLY));
-    // abort() signals its own thread.
-    filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(tgkill), SCMP_A0(SCMP_CMP_EQ, self));
-    // The calling thread only: another thread id may belong to another process.
-    filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(sched_setaffinity), SCMP_A0(SCMP_CMP_EQ, 0));
-    for (const int option : kAllowedPrctl) {
-      filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(prctl),
-                 SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(option)));
+  // What a test from inside has found.
+  void Conclude(uint32_t layer, bool holds, absl::string_view otherwise) {
+    if (holds) {
+      report_.layers |= layer;
+    } else {
+      Lack(layer, otherwise);
     }
   }
-  filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(kill), SCMP_A0(SCMP_CMP_EQ, self));
-  // Threads, but no processes. clone3's flags are behind a pointer that a filter can't follow, so
-  // clone3 fails with ENOSYS, and libc falls back to clone.
-  filter.Add(SCMP_ACT_ALLOW, SCMP_SYS(clone),
-             SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
-  filter.Add(SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3));
-  return filter.Load();
-}
+
+  UniqueFd OpenOwn(const char* name, int flags) const {
+    return UniqueFd(openat(self_.get(), name, flags | O_CLOEXEC));
+  }
+  ino_t NumberOf(const char* link) const {
+    struct stat object = {};
+    return fstatat(self_.get(), link, &object, 0) == 0 ? object.st_ino : 0;
+  }
+  bool Left(const char* link, ino_t before) const {
+    const ino_t now = NumberOf(link);
+    return now != 0 && before != 0 && now != before;
+  }
+
+  // ---- What the supervisor has made
+
+  // In version 1 a process is in a group of each hierarchy, and only some of them are the host's.
+  void CheckResources() {
+    if (!Wants(BH_LAYER_RESOURCES)) return;
+    if (grants_.group.empty()) {
+      return Lack(BH_LAYER_RESOURCES, grants_.group_lacks.empty()
+                                          ? "it was given no control group"
+                                          : absl::string_view(grants_.group_lacks));
+    }
+    const std::string groups = ReadAll(OpenOwn("cgroup", O_RDONLY).get());
+    bool limited = false;
+    for (const absl::string_view line : absl::StrSplit(groups, '\n')) {
+      const std::vector<absl::string_view> parts = absl::StrSplit(line, absl::MaxSplits(':', 2));
+      if (parts.size() < 3 || !absl::EndsWith(parts[2], absl::StrCat("/", grants_.group))) continue;
+      const std::vector<absl::string_view> of = absl::StrSplit(parts[1], ',');
+      limited = limited || parts[0] == "0" || std::count(of.begin(), of.end(), "memory") != 0;
+    }
+    Conclude(BH_LAYER_RESOURCES, limited, "it is not in the control group that was made for it");
+  }
+
+  void CheckProcesses() {
+    if (!Wants(BH_LAYER_PROCESSES)) return;
+    Conclude(BH_LAYER_PROCESSES, getpid() == 1 && getppid() == 0,
+             grants_.processes_lack.empty() ? "it was started in its supervisor's namespace"
+                                            : absl::string_view(grants_.processes_lack));
+  }
+
+  // ---- Namespaces
+
+  int Flags() const {
+    int flags = 0;
+    for (const Namespace& one : kNamespaces) flags |= Wants(one.layer) ? one.flag : 0;
+    return flags;
+  }
+
+  void EnterNamespaces() {
+    std::array<int, std::size(kNamespaces)> errors = {};
+    if (Flags() != 0 && unshare(Flags()) != 0) {
+      for (size_t i = 0; i < std::size(kNamespaces); ++i) {
+        const bool wanted = Wants(kNamespaces[i].layer);
+        if (wanted && unshare(kNamespaces[i].flag) != 0) errors[i] = errno;
+      }
+    }
+    for (size_t i = 0; i < std::size(kNamespaces); ++i) {
+      const Namespace& one = kNamespaces[i];
+      if (!Wants(one.layer)) continue;
+      if (errors[i] != 0) {
+        Lack(one.layer, std::strerror(errors[i]));
+      } else if (!Left(one.link, before_[i])) {
+        Lack(one.layer, absl::StrCat("/proc/self/", one.link, " is what it was"));
+      } else {
+        Arrange(one.layer);
+      }
+    }
+  }
+
+  // What is in a new namespace, and a test of it.
+  void Arrange(bh_sandbox_layer layer) {
+    switch (layer) {
+      case BH_LAYER_MOUNTS:
+        return EmptyTheRoot();
+      case BH_LAYER_NETWORK:
+        return Conclude(layer, HasNoNetwork(), "an address outside can be reached");
+      case BH_LAYER_IPC:
+        return Conclude(layer, HasNoObjects(), "it has System V objects that it did not make");
+      case BH_LAYER_NAMES:
+        return Conclude(layer, HasAnotherName(), "the machine's name can be read");
+      case BH_LAYER_GROUPS:
+        return Conclude(layer, SeesNoGroups(), "the names of its control groups can be read");
+      default:
+        return;
+    }
+  }
+
+  void EmptyTheRoot() {
+    struct stat before = {}, after = {}, above = {};
+    std::string without_proc;
+    if (stat("/", &before) != 0) return Lack(BH_LAYER_MOUNTS, std::strerror(errno));
+    const absl::Status status = EnterEmptyRoot(
+        {.readable = grants_.readable,
+         .writable = grants_.writable,
+         .scratch_bytes = grants_.scratch_bytes,
+         .user = Wants(BH_LAYER_OWN_USER) && grants_.user != 0 ? grants_.user : geteuid(),
+         .group = Wants(BH_LAYER_OWN_USER) && grants_.user != 0 ? grants_.user : getegid(),
+         .own_processes = Held(BH_LAYER_PROCESSES)},
+        &without_proc);
+    if (!status.ok()) return Lack(BH_LAYER_MOUNTS, status.message());
+    struct statfs system = {};
+    const bool another = stat("/", &after) == 0 && stat("/..", &above) == 0 &&
+                         after.st_dev != before.st_dev && above.st_ino == after.st_ino &&
+                         above.st_dev == after.st_dev && statfs("/", &system) == 0 &&
+                         system.f_type == kTmpfs;
+    const bool read_only = mkdir("/written", 0700) != 0 && errno == EROFS;
+    Conclude(BH_LAYER_MOUNTS, another && read_only,
+             another ? "its root can be written" : "its root is the machine's");
+  }
+
+  static bool HasNoNetwork() {
+    const UniqueFd datagrams(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    if (!datagrams.valid()) return errno == EAFNOSUPPORT;
+    sockaddr_in address = {};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(9);
+    address.sin_addr.s_addr = htonl(0xc0000201);  // 192.0.2.1, which is given to no machine
+    return connect(datagrams.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) !=
+               0 &&
+           errno == ENETUNREACH;
+  }
+
+  static bool HasNoObjects() {
+    shm_info info = {};
+    const int used = shmctl(0, SHM_INFO, reinterpret_cast<shmid_ds*>(&info));
+    return used < 0 ? errno == ENOSYS : info.used_ids == 0;
+  }
+
+  static bool HasAnotherName() {
+    utsname name = {};
+    return sethostname(kHostName, sizeof(kHostName) - 1) == 0 && setdomainname("", 0) == 0 &&
+           uname(&name) == 0 && std::string_view(name.nodename) == kHostName;
+  }
+
+  bool SeesNoGroups() const {
+    const std::string groups = ReadAll(OpenOwn("cgroup", O_RDONLY).get());
+    for (const absl::string_view line : absl::StrSplit(groups, '\n', absl::SkipEmpty())) {
+      if (!absl::EndsWith(line, ":/")) return false;
+    }
+    return !groups.empty();
+  }
+
+  // A process without CAP_SYS_ADMIN gets it there, over the other namespaces that it enters with
+  // it.
+  void EnterUsers(bool with_others) {
+    if (with_others && Flags() == 0 && !Wants(BH_LAYER_USERS)) return;
+    if (!with_others && !Wants(BH_LAYER_USERS)) return;
+    const std::string wanted = absl::StrCat(geteuid(), " ", geteuid(), " 1");
+    const std::string groups = absl::StrCat(getegid(), " ", getegid(), " 1");
+    // Its supervisor may have made one together with the process id namespace.
+    if (getpid() != 1 || !HasMap("uid_map", wanted)) {
+      (void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);  // else its maps are root's
+      if (unshare(CLONE_NEWUSER) != 0) {
+        const std::string why = std::strerror(errno);
+        if (Wants(BH_LAYER_USERS)) Lack(BH_LAYER_USERS, why);
+        if (with_others) LackNamespaces(absl::StrCat("there is no user namespace: ", why));
+        return;
+      }
+      Write("setgroups", "deny");
+      Write("uid_map", wanted);
+      Write("gid_map", groups);
+    }
+    if (Wants(BH_LAYER_USERS)) {
+      // With all rights in there: no other id exists.
+      const gid_t root = 0;
+      const bool stays = syscall(SYS_setresuid, geteuid() + 1, -1, -1) != 0 &&
+                         syscall(SYS_setresgid, getegid() + 1, -1, -1) != 0 &&
+                         syscall(SYS_setgroups, 1, &root) != 0;
+      Conclude(BH_LAYER_USERS, stays && HasMap("uid_map", wanted) && HasMap("gid_map", groups),
+               "it has other ids than its own");
+    }
+    if (with_others) EnterNamespaces();
+  }
+
+  bool HasMap(const char* map, const std::string& wanted) const {
+    const std::string text = ReadAll(OpenOwn(map, O_RDONLY).get());
+    const std::vector<std::string> words =
+        absl::StrSplit(text, absl::ByAnyChar(" \n\t"), absl::SkipEmpty());
+    const std::vector<std::string> wanted_words = absl::StrSplit(wanted, ' ');
+    return words == wanted_words;
+  }
+  void Write(const char* name, const std::string& text) const {
+    const UniqueFd file = OpenOwn(name, O_WRONLY);
+    (void)!write(file.get(), text.data(), text.size());  // its test says what came of it
+  }
+  void LackNamespaces(const std::string& why) {
+    for (const Namespace& one : kNamespaces) {
+      if (Wants(one.layer)) Lack(one.layer, why);
+    }
+  }
+
+  // ---- User and privileges
+
+  absl::Status BecomeUser() {
+    if (!Wants(BH_LAYER_OWN_USER)) return absl::OkStatus();
+    const uid_t user = grants_.user;
+    if (user == 0) {
+      Lack(BH_LAYER_OWN_USER, grants_.user_lacks.empty() ? "it was given none"
+                                                         : absl::string_view(grants_.user_lacks));
+      return absl::OkStatus();
+    }
+    // Root may make user namespaces where others may not; the rights end below.
+    const bool keeps = Wants(BH_LAYER_USERS) && Wants(BH_LAYER_PRIVILEGES);
+    if (prctl(PR_SET_KEEPCAPS, keeps ? 1 : 0, 0, 0, 0) != 0) return Failed("keeping rights");
+    if (setresgid(user, user, user) != 0) return Failed("the host's own group");
+    if (setresuid(user, user, user) != 0) return Failed("the host's own user");
+    UseAgain({CAP_SYS_ADMIN, CAP_SETPCAP});
+    uid_t real = 0, effective = 0, saved = 0;
+    Conclude(BH_LAYER_OWN_USER,
+             getresuid(&real, &effective, &saved) == 0 && real == user && effective == user &&
+                 saved == user && getegid() == user && !Has(CAP_SETUID) &&
+                 syscall(SYS_setresuid, 0, 0, 0) != 0,
+             "it can be root again");
+    return absl::OkStatus();
+  }
+
+  absl::Status DropPrivileges() {
+    const pid_t parent = getppid();
+    // Which a change of ids takes back.
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return Failed("ending with the supervisor");
+    // In a process id namespace of its own both are 0: there the control socket tells, which the
+    // supervisor's end closes before this is sent (Life::Start() in main.cc).
+    if (getppid() != parent) return absl::CancelledError("sandbox: the supervisor has died");
+    if (!Wants(BH_LAYER_PRIVILEGES)) return absl::OkStatus();
+    // A process without capabilities may not be permitted to drop the bounding set, and need not.
+    if (Has(CAP_SETPCAP) && !DropBounds()) return Failed("dropping the bounding set");
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return Failed("no_new_privs");
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return Failed("not dumpable");
+    const rlimit none = {0, 0};
+    if (setrlimit(RLIMIT_CORE, &none) != 0) return Failed("no core dumps");
+    if (!CapabilitySets::None().Set()) return Failed("dropping capabilities");
+    const bool none_left = CapabilitySets::Get() == CapabilitySets::None();
+    Conclude(BH_LAYER_PRIVILEGES,
+             none_left && prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1 &&
+                 prctl(PR_GET_DUMPABLE) == 0 && chroot("/") != 0 && errno == EPERM,
+             "it has capabilities, or a way to them");
+    return absl::OkStatus();
+  }
+
+  absl::Status LimitResources() {
+    if (!Wants(BH_LAYER_LIMITS)) return absl::OkStatus();
+    rlimit files = {};
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0) return Failed("reading the limit of open files");
+    if (files.rlim_max > kOpenFilesMax) files = {kOpenFilesMax, kOpenFilesMax};
+    files.rlim_cur = files.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &files) != 0) return Failed("limiting open files");
+    // Of the user's processes together, and of no account for root.
+    const rlimit threads = {kThreadsMax, kThreadsMax};
+    const bool own_user = Wants(BH_LAYER_OWN_USER) && grants_.user != 0;
+    if (own_user && setrlimit(RLIMIT_NPROC, &threads) != 0) return Failed("limiting threads");
+    const int beyond = fcntl(STDERR_FILENO, F_DUPFD, static_cast<int>(kOpenFilesMax));
+    if (beyond >= 0) close(beyond);
+    Conclude(BH_LAYER_LIMITS, beyond < 0, "it can open more files than its limit");
+    return absl::OkStatus();
+  }
+
+  // ---- Files and system calls
+
+  absl::Status LimitFilesByName() {
+    if (!Wants(BH_LAYER_FILES)) return absl::OkStatus();
+    std::vector<std::string> writable(grants_.writable.begin(), grants_.writable.end());
+    if (grants_.scratch_bytes != 0 && Held(BH_LAYER_MOUNTS)) writable.push_back(kScratchFolder);
+    const absl::Status status = LimitFiles(grants_.readable, writable);
+    if (absl::IsUnimplemented(status)) {
+      Lack(BH_LAYER_FILES, status.message());
+      return absl::OkStatus();
+    }
+    if (!status.ok()) return status;
+    const UniqueFd root(open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    Conclude(BH_LAYER_FILES, !root.valid() && errno == EACCES,
+             "it can open what it is not granted");
+    return absl::OkStatus();
+  }
+
+  absl::Status CheckGrants() const {
+    if (grants_.scratch_bytes != 0 && !Held(BH_LAYER_MOUNTS)) {
+      return absl::FailedPreconditionError(
+          "sandbox: the manifest's 'scratch_mib' needs the layer mounts, which is missing here");
+    }
+    if (writes_ && !Held(BH_LAYER_MOUNTS) && !Held(BH_LAYER_FILES)) {
+      return absl::FailedPreconditionError(
+          "sandbox: the manifest's 'writes' needs the layer files or mounts; both are missing "
+          "here");
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status LimitSystemCalls() {
+    if (!Wants(BH_LAYER_SYSTEM_CALLS)) return absl::OkStatus();
+    if (absl::Status status = FilterSystemCalls(grants_.ioctls, writes_); !status.ok()) {
+      return status;
+    }
+    const std::string state = ReadAll(status_.get());
+    const bool filtered = state.empty() || state.find("\nSeccomp:\t2") != state.npos;
+    const int made = socket(AF_UNIX, SOCK_STREAM, 0);
+    const bool refused = made < 0 && errno == EPERM;
+    if (made >= 0) close(made);
+    Conclude(BH_LAYER_SYSTEM_CALLS, filtered && refused, "it can make sockets");
+    return absl::OkStatus();
+  }
+
+  const uint32_t layers_;
+  const SandboxGrants& grants_;
+  SandboxReport& report_;
+  const UniqueFd self_;    // /proc/self as it was: the empty root has another /proc
+  const UniqueFd status_;  // of it
+  const bool writes_;
+  std::array<ino_t, std::size(kNamespaces)> before_ = {};
+};
 
 }  // namespace
 
-absl::Status EnterSandbox(uint32_t layers, const SandboxGrants& grants,
-                          std::vector<std::string>* missing) {
-  if ((layers & kSandboxPrivileges) != 0) {
-    if (absl::Status status = DropPrivileges(grants.user); !status.ok()) return status;
-  }
-  if ((layers & kSandboxLimits) != 0) {
-    if (absl::Status status = LimitResources(grants.user); !status.ok()) return status;
-  }
-  if ((layers & kSandboxFiles) != 0) {
-    absl::Status status = LimitFiles(grants.readable);
-    if (absl::IsUnimplemented(status) && missing != nullptr) {
-      missing->push_back(absl::StrCat("files: ", std::string(status.message())));
-    } else if (!status.ok()) {
-      return status;
-    }
-  }
-  if ((layers & kSandboxSystemCalls) != 0) return FilterSystemCalls(grants.ioctls);
-  return absl::OkStatus();
+absl::Status EnterSandbox(uint32_t layers, const SandboxGrants& grants, SandboxReport* report) {
+  return Sandbox(layers, grants, report).Enter();
 }
 
 }  // namespace bulkhead

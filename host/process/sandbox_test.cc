@@ -40,11 +40,11 @@ constexpr int kSandboxFailed = 100;
 
 // The exit status, as waitpid returns it, of a process that enters the sandbox and calls `act`.
 int Inside(const std::function<int()>& act, const SandboxGrants& grants = {},
-           uint32_t layers = kSandboxAll) {
+           uint32_t layers = BH_LAYERS_ALL) {
   const pid_t child = fork();
   if (child == 0) {
-    std::vector<std::string> missing;  // what that means is for the tests of the layer
-    if (!EnterSandbox(layers, grants, &missing).ok()) _exit(kSandboxFailed);
+    SandboxReport report;  // what that means is for the tests of the layer
+    if (!EnterSandbox(layers, grants, &report).ok()) _exit(kSandboxFailed);
     _exit(act());
   }
   int status = -1;
@@ -217,11 +217,12 @@ class SandboxFilesTest : public SandboxTest {
     std::filesystem::create_symlink(secret_, top_ + "/granted/link");
   }
   void TearDown() override { std::filesystem::remove_all(top_); }
-  // As Refused(), of an open for reading in a sandbox with the folder `granted`.
+  // As Refused(), of an open for reading in a sandbox with the folder `granted`; in the machine's
+  // root, where the names of other files are there to be tried.
   int Open(const std::string& path) {
     const std::vector<std::string> readable = {top_ + "/granted", top_ + "/not-there"};
     return Inside([&] { return Refused(open(path.c_str(), O_RDONLY | O_CLOEXEC)); },
-                  {.readable = readable}) >>
+                  {.readable = readable}, BH_LAYERS_ALL & ~uint32_t{BH_LAYER_MOUNTS}) >>
            8;
   }
 
@@ -282,10 +283,10 @@ TEST(SandboxUserTest, OwnsNothingAndReadsNoFileOfRoots) {
                ? 0
                : 1;
   };
-  EXPECT_EQ(Inside(read, {.user = kUser}, kSandboxPrivileges), 0 << 8);
-  EXPECT_EQ(Inside(regain, {.user = kUser}, kSandboxPrivileges), 0 << 8);
-  EXPECT_EQ(Inside(ids, {.user = kUser}, kSandboxPrivileges), 0 << 8);
-  EXPECT_EQ(Inside(read, {}, kSandboxPrivileges), 1 << 8) << "or the test shows nothing";
+  EXPECT_EQ(Inside(read, {.user = kUser}, BH_LAYER_PRIVILEGES | BH_LAYER_OWN_USER), 0 << 8);
+  EXPECT_EQ(Inside(regain, {.user = kUser}, BH_LAYER_PRIVILEGES | BH_LAYER_OWN_USER), 0 << 8);
+  EXPECT_EQ(Inside(ids, {.user = kUser}, BH_LAYER_PRIVILEGES | BH_LAYER_OWN_USER), 0 << 8);
+  EXPECT_EQ(Inside(read, {}, BH_LAYER_PRIVILEGES), 1 << 8) << "or the test shows nothing";
   std::filesystem::remove(path);
 }
 
@@ -303,7 +304,9 @@ TEST(SandboxUserTest, HasAThousandThreadsAndNoMore) {
     while (started < 2000 && pthread_create(&thread, &small, wait, nullptr) == 0) ++started;
     return started > 500 && started < 1024 ? 0 : 1;
   };
-  EXPECT_EQ(Inside(start_them, {.user = 61183}, kSandboxPrivileges | kSandboxLimits), 0 << 8);
+  EXPECT_EQ(Inside(start_them, {.user = 61183},
+                   BH_LAYER_PRIVILEGES | BH_LAYER_OWN_USER | BH_LAYER_LIMITS),
+            0 << 8);
 }
 
 // The kernel forgets that with a change of ids.
@@ -316,8 +319,10 @@ TEST(SandboxUserTest, EndsWithItsParent) {
     int ready[2];
     if (pipe2(ready, O_CLOEXEC) != 0) _exit(1);
     if (fork() == 0) {
-      std::vector<std::string> missing;
-      if (!EnterSandbox(kSandboxPrivileges, {.user = 60706}, &missing).ok()) _exit(2);
+      SandboxReport report;
+      if (!EnterSandbox(BH_LAYER_PRIVILEGES | BH_LAYER_OWN_USER, {.user = 60706}, &report).ok()) {
+        _exit(2);
+      }
       (void)!write(ready[1], "r", 1);
       for (;;) pause();
     }
@@ -331,6 +336,148 @@ TEST(SandboxUserTest, EndsWithItsParent) {
   char byte = 0;
   EXPECT_EQ(read(alive[0], &byte, 1), 0) << "its descriptor is closed when it has ended";
   close(alive[0]);
+}
+
+// In a process id namespace of its own, as the supervisor starts a host.
+int InNamespace(const std::function<int()>& act) {
+  const auto child = static_cast<pid_t>(
+      syscall(SYS_clone, SIGCHLD | CLONE_NEWPID, nullptr, nullptr, nullptr, nullptr));
+  if (child == 0) _exit(act());
+  int status = -1;
+  waitpid(child, &status, 0);
+  return status;
+}
+
+// Root has what they need, where the kernel has user namespaces at all.
+TEST_F(SandboxTest, EveryLayerIsEnteredAndTested) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  const uint32_t wanted = BH_LAYERS_ALL & ~uint32_t{BH_LAYER_RESOURCES};
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+  const int status = InNamespace([&] {
+    SandboxReport report;
+    if (!EnterSandbox(BH_LAYERS_ALL, {.user = 60706}, &report).ok()) return kSandboxFailed;
+    std::string text = std::to_string(report.layers);
+    for (const std::string& lack : report.lacks) text += "; " + lack;
+    (void)!write(ends[1], text.data(), text.size());
+    return 0;
+  });
+  ASSERT_EQ(status, 0);
+  close(ends[1]);
+  std::string text(4096, '\0');
+  const ssize_t bytes = read(ends[0], text.data(), text.size());
+  close(ends[0]);
+  ASSERT_GT(bytes, 0);
+  text.resize(static_cast<size_t>(bytes));
+  const uint32_t layers = static_cast<uint32_t>(std::stoul(text));
+  if ((layers & wanted) != wanted) GTEST_SKIP() << "this machine lacks a layer: " << text;
+  EXPECT_EQ(text, std::to_string(wanted) + "; resources: it was given no control group");
+}
+
+TEST_F(SandboxTest, WhatIsMissingIsNamedWithItsReason) {
+  SandboxReport report;
+  ASSERT_TRUE(
+      EnterSandbox(
+          BH_LAYER_OWN_USER | BH_LAYER_PROCESSES | BH_LAYER_RESOURCES,
+          {.user_lacks = "nobody", .group_lacks = "no group", .processes_lack = "no namespace"},
+          &report)
+          .ok());
+  EXPECT_EQ(report.layers, 0u);
+  EXPECT_EQ(report.lacks,
+            (std::vector<std::string>{"resources: no group", "processes: no namespace",
+                                      "own_user: nobody"}));
+}
+
+class SandboxWritesTest : public SandboxTest {
+ protected:
+  void SetUp() override {
+    SandboxTest::SetUp();
+    if (geteuid() != 0) GTEST_SKIP() << "needs root";
+    std::filesystem::create_directories(top_ + "/granted");
+    std::filesystem::create_directories(top_ + "/other");
+    for (const char* folder : {"/granted", "/other"}) {
+      std::ofstream(top_ + folder + "/file") << "text";
+      chmod((top_ + folder).c_str(), 0777);
+      chmod((top_ + folder + "/file").c_str(), 0666);
+    }
+  }
+  void TearDown() override { std::filesystem::remove_all(top_); }
+  const std::string top_ = testing::TempDir() + "/sandbox-writes-" + std::to_string(getpid());
+};
+
+TEST_F(SandboxWritesTest, WritesWhatIsGrantedAndNothingElse) {
+  const std::vector<std::string> writable = {top_ + "/granted"};
+  const auto work = [this] {
+    const std::string in = top_ + "/granted/", out = top_ + "/other/";
+    const int made = open((in + "made").c_str(), O_WRONLY | O_CREAT | O_EXCL, 0600);
+    if (made < 0 || write(made, "x", 1) != 1 || fsync(made) != 0) return 1;
+    if (rename((in + "made").c_str(), (in + "renamed").c_str()) != 0) return 2;
+    if (mkdir((in + "folder").c_str(), 0700) != 0 || rmdir((in + "folder").c_str()) != 0) return 3;
+    if (unlink((in + "renamed").c_str()) != 0) return 4;
+    const int written = open((in + "file").c_str(), O_RDWR | O_TRUNC);
+    if (written < 0 || ftruncate(written, 3) != 0) return 5;
+    if (open((out + "file").c_str(), O_WRONLY) >= 0) return 6;
+    if (open((out + "made").c_str(), O_WRONLY | O_CREAT, 0600) >= 0) return 7;
+    if (unlink((out + "file").c_str()) == 0) return 8;
+    if (rename((in + "file").c_str(), (out + "moved").c_str()) == 0) return 9;
+    if (open((in + "special").c_str(), O_WRONLY | O_CREAT, 04755) >= 0) return 10;
+    if (symlink("/etc", (in + "link").c_str()) == 0) return 11;
+    if (chmod((in + "file").c_str(), 04755) == 0) return 12;
+    return 0;
+  };
+  const uint32_t all = BH_LAYERS_ALL;
+  for (const uint32_t without : {0u, uint32_t{BH_LAYER_MOUNTS}, uint32_t{BH_LAYER_FILES}}) {
+    const int status = Inside(work, {.writable = writable, .user = 60706}, all & ~without);
+    EXPECT_EQ(status, 0) << "exit code " << (status >> 8) << " without the layers " << without;
+  }
+  EXPECT_EQ(Inside(work, {.writable = writable, .user = 60706},
+                   all & ~uint32_t{BH_LAYER_MOUNTS | BH_LAYER_FILES}),
+            kSandboxFailed << 8)
+      << "no layer would confine it";
+}
+
+TEST_F(SandboxWritesTest, ScratchHasItsSizeAndNoMore) {
+  const auto fill = [] {
+    const int file = open("/scratch/file", O_WRONLY | O_CREAT, 0600);
+    if (file < 0) return 1;
+    const std::vector<char> piece(1 << 16, 'x');
+    size_t bytes = 0;
+    while (bytes < 8 << 20) {
+      const ssize_t written = write(file, piece.data(), piece.size());
+      if (written <= 0) break;
+      bytes += static_cast<size_t>(written);
+    }
+    if (bytes < 3 << 19 || bytes > 2 << 20) return 2;
+    void* code = mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, file, 0);
+    return code == MAP_FAILED ? 0 : 3;
+  };
+  const int status = Inside(fill, {.scratch_bytes = 2 << 20, .user = 60706});
+  if (status == kSandboxFailed << 8) GTEST_SKIP() << "there is no mount namespace here";
+  EXPECT_EQ(status, 0) << "exit code " << (status >> 8);
+  EXPECT_FALSE(std::filesystem::exists("/scratch")) << "outside there is none";
+}
+
+TEST_F(SandboxTest, AnEmptyRootHasWhatIsGrantedByItsOwnName) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  const std::string top = testing::TempDir() + "/sandbox-root-" + std::to_string(getpid());
+  std::filesystem::create_directories(top + "/real/below");
+  std::ofstream(top + "/real/below/file") << "text";
+  std::ofstream(top + "/secret") << "text";
+  std::filesystem::create_directory_symlink("real", top + "/link");
+  const std::vector<std::string> readable = {top + "/link/below", top + "/nowhere"};
+  const auto look = [&top] {
+    if (access((top + "/link/below/file").c_str(), R_OK) != 0) return 1;
+    if (access((top + "/real/below/file").c_str(), R_OK) != 0) return 2;
+    if (access((top + "/secret").c_str(), F_OK) == 0) return 3;
+    for (const char* path : {"/etc/passwd", "/root", "/home", "/sys/fs", "/usr/bin"}) {
+      if (access(path, F_OK) == 0) return 4;
+    }
+    if (open((top + "/link/below/made").c_str(), O_WRONLY | O_CREAT, 0600) >= 0) return 5;
+    return access("/usr/lib", R_OK) == 0 && access("/lib/.", R_OK) == 0 ? 0 : 6;
+  };
+  const int status = Inside(look, {.readable = readable}, BH_LAYER_MOUNTS);
+  EXPECT_EQ(status, 0) << "exit code " << (status >> 8);
+  std::filesystem::remove_all(top);
 }
 
 TEST_F(SandboxTest, AbortStillAborts) {

@@ -262,6 +262,15 @@ class Reader {
     if (const auto retry_ns = Duration(table, "quarantine-retry", /*never=*/true)) {
       config().limits.retry_ns = *retry_ns;
     }
+    if (const auto level = Text(table, "require-sandbox")) {
+      const absl::StatusOr<bh_sandbox_level> parsed = ParseSandboxLevel(*level);
+      if (parsed.ok()) {
+        config().sandbox_required = *parsed;
+      } else {
+        Wrong(table.get("require-sandbox")->source(),
+              absl::StrCat("require-sandbox: ", std::string(parsed.status().message())));
+      }
+    }
     Note(Section::kService, 0, "metrics", PlaceOf(table, "metrics"));
     if (const auto address = Text(table, "metrics")) config().metrics = *address;
     std::vector<std::string> formats;

@@ -60,6 +60,7 @@ TEST(ConfigFile, EachKeyArrives) {
 attachment = "fanotify"
 accept = ["overlays"]
 quarantine-retry = "never"
+require-sandbox = "full"
 log = "json"
 
 [policy]
@@ -93,6 +94,7 @@ only = { opened-for = "write", owner = 1000, extensions = ["exe", "dll"] }
   EXPECT_THAT(config.accepted, UnorderedElementsAre("overlays"));
   EXPECT_EQ(config.limits.retry_ns, 0u);
   EXPECT_EQ(config.log, LogFormat::kJson);
+  EXPECT_EQ(config.sandbox_required, BH_SANDBOX_FULL);
   ASSERT_EQ(config.drivers.size(), 2u);
   const ServiceDriver& scanner = config.drivers[0];
   EXPECT_EQ(scanner.driver, "scanner");
@@ -162,6 +164,8 @@ TEST(ConfigFile, EachMistakeHasItsPlaceAndSaysWhatIsExpected) {
        {"F:2:20: ", "'soon' is no time"}},
       {"[service]\nlog = 'xml'\n" + driver + guard, {"F:2:7: ", "auto, text, json, journal"}},
       {"[service]\nmetrics = '0.0.0.0:9464'\n" + driver + guard, {"F:2:11: ", "loopback address"}},
+      {"[service]\nrequire-sandbox = 'all'\n" + driver + guard,
+       {"F:2:19: ", "'all' is not a level of the sandbox (none, basic, confined, full)"}},
       {"[service]\nmetrics = 9464\n" + driver + guard, {"F:2:11: ", "expected a text"}},
       {driver + guard + "deadline = 'never'\n", {"F:5:12: ", "'never' is no time"}},
       {driver + guard + "deadline = '2h'\n", {"F:5:12: ", "up to an hour"}},

@@ -22,6 +22,12 @@ constexpr bh_action kActions[] = {
 #undef BH_ROW
 };
 
+constexpr bh_sandbox_level kSandboxLevels[] = {
+#define BH_ROW(id, NAME, name, doc) BH_SANDBOX_##NAME,
+    BH_FOR_EACH_SANDBOX_LEVEL(BH_ROW)
+#undef BH_ROW
+};
+
 // 0: there is no such action.
 uint32_t ActionNamed(const std::string& name) {
   for (const bh_action action : kActions) {
@@ -108,6 +114,20 @@ std::string RuleText(const bh_rule& rule) {
   std::string action = bh_action_name(rule.action);
   if (rule.action == BH_ACTION_ALLOW || rule.action == BH_ACTION_DENY) return action;
   return absl::StrCat(action, ",", bh_action_name(rule.fallback));
+}
+
+std::string SandboxLevelList() {
+  return absl::StrJoin(kSandboxLevels, ", ", [](std::string* out, bh_sandbox_level level) {
+    out->append(bh_sandbox_level_name(level));
+  });
+}
+
+absl::StatusOr<bh_sandbox_level> ParseSandboxLevel(const std::string& text) {
+  for (const bh_sandbox_level level : kSandboxLevels) {
+    if (text == bh_sandbox_level_name(level)) return level;
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("'", text, "' is not a level of the sandbox (", SandboxLevelList(), ")"));
 }
 
 const std::vector<EventName>& EventNames() {

@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "ipc/abi/callbacks.h"
 #include "ipc/abi/policy.h"
+#include "ipc/abi/sandbox.h"
 
 namespace bulkhead {
 
@@ -28,6 +29,10 @@ absl::StatusOr<bh_rule> ParseRule(const std::string& text);
 std::string RuleText(const bh_rule& rule);
 // "allow, deny, hold, cached"
 std::string ActionList();
+
+// "basic": how much of a sandbox a host has to have (ipc/abi/sandbox.h).
+absl::StatusOr<bh_sandbox_level> ParseSandboxLevel(const std::string& text);
+std::string SandboxLevelList();
 
 // A callback about files as guards name it: "open" is file_open.
 struct EventName {

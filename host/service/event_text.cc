@@ -71,6 +71,8 @@ std::string Text(const DriverEvent& event) {
       return absl::StrCat(event.number, event.number == 1 ? " call was" : " calls were",
                           " let through without its decision: the rules --on-... say so, and "
                           "'bulkhead status' has the counts of each reason");
+    case Kind::kSandboxLacks:
+      return absl::StrCat("its sandbox is not full: ", event.text);
     case Kind::kLog:
       return absl::StrCat("says: ", event.text);
     case Kind::kExitWatcherMissing:

@@ -11,6 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "ipc/abi/names.h"
+#include "ipc/abi/sandbox.h"
 #include "ipc/statistics.h"
 
 namespace bulkhead {
@@ -161,6 +162,10 @@ void AddDrivers(Metrics& metrics, const StatusFields& status) {
        [](Fields driver) { return driver.content_version; });
   each("driver_content_good_version", "gauge", "The newest content that passed its probation",
        [](Fields driver) { return driver.last_known_good; });
+  each("driver_sandbox_level", "gauge", "Of its newest host: 0 none, 1 basic, 2 confined, 3 full",
+       [](Fields driver) {
+         return static_cast<uint32_t>(bh_sandbox_level_of(driver.sandbox_layers));
+       });
   each("driver_counters_age_seconds", "gauge", "How old the numbers of calls are",
        [](Fields driver) {
          return static_cast<double>(driver.statistics_age_ms) / kMillisecondsPerSecond;

@@ -36,6 +36,7 @@ absl::StatusOr<ReloadPlan> PlanReload(const ServiceConfig& now, const ServiceCon
   if (now.attachment != next.attachment) fixed.emplace_back("attachment");
   if (now.accepted != next.accepted) fixed.emplace_back("accept");
   if (now.limits.retry_ns != next.limits.retry_ns) fixed.emplace_back("quarantine-retry");
+  if (now.sandbox_required != next.sandbox_required) fixed.emplace_back("require-sandbox");
   if (now.metrics != next.metrics) fixed.emplace_back("metrics");
   if (now.log != next.log) fixed.emplace_back("log");
   for (size_t i = 0; i < now.drivers.size(); ++i) {

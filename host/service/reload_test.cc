@@ -54,6 +54,7 @@ TEST(Reload, EachChangeThatTakesARestartIsNamed) {
       {[](ServiceConfig& next) { next.accepted = {"overlays"}; }, "accept"},
       {[](ServiceConfig& next) { next.limits.retry_ns = 7; }, "quarantine-retry"},
       {[](ServiceConfig& next) { next.log = LogFormat::kJson; }, "log"},
+      {[](ServiceConfig& next) { next.sandbox_required = BH_SANDBOX_FULL; }, "require-sandbox"},
       {[](ServiceConfig& next) { next.metrics = "[::1]:1"; }, "metrics"},
       {[](ServiceConfig& next) { next.drivers[1].options = "x"; }, "options of the driver null"},
       {[](ServiceConfig& next) { next.drivers[1].cache_entries = 8; }, "cache of the driver null"},

@@ -72,13 +72,14 @@ absl::StatusOr<std::unique_ptr<Service>> Service::Start(const Environment& envir
   absl::StatusOr<StateFolder> folder = StateFolder::Create();
   if (!folder.ok()) return folder.status();
   std::unique_ptr<Service> service(new Service(*std::move(folder)));
-  service->spawner_ = std::make_unique<ProcessSpawner>(environment.host_program);
+  service->spawner_ = std::make_unique<ProcessSpawner>(environment.host_program, &service->groups_);
   Supervisor::Options wanted;
   wanted.link = std::move(link);
   wanted.spawner = service->spawner_.get();
   wanted.run_folder = service->folder_.path();
   wanted.attachment = attachment;
   wanted.limits = config.limits;
+  wanted.sandbox_required = config.sandbox_required;
   wanted.now_ns = environment.now_ns;
   wanted.chance = environment.chance;
   wanted.on_event = environment.on_event;

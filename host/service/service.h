@@ -16,6 +16,7 @@
 #include "host/service/service_config.h"
 #include "host/service/state_folder.h"
 #include "host/supervisor/driver_event.h"
+#include "host/supervisor/host_cgroup.h"
 #include "host/supervisor/manifest.h"
 #include "host/supervisor/spawner.h"
 #include "host/supervisor/supervisor.h"
@@ -54,6 +55,7 @@ class Service {
   explicit Service(StateFolder folder) : folder_(std::move(folder)) {}
 
   StateFolder folder_;
+  HostCgroups groups_ = HostCgroups::Find();
   std::unique_ptr<ProcessSpawner> spawner_;
   std::unique_ptr<Supervisor> supervisor_;
   std::vector<std::string> names_;

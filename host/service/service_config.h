@@ -16,6 +16,7 @@
 #include "host/attachment/guard_spec.h"
 #include "host/supervisor/lifecycle.h"
 #include "ipc/abi/policy.h"
+#include "ipc/abi/sandbox.h"
 #include "ipc/shim_link.h"
 
 namespace bulkhead {
@@ -51,6 +52,7 @@ struct ServiceConfig {
   LifecycleLimits limits;
   LogFormat log = LogFormat::kAuto;
   std::string metrics;  // as CheckMetricsAddress() takes it; empty: none
+  bh_sandbox_level sandbox_required = BH_SANDBOX_BASIC;  // hosts below it do not start
 };
 
 // What the guards ask of the attachment.

@@ -11,6 +11,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "ipc/abi/names.h"
 #include "ipc/check.h"
 #include "ipc/monotonic.h"
 
@@ -188,6 +190,8 @@ void Driver::Handle(HostSession& session, const HostMessage& message) {
       event.kind = EventKind::kHostile;
     }
     Step(event);
+  } else if (const auto* sandboxed = std::get_if<HostSandboxed>(&message)) {
+    OnSandboxed(session, sandboxed->fields);
   } else if (const auto* ready = std::get_if<HostReady>(&message)) {
     OnReady(session, *ready);
   } else if (const auto* started = std::get_if<HostStarted>(&message)) {
@@ -214,6 +218,30 @@ void Driver::OnBadMessage(HostSession& session, const std::string& error) {
   Step({.kind = EventKind::kHostile, .role = session.role(), .generation = session.generation()});
 }
 
+// Only the first: the next may be the driver's.
+void Driver::OnSandboxed(HostSession& session, const SandboxFields& sandbox) {
+  if (sandbox.generation != session.generation() || session.sandbox.has_value()) return;
+  session.sandbox = sandbox_ = sandbox;
+  changed_ = true;
+  if (sandbox.lacks == lacks_told_) return;
+  lacks_told_ = sandbox.lacks;
+  if (sandbox.lacks.empty()) return;
+  Report(Kind::kSandboxLacks, &session,
+         absl::StrCat("level ", bh_sandbox_level_name(bh_sandbox_level_of(sandbox.layers)),
+                      "; it lacks ", absl::StrJoin(sandbox.lacks, "; ")));
+}
+
+// A host below the required level ends by itself, before it loads the driver; one that goes on is
+// no host of ours.
+bool Driver::IsLockedIn(HostSession& session) {
+  const bh_sandbox_level level =
+      session.sandbox ? bh_sandbox_level_of(session.sandbox->layers) : BH_SANDBOX_NONE;
+  if (level >= around_.sandbox_required) return true;
+  OnBadMessage(session, absl::StrCat("it started at the level ", bh_sandbox_level_name(level),
+                                     " of the sandbox, below the one that is required"));
+  return false;
+}
+
 // The driver of a standby has started.
 void Driver::OnReady(HostSession& session, const HostReady& ready) {
   const Role role = session.role();
@@ -223,6 +251,7 @@ void Driver::OnReady(HostSession& session, const HostReady& ready) {
     OnBadMessage(session, "Ready from a host that is not to stand by");
     return;
   }
+  if (!IsLockedIn(session)) return;
   session.StartHeartbeat(around_.now_ns());
   Step({.kind = EventKind::kReady, .role = role, .generation = ready.generation});
 }
@@ -235,6 +264,7 @@ void Driver::OnStarted(HostSession& session, const HostStarted& started) {
     OnBadMessage(session, "Started from a host that was not told to serve");
     return;
   }
+  if (!IsLockedIn(session)) return;
   if (MayBeWrittenTo()) {
     FailureOf(role).start = "the host before it hangs in the kernel and can't be ended yet";
     Step({.kind = EventKind::kStartFailed, .role = role, .generation = generation});
@@ -401,6 +431,7 @@ std::shared_ptr<const DriverSnapshot> Driver::TakeSnapshot() {
   snapshot->allows_absent = bh_policy_may_allow(&policy_, BH_REASON_ABSENT) != 0;
   snapshot->next_start_ns = lifecycle_->next_start_ns();
   snapshot->quarantine_reason = quarantine_reason_;
+  snapshot->sandbox = sandbox_;
   snapshot->in_force = in_force_;
   snapshot->rolled_back_to = rolled_back_to_;
   snapshot->rolled_back = rolled_back_;

@@ -50,7 +50,8 @@ struct DriverSurroundings {
   std::function<void(const DriverEvent&)> on_event;  // may be empty
   LifecycleLimits limits;
   HeartbeatLimits heartbeat;
-  uint32_t sandbox = UINT32_MAX;
+  uint32_t sandbox = BH_LAYERS_ALL;
+  bh_sandbox_level sandbox_required = BH_SANDBOX_NONE;
 };
 
 class Driver {
@@ -141,6 +142,8 @@ class Driver {
 
   void Read(Role role);
   void Handle(HostSession& session, const HostMessage& message);
+  void OnSandboxed(HostSession& session, const SandboxFields& sandbox);
+  bool IsLockedIn(HostSession& session);
   void OnReady(HostSession& session, const HostReady& ready);
   void OnStarted(HostSession& session, const HostStarted& started);
   void OnBadMessage(HostSession& session, const std::string& error);
@@ -188,6 +191,8 @@ class Driver {
   pid_t last_pid_ = -1;
   uint64_t death_seen_ns_ = 0;  // of a generation that served, until the next does
   std::string quarantine_reason_;
+  SandboxFields sandbox_;                        // of the newest host that said so
+  std::vector<std::string> lacks_told_;          // by an event
   bh_callback_set asked_ = bh_set_everything();  // about what, by the newest that started
   ReleaseId in_force_ = 0;
   ReleaseId rolled_back_to_ = 0;

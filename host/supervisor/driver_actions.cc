@@ -230,12 +230,15 @@ void Driver::AttachHost(const ActionItem& action) {
   fields.content_version = release.content_version();
   fields.options = release.options;
   fields.reads = absl::StrJoin(release.driver.reads, "\n");
+  fields.writes = absl::StrJoin(release.driver.writes, "\n");
+  fields.scratch_mib = release.driver.scratch_mib;
   fields.callbacks = release.driver.callbacks;
   fields.notifications = release.driver.notifications;
   fields.standby = action.role != Role::kActive;
   fields.checkpoint_bytes = fields.standby ? 0 : release.driver.checkpoint_bytes;
   fields.spin_ns = config_.channel.spin_ns;
   fields.sandbox = around_.sandbox;
+  fields.sandbox_required = around_.sandbox_required;
   fields.user = user_.id;
   fields.user_lacks = user_.lacks;
   const int checkpoint = fields.checkpoint_bytes != 0 ? checkpoint_.fd().get() : -1;

@@ -34,6 +34,7 @@ namespace bulkhead {
   X(BadMessage, kError)         /* text: what was wrong with the control message */               \
   X(CallQuarantined, kWarning)  /* call_id; 0: a file */                                          \
   X(LetThrough, kError)         /* number: calls, since the last such event */                    \
+  X(SandboxLacks, kWarning)     /* text: the level, and the missing layers, each with why */      \
   X(Log, kInfo)                 /* text: a line of the driver's log; its own level */             \
   X(ExitWatcherMissing, kWarning) /* no thread could be started */                                \
   X(LinkFailed, kError)           /* text: the shim refused a request */                          \

@@ -40,7 +40,7 @@ absl::StatusOr<std::unique_ptr<HostSession>> HostSession::Start(
       new HostSession(spawner, role, generation, std::move(release)));
   session->control_ = std::move(sockets->first);
   absl::StatusOr<ChildProcess> child =
-      spawner->Spawn(sockets->second.Release(), session->release_->driver.MemoryBytesMax());
+      spawner->Spawn(sockets->second.Release(), session->release_->driver.Limits());
   if (!child.ok()) return child.status();
   session->child_ = *std::move(child);
   return session;
@@ -73,6 +73,9 @@ absl::Status HostSession::Attach(AttachFields fields, const ChannelDescriptors& 
     if (absl::Status status = AddChannel(regions, host_files, with); !status.ok()) return status;
   }
   fields.generation = generation_;
+  fields.group = child_.group.name();
+  fields.group_lacks = child_.group_lacks;
+  fields.processes_lack = child_.processes_lack;
   return Send(MakeAttach(fields), with);
 }
 
@@ -107,6 +110,8 @@ std::optional<HostMessage> HostSession::NextMessage(uint64_t now_ns, int& messag
     }
     if (const auto* hello = message->as<wire::Hello>()) {
       return HostHello{hello->abi_version()};
+    } else if (const auto* sandboxed = message->as<wire::Sandboxed>()) {
+      return HostSandboxed{ReadSandboxed(*sandboxed)};
     } else if (const auto* ready = message->as<wire::Ready>()) {
       return HostReady{ready->generation()};
     } else if (const auto* started = message->as<wire::Started>()) {

@@ -39,6 +39,9 @@ namespace bulkhead {
 struct HostHello {
   uint32_t abi_version;
 };
+struct HostSandboxed {
+  SandboxFields fields;
+};
 struct HostReady {
   uint32_t generation;
 };
@@ -55,8 +58,8 @@ struct HostLogLine {
 struct HostBadMessage {  // hostile; no more is read from it
   std::string error;
 };
-using HostMessage =
-    std::variant<HostHello, HostReady, HostStarted, HostStartFailed, HostLogLine, HostBadMessage>;
+using HostMessage = std::variant<HostHello, HostSandboxed, HostReady, HostStarted, HostStartFailed,
+                                 HostLogLine, HostBadMessage>;
 
 struct HeartbeatLimits {
   uint64_t every_ns = 1'000'000'000;  // idle hosts are not pinged: idle_watch.h
@@ -121,6 +124,8 @@ class HostSession {
   // The shim's end of the socket for files.
   absl::StatusOr<UniqueFd> ShimFiles() const { return shim_files_.Duplicate(); }
 
+  // What its first Sandboxed said, from before its driver was loaded.
+  std::optional<SandboxFields> sandbox;
   // What Started said, restricted to the manifest's.
   bh_generation_spec wanted = {};
   std::string driver_version;

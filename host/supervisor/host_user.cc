@@ -106,7 +106,7 @@ bool IsMapped(const char* map, uid_t id) {
 
 }  // namespace
 
-absl::Status IsOpenToOthers(const std::string& path) {
+absl::Status IsOpenToOthers(const std::string& path, bool for_writing) {
   std::error_code error;
   const absl::StatusOr<std::filesystem::path> end =
       FollowAsOthers(std::filesystem::absolute(path, error));
@@ -114,6 +114,7 @@ absl::Status IsOpenToOthers(const std::string& path) {
   struct stat object = {};
   if (stat(end->c_str(), &object) != 0) return absl::ErrnoToStatus(errno, end->string());
   if (!path.ends_with('/') && (object.st_mode & S_IROTH) == 0) return Closed(*end);
+  if (for_writing && (object.st_mode & S_IWOTH) == 0) return Closed(*end);
   return absl::OkStatus();
 }
 
@@ -135,6 +136,10 @@ HostUser ChooseHostUser(uint64_t seed, const std::set<uid_t>& taken, const HostN
     // What is not there is for others to say.
     if (absl::IsPermissionDenied(status)) break;
     status = IsOpenToOthers(path);
+  }
+  for (const std::string& path : needs.writable) {
+    if (absl::IsPermissionDenied(status)) break;
+    status = IsOpenToOthers(path, /*for_writing=*/true);
   }
   if (absl::IsPermissionDenied(status)) return {.lacks = std::string(status.message())};
   constexpr uid_t kCount = kHostUsersLast - kHostUsersFirst + 1;

@@ -27,9 +27,10 @@ struct HostUser {
 };
 
 struct HostNeeds {
-  std::vector<std::string> paths;  // as IsOpenToOthers() takes them
-  std::string package;             // a folder: the driver may open what it has
-  std::string content;             // but in this folder there; empty: none
+  std::vector<std::string> paths;     // as IsOpenToOthers() takes them
+  std::vector<std::string> writable;  // that others must be able to write, too
+  std::string package;                // a folder: the driver may open what it has
+  std::string content;                // but in this folder there; empty: none
 };
 
 // A user for a driver: none of `taken`, and of no user or group that the machine knows by name.
@@ -40,7 +41,7 @@ HostUser ChooseHostUser(uint64_t seed, const std::set<uid_t>& taken, const HostN
 
 // Whether a process of any user can open this file or folder for reading by its name; one whose
 // name ends in a slash, whether it can open what is in it. Else the error names what is closed.
-absl::Status IsOpenToOthers(const std::string& path);
+absl::Status IsOpenToOthers(const std::string& path, bool for_writing = false);
 
 }  // namespace bulkhead
 

@@ -143,21 +143,21 @@ void ReadNames(Reader& reader, const char* field, bool required, const Name (&kn
   }
 }
 
-void ReadPaths(Reader& reader, std::vector<std::string>* paths) {
-  const Json* list = reader.Find("reads", false);
+void ReadPaths(Reader& reader, const char* field, std::vector<std::string>* paths) {
+  const Json* list = reader.Find(field, false);
   if (list == nullptr) return;
-  if (!list->is_array()) return reader.Fail("reads", "must be a list of absolute paths");
+  if (!list->is_array()) return reader.Fail(field, "must be a list of absolute paths");
   size_t bytes = 0;
   for (const Json& item : *list) {
     const std::string path = item.is_string() ? item.get<std::string>() : "";
     if (path.empty() || path[0] != '/' || path.find_first_of(std::string("\n\0", 2)) != path.npos) {
-      return reader.Fail("reads", "has an entry that is not an absolute path");
+      return reader.Fail(field, "has an entry that is not an absolute path");
     }
     bytes += path.size() + 1;
     paths->push_back(path);
   }
   if (bytes > kControlTextBytesMax) {
-    reader.Fail("reads", "has ", bytes, " bytes; a host is told at most ", kControlTextBytesMax);
+    reader.Fail(field, "has ", bytes, " bytes; a host is told at most ", kControlTextBytesMax);
   }
 }
 
@@ -223,7 +223,15 @@ absl::StatusOr<Manifest> ParseManifest(std::string_view text) {
     reader.Fail("options", "has ", manifest.options.size(), " bytes; a host is told at most ",
                 kControlTextBytesMax);
   }
-  ReadPaths(reader, &manifest.reads);
+  ReadPaths(reader, "reads", &manifest.reads);
+  ReadPaths(reader, "writes", &manifest.writes);
+  for (const std::string& path : manifest.writes) {
+    if (path.find_first_not_of('/') == path.npos) {
+      reader.Fail("writes", "has the entry '/': name the folders that the driver writes to");
+    }
+  }
+  reader.Number("scratch_mib", 0, 1 << 16, &manifest.scratch_mib, false);
+  reader.Number("cpu_percent_max", 0, 100 * 1024, &manifest.cpu_percent_max, false);
   if (absl::Status status = ReadContent(reader, &manifest); !status.ok()) return status;
   if (absl::Status status = reader.Done(); !status.ok()) return status;
   return manifest;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "host/supervisor/host_cgroup.h"
 #include "ipc/abi/channel_spec.h"
 #include "ipc/abi/sets.h"
 
@@ -35,11 +36,18 @@ struct Manifest {
   bool content_required = false;
   std::string content_default;  // relative to the folder; empty: none
   std::string options;
-  std::vector<std::string> reads;  // absolute paths that its host may open for reading, with all
-                                   // below, beside its own folder and content
+  std::vector<std::string> reads;   // absolute paths that its host may open for reading, with all
+                                    // below, beside its own folder and content
+  std::vector<std::string> writes;  // likewise, for writing, making and removing files
+  uint32_t scratch_mib = 0;         // room for files of a host's own; 0: none
+  uint32_t cpu_percent_max = 0;     // 100: one processor; 0: no limit
 
   std::string folder;  // where it was loaded from; empty for parsed text
-  uint64_t MemoryBytesMax() const { return uint64_t{memory_mib_max} << 20; }
+  HostLimits Limits() const {
+    return {.memory_bytes_max = uint64_t{memory_mib_max} << 20,
+            .scratch_bytes_max = uint64_t{scratch_mib} << 20,
+            .cpu_percent_max = cpu_percent_max};
+  }
   std::string LibraryPath() const { return folder + "/" + library; }
 };
 

@@ -100,6 +100,11 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"reads", "[\"\"]", "not an absolute path"},
         BadCase{"reads", "[\"/etc\\n/root\"]", "not an absolute path"},
         BadCase{"reads", "[\"/etc\\u0000/root\"]", "not an absolute path"},
+        BadCase{"writes", "\"/etc\"", "list of absolute paths"},
+        BadCase{"writes", "[\"var\"]", "not an absolute path"},
+        BadCase{"writes", "[\"//\"]", "name the folders"},
+        BadCase{"scratch_mib", "65537", "from 0 to 65536"},
+        BadCase{"cpu_percent_max", "-1", "from 0 to 102400"},
         BadCase{"memory_mib_max", "63", "from 64"}, BadCase{"start_within_s", "0", "from 1"},
         BadCase{"options", "[]", "must be a text"}, BadCase{"content", "true", "object"},
         BadCase{"calbacks", "[]", "is no field"}));

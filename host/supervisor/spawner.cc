@@ -2,6 +2,8 @@
 #include "host/supervisor/spawner.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -65,11 +67,65 @@ void GiveUpOomScore() {
   if (file >= 0) close(file);
 }
 
+// Without root a child gets its process id namespace together with a user namespace, which has its
+// own id only. Rights there end with exec but for those that are ambient: what the host needs to
+// enter its other namespaces, and gives up then.
+struct UserNamespace {
+  std::string uid_map, gid_map;
+};
+
+UserNamespace OwnIdsOnly() {
+  return {.uid_map = absl::StrCat(geteuid(), " ", geteuid(), " 1"),
+          .gid_map = absl::StrCat(getegid(), " ", getegid(), " 1")};
+}
+
+bool WriteFile(const char* path, const char* text, size_t bytes) {
+  const int file = open(path, O_WRONLY | O_CLOEXEC);
+  const bool written = file >= 0 && write(file, text, bytes) == static_cast<ssize_t>(bytes);
+  if (file >= 0) close(file);
+  return written;
+}
+
+constexpr unsigned kAmbient[] = {CAP_SYS_ADMIN, CAP_SETPCAP, CAP_SYS_CHROOT};
+
+// System calls only. What fails here, the host misses and reports.
+void EnterUserNamespace(const UserNamespace& users) {
+  prctl(PR_SET_DUMPABLE, 1);  // else the maps are root's; exec would do it, too
+  WriteFile("/proc/self/setgroups", "deny", 4);
+  WriteFile("/proc/self/uid_map", users.uid_map.data(), users.uid_map.size());
+  WriteFile("/proc/self/gid_map", users.gid_map.data(), users.gid_map.size());
+  __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  __user_cap_data_struct sets[2] = {};
+  if (syscall(SYS_capget, &header, sets) != 0) return;
+  for (const unsigned capability : kAmbient) sets[0].inheritable |= 1u << capability;
+  if (syscall(SYS_capset, &header, sets) != 0) return;
+  for (const unsigned capability : kAmbient) {
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0);
+  }
+}
+
+struct Birth {
+  const char* program;
+  char* const* environment;
+  pid_t parent;
+  int gate, control, null, error_output;
+  rlim_t memory_bytes_max;
+  UserNamespace users;
+  const HostCgroup& group;
+};
+
 // The child's part, between fork and exec of a process that may have threads: system calls only.
-[[noreturn]] void BecomeHost(const char* program, char* const* environment, pid_t parent, int gate,
-                             int control, int null, int error_output, rlim_t memory_bytes_max) {
+// `own_users`: it is in a user namespace of its own. `in_group`: in its control group already.
+[[noreturn]] void BecomeHost(const Birth& birth, bool own_users, bool in_group) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (getppid() != parent) _exit(127);
+  // In a namespace of its own its parent has no number: there the gate tells, which closes with it.
+  const pid_t parent = getppid();
+  if (parent != birth.parent && parent != 0) _exit(127);
+  // Before it has a namespace's ids. What fails here, the host misses and reports.
+  for (const UniqueFd& door : birth.group.doors()) {
+    if (!in_group) (void)!write(door.get(), "0", 1);
+  }
+  if (own_users) EnterUserNamespace(birth.users);
   setsid();  // a Ctrl-C in our terminal is for us
   // EPERM without root. The system call: setgroups() would look for other threads.
   (void)syscall(SYS_setgroups, 0, nullptr);
@@ -78,11 +134,11 @@ void GiveUpOomScore() {
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
   // Descriptors below 10 are about to be replaced: keep the three that matter above them.
-  const int high_control = fcntl(control, F_DUPFD, 10);
-  const int high_error = fcntl(error_output, F_DUPFD, 10);
-  const int high_gate = fcntl(gate, F_DUPFD, 10);
-  if (high_control < 0 || high_error < 0 || high_gate < 0 || dup2(null, STDIN_FILENO) < 0 ||
-      dup2(null, STDOUT_FILENO) < 0 || dup2(high_error, STDERR_FILENO) < 0 ||
+  const int high_control = fcntl(birth.control, F_DUPFD, 10);
+  const int high_error = fcntl(birth.error_output, F_DUPFD, 10);
+  const int high_gate = fcntl(birth.gate, F_DUPFD, 10);
+  if (high_control < 0 || high_error < 0 || high_gate < 0 || dup2(birth.null, STDIN_FILENO) < 0 ||
+      dup2(birth.null, STDOUT_FILENO) < 0 || dup2(high_error, STDERR_FILENO) < 0 ||
       dup2(high_control, kControlFd) < 0 || dup2(high_gate, kGateFd) < 0) {
     _exit(127);
   }
@@ -92,26 +148,65 @@ void GiveUpOomScore() {
   // The gate opens when we are known, and closes without a byte when we are not wanted.
   if (read(kGateFd, &go, 1) != 1) _exit(127);
   close(kGateFd);
-  if (!LimitMemory(memory_bytes_max)) _exit(127);
+  if (!LimitMemory(birth.memory_bytes_max)) _exit(127);
   GiveUpOomScore();
-  const char* const words[] = {program, "--control-fd", "3", nullptr};
-  execve(program, const_cast<char* const*>(words), environment);
+  const char* const words[] = {birth.program, "--control-fd", "3", nullptr};
+  execve(birth.program, const_cast<char* const*>(words), birth.environment);
   constexpr char kText[] = "bulkhead: can't execute bulkhead-host\n";
   (void)!write(STDERR_FILENO, kText, sizeof(kText) - 1);
   _exit(127);
 }
 
+// Returns in the child, too, with 0, as fork() does.
+pid_t CloneWith(uint64_t flags, const UniqueFd& group) {
+  clone_args arguments = {};
+  arguments.flags = flags;
+  if (group.valid()) arguments.cgroup = static_cast<uint32_t>(group.get());
+  arguments.exit_signal = SIGCHLD;
+  const long pid = syscall(SYS_clone3, &arguments, sizeof(arguments));
+  if (pid >= 0 || errno != ENOSYS || group.valid()) return static_cast<pid_t>(pid);
+  return static_cast<pid_t>(
+      syscall(SYS_clone, static_cast<unsigned long>(flags) | SIGCHLD, nullptr, 0, 0, 0));
+}
+
+// `lack`: why the child is in our process id namespace.
+pid_t ForkHost(const Birth& birth, std::string* lack) {
+  if (kSanitized) {
+    *lack = "a build with sanitizers goes without";
+  } else {
+    const bool own_users = geteuid() != 0;
+    const uint64_t flags = CLONE_NEWPID | (own_users ? CLONE_NEWUSER : 0);
+    // Born in its group it saves the milliseconds that the kernel takes to move it there.
+    if (birth.group.folder().valid()) {
+      const pid_t pid = CloneWith(flags | CLONE_INTO_CGROUP, birth.group.folder());
+      if (pid == 0) BecomeHost(birth, own_users, /*in_group=*/true);
+      if (pid > 0) return pid;
+    }
+    const pid_t pid = CloneWith(flags, UniqueFd());
+    if (pid == 0) BecomeHost(birth, own_users, /*in_group=*/false);
+    if (pid > 0) return pid;
+    *lack = std::strerror(errno);
+  }
+  const pid_t pid = fork();
+  if (pid == 0) BecomeHost(birth, /*own_users=*/false, /*in_group=*/false);
+  return pid;
+}
+
 // `status` is waitpid's. A child that was killed counts as killed for want of memory if the kernel
-// has killed any process for that, in its control group or on the machine, since the child was
-// started: the status does not tell the two apart. A mistake makes the calls in its hands suspects.
+// has killed any process for that in its control group or, where it has none, on the machine, since
+// the child was started: the status does not tell the two apart. A mistake makes the calls in its
+// hands suspects.
 ChildExit ExitOf(const ChildProcess& child, int status) {
-  const int signal = WTERMSIG(status);
+  const int signal = bh_signal_of_exit(status);
   ChildExit exit = {.end = static_cast<bh_end>(bh_end_of_exit(status)),
-                    .text = WIFSIGNALED(status)
+                    .text = signal != 0
                                 ? absl::StrCat("signal ", signal, " (", strsignal(signal), ")")
                                 : absl::StrCat("exit code ", WEXITSTATUS(status))};
-  if (WIFSIGNALED(status) && signal == SIGKILL && child.oom_kills.has_value() &&
-      OomKills() > child.oom_kills) {
+  if (!WIFSIGNALED(status) || signal != SIGKILL) return exit;
+  // Its own group counts exactly.
+  const std::optional<uint64_t> of_group = child.group.OomKills();
+  if (of_group.has_value() ? *of_group != 0
+                           : child.oom_kills.has_value() && OomKills() > child.oom_kills) {
     exit.end = BH_END_STARVED;
     exit.text = "killed by the kernel for want of memory";
   }
@@ -146,7 +241,7 @@ std::vector<std::string> HostEnvironment(char* const* ours) {
   return kept;
 }
 
-absl::StatusOr<ChildProcess> ProcessSpawner::Spawn(UniqueFd control, uint64_t memory_bytes_max) {
+absl::StatusOr<ChildProcess> ProcessSpawner::Spawn(UniqueFd control, const HostLimits& limits) {
   if (access(program_.c_str(), X_OK) != 0) return Failed(program_.c_str());
   int gate[2], errors[2];
   // A socket, so that a byte for a child that has died raises no signal.
@@ -160,26 +255,43 @@ absl::StatusOr<ChildProcess> ProcessSpawner::Spawn(UniqueFd control, uint64_t me
   std::vector<char*> environment;
   for (std::string& entry : kept) environment.push_back(entry.data());
   environment.push_back(nullptr);
-  const pid_t parent = getpid();
+  absl::StatusOr<HostCgroup> group = groups_ != nullptr
+                                         ? groups_->Make(limits)
+                                         : absl::UnavailableError("its supervisor makes none");
+  std::string group_lacks(group.ok() ? "" : group.status().message());
+  if (!group.ok()) group = HostCgroup();
+  const Birth birth = {.program = program_.c_str(),
+                       .environment = environment.data(),
+                       .parent = getpid(),
+                       .gate = gate_out.get(),
+                       .control = control.get(),
+                       .null = null.get(),
+                       .error_output = errors_in.get(),
+                       .memory_bytes_max = limits.memory_bytes_max,
+                       .users = OwnIdsOnly(),
+                       .group = *group};
   // Signals of ours must not run handlers of ours in the child.
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  const pid_t pid = fork();
-  if (pid == 0) {
-    close(gate_in.get());
-    BecomeHost(program_.c_str(), environment.data(), parent, gate_out.get(), control.get(),
-               null.get(), errors_in.get(), memory_bytes_max);
-  }
+  std::string lack;
+  const pid_t pid = ForkHost(birth, &lack);
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  if (pid < 0) return Failed("fork");
+  if (pid < 0) {
+    group->Remove();
+    return Failed("fork");
+  }
   absl::StatusOr<ChildProcess> child = OpenChild(pid);
   if (!child.ok()) {
     gate_in.reset();  // the child ends without having run anything
     kill(pid, SIGKILL);
     waitpid(pid, nullptr, 0);
+    group->Remove();
     return child.status();
   }
+  child->processes_lack = std::move(lack);
+  child->group = *std::move(group);
+  child->group_lacks = std::move(group_lacks);
   child->gate = std::move(gate_in);
   child->error_output = std::move(errors_out);
   fcntl(child->error_output.get(), F_SETFL, O_NONBLOCK);
@@ -209,6 +321,7 @@ void ProcessSpawner::Reap(ChildProcess& child) {
   while (waitid(P_PIDFD, static_cast<id_t>(child.pidfd.get()), &info, WEXITED) != 0 &&
          errno == EINTR) {
   }
+  child.group.Remove();
 }
 
 // The last field of /proc/PID/stat, in the form of waitpid's status. The kernel sets it before the

@@ -13,18 +13,22 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "host/supervisor/host_cgroup.h"
 #include "ipc/shim_link.h"
 #include "ipc/unique_fd.h"
 
 namespace bulkhead {
 
 struct ChildProcess {
-  pid_t pid = -1;
+  pid_t pid = -1;                     // in our process id namespace
   UniqueFd pidfd;                     // readable when it has ended
   UniqueFd stat;                      // /proc/PID/stat: how it is ending
   UniqueFd error_output;              // what it writes to standard error; non-blocking
   UniqueFd gate;                      // until LetRun: the child waits at the other end
   std::optional<uint64_t> oom_kills;  // OomKills() when it was started
+  std::string processes_lack;         // why it is in our process id namespace; empty: it has one
+  HostCgroup group;                   // its control group
+  std::string group_lacks;            // why it has none
 };
 
 // Of a child that was not reaped yet; without its error output.
@@ -36,17 +40,17 @@ std::vector<std::string> HostEnvironment(char* const* ours);
 
 struct ChildExit {
   bh_end end = BH_END_CRASHED;  // as bh_end_of_exit() says, or BH_END_STARVED
-  std::string text;             // "exit code 3", "signal 11 (Segmentation fault)"
+  std::string text;             // "exit code 3", "signal 11 (Segmentation fault)": of the signal
+                                // itself, or of an exit code that stands for it (ipc/abi/end.h)
 };
 
 class Spawner {
  public:
   virtual ~Spawner() = default;
   // Starts a host whose end of the control socket is `control`. The child waits until LetRun(),
-  // and has run nothing of its own by then. It dies with the thread's process. Its private memory
-  // (heap, static data, stacks; not the files that it maps) never takes more than
-  // `memory_bytes_max`: allocations beyond it fail.
-  virtual absl::StatusOr<ChildProcess> Spawn(UniqueFd control, uint64_t memory_bytes_max) = 0;
+  // and has run nothing of its own by then. It dies with the thread's process. Its allocations
+  // beyond the limit of memory fail.
+  virtual absl::StatusOr<ChildProcess> Spawn(UniqueFd control, const HostLimits& limits) = 0;
   // Unavailable: it has ended.
   virtual absl::Status LetRun(ChildProcess& child) = 0;
   // How the child ended. Its id stays its own until Reap().
@@ -66,12 +70,19 @@ class Spawner {
   virtual std::optional<uint64_t> SleepCount(const ChildProcess& child) = 0;
 };
 
-// The real one: runs `program --control-fd 3` with nothing else open. Memory is not limited in a
-// build with sanitizers, whose runtimes reserve terabytes.
+// The real one: runs `program --control-fd 3` with nothing else open, as the first process of a
+// process id namespace, and, without root, of a user namespace that goes with it. Where the kernel
+// refuses that, without them: the child says why. The other namespaces are the host's to enter: it
+// knows what it is granted (host/process/namespaces.h).
+//
+// A build with sanitizers has no namespaces, for their runtimes must know of each fork, and no
+// limit of memory, of which they reserve terabytes.
 class ProcessSpawner final : public Spawner {
  public:
-  explicit ProcessSpawner(std::string program) : program_(std::move(program)) {}
-  absl::StatusOr<ChildProcess> Spawn(UniqueFd control, uint64_t memory_bytes_max) override;
+  // `groups`: where its hosts get theirs; outlives it. Null: they get none.
+  explicit ProcessSpawner(std::string program, HostCgroups* groups = nullptr)
+      : program_(std::move(program)), groups_(groups) {}
+  absl::StatusOr<ChildProcess> Spawn(UniqueFd control, const HostLimits& limits) override;
   absl::Status LetRun(ChildProcess& child) override;
   ChildExit Exit(const ChildProcess& child) override;
   void Reap(ChildProcess& child) override;
@@ -82,6 +93,7 @@ class ProcessSpawner final : public Spawner {
 
  private:
   const std::string program_;
+  HostCgroups* const groups_;
 };
 
 }  // namespace bulkhead

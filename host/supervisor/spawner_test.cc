@@ -136,7 +136,8 @@ TEST(ProcessSpawner, AHostHasNoSupplementaryGroups) {
   ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control), 0);
   const UniqueFd ours(control[0]);
   ProcessSpawner spawner("/bin/true");
-  absl::StatusOr<ChildProcess> child = spawner.Spawn(UniqueFd(control[1]), 64 << 20);
+  absl::StatusOr<ChildProcess> child =
+      spawner.Spawn(UniqueFd(control[1]), {.memory_bytes_max = 64 << 20});
   ASSERT_TRUE(child.ok()) << child.status();
   const auto groups = [&child] {
     std::ifstream status("/proc/" + std::to_string(child->pid) + "/status");
@@ -152,6 +153,62 @@ TEST(ProcessSpawner, AHostHasNoSupplementaryGroups) {
   spawner.Kill(*child);
   spawner.Reap(*child);
   ASSERT_EQ(setgroups(0, nullptr), 0);
+}
+
+// Of a child that waits at its gate.
+std::string LineOfStatus(pid_t pid, const std::string& name) {
+  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+  std::string line;
+  while (std::getline(status, line) && !line.starts_with(name)) {
+  }
+  return line;
+}
+
+TEST(ProcessSpawner, AHostIsTheFirstOfItsProcessIdNamespace) {
+  int control[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control), 0);
+  const UniqueFd ours(control[0]);
+  ProcessSpawner spawner("/bin/true");
+  absl::StatusOr<ChildProcess> child =
+      spawner.Spawn(UniqueFd(control[1]), {.memory_bytes_max = 64 << 20});
+  ASSERT_TRUE(child.ok()) << child.status();
+  const std::string ids = LineOfStatus(child->pid, "NSpid:");
+  if (child->processes_lack.empty()) {
+    EXPECT_EQ(ids, "NSpid:\t" + std::to_string(child->pid) + "\t1");
+  } else {
+    EXPECT_EQ(ids, "NSpid:\t" + std::to_string(child->pid)) << child->processes_lack;
+  }
+  // Which it has no other way to learn there.
+  child->gate.reset();
+  siginfo_t info;
+  ASSERT_EQ(waitid(P_PID, static_cast<id_t>(child->pid), &info, WEXITED | WNOWAIT), 0);
+  EXPECT_EQ(spawner.Exit(*child).text, "exit code 127") << "its gate closed without a byte";
+  spawner.Reap(*child);
+}
+
+TEST(ProcessSpawner, AHostInItsOwnNamespaceEndsWithItsSupervisor) {
+  int alive[2];
+  ASSERT_EQ(pipe2(alive, O_CLOEXEC), 0);
+  const pid_t supervisor = fork();
+  if (supervisor == 0) {
+    close(alive[0]);
+    int control[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, control) != 0) _exit(1);
+    // Its control socket is this pipe's end: it is closed when the host has ended.
+    if (dup2(alive[1], control[1]) < 0) _exit(2);
+    close(alive[1]);
+    ProcessSpawner spawner("/bin/cat");  // which refuses its arguments, if it gets so far
+    absl::StatusOr<ChildProcess> child =
+        spawner.Spawn(UniqueFd(control[1]), {.memory_bytes_max = 64 << 20});
+    _exit(child.ok() ? 0 : 3);
+  }
+  close(alive[1]);
+  int status = -1;
+  waitpid(supervisor, &status, 0);
+  EXPECT_EQ(status, 0);
+  char byte = 0;
+  EXPECT_EQ(read(alive[0], &byte, 1), 0);
+  close(alive[0]);
 }
 
 TEST(ProcessSpawner, KnowsWhetherAnyThreadOfAChildIsLeft) {

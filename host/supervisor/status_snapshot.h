@@ -18,6 +18,7 @@
 
 #include "host/supervisor/lifecycle.h"
 #include "host/supervisor/release.h"
+#include "ipc/control/host_protocol.h"
 #include "ipc/mutex.h"
 
 namespace bulkhead {
@@ -40,6 +41,7 @@ struct DriverSnapshot {
   bool allows_absent = true;       // the policy allows some calls while no host serves
   uint64_t next_start_ns = 0;
   std::string quarantine_reason;
+  SandboxFields sandbox;  // of the newest host
   ReleaseId in_force = 0;
   ReleaseId rolled_back_to = 0;  // what is wanted since `rolled_back` is not
   ReleaseId rolled_back = 0;

@@ -41,7 +41,8 @@ Supervisor::Supervisor(Options options)
                    .limits = options_.limits,
                    .heartbeat = {.every_ns = options_.heartbeat_every_ns,
                                  .missed_ns = options_.heartbeat_missed_ns},
-                   .sandbox = options_.sandbox};
+                   .sandbox = options_.sandbox,
+                   .sandbox_required = options_.sandbox_required};
 }
 
 Supervisor::~Supervisor() { Stop(); }
@@ -53,6 +54,7 @@ absl::Status Supervisor::AddDriver(const DriverConfig& config) {
     return absl::AlreadyExistsError(absl::StrCat("driver '", name, "' is given twice"));
   }
   HostNeeds needs = {.paths = config.manifest.reads,
+                     .writable = config.manifest.writes,
                      .package = std::filesystem::path(config.manifest.LibraryPath()).parent_path(),
                      .content = config.content_folder};
   needs.paths.push_back(config.manifest.LibraryPath());
@@ -439,6 +441,9 @@ StatusFields Supervisor::Status() {
     fields.restarts = driver.restarts;
     fields.start_failures = driver.start_failures;
     fields.last_end = driver.last_end;
+    fields.sandbox_layers = driver.sandbox.layers;
+    fields.sandbox_lacks = driver.sandbox.lacks;
+    fields.sandbox_us = driver.sandbox.spent_us;
     fields.protection = ProtectionOf(driver);
     if (driver.next_start_ns > now_ns) {
       fields.next_start_ms = (driver.next_start_ns - now_ns) / kNanosecondsPerMillisecond;

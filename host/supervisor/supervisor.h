@@ -56,7 +56,8 @@ class Supervisor final : private ShimLink::Observer {
     LifecycleLimits limits;
     uint64_t heartbeat_every_ns = 1'000'000'000;  // idle hosts are not pinged: idle_watch.h
     uint64_t heartbeat_missed_ns = 5'000'000'000;
-    uint32_t sandbox = UINT32_MAX;  // layers, see host/process/sandbox.h
+    uint32_t sandbox = BH_LAYERS_ALL;  // layers that hosts enter, where the machine has them
+    bh_sandbox_level sandbox_required = BH_SANDBOX_NONE;  // hosts below it do not start
     std::function<uint64_t()> now_ns;
     std::function<uint64_t()> chance;
     // Called from the loop; must not wait and must not call back. May be empty.

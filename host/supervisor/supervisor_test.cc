@@ -19,6 +19,7 @@
 #include <future>
 #include <limits>
 #include <memory>
+#include <mutex>
 #include <set>
 #include <string>
 #include <thread>
@@ -344,6 +345,54 @@ TEST_F(SupervisorTest, AHostThatOnlyLetsItsLineGoIsNotReplaced) {
   auto next = hosts_.Attached("alive", MonotonicAfterNs(kSoonNs));
   ASSERT_TRUE(next.ok()) << next.status();
   EXPECT_EQ(supervisor_->Status().drivers[0].last_end, "signal 11");
+}
+
+TEST_F(SupervisorTest, ShowsTheSandboxThatAHostHadBeforeItsDriver) {
+  std::mutex mutex;
+  std::vector<std::string> told;
+  options_.on_event = [&](const DriverEvent& event) {
+    if (event.kind != DriverEventKind::kSandboxLacks) return;
+    const std::lock_guard<std::mutex> lock(mutex);
+    told.push_back(event.text);
+  };
+  options_.limits.service = {.falls_max = 10, .first_delay_ns = 0};
+  checkpoint_bytes_ = 4096;
+  Start({"boxed"});
+  const uint32_t confined = bh_sandbox_layers_of(BH_SANDBOX_CONFINED);
+  for (int life = 0; life < 2; ++life) {
+    auto host = hosts_.Attached("boxed", MonotonicAfterNs(kSoonNs));
+    ASSERT_TRUE(host.ok()) << host.status();
+    ASSERT_TRUE((*host)->SaySandboxed(confined, {"resources: none here"}).ok());
+    ASSERT_TRUE((*host)->SaySandboxed(BH_LAYERS_ALL).ok()) << "as its driver would";
+    ASSERT_TRUE((*host)->SayStarted((*host)->generation).ok());
+    ASSERT_TRUE(Serves("boxed", MonotonicAfterNs(kSoonNs)).ok());
+    const DriverStatusFields driver = supervisor_->Status().drivers[0];
+    EXPECT_EQ(driver.sandbox_layers, confined);
+    EXPECT_EQ(driver.sandbox_lacks, std::vector<std::string>{"resources: none here"});
+    (*host)->Die();
+    while (supervisor_->HostPid("boxed") > 0 && supervisor_->Status().drivers[0].restarts == 0) {
+      std::this_thread::yield();
+    }
+  }
+  const std::lock_guard<std::mutex> lock(mutex);
+  EXPECT_EQ(told, std::vector<std::string>{"level confined; it lacks resources: none here"})
+      << "once, for both lives";
+}
+
+TEST_F(SupervisorTest, AHostBelowTheRequiredSandboxIsHostile) {
+  for (const uint32_t layers : {0u, bh_sandbox_layers_of(BH_SANDBOX_BASIC)}) {
+    options_.sandbox_required = BH_SANDBOX_CONFINED;
+    options_.limits.start = {.falls_max = 1};
+    Start({"open"});
+    auto host = hosts_.Attached("open", MonotonicAfterNs(kSoonNs));
+    ASSERT_TRUE(host.ok()) << host.status();
+    if (layers != 0) {
+      ASSERT_TRUE((*host)->SaySandboxed(layers).ok());
+    }
+    ASSERT_TRUE((*host)->SayStarted(1).ok());
+    EXPECT_TRUE(absl::IsFailedPrecondition(Serves("open", MonotonicAfterNs(kSoonNs))));
+    supervisor_->Stop();
+  }
 }
 
 TEST_F(SupervisorTest, AHostThatTakesNoAttachFailsToStart) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * The names of what policy.h, end.h, events.h and protection.h list, as the command line, the
- * status, the log and JSON have them. For user mode: the kernel module logs none of them.
+ * The names of what policy.h, end.h, events.h, protection.h and sandbox.h list, as the command
+ * line, the status, the log and JSON have them. For user mode: the kernel module logs none of them.
  */
 #ifndef BULKHEAD_IPC_ABI_NAMES_H_
 #define BULKHEAD_IPC_ABI_NAMES_H_
@@ -12,6 +12,7 @@
 #include "ipc/abi/notification.h"
 #include "ipc/abi/policy.h"
 #include "ipc/abi/protection.h"
+#include "ipc/abi/sandbox.h"
 
 #define BH_NAME_ROW(id, NAME, name, doc) \
 	case (id): \
@@ -32,7 +33,22 @@ BH_DEFINE_NAMES(bh_event_name, BH_FOR_EACH_EVENT)
 BH_DEFINE_NAMES(bh_violation_name, BH_FOR_EACH_VIOLATION)
 BH_DEFINE_NAMES(bh_start_name, BH_FOR_EACH_START)
 BH_DEFINE_NAMES(bh_protection_name, BH_FOR_EACH_PROTECTION)
+BH_DEFINE_NAMES(bh_sandbox_level_name, BH_FOR_EACH_SANDBOX_LEVEL)
 BH_DEFINE_NAMES(bh_loss_name, BH_FOR_EACH_LOSS)
+
+/* Of one bit. */
+static inline const char *bh_sandbox_layer_name(uint32_t layer)
+{
+	switch (layer) {
+#define BH_LAYER_NAME_CASE(bit, NAME, name, level, doc) \
+	case 1u << (bit): \
+		return #name;
+		BH_FOR_EACH_SANDBOX_LAYER(BH_LAYER_NAME_CASE)
+#undef BH_LAYER_NAME_CASE
+	default:
+		return "unknown";
+	}
+}
 
 #define BH_NAME_CASE(value, name) \
 	case value: \

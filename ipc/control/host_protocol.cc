@@ -6,9 +6,9 @@
 
 namespace bulkhead {
 
-ControlBuffer MakeHello(uint32_t abi_version, uint32_t driver_abi, uint32_t pid) {
+ControlBuffer MakeHello(uint32_t abi_version, uint32_t driver_abi) {
   FlatBufferBuilder builder;
-  return Finish(builder, wire::CreateHello(builder, abi_version, driver_abi, pid));
+  return Finish(builder, wire::CreateHello(builder, abi_version, driver_abi));
 }
 
 ControlBuffer MakeAttach(const AttachFields& fields) {
@@ -23,12 +23,18 @@ ControlBuffer MakeAttach(const AttachFields& fields) {
   const auto notifications = BuildSet(builder, fields.notifications);
   const auto reads = OptionalText(builder, fields.reads);
   const auto user_lacks = OptionalText(builder, fields.user_lacks);
-  return Finish(builder,
-                wire::CreateAttach(
-                    builder, fields.generation, static_cast<uint8_t>(fields.reason), &geometry,
-                    fields.workers, name, path, content, fields.content_version, options, callbacks,
-                    fields.checkpoint_bytes, fields.spin_ns, fields.sandbox, notifications,
-                    fields.pending_calls_max, reads, fields.standby, fields.user, user_lacks));
+  const auto writes = OptionalText(builder, fields.writes);
+  const auto group = OptionalText(builder, fields.group);
+  const auto group_lacks = OptionalText(builder, fields.group_lacks);
+  const auto processes_lack = OptionalText(builder, fields.processes_lack);
+  return Finish(
+      builder, wire::CreateAttach(
+                   builder, fields.generation, static_cast<uint8_t>(fields.reason), &geometry,
+                   fields.workers, name, path, content, fields.content_version, options, callbacks,
+                   fields.checkpoint_bytes, fields.spin_ns, fields.sandbox, notifications,
+                   fields.pending_calls_max, reads, fields.standby, fields.user, user_lacks, writes,
+                   fields.scratch_mib, static_cast<uint8_t>(fields.sandbox_required), group,
+                   group_lacks, processes_lack));
 }
 
 absl::StatusOr<AttachFields> ReadAttach(const wire::Attach& attach) {
@@ -50,6 +56,11 @@ absl::StatusOr<AttachFields> ReadAttach(const wire::Attach& attach) {
     return absl::InvalidArgumentError(
         absl::StrCat("Attach has the unknown reason ", static_cast<int>(attach.reason())));
   }
+  if (bh_sandbox_level_known(attach.sandbox_required()) == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("Attach requires the unknown level of the sandbox ",
+                     static_cast<int>(attach.sandbox_required())));
+  }
   fields.generation = attach.generation();
   fields.reason = static_cast<bh_start>(attach.reason());
   fields.workers = attach.workers();
@@ -70,6 +81,41 @@ absl::StatusOr<AttachFields> ReadAttach(const wire::Attach& attach) {
   fields.standby = attach.standby();
   fields.user = attach.user();
   fields.user_lacks = ReadText(attach.user_lacks());
+  fields.writes = ReadText(attach.writes());
+  fields.scratch_mib = attach.scratch_mib();
+  fields.sandbox_required = static_cast<bh_sandbox_level>(attach.sandbox_required());
+  fields.group = ReadText(attach.group());
+  fields.group_lacks = ReadText(attach.group_lacks());
+  fields.processes_lack = ReadText(attach.processes_lack());
+  return fields;
+}
+
+namespace {
+constexpr size_t kLacksMax = 16;
+}  // namespace
+
+ControlBuffer MakeSandboxed(const SandboxFields& fields) {
+  FlatBufferBuilder builder;
+  std::vector<Offset<flatbuffers::String>> lacks;
+  for (const std::string& lack : fields.lacks) {
+    if (lacks.size() == kLacksMax) break;
+    lacks.push_back(Text(builder, lack, kStatusTextBytesMax));
+  }
+  const auto list = builder.CreateVector(lacks);
+  return Finish(builder, wire::CreateSandboxed(builder, fields.generation, fields.layers, list,
+                                               fields.spent_us));
+}
+
+SandboxFields ReadSandboxed(const wire::Sandboxed& sandboxed) {
+  SandboxFields fields;
+  fields.generation = sandboxed.generation();
+  fields.layers = sandboxed.layers() & BH_LAYERS_ALL;
+  fields.spent_us = sandboxed.spent_us();
+  if (sandboxed.lacks() == nullptr) return fields;
+  for (const flatbuffers::String* lack : *sandboxed.lacks()) {
+    if (fields.lacks.size() == kLacksMax) break;
+    fields.lacks.push_back(ReadText(lack));
+  }
   return fields;
 }
 

@@ -7,10 +7,12 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "ipc/abi/channel.h"
 #include "ipc/abi/events.h"
+#include "ipc/abi/sandbox.h"
 #include "ipc/abi/sets.h"
 #include "ipc/control/envelope.h"
 
@@ -36,12 +38,27 @@ struct AttachFields {
   bool standby = false;    // start the driver, and serve when told to
   uint32_t user = 0;       // and group, that it becomes; 0: it stays what it is
   std::string user_lacks;  // then why
+  std::string writes;      // files and folders that the driver may write, a line each
+  uint32_t scratch_mib = 0;
+  bh_sandbox_level sandbox_required = BH_SANDBOX_NONE;
+  std::string group;  // the last name of its control group; empty: none
+  std::string group_lacks;
+  std::string processes_lack;
 };
 
-ControlBuffer MakeHello(uint32_t abi_version, uint32_t driver_abi, uint32_t pid);
+ControlBuffer MakeHello(uint32_t abi_version, uint32_t driver_abi);
 ControlBuffer MakeAttach(const AttachFields& fields);
 // The fields of a received Attach as our own types; geometry is checked. InvalidArgument.
 absl::StatusOr<AttachFields> ReadAttach(const wire::Attach& attach);
+// What a host's sandbox is. From a host that has not loaded its driver yet.
+struct SandboxFields {
+  uint32_t generation = 0;
+  uint32_t layers = 0;             // known ones
+  std::vector<std::string> lacks;  // cut to 16
+  uint32_t spent_us = 0;
+};
+ControlBuffer MakeSandboxed(const SandboxFields& fields);
+SandboxFields ReadSandboxed(const wire::Sandboxed& sandboxed);
 // A host's Started: what its driver registered for.
 struct StartedFields {
   uint32_t generation = 0;

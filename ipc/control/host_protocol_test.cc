@@ -33,6 +33,38 @@ TEST(HostProtocol, AttachSurvivesTheTrip) {
   EXPECT_EQ(read->reads, "/opt/lists\n/etc/vendor");
   EXPECT_EQ(read->sandbox, 1u);
   EXPECT_TRUE(read->standby);
+  EXPECT_EQ(read->writes, "/var/lib/vendor");
+  EXPECT_EQ(read->scratch_mib, 16u);
+  EXPECT_EQ(read->sandbox_required, BH_SANDBOX_CONFINED);
+  EXPECT_EQ(read->group, "host-3");
+  EXPECT_EQ(read->group_lacks, "none here");
+  EXPECT_EQ(read->processes_lack, "nor these");
+}
+
+TEST(HostProtocol, AHostSaysWhatItsSandboxIs) {
+  const SandboxFields sent = {.generation = 4,
+                              .layers = BH_LAYER_LIMITS | 1u << 31,
+                              .lacks = {"files: this kernel has no Landlock", "users: no"},
+                              .spent_us = 1234};
+  const ControlBuffer buffer = MakeSandboxed(sent);
+  const SandboxFields read = ReadSandboxed(Body<wire::Sandboxed>(buffer));
+  EXPECT_EQ(read.generation, 4u);
+  EXPECT_EQ(read.layers, uint32_t{BH_LAYER_LIMITS}) << "without what is no layer";
+  EXPECT_EQ(read.lacks, sent.lacks);
+  EXPECT_EQ(read.spent_us, 1234u);
+  const ControlBuffer many = MakeSandboxed({.lacks = std::vector<std::string>(100, "x")});
+  EXPECT_EQ(ReadSandboxed(Body<wire::Sandboxed>(many)).lacks.size(), 16u);
+}
+
+TEST(HostProtocol, TheLevelOfASandboxIsTheHighestWithoutAGap) {
+  EXPECT_EQ(bh_sandbox_level_of(0), BH_SANDBOX_NONE);
+  EXPECT_EQ(bh_sandbox_level_of(BH_LAYERS_ALL), BH_SANDBOX_FULL);
+  EXPECT_EQ(bh_sandbox_level_of(BH_LAYERS_ALL & ~uint32_t{BH_LAYER_RESOURCES}),
+            BH_SANDBOX_CONFINED);
+  EXPECT_EQ(bh_sandbox_level_of(BH_LAYERS_ALL & ~uint32_t{BH_LAYER_OWN_USER}), BH_SANDBOX_BASIC);
+  EXPECT_EQ(bh_sandbox_level_of(BH_LAYERS_ALL & ~uint32_t{BH_LAYER_SYSTEM_CALLS}), BH_SANDBOX_NONE);
+  EXPECT_EQ(bh_sandbox_layers_of(BH_SANDBOX_NONE), 0u);
+  EXPECT_EQ(bh_sandbox_layers_of(BH_SANDBOX_FULL), uint32_t{BH_LAYERS_ALL});
 }
 
 TEST(HostProtocol, AStandbyAndItsSupervisorNameTheGeneration) {

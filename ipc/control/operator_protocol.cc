@@ -13,6 +13,8 @@ namespace {
 constexpr size_t kGuardsBytesMax = 28 << 10;  // the rest fits beside them into a message
 constexpr size_t kReasonsMax = 3;
 constexpr size_t kReasonBytesMax = 300;
+constexpr size_t kLacksMax = 16;
+constexpr size_t kLackBytesMax = 200;
 constexpr size_t kDriversMax = 8;  // as many as one call can visit
 
 using TextList = flatbuffers::Vector<Offset<flatbuffers::String>>;
@@ -104,12 +106,18 @@ ControlBuffer MakeStatus(const StatusFields& fields) {
     const auto statistics = BuildStatistics(builder, driver.statistics);
     const auto shim_error = OptionalText(builder, driver.shim_error, kStatusTextBytesMax);
     const auto reasons = BuildReasons(builder, driver.protection);
+    std::vector<Offset<flatbuffers::String>> lacks;
+    for (const std::string& lack : driver.sandbox_lacks) {
+      if (lacks.size() == kLacksMax) break;
+      lacks.push_back(Text(builder, lack, kLackBytesMax));
+    }
+    const auto sandbox_lacks = builder.CreateVector(lacks);
     drivers.push_back(wire::CreateDriverStatus(
         builder, name, version, state, driver.generation, driver.pid, driver.altitude,
         driver.content_version, content, driver.last_known_good, driver.restarts,
         driver.start_failures, last_end, driver.next_start_ms, statistics, driver.statistics_age_ms,
         driver.shim_silent_ms, shim_error, static_cast<uint8_t>(driver.protection.level), reasons,
-        driver.content_loading));
+        driver.content_loading, driver.sandbox_layers, sandbox_lacks, driver.sandbox_us));
   }
   const auto driver_list = builder.CreateVector(drivers);
   const auto guard_list = BuildGuards(builder, fields.guards);
@@ -164,6 +172,13 @@ StatusFields ReadStatus(const wire::Status& status) {
     driver.shim_error = ReadText(sent->shim_error());
     driver.protection = ReadProtection(sent->protection(), sent->reasons());
     driver.content_loading = sent->content_loading();
+    driver.sandbox_layers = sent->sandbox_layers() & BH_LAYERS_ALL;
+    driver.sandbox_us = sent->sandbox_us();
+    if (sent->sandbox_lacks() != nullptr) {
+      for (const flatbuffers::String* lack : *sent->sandbox_lacks()) {
+        driver.sandbox_lacks.push_back(ReadText(lack));
+      }
+    }
     fields.drivers.push_back(std::move(driver));
   }
   return fields;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "ipc/abi/protection.h"
+#include "ipc/abi/sandbox.h"
 #include "ipc/abi/statistics.h"
 #include "ipc/control/envelope.h"
 
@@ -46,7 +47,10 @@ struct DriverStatusFields {
   uint64_t shim_silent_ms = 0;
   std::string shim_error;
   ProtectionFields protection;
-  uint64_t content_loading = 0;  // its host starts beside the one that serves
+  uint64_t content_loading = 0;            // its host starts beside the one that serves
+  uint32_t sandbox_layers = 0;             // of its newest host: bits of ipc/abi/sandbox.h
+  std::vector<std::string> sandbox_lacks;  // of the other layers: "layer: why"; cut to 16
+  uint32_t sandbox_us = 0;                 // that entering them took
 };
 
 struct CounterFields {

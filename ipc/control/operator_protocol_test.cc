@@ -24,6 +24,9 @@ TEST(OperatorProtocol, StatusSurvivesTheTrip) {
   driver.restarts = 4;
   driver.protection = {BH_PROTECTION_NONE, {"quarantined"}};
   driver.content_loading = 7;
+  driver.sandbox_layers = BH_LAYER_FILES | BH_LAYER_LIMITS;
+  driver.sandbox_lacks = {"resources: none here"};
+  driver.sandbox_us = 4321;
   // Each counter with a value of its own.
   uint64_t number = 0;
   for (uint64_t& word : WordsOf(driver.statistics)) word = ++number;
@@ -47,6 +50,9 @@ TEST(OperatorProtocol, StatusSurvivesTheTrip) {
   EXPECT_EQ(read.drivers[1].protection.level, BH_PROTECTION_NONE);
   EXPECT_EQ(read.drivers[1].protection.reasons, driver.protection.reasons);
   EXPECT_EQ(read.drivers[1].content_loading, 7u);
+  EXPECT_EQ(read.drivers[1].sandbox_layers, uint32_t{BH_LAYER_FILES | BH_LAYER_LIMITS});
+  EXPECT_EQ(read.drivers[1].sandbox_lacks, driver.sandbox_lacks);
+  EXPECT_EQ(read.drivers[1].sandbox_us, 4321u);
 }
 
 TEST(OperatorProtocol, TheLargestStatusFitsADatagram) {

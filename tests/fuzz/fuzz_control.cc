@@ -19,6 +19,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   const wire::Envelope* envelope = wire::GetEnvelope(aligned.data());
   if (const auto* attach = envelope->message_as_Attach()) (void)ReadAttach(*attach);
   if (const auto* started = envelope->message_as_Started()) (void)ReadStarted(*started);
+  if (const auto* sandboxed = envelope->message_as_Sandboxed()) (void)ReadSandboxed(*sandboxed);
   if (const auto* begin = envelope->message_as_BeginGeneration()) (void)ReadBeginGeneration(*begin);
   if (const auto* policy = envelope->message_as_SetPolicy()) (void)ReadPolicy(*policy);
   if (const auto* status = envelope->message_as_Status()) (void)ReadStatus(*status);

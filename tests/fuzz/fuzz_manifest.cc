@@ -24,8 +24,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
       bh_set_empty(&manifest->callbacks) != 0 || manifest->workers < 1 ||
       manifest->workers > BH_WORKERS_MAX || manifest->checkpoint_bytes > 1u << 20 ||
       manifest->library.empty() || manifest->library.front() == '/' ||
-      manifest->library.find('\0') != std::string::npos) {
+      manifest->library.find('\0') != std::string::npos || manifest->scratch_mib > 1u << 16) {
     std::abort();
+  }
+  for (const std::string& path : manifest->writes) {
+    if (path.find_first_not_of('/') == std::string::npos || path.front() != '/') std::abort();
   }
   return 0;
 }

@@ -76,7 +76,7 @@ class PendingCallsTest : public ::testing::Test {
     fields.driver_path = build_ + "/test-modules/later.so";
     fields.callbacks = bh_set_of(BH_CALLBACK_FILE_OPEN);
     bh_set_add(&fields.callbacks, BH_CALLBACK_FILE_EXEC);
-    fields.sandbox = kSandboxAll;
+    fields.sandbox = BH_LAYERS_ALL;
     fields.pending_calls_max = pending_calls_max;
     fields.options = options;
     const absl::Status status = (*run)->Begin(*shim_, channel_, fields);

@@ -50,6 +50,12 @@ inline AttachFields SomeAttach() {
   fields.reads = "/opt/lists\n/etc/vendor";
   fields.sandbox = 1;
   fields.standby = true;
+  fields.writes = "/var/lib/vendor";
+  fields.scratch_mib = 16;
+  fields.sandbox_required = BH_SANDBOX_CONFINED;
+  fields.group = "host-3";
+  fields.group_lacks = "none here";
+  fields.processes_lack = "nor these";
   return fields;
 }
 

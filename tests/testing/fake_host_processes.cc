@@ -28,11 +28,16 @@ UniqueFd Null() { return UniqueFd(open("/dev/null", O_RDWR | O_CLOEXEC)); }
 }  // namespace
 
 absl::Status FakeHostProcess::SayHello() {
-  return control.Send(MakeHello(BH_ABI_VERSION, /*driver_abi=*/1, /*pid=*/1));
+  return control.Send(MakeHello(BH_ABI_VERSION, /*driver_abi=*/1));
 }
 
 absl::Status FakeHostProcess::SayStarted(uint32_t of_generation) {
   return control.Send(MakeStarted({.generation = of_generation, .driver_version = "1"}));
+}
+
+absl::Status FakeHostProcess::SaySandboxed(uint32_t layers, std::vector<std::string> lacks) {
+  return control.Send(
+      MakeSandboxed({.generation = generation, .layers = layers, .lacks = std::move(lacks)}));
 }
 
 absl::Status FakeHostProcess::ReadAttach(uint64_t until_ns) {
@@ -78,7 +83,7 @@ void FakeHostProcess::End(int signal) {
   BULKHEAD_CHECK(write(ended_.get(), &one, sizeof(one)) == sizeof(one));
 }
 
-absl::StatusOr<ChildProcess> FakeSpawner::Spawn(UniqueFd control, uint64_t) {
+absl::StatusOr<ChildProcess> FakeSpawner::Spawn(UniqueFd control, const HostLimits&) {
   auto host = std::make_shared<FakeHostProcess>();
   host->control = ControlSocket(std::move(control));
   host->ended_.reset(eventfd(0, EFD_CLOEXEC));

@@ -18,6 +18,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -38,6 +39,7 @@ class FakeHostProcess {
   bool standby = false;     // likewise
 
   absl::Status SayHello();
+  absl::Status SaySandboxed(uint32_t layers, std::vector<std::string> lacks = {});
   absl::Status SayStarted(uint32_t of_generation);
   // Reads until Attach comes.
   absl::Status ReadAttach(uint64_t until_ns);
@@ -68,7 +70,7 @@ class FakeHostProcess {
 // Its spawner's functions are called from the supervisor's thread, the others from the test's.
 class FakeSpawner final : public Spawner {
  public:
-  absl::StatusOr<ChildProcess> Spawn(UniqueFd control, uint64_t) override;
+  absl::StatusOr<ChildProcess> Spawn(UniqueFd control, const HostLimits&) override;
   absl::Status LetRun(ChildProcess& child) override;
   ChildExit Exit(const ChildProcess& child) override;
   void Reap(ChildProcess& child) override;

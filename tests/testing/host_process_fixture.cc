@@ -52,13 +52,37 @@ absl::StatusOr<std::unique_ptr<HostRun>> HostRun::Spawn(const std::string& progr
   }
   run->pidfd_.reset(static_cast<int>(syscall(SYS_pidfd_open, run->pid_, 0)));
   sockets->second.Close();  // otherwise the end of the host could not be seen
-  absl::StatusOr<ControlMessage> hello = run->control_.Receive(MonotonicAfterNs(kStepNs));
+  if (absl::Status status = run->AwaitHello(); !status.ok()) return status;
+  return run;
+}
+
+absl::StatusOr<std::unique_ptr<HostRun>> HostRun::SpawnInNamespace(const std::string& program,
+                                                                   const HostLimits& limits,
+                                                                   HostCgroups* groups) {
+  auto sockets = ControlSocket::Pair();
+  if (!sockets.ok()) return sockets.status();
+  std::unique_ptr<HostRun> run(new HostRun);
+  run->control_ = std::move(sockets->first);
+  run->spawned_ns_ = MonotonicNowNs();
+  ProcessSpawner spawner(program, groups);
+  absl::StatusOr<ChildProcess> child = spawner.Spawn(sockets->second.Release(), limits);
+  if (!child.ok()) return child.status();
+  run->child_ = *std::move(child);
+  run->pid_ = run->child_.pid;
+  run->pidfd_ = std::move(run->child_.pidfd);
+  if (absl::Status status = spawner.LetRun(run->child_); !status.ok()) return status;
+  if (absl::Status status = run->AwaitHello(); !status.ok()) return status;
+  return run;
+}
+
+absl::Status HostRun::AwaitHello() {
+  absl::StatusOr<ControlMessage> hello = control_.Receive(MonotonicAfterNs(kStepNs));
   if (!hello.ok()) return hello.status();
-  run->hello_ns_ = MonotonicNowNs();
+  hello_ns_ = MonotonicNowNs();
   if (hello->as<wire::Hello>() == nullptr) {
     return absl::InternalError(absl::StrCat("expected Hello, got ", hello->name()));
   }
-  return run;
+  return absl::OkStatus();
 }
 
 HostRun::~HostRun() { Kill(); }
@@ -81,8 +105,9 @@ absl::StatusOr<std::vector<UniqueFd>> HostRun::OpenChannel(ShimLink& link, Chann
   return descriptors;
 }
 
-absl::Status HostRun::Attach(ShimLink& link, ChannelId channel, const AttachFields& fields,
+absl::Status HostRun::Attach(ShimLink& link, ChannelId channel, AttachFields fields,
                              int checkpoint) {
+  if (!child_.group.name().empty()) fields.group = child_.group.name();
   absl::StatusOr<LifeLine> life_line = LifeLine::Create();
   if (!life_line.ok()) return life_line.status();
   const int line = life_line->fd().get();
@@ -150,6 +175,10 @@ absl::StatusOr<ControlMessage> HostRun::Receive() {
   for (;;) {
     absl::StatusOr<ControlMessage> message = control_.Receive(MonotonicAfterNs(kStepNs));
     if (!message.ok()) return message;
+    if (const auto* sandboxed = message->as<wire::Sandboxed>()) {
+      sandbox_ = ReadSandboxed(*sandboxed);
+      continue;
+    }
     const auto* line = message->as<wire::LogLine>();
     if (line == nullptr) return message;
     absl::StrAppend(&log_, line->text()->str(), "\n");
@@ -166,6 +195,7 @@ int HostRun::Wait() {
   if (ready != 1) return -1;
   int status = -1;
   waitpid(pid_, &status, 0);
+  child_.group.Remove();
   pid_ = -1;
   return status;
 }

@@ -194,10 +194,13 @@ std::string HostCgroups::Prepare(Hierarchy& hierarchy) {
     if (mkdir(service.c_str(), 0755) != 0 && errno != EEXIST) {
       return absl::StrCat(service, ": ", std::strerror(errno));
     }
+    hierarchy.service = service;
     for (const std::string& id : ids) {
       // One that has ended meanwhile needs no move.
       const absl::Status moved = WriteTo(service + "/cgroup.procs", id);
-      if (!moved.ok() && !absl::IsNotFound(moved)) return std::string(moved.message());
+      if (moved.ok() || absl::IsNotFound(moved)) continue;
+      GiveBack(hierarchy);
+      return std::string(moved.message());
     }
   }
   const auto enable = [&](const char* controller) {
@@ -206,7 +209,25 @@ std::string HostCgroups::Prepare(Hierarchy& hierarchy) {
   hierarchy.memory = enable("memory");
   hierarchy.pids = hierarchy.pids && enable("pids");
   hierarchy.cpu = hierarchy.cpu && enable("cpu");
-  return hierarchy.memory ? "" : absl::StrCat(base, " has no limits of memory for groups below it");
+  if (hierarchy.memory) return "";
+  GiveBack(hierarchy);
+  return absl::StrCat(base, " has no limits of memory for groups below it");
+}
+
+void HostCgroups::GiveBack(const Hierarchy& hierarchy) {
+  if (hierarchy.service.empty()) return;
+  for (const char* controller : {"-memory", "-pids", "-cpu"}) {
+    (void)WriteTo(hierarchy.base + "/cgroup.subtree_control", controller);
+  }
+  const std::string ids = ReadAll(hierarchy.service + "/cgroup.procs");
+  for (const absl::string_view id : absl::StrSplit(ids, '\n', absl::SkipEmpty())) {
+    (void)WriteTo(hierarchy.base + "/cgroup.procs", id);
+  }
+  (void)rmdir(hierarchy.service.c_str());
+}
+
+HostCgroups::~HostCgroups() {
+  for (const Hierarchy& one : hierarchies_) GiveBack(one);
 }
 
 void HostCgroups::RemoveLeftovers(const std::string& base) {

@@ -62,8 +62,10 @@ class HostCgroups {
   // Looks for hierarchies that this process may use, and removes what killed services have left in
   // them. In version 2 it moves this process, and its children. `proc`: where that is mounted.
   static HostCgroups Find(const std::string& proc = "/proc");
-  // None at all.
-  explicit HostCgroups(std::string lacks) : lacks_(std::move(lacks)) {}
+  HostCgroups(HostCgroups&&) = default;
+  HostCgroups& operator=(HostCgroups&&) = delete;
+  // Where it has moved this process, it moves it back, as the next one may be started there.
+  ~HostCgroups();
 
   // Why there are none; empty: there are.
   const std::string& lacks() const { return lacks_; }
@@ -72,13 +74,15 @@ class HostCgroups {
  private:
   HostCgroups() = default;
   struct Hierarchy {
-    std::string base;  // the folder in which groups are made
+    std::string base;     // the folder in which groups are made
+    std::string service;  // of version 2: the group that this process was moved to; empty: none
     bool version2 = false;
     bool memory = false, pids = false, cpu = false;
   };
   static std::vector<Hierarchy> Hierarchies(const std::string& proc, std::string* lacks);
   // In version 2: leaves `base` to its groups. What it misses.
   static std::string Prepare(Hierarchy& hierarchy);
+  static void GiveBack(const Hierarchy& hierarchy);
   static void RemoveLeftovers(const std::string& base);
   absl::Status Limit(const Hierarchy& hierarchy, const std::string& path, const HostLimits& limits);
 

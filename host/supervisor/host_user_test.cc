@@ -85,6 +85,21 @@ TEST_F(HostUserTest, AllThatThePackageHasIsToBeOpenButItsContent) {
   EXPECT_THAT(lacks(folder_ + "/open/below"), IsEmpty());
 }
 
+TEST_F(HostUserTest, WhatItIsToWriteIsToBeWritableToAll) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  std::filesystem::create_directories(folder_ + "/open/out");
+  Mode("/open/out", 0755);
+  const auto lacks = [this] {
+    return ChooseHostUser(7, {},
+                          {.writable = {folder_ + "/open/out"}, .package = folder_ + "/open"})
+        .lacks;
+  };
+  if (lacks().find("CAP_") != std::string::npos) GTEST_SKIP() << lacks();
+  EXPECT_THAT(lacks(), HasSubstr("/open/out is closed to other users"));
+  Mode("/open/out", 0777);
+  EXPECT_THAT(lacks(), IsEmpty());
+}
+
 TEST_F(HostUserTest, EachDriverGetsOneOfItsOwn) {
   std::set<uid_t> taken;
   for (int i = 0; i < 3; ++i) {

@@ -274,6 +274,8 @@ TEST_F(CliBadInput, ValuesThatNoServiceCanHaveAreNamed) {
     const char* said;
   } kMistakes[] = {
       {"--cache 1000", "--cache: 1000 is not 0 or a power of two"},
+      {"--require-sandbox most",
+       "'most' is not a level of the sandbox (none, basic, confined, full)"},
       {"--driver null", "--driver: 'null' is given twice"},
       {"--events open,close", "close"},
       {"--extensions .exe", "--extensions: '.exe' is not the end of a name"},

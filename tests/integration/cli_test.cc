@@ -29,6 +29,7 @@
 #include "host/supervisor/host_user.h"
 #include "host/supervisor/instance.h"
 #include "ipc/monotonic.h"
+#include "ipc/sanitizer.h"
 #include "ipc/unique_fd.h"
 #include "tests/testing/cli_fixture.h"
 #include "tests/testing/stopped_process.h"
@@ -359,6 +360,31 @@ std::vector<uid_t> IdsOf(pid_t pid, const std::string& line) {
 }
 
 // With new content, too, which is a copy that only its driver's hosts can read.
+TEST_F(Cli, AHostBelowTheRequiredSandboxLoadsNoDriver) {
+  if (kSanitized) GTEST_SKIP() << "a sanitizer's runtime needs a wider filter";
+  if (!OrdinaryCanRun()) GTEST_SKIP() << "the tree stands in another user's home";
+  // Without root it has no user of its own.
+  const Outcome refused =
+      RunAs(Ordinary(), "scan --driver null --require-sandbox confined " + files_);
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_THAT(refused.text, HasSubstr("the sandbox reaches the level basic, and confined is "
+                                      "required; it lacks "));
+  EXPECT_THAT(refused.text, HasSubstr("own_user: the supervisor is not root"));
+  EXPECT_EQ(RunAs(Ordinary(), "scan --driver null --require-sandbox basic " + files_).code, 0);
+}
+
+TEST_F(CliAsRoot, TheStatusShowsTheSandboxOfADriver) {
+  ASSERT_GT(StartService("--driver null --guard " + files_), 0);
+  const std::string json = folder_ + "/status.json";
+  const Outcome status = Run("status --json " + json);
+  EXPECT_THAT(status.text, ContainsRegex("\n    sandbox (basic|confined|full)\n"));
+  std::ifstream file(json);
+  const std::string report(std::istreambuf_iterator<char>(file), {});
+  EXPECT_THAT(report, HasSubstr("\"sandbox\""));
+  EXPECT_THAT(report, HasSubstr("\"system_calls\""));
+  EXPECT_EQ(StopService(), 0);
+}
+
 TEST_F(CliAsRoot, HostsAreUsersOfTheirOwn) {
   Infect();
   // The build may lie in a folder that is closed to other users.

@@ -28,6 +28,7 @@ struct World {
   const char* victim_word = nullptr;  // at this address in its memory, too
   int victim_pidfd = -1;
   int folder_fd = -1;                                           // an open descriptor of `folder`
+  int file_fd = -1;                                             // `file`, open for reading
   int network_fd = -1;                                          // of the network namespace outside
   int shared_memory = -1, message_queue = -1, semaphores = -1;  // System V
   std::string posix_queue;

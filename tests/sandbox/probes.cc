@@ -229,6 +229,8 @@ constexpr Probe kProbes[] = {
      [](W w) { return OfAny(openat(w.folder_fd, "secret", O_RDONLY | O_CLOEXEC)); }},
     {"write in a folder that was left open", "descriptors", kCalls | kFiles,
      [](W w) { return OfAny(openat(w.folder_fd, "made-at", O_WRONLY | O_CREAT, 0644)); }},
+    {"open what it has for reading anew for writing", "descriptors", kCalls | kFiles,
+     [](W w) { return Opens(("/proc/self/fd/" + std::to_string(w.file_fd)).c_str(), O_WRONLY); }},
     {"signal by a descriptor of a process", "descriptors", kSignals,
      [](W w) { return OfAny(syscall(SYS_pidfd_send_signal, w.victim_pidfd, 0, nullptr, 0)); }},
     {"take a descriptor out of a process", "descriptors", kCalls | kUser | kPrivileges,

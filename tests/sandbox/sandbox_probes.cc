@@ -89,7 +89,7 @@ void Furnish(const World& world) {
       fs::remove_all(entry.path());
     }
   }
-  fs::remove(world.file);
+  if (chown(world.file.c_str(), 0, 0) != 0) Fail(world.file);
   Write(world.file, 0666);
   Write(world.secret, 0600);
   Write(world.folder + "/remove", 0666);
@@ -123,6 +123,8 @@ World MakeWorld() {
   world.file = world.folder + "/file";
   world.secret = world.folder + "/secret";
   world.unix_socket = world.folder + "/socket";
+  Write(world.file, 0666);
+  world.file_fd = open(world.file.c_str(), O_RDONLY);
   world.folder_fd = open(world.folder.c_str(), O_PATH | O_DIRECTORY);
 
   sockaddr_in tcp = {};

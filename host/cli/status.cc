@@ -74,8 +74,7 @@ void PrintProtection(const TextOutput& out, const std::string& what,
 // Before its first host has said so there is none.
 void PrintSandbox(const TextOutput& out, const DriverStatusFields& driver) {
   if (driver.sandbox_layers == 0 && driver.sandbox_lacks.empty()) return;
-  out.Print("    sandbox %s\n",
-              bh_sandbox_level_name(bh_sandbox_level_of(driver.sandbox_layers)));
+  out.Print("    sandbox %s\n", bh_sandbox_level_name(bh_sandbox_level_of(driver.sandbox_layers)));
   for (const std::string& lack : driver.sandbox_lacks) {
     out.Print("      lacks %s\n", Printable(lack).c_str());
   }

@@ -26,7 +26,7 @@ inline constexpr char kConfigPath[] = "/etc/bulkhead/bulkhead.toml";
     "limits of the attachment that don't make protection degraded")                                \
   X("service", "quarantine-retry", "a time, or \"never\"",                                         \
     "when a quarantined driver is started again; after twice as long each further time")           \
-  X("service", "require-sandbox", "\"none\", \"basic\", \"confined\" or \"full\"",                   \
+  X("service", "require-sandbox", "\"none\", \"basic\", \"confined\" or \"full\"",                 \
     "the least sandbox that a driver is loaded in")                                                \
   X("service", "log", "\"auto\", \"text\", \"json\" or \"journal\"",                               \
     "how the log is written; auto: to the journal with fields when standard error goes there, "    \

@@ -38,6 +38,7 @@ namespace {
 constexpr uint64_t kLookEveryNs = kNanosecondsPerSecond;
 // A loop that does not turn for as long is one that a restart helps.
 constexpr uint64_t kTurnsWithinNs = kNanosecondsPerSecond;
+constexpr uint64_t kMetricsAgeNsMax = kNanosecondsPerSecond / 4;
 constexpr uint64_t kPolicyWithinNs = 5 * kNanosecondsPerSecond;
 // More than a driver may take to start: each tells the manager anew.
 constexpr uint64_t kStartsWithinNs = 90 * kNanosecondsPerSecond;
@@ -126,9 +127,9 @@ class Daemon {
     SayReady();
     while (Wait(stop.get())) Look(peers);
     manager_.Stopping();
-    Happened(DriverEventKind::kServiceEnds);
     const std::vector<uint64_t> counters = attachment_->CounterValues();
     attachment_->RemoveGuards();  // from here on no open waits
+    Happened(DriverEventKind::kServiceEnds);
     service_->Stop();
     server->reset();  // no request waits any more
     metrics.reset();
@@ -325,10 +326,15 @@ class Daemon {
     }
   }
 
+  // Of the one thread that answers. Any user may ask on a port, as often as it can: each look asks
+  // the shim.
   std::string Metrics() {
+    if (metrics_ns_ != 0 && MonotonicNowNs() - metrics_ns_ < kMetricsAgeNsMax) return metrics_;
     StatusFields status = supervisor().Status();
     Complete(status);
-    return MetricsText(status, history_.Counts());
+    metrics_ = MetricsText(status, history_.Counts());
+    metrics_ns_ = MonotonicNowNs();
+    return metrics_;
   }
 
   // Any thread, one at a time.
@@ -452,6 +458,8 @@ class Daemon {
   Attachment* attachment_ = nullptr;
   std::unique_ptr<Service> service_;
   std::string said_;
+  std::string metrics_;  // as they were told last
+  uint64_t metrics_ns_ = 0;
   Mutex reload_mutex_;
   std::vector<Instance> claims_;  // of folders that a reload added
   Mutex config_mutex_;

@@ -17,20 +17,25 @@ namespace bulkhead {
 // The line of the status where a counter is shown.
 enum class StatisticGroup { CALLS, NOTIFICATIONS, STATE };
 
+// Of calls: how they began and ended. NOW goes up and down, a COUNT only grows.
+enum class StatisticKind { STARTED, ENDED, NOW, COUNT };
+
 struct StatisticRow {
   const char* name;
   size_t first;  // of its words
   size_t count;
   const char* (*part_name)(uint32_t part);  // nullptr: it is a single number
   StatisticGroup group;
+  StatisticKind kind;
   const char* doc;
 };
 
 inline constexpr StatisticRow kStatistics[] = {
-#define BH_STATISTIC(NAME, name, group, doc) \
-  {#name, BH_COUNT_##NAME, 1, nullptr, StatisticGroup::group, doc},
-#define BH_STATISTIC_BY(NAME, name, count, part, group, doc) \
-  {#name, BH_COUNT_##NAME, count, bh_##part##_name, StatisticGroup::group, doc},
+#define BH_STATISTIC(NAME, name, group, kind, doc) \
+  {#name, BH_COUNT_##NAME, 1, nullptr, StatisticGroup::group, StatisticKind::kind, doc},
+#define BH_STATISTIC_BY(NAME, name, count, part, group, kind, doc)                              \
+  {#name, BH_COUNT_##NAME, count, bh_##part##_name, StatisticGroup::group, StatisticKind::kind, \
+   doc},
 #include "ipc/abi/statistics.def"
 };
 

@@ -21,18 +21,6 @@ using Labels = std::vector<std::pair<const char*, std::string>>;
 
 constexpr double kMillisecondsPerSecond = 1000;
 
-// How a call ends. Their sum and what is open is what was started.
-constexpr bh_counter kEnds[] = {BH_COUNT_ANSWERED, BH_COUNT_CACHED, BH_COUNT_BY_POLICY,
-                                BH_COUNT_CANCELLED, BH_COUNT_UNKNOWN};
-// What goes up and down; the other rows only grow.
-constexpr bh_counter kGauges[] = {BH_COUNT_POISON_KNOWN, BH_COUNT_USERS_QUARANTINED,
-                                  BH_COUNT_IN_FLIGHT, BH_COUNT_UNREAD};
-
-template <size_t N>
-bool IsOneOf(const StatisticRow& row, const bh_counter (&counters)[N]) {
-  return std::find(counters, counters + N, row.first) != counters + N;
-}
-
 // A value of a label: the format has three escapes.
 std::string Escaped(const std::string& value) {
   std::string escaped;
@@ -73,15 +61,22 @@ uint64_t Sum(const StatisticRow& row, const bh_statistics& statistics) {
 }
 
 void AddCalls(Metrics& metrics, const StatusFields& status) {
+  const auto sum_of = [](StatisticKind kind, const bh_statistics& statistics) {
+    uint64_t sum = 0;
+    for (const StatisticRow& row : kStatistics) {
+      if (row.kind == kind) sum += Sum(row, statistics);
+    }
+    return sum;
+  };
   metrics.Family("calls_started_total", "counter", "Calls that were started");
   for (const DriverStatusFields& driver : status.drivers) {
-    metrics.Sample({{"driver", driver.name}}, driver.statistics.calls);
+    metrics.Sample({{"driver", driver.name}}, sum_of(StatisticKind::STARTED, driver.statistics));
   }
   metrics.Family("calls_ended_total", "counter",
                  "Calls that ended, by outcome; of those that policy answered, by reason");
   for (const DriverStatusFields& driver : status.drivers) {
     for (const StatisticRow& row : kStatistics) {
-      if (!IsOneOf(row, kEnds)) continue;
+      if (row.kind != StatisticKind::ENDED) continue;
       for (uint32_t part = 0; part < row.count; ++part) {
         metrics.Sample({{"driver", driver.name},
                         {"outcome", row.name},
@@ -92,11 +87,8 @@ void AddCalls(Metrics& metrics, const StatusFields& status) {
   }
   metrics.Family("calls_open", "gauge", "Calls that were started and have not ended");
   for (const DriverStatusFields& driver : status.drivers) {
-    uint64_t ended = 0;
-    for (const StatisticRow& row : kStatistics) {
-      if (IsOneOf(row, kEnds)) ended += Sum(row, driver.statistics);
-    }
-    const uint64_t started = driver.statistics.calls;
+    const uint64_t started = sum_of(StatisticKind::STARTED, driver.statistics);
+    const uint64_t ended = sum_of(StatisticKind::ENDED, driver.statistics);
     metrics.Sample({{"driver", driver.name}}, started > ended ? started - ended : 0);
   }
 }
@@ -104,9 +96,9 @@ void AddCalls(Metrics& metrics, const StatusFields& status) {
 // The rows that AddCalls() leaves.
 void AddStatistics(Metrics& metrics, const StatusFields& status) {
   for (const StatisticRow& row : kStatistics) {
-    const bool is_ended_or_started = IsOneOf(row, kEnds) || row.first == BH_COUNT_CALLS;
-    if (is_ended_or_started || row.group == StatisticGroup::STATE) continue;
-    const bool gauge = IsOneOf(row, kGauges);
+    const bool told = row.kind == StatisticKind::STARTED || row.kind == StatisticKind::ENDED;
+    if (told || row.group == StatisticGroup::STATE) continue;
+    const bool gauge = row.kind == StatisticKind::NOW;
     const char* of = row.group == StatisticGroup::CALLS ? "calls_" : "notifications_";
     metrics.Family(absl::StrCat(of, row.name, gauge ? "" : "_total"), gauge ? "gauge" : "counter",
                    row.doc);

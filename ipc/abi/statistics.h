@@ -11,8 +11,8 @@
 #include "ipc/abi/types.h"
 
 struct bh_statistics {
-#define BH_STATISTIC(NAME, name, group, doc) uint64_t name;
-#define BH_STATISTIC_BY(NAME, name, count, part, group, doc) uint64_t name[count];
+#define BH_STATISTIC(NAME, name, group, kind, doc) uint64_t name;
+#define BH_STATISTIC_BY(NAME, name, count, part, group, kind, doc) uint64_t name[count];
 #include "ipc/abi/statistics.def"
 };
 BH_ASSERT_TRIVIAL(struct bh_statistics);
@@ -21,9 +21,9 @@ BH_ASSERT_TRIVIAL(struct bh_statistics);
 
 /* Index of a counter among the words; of an array, of its first part. */
 enum bh_counter {
-#define BH_STATISTIC(NAME, name, group, doc) \
+#define BH_STATISTIC(NAME, name, group, kind, doc) \
 	BH_COUNT_##NAME = offsetof(struct bh_statistics, name) / sizeof(uint64_t),
-#define BH_STATISTIC_BY(NAME, name, count, part, group, doc) \
+#define BH_STATISTIC_BY(NAME, name, count, part, group, kind, doc) \
 	BH_COUNT_##NAME = offsetof(struct bh_statistics, name) / sizeof(uint64_t),
 #include "ipc/abi/statistics.def"
 };

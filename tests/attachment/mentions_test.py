@@ -23,7 +23,7 @@ ATTACHMENTS = {
         **ROW,
         "CMakeLists.txt": "its folders",
         "host/cli/CMakeLists.txt": "the shim's program is built with bulkhead",
-        "host/process/sandbox.cc": "a system call of that name is refused",
+        "host/process/system_call_filter.cc": "a system call of that name is refused",
     }),
     "module": (r"abi/module\.h|attachment/module|shim/module|module_link|\bBH_MODULE|\bkModule|ModuleLink|\"module\"",
                ("host/attachment/module/", "shim/module/", "ipc/abi/module.h"), {

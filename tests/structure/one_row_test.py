@@ -23,7 +23,8 @@ READERS = {
     'host/cli/status.cc': {'notified'},
     'host/attachment/embedded/embedded_attachment.cc': {'calls', 'denied'},
     'host/attachment/module/module_attachment.cc': {'calls', 'denied'},
-    'host/cli/service_log.cc': {'let_through'},
+    'host/cli/top_screen.cc': {'calls', 'denied', 'by_policy'},
+    'host/service/service_log.cc': {'let_through'},
     'host/supervisor/supervisor.cc': {'poison_known', 'users_quarantined', 'let_through'},
 }
 
@@ -31,7 +32,7 @@ READERS = {
 FLAG_ROW = ' \\\n\tX(31, EXAMPLE, example_flag, 1, "an example")\n/* clang-format on */'
 FLAG_USE = '\t\twants |= shim->channels[i]->flags & BH_CHANNEL_EXAMPLE;\n'
 
-COUNTER_ROW = 'BH_STATISTIC(EXAMPLE, example, CALLS, "an example")\n'
+COUNTER_ROW = 'BH_STATISTIC(EXAMPLE, example, CALLS, COUNT, "an example")\n'
 CALLBACK_ROW = ('BH_CALLBACK_ROW(PROCESS, 64, PROCESS_EXAMPLE, process_example, DECIDES, file_args, '
                 'verdict_reply, IF_UNBEGUN, 0, "an example")\n')
 NOTIFICATION_ROW = ('BH_NOTIFICATION_ROW(MODULE, 64, MODULE_EXAMPLE, module_example, none, '

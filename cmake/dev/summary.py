@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adds up a test run: one table, what took longest, what failed, what was skipped and why, the totals
-as last line.
+"""Adds up a test run: how many passed, the time of each step, what took longest, what failed, what was
+skipped and why, the totals as last line.
 
-Usage: summary.py RESULTS_FOLDER PRESET...   (test.sh describes the folder)
+Usage: summary.py RESULTS_FOLDER CPUS PRESET...   (test.sh describes the folder; CPUS: its parallel jobs)
 """
 import collections
 import os
@@ -10,8 +10,10 @@ import re
 import sys
 import xml.etree.ElementTree as ElementTree
 
-# state is passed, failed or skipped; tail: the last lines of a failed test's output.
-Outcome = collections.namedtuple("Outcome", "group name state detail tail seconds", defaults=((), 0))
+# state is passed, failed or skipped; tail: the last lines of a failed test's output; steps: what took
+# longest in a passed test that says so.
+Outcome = collections.namedtuple("Outcome", "group name state detail tail seconds steps",
+                                 defaults=((), 0, ""))
 TAIL_LINES = 12
 SLOWEST = 12  # how many tests are named with their time
 
@@ -42,7 +44,8 @@ def read_junit(preset, path):
         skipped = case.find("skipped")
         message = skipped.get("message", "") if skipped is not None else ""
         if status == "run":
-            yield Outcome(preset, name, "passed", "", (), seconds)
+            steps = re.search(r"^slowest steps, s: (.*)$", output, re.MULTILINE)  # of a guest
+            yield Outcome(preset, name, "passed", "", (), seconds, steps.group(1) if steps else "")
         elif status == "disabled":
             yield Outcome(preset, name, "skipped", "switched off in the source (DISABLED)")
         elif message.startswith("SKIP_"):
@@ -81,8 +84,24 @@ def read_outcomes(folder, presets):
     return outcomes
 
 
+def print_times(steps, outcomes, cpus):
+    """A step that keeps the CPUs less than busy waits for something: more of it could run at once."""
+    print(f"\n{'step':28}{'s':>8}{'CPU s':>8}{'busy':>8}")
+    total, total_cpu = sum(step[1] for step in steps), sum(step[2] for step in steps)
+    for name, seconds, cpu_seconds in steps + [("all", total, total_cpu)]:
+        if seconds:
+            print(f"{name:28}{seconds:8}{cpu_seconds:8}{cpu_seconds / seconds / cpus:8.0%}")
+    slowest = sorted(outcomes, key=lambda o: -o.seconds)[:SLOWEST]
+    print("\nslowest tests, s:",
+          ", ".join(f"{o.group} {o.name} {o.seconds:.0f}" for o in slowest if o.seconds >= 1))
+    for outcome in slowest:
+        if outcome.steps:
+            print(f"  in {outcome.group} {outcome.name}: {outcome.steps}")
+    print()
+
+
 def main():
-    folder, presets = sys.argv[1], sys.argv[2:]
+    folder, cpus, presets = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
     outcomes = read_outcomes(folder, presets)
 
     print()
@@ -90,12 +109,9 @@ def main():
     for group in ["checks"] + presets:
         count = collections.Counter(o.state for o in outcomes if o.group == group)
         print(f"{group:10}{count['passed']:8}{count['failed']:8}{count['skipped']:8}")
-    steps = [(step, int(seconds)) for step, seconds in read_tsv(os.path.join(folder, "seconds.tsv"))]
-    print(f"\n{sum(seconds for _, seconds in steps)} s:",
-          ", ".join(f"{step} {seconds}" for step, seconds in steps if seconds))
-    slowest = sorted(outcomes, key=lambda o: -o.seconds)[:SLOWEST]
-    print("slowest tests, s:",
-          ", ".join(f"{o.group} {o.name} {o.seconds:.0f}" for o in slowest if o.seconds >= 1), "\n")
+    steps = [(step, int(seconds), int(cpu_seconds))
+             for step, seconds, cpu_seconds in read_tsv(os.path.join(folder, "seconds.tsv"))]
+    print_times(steps, outcomes, cpus)
     for state in ("skipped", "failed"):
         for outcome in outcomes:
             if outcome.state == state:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Every step writes its outcome to the folder $results: ctest's junit files (PRESET.xml), and lines of
-# checks.tsv (passed|failed, name, detail) for steps outside ctest, and its wall time to seconds.tsv
-# (step, seconds). summary.py adds it all up.
+# checks.tsv (passed|failed, name, detail) for steps outside ctest, and its time to seconds.tsv
+# (step, seconds, seconds of CPU time). summary.py adds it all up.
 
 test_help() {
   cat <<'TEXT'
@@ -11,7 +11,7 @@ Usage: ./dev test [kernel | model] [--kernel VERSION] [--long] [--preset P]... [
 Checks formatting, licence lines and the comments of deliberate races, builds the debug kernel (once,
 see ./dev kernel-debug), release, asan, tsan, the fuzz targets and their coverage, runs all
 tests in each and checks that they left nothing behind. Prints the failed and the skipped tests, with
-reasons, and what took longest; the last line reads: N passed, N failed, N skipped.
+reasons, the time of each step, and what took longest; the last line reads: N passed, N failed, N skipped.
 
   kernel            only the tests in a guest with Debian's kernel, of the preset release
   --kernel VERSION  build the module for this kernel, like 6.1.0-56-amd64, and boot that in the guest;
@@ -28,7 +28,12 @@ TEXT
 
 check_passed() { printf 'passed\t%s\t\n' "$1" >>"$results/checks.tsv"; }
 check_failed() { printf 'failed\t%s\t%s\n' "$1" "$2" >>"$results/checks.tsv"; }
-took() { printf '%s\t%d\n' "$1" $((SECONDS - $2)) >>"$results/seconds.tsv"; } # STEP BEGAN
+took() { # STEP BEGAN: the step before it ended when this one began
+  local before=${cpu_seconds:-0}
+  times >"$run_folder/times" # its second line: user and system time of all processes that have ended
+  cpu_seconds=$(awk -F '[ms ]+' 'NR == 2 { printf "%d", $1 * 60 + $2 + $3 * 60 + $4 }' "$run_folder/times")
+  printf '%s\t%d\t%d\n' "$1" $((SECONDS - $2)) $((cpu_seconds - before)) >>"$results/seconds.tsv"
+}
 
 # run_check NAME ADVICE COMMAND...
 run_check() {
@@ -127,5 +132,5 @@ test_main() {
     run_check "specification" "see above" python3 cmake/dev/specification.py docs/specification.md "$results"/*.xml
   fi
 
-  python3 cmake/dev/summary.py "$results" "${presets[@]}"
+  python3 cmake/dev/summary.py "$results" "$jobs" "${presets[@]}"
 }

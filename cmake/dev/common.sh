@@ -30,12 +30,14 @@ run_setup() {
   setup_main --quiet
 }
 
+build_priority=() # a command before the build's own, as nice
+
 # build_preset PRESET JOBS [CMAKE ARGUMENTS]
 build_preset() {
   local preset=$1 jobs=$2
   shift 2
   cmake --preset "$preset" --log-level=WARNING "$@" >/dev/null || return 1
-  cmake --build --preset "$preset" --parallel "$jobs"
+  "${build_priority[@]}" cmake --build --preset "$preset" --parallel "$jobs"
 }
 
 # Names of this tree's files that end in one of the given suffixes, NUL-separated.

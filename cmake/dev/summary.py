@@ -68,13 +68,14 @@ def read_outcomes(folder, presets):
     outcomes = [Outcome("checks", name, state, detail) for state, name, detail in checks]
     ctest_codes = dict(read_tsv(os.path.join(folder, "ctest-failed.tsv")))
     for preset in presets:
-        path = os.path.join(folder, preset + ".xml")
         tests = []
-        try:
-            if os.path.exists(path):
-                tests = list(read_junit(preset, path))
-        except ElementTree.ParseError as error:
-            tests = [Outcome(preset, "ctest's report", "failed", f"cannot be read: {error}")]
+        for report in (preset, preset + "-beside"):
+            path = os.path.join(folder, report + ".xml")
+            try:
+                if os.path.exists(path):
+                    tests += read_junit(preset, path)
+            except ElementTree.ParseError as error:
+                tests.append(Outcome(preset, "ctest's report", "failed", f"cannot be read: {error}"))
         if preset in ctest_codes and not any(test.state == "failed" for test in tests):
             detail = f"exit code {ctest_codes[preset]} though no test failed" if tests else "no tests"
             tests.append(Outcome(preset, "ctest", "failed", detail))
@@ -89,8 +90,8 @@ def print_times(steps, outcomes, cpus):
     print(f"\n{'step':28}{'s':>8}{'CPU s':>8}{'busy':>8}")
     total, total_cpu = sum(step[1] for step in steps), sum(step[2] for step in steps)
     for name, seconds, cpu_seconds in steps + [("all", total, total_cpu)]:
-        if seconds:
-            print(f"{name:28}{seconds:8}{cpu_seconds:8}{cpu_seconds / seconds / cpus:8.0%}")
+        if seconds or cpu_seconds:
+            print(f"{name:28}{seconds:8}{cpu_seconds:8}{cpu_seconds / max(seconds, 1) / cpus:8.0%}")
     slowest = sorted(outcomes, key=lambda o: -o.seconds)[:SLOWEST]
     print("\nslowest tests, s:",
           ", ".join(f"{o.group} {o.name} {o.seconds:.0f}" for o in slowest if o.seconds >= 1))

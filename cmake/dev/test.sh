@@ -28,6 +28,7 @@ TEXT
 
 check_passed() { printf 'passed\t%s\t\n' "$1" >>"$results/checks.tsv"; }
 check_failed() { printf 'failed\t%s\t%s\n' "$1" "$2" >>"$results/checks.tsv"; }
+# The CPU time of a test that ran beside is counted where it ended.
 took() { # STEP BEGAN: the step before it ended when this one began
   local before=${cpu_seconds:-0}
   times >"$run_folder/times" # its second line: user and system time of all processes that have ended
@@ -44,29 +45,40 @@ run_check() {
   took "$name" "$began"
 }
 
-# run_preset PRESET JOBS FUZZ_SECONDS [CTEST ARGUMENTS]
-run_preset() {
-  local preset=$1 jobs=$2 fuzz_seconds=$3 code=0 wrapper=() began=$SECONDS
-  shift 3
+# build_tests PRESET JOBS FUZZ_SECONDS: fails when there is nothing to run.
+build_tests() {
+  local preset=$1 jobs=$2 fuzz_seconds=$3 began=$SECONDS
   say "$preset: build"
   if ! build_preset "$preset" "$jobs" -DBULKHEAD_FUZZ_SECONDS="$fuzz_seconds" \
     -DBULKHEAD_KERNEL="${BULKHEAD_KERNEL:-}" -DBULKHEAD_LONG="$long"; then
     check_failed "build $preset" "the build failed, so none of its tests ran"
-    return
+    return 1
   fi
   check_passed "build $preset"
   took "build $preset" "$began"
-  # clang 14's ThreadSanitizer cannot lay out its shadow under more than 28 bits of randomisation.
-  if [[ $preset == tsan && $(</proc/sys/vm/mmap_rnd_bits) -gt 28 ]] 2>/dev/null &&
+}
+
+# run_ctest PRESET REPORT [CTEST ARGUMENTS]
+run_ctest() {
+  local preset=$1 report=$2 code=0 wrapper=()
+  shift 2
+  # clang 14's sanitizers cannot lay out their shadow under more than 28 bits of randomisation.
+  if [[ $preset == [at]san && $(</proc/sys/vm/mmap_rnd_bits) -gt 28 ]] 2>/dev/null &&
     setarch --addr-no-randomize true 2>/dev/null; then
     wrapper=(setarch --addr-no-randomize)
   fi
-  say "$preset: test"
-  began=$SECONDS
   TMPDIR=$scratch TEST_TMPDIR=$scratch BULKHEAD_TEST_RUN=$run_id "${wrapper[@]}" ctest --preset "$preset" \
-    --parallel "$jobs" --output-junit "$results/$preset.xml" \
+    --output-junit "$results/$report.xml" \
     --test-output-size-passed 100000 --test-output-size-failed 1000000 "$@" || code=$?
   [[ $code -eq 0 ]] || printf '%s\t%s\n' "$preset" "$code" >>"$results/ctest-failed.tsv"
+}
+
+# run_tests PRESET JOBS [CTEST ARGUMENTS]
+run_tests() {
+  local preset=$1 jobs=$2 began=$SECONDS
+  shift 2
+  say "$preset: test"
+  run_ctest "$preset" "$preset" --parallel "$jobs" "$@"
   took "test $preset" "$began"
 }
 
@@ -108,7 +120,8 @@ test_main() {
   chmod 711 "$run_folder"
   chmod 1777 "$scratch"
   touch "$results/checks.tsv" "$results/ctest-failed.tsv" "$results/seconds.tsv"
-  trap 'rm -rf "$run_folder"' EXIT
+  beside_group= # of the test that runs beside the builds
+  trap '[[ -z $beside_group ]] || kill -- "-$beside_group" || true; rm -rf "$run_folder"' EXIT
   took setup "$began"
   leftovers_snapshot "$run_folder/before"
 
@@ -121,11 +134,36 @@ test_main() {
     run_check "debug kernel" "see above" kernel_debug_build "$jobs"
     kernel_debug_clean & # in parallel with the builds
   fi
-  local preset
+  # The guest that takes longest keeps little more than one CPU busy. In a run of all tests the other presets
+  # are built meanwhile, with a lower priority.
+  local preset built=() beside= began_waiting
   for preset in "${presets[@]}"; do
-    run_preset "$preset" "$jobs" "$fuzz_seconds" "${filter[@]}" "${group[@]}"
+    build_tests "$preset" "$jobs" "$fuzz_seconds" || continue
+    built+=("$preset")
+    if [[ $preset == release && ${#filter[@]} -eq 0 && ${#group[@]} -eq 0 && ${#presets[@]} -gt 1 ]]; then
+      beside='^kernel\.module_debug$'
+      say "release: kernel.module_debug begins"
+      set -m # a process group of its own, which Ctrl-C ends through the trap
+      run_ctest release release-beside -R "$beside" --no-tests=ignore >"$run_folder/beside.log" 2>&1 &
+      beside_group=$!
+      set +m
+      build_priority=(nice)
+    fi
   done
+  began_waiting=$SECONDS
   wait
+  if [[ -n $beside ]]; then
+    beside_group=
+    cat "$run_folder/beside.log"
+    took "kernel.module_debug" "$began_waiting"
+  fi
+  for preset in "${built[@]}"; do
+    if [[ $preset == release && -n $beside ]]; then
+      run_tests release "$jobs" -E "$beside"
+    else
+      run_tests "$preset" "$jobs" "${filter[@]}" "${group[@]}"
+    fi
+  done
   leftovers_check "$run_folder/before"
   # With only a part of the tests, the specification's other tests would be missing.
   if [[ ${#filter[@]} -eq 0 && ${#group[@]} -eq 0 && " ${presets[*]} " == *" release "*" fuzz "*" coverage "* ]]; then

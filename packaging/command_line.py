@@ -74,29 +74,29 @@ def read_program(program):
 
 # The man page.
 
-def _escape(text):
+def escape(text):
     text = text.replace("\\", "\\e").replace("-", "\\-")
     return "\\&" + text if text[:1] in (".", "'") else text
 
 
-def _sentences(text):
+def sentences(text):
     text = text if text.endswith((".", ")")) else text + "."
-    return [_escape(sentence) for sentence in re.split(r"(?<=\.) (?=[A-Z])", text)]
+    return [escape(sentence) for sentence in re.split(r"(?<=\.) (?=[A-Z])", text)]
 
 
-def _word(text):
+def word(text):
     """One argument of an mdoc macro, whatever it has in it."""
-    return '"' + _escape(text).replace('"', '""') + '"'
+    return '"' + escape(text).replace('"', '""') + '"'
 
 
 def _option_lines(option):
-    flags = " , ".join(f"Fl {_escape(flag[1:])}" for flag in option.flags)
-    lines = [f".It {flags}" + (f" Ar {_word(option.value)}" if option.value else "")]
-    lines += _sentences(option.text)
+    flags = " , ".join(f"Fl {escape(flag[1:])}" for flag in option.flags)
+    lines = [f".It {flags}" + (f" Ar {word(option.value)}" if option.value else "")]
+    lines += sentences(option.text)
     if option.choices:
-        lines += [f"One of: {_escape(', '.join(option.choices))}."]
+        lines += [f"One of: {escape(', '.join(option.choices))}."]
     if option.default:
-        lines += [f"Default: {_escape(option.default)}."]
+        lines += [f"Default: {escape(option.default)}."]
     if option.required:
         lines += ["Must be given."]
     return lines
@@ -111,21 +111,24 @@ def _options_block(options):
     return lines + [".El"]
 
 
+def filled(template, mark, lines):
+    """TEMPLATE with LINES in place of its line MARK, and a date."""
+    if mark not in template.splitlines():
+        raise ValueError(f"the template has no line {mark}")
+    now = int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
+    date = re.sub(" +", " ", time.strftime("%B %e, %Y", time.gmtime(now)))
+    return template.replace("@DATE@", date).replace(mark, "\n".join(lines))
+
+
 def man_page(template, program, top, commands):
     lines = _options_block(top.options)
     for command in commands:
-        words = "".join(f" Ar {_word(one.value)} ..." for one in command.positionals)
+        words = "".join(f" Ar {word(one.value)} ..." for one in command.positionals)
         lines += [f".Ss {program} {command.name}", f".Nm Cm {command.name} Op Ar options{words}",
                   ".Pp"]
-        lines += _sentences(command.summary)
+        lines += sentences(command.summary)
         lines += _options_block(command.options)
-    mark = '.\\" @OPTIONS@'
-    if mark not in template.splitlines():
-        raise ValueError(f"the template has no line {mark}")
-    date = time.strftime("%B %e, %Y", time.gmtime(int(os.environ.get("SOURCE_DATE_EPOCH",
-                                                                     time.time()))))
-    template = template.replace("@DATE@", re.sub(" +", " ", date))
-    return template.replace(mark, "\n".join(lines))
+    return filled(template, '.\\" @OPTIONS@', lines)
 
 
 # The shells.

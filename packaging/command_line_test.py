@@ -1,8 +1,9 @@
 #!/usr/bin/env -S python3 -B
 # SPDX-License-Identifier: Apache-2.0
-"""Holds man pages and completions against what --help says of commands and options.
+"""Holds man pages and completions against what --help says of commands and options, and against the
+keys of the configuration file.
 
-Usage: command_line_test.py PROGRAM_FOLDER FOLDER_OF_PAGES_AND_COMPLETIONS
+Usage: command_line_test.py PROGRAM_FOLDER FOLDER_OF_PAGES_AND_COMPLETIONS HEADER_OF_KEYS
 """
 import glob
 import os
@@ -13,6 +14,7 @@ import sys
 import unittest
 
 import command_line
+import config_page
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -96,6 +98,28 @@ class PagesTest(unittest.TestCase):
                                 for page in pages()), program)
 
 
+class ConfigurationTest(unittest.TestCase):
+    def test_every_key_is_in_the_page(self):
+        if not os.path.exists(KEYS):
+            self.skipTest(f"there is no {KEYS}")
+        with open(KEYS, encoding="utf-8") as file:
+            keys = re.findall(r'X\("([^"]+)", "([^"]+)"', file.read())
+        self.assertTrue(keys)
+        with open(os.path.join(MADE, "bulkhead.toml.5"), encoding="utf-8") as file:
+            page = file.read().replace("\\-", "-")
+        for table, key in keys:
+            part = page.partition(f'.Ss "{table}"\n')[2].partition("\n.Ss ")[0]
+            self.assertIn(f'.It Cm "{key}" ', part, table)
+
+    def test_reads_rows_as_the_compiler_does(self):
+        text = ('#define KEYS(X) X("a", "b", "\\"c\\", d", "e, " \\\n "f (g)")  \\\n'
+                '  X("a", "h", "i", "j")\n#define X(table, key, takes, meaning) {table},\n')
+        self.assertEqual(config_page.rows(text),
+                         [("a", "b", '"c", d', "e, f (g)"), ("a", "h", "i", "j")])
+        with self.assertRaises(ValueError):
+            config_page.rows('X("a", "b")')
+
+
 class BashTest(unittest.TestCase):
     def complete(self, program, *words):
         script = (f'source "$1"; COMP_WORDS=({program} "${{@:2}}"); COMP_CWORD=$(($# - 1)); '
@@ -160,6 +184,7 @@ class ReadingTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
+    KEYS = sys.argv.pop(3)
     MADE = sys.argv.pop(2)
     PROGRAMS = sys.argv.pop(1)
     unittest.main()

@@ -27,7 +27,8 @@ class LogLimit {
                     uint64_t time_ns = kMinuteNs, std::string of = "")
       : log_(std::move(log)), lines_max_(lines_max), time_ns_(time_ns), of_(std::move(of)) {}
 
-  void Log(const std::string& line, uint64_t now_ns) {
+  // False: the line was left out.
+  bool Log(const std::string& line, uint64_t now_ns) {
     TellLeftOut(now_ns);
     if (now_ns >= ends_ns_) {
       ends_ns_ = now_ns + time_ns_;
@@ -35,10 +36,11 @@ class LogLimit {
     }
     if (lines_ == lines_max_) {
       ++left_out_;
-      return;
+      return false;
     }
     ++lines_;
     log_(line);
+    return true;
   }
 
   // Logs how many lines were left out, if any, once the time is over; kForeverNs: at once.

@@ -94,6 +94,11 @@ bulkhead::Verdict Forged(uint32_t verdict, uint32_t cacheability) {
 bulkhead::Verdict Act(std::string_view name, const bulkhead::Host& host) {
   const auto asked = [name](std::string_view prefix) { return name.starts_with(prefix); };
   if (asked("crash-")) Crash();
+  if (asked("words-")) {
+    host.error("last words");
+    (void)!write(STDERR_FILENO, "last cry\n", sizeof("last cry\n") - 1);
+    kill(getpid(), SIGKILL);
+  }
   if (asked("abort-")) std::abort();
   if (asked("exit-")) _exit(kExitCode);
   if (asked("overflow-")) overflow(0);

@@ -21,6 +21,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -42,6 +43,7 @@
 #include "ipc/control_socket.h"
 #include "ipc/host_port.h"
 #include "ipc/life_line_unsafe.h"
+#include "ipc/log_ring_unsafe.h"
 #include "ipc/monotonic.h"
 #include "ipc/shared_memory.h"
 
@@ -86,7 +88,7 @@ constexpr int kExitAlone = 3;
 constexpr uint64_t kAttachWithinNs = 30 * kNanosecondsPerSecond;
 
 // In the order of Attach's descriptors.
-enum AttachDescriptor : size_t { kLifeLine, kCheckpoint, kAttachDescriptors };
+enum AttachDescriptor : size_t { kLifeLine, kCheckpoint, kLog, kAttachDescriptors };
 
 // In the order of those of the channel, which come last.
 enum ChannelDescriptor : size_t {
@@ -143,6 +145,7 @@ class Life {
     absl::Status status = attach_.standby ? message->ExpectDescriptors(kAttachDescriptors)
                                           : TakeChannel(*message, kAttachDescriptors);
     if (!status.ok()) return Alone(status);
+    if (status = TakeLog(*message); !status.ok()) return Alone(status);
     status = Start(*message);
     if (status.ok()) {
       status = attach_.standby ? control_.Send(MakeReady(attach_.generation)) : Serve();
@@ -166,6 +169,18 @@ class Life {
                 message.TakeDescriptor(first + kReplyRegion),
                 message.TakeDescriptor(first + kFiles)};
     if (ring != 0) notifications_ = message.TakeDescriptor(first + kNotifications);
+    return absl::OkStatus();
+  }
+
+  // Sealed for good, like the checkpoint: the next generation gets memory of its own, but the
+  // supervisor reads this one.
+  absl::Status TakeLog(ControlMessage& message) {
+    absl::StatusOr<SharedMemory> memory =
+        SharedMemory::MapChecked(message.TakeDescriptor(kLog), LogRing::kBytes,
+                                 SharedMemory::Access::kReadWrite, F_SEAL_SEAL);
+    if (!memory.ok()) return memory.status();
+    log_memory_.emplace(*std::move(memory));
+    log_.emplace(std::span(log_memory_->data(), LogRing::kBytes));
     return absl::OkStatus();
   }
 
@@ -238,7 +253,7 @@ class Life {
       checkpoint_.emplace(std::span(checkpoint_memory_->data(), attach.checkpoint_bytes));
     }
     dispatcher_ = std::make_unique<Dispatcher>(
-        *library_, &log_, checkpoint_ ? &*checkpoint_ : nullptr,
+        *library_, &*log_, checkpoint_ ? &*checkpoint_ : nullptr,
         checkpoint_ ? std::span(checkpoint_memory_->data(), attach.checkpoint_bytes)
                     : std::span<std::byte>());
     return dispatcher_->StartDriver(attach);
@@ -282,17 +297,20 @@ class Life {
   void SendLog() {
     LogQueue::Line line;
     // Bounded: a driver that floods its log must not keep the control loop from answering.
-    for (size_t i = 0; i < LogQueue::kLinesMax && log_.Take(&line); ++i) {
-      if (!control_.Send(MakeLogLine(static_cast<wire::LogLevel>(line.level), line.text)).ok()) {
-        log_.CountDropped();
-        return;
+    for (size_t i = 0; i < LogQueue::kLinesMax && log_->Front(&line); ++i) {
+      if (!control_
+               .Send(MakeLogLine(static_cast<wire::LogLevel>(line.level), line.text, line.number,
+                                 line.time_ns, line.dropped))
+               .ok()) {
+        return log_->Drop();
       }
+      log_->Pop();
     }
   }
 
   int Loop() {
     for (;;) {
-      pollfd ready[] = {{control_.fd(), POLLIN, 0}, {log_.fd(), POLLIN, 0}};
+      pollfd ready[] = {{control_.fd(), POLLIN, 0}, {log_->fd(), POLLIN, 0}};
       if (poll(ready, 2, -1) < 0 && errno != EINTR)
         return Alone(absl::ErrnoToStatus(errno, "poll"));
       if ((ready[1].revents & POLLIN) != 0) SendLog();
@@ -301,7 +319,7 @@ class Life {
       if (absl::IsDeadlineExceeded(message.status())) continue;
       if (!message.ok()) return Alone(message.status());
       if (const auto* ping = message->as<wire::Ping>()) {
-        (void)control_.Send(MakePong(ping->number(), dispatcher_->calls(), log_.dropped()));
+        (void)control_.Send(MakePong(ping->number(), dispatcher_->calls(), log_->dropped()));
       } else if (const auto* serve = message->as<wire::Serve>(); serve != nullptr && !serves_) {
         attach_.generation = serve->generation();
         if (absl::Status status = TakeChannel(*message, 0); !status.ok()) return Alone(status);
@@ -311,14 +329,15 @@ class Life {
         SendLog();
         return EXIT_SUCCESS;
       } else {
-        log_.Post(BULKHEAD_LOG_WARNING,
-                  absl::StrCat("the host ignores the message ", message->name()));
+        log_->Post(BULKHEAD_LOG_WARNING,
+                   absl::StrCat("the host ignores the message ", message->name()));
       }
     }
   }
 
   ControlSocket control_;
-  LogQueue log_;
+  std::optional<SharedMemory> log_memory_;
+  std::optional<LogQueue> log_;  // from Attach on
   AttachFields attach_;
   bool serves_ = false;
   const HostTransportKind* transport_ = nullptr;

@@ -16,6 +16,8 @@ constexpr uint64_t kMicrosecondsPerSecond = 1'000'000;
 
 wire::LogLevel LevelOf(DriverEvent::Level level) {
   switch (level) {
+    case DriverEvent::Level::kDebug:
+      return wire::LogLevel::Debug;
     case DriverEvent::Level::kInfo:
       return wire::LogLevel::Info;
     case DriverEvent::Level::kWarning:

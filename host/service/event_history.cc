@@ -8,7 +8,10 @@
 
 namespace bulkhead {
 void EventHistory::Add(const DriverEvent& event, uint64_t at_us) {
-  if (event.kind == DriverEventKind::kLog) return;
+  const bool own_words = event.kind == DriverEventKind::kLog ||
+                         event.kind == DriverEventKind::kLogDropped ||
+                         event.kind == DriverEventKind::kWrote;
+  if (own_words) return;
   EventFields fields = FieldsOf(event, at_us);
   const MutexLock lock(mutex_);
   fields.sequence = ++newest_;

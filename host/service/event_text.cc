@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/service/event_text.h"
 
+#include <algorithm>
+#include <cstdint>
+
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "host/service/printable.h"
 #include "ipc/abi/names.h"
 #include "ipc/check.h"
@@ -14,6 +18,29 @@ std::string UserText(uint32_t user) {
   if (user == 0) return "an unknown user";
   if (user == BH_USER_BEYOND) return absl::StrCat("users from ", user - 1, " on");
   return absl::StrCat("user ", user - 1);
+}
+
+const char* LevelName(DriverEvent::Level level) {
+  switch (level) {
+    case DriverEvent::Level::kDebug:
+      return "debug";
+    case DriverEvent::Level::kInfo:
+      return "info";
+    case DriverEvent::Level::kWarning:
+      return "warning";
+    case DriverEvent::Level::kError:
+      return "error";
+  }
+  return "";
+}
+
+// " (2026-11-30T17:02:14.123Z, warning)". The driver's own clock reading, not when the line came.
+std::string SaidWhen(const DriverEvent& event) {
+  if (event.time_ns == 0) return "";
+  const absl::Time time =
+      absl::FromUnixNanos(static_cast<int64_t>(std::min<uint64_t>(event.time_ns, INT64_MAX)));
+  return absl::StrCat(" (", absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", time, absl::UTCTimeZone()),
+                      ", ", LevelName(event.level), ")");
 }
 
 std::string Text(const DriverEvent& event) {
@@ -74,7 +101,12 @@ std::string Text(const DriverEvent& event) {
     case Kind::kSandboxLacks:
       return absl::StrCat("its sandbox is not full: ", event.text);
     case Kind::kLog:
-      return absl::StrCat("says: ", event.text);
+      return absl::StrCat("says", SaidWhen(event), ": ", event.text);
+    case Kind::kLogDropped:
+      return absl::StrCat(event.number, event.number == 1 ? " line" : " lines",
+                          " of its log were dropped here: it logs faster than they are taken");
+    case Kind::kWrote:
+      return absl::StrCat("wrote to standard error: ", event.text);
     case Kind::kExitWatcherMissing:
       return "no thread is left to watch its exit: a death will be known some ms later";
     case Kind::kLinkFailed:

@@ -39,6 +39,14 @@ TEST(EventText, TheLineNamesTheGenerationThatTheEventIsAbout) {
   EXPECT_EQ(EventLine(event), "scanner g3 (pid 42): killed: signal 9 (Killed)?[2J");
 }
 
+TEST(EventText, ALineOfALogHasItsTimeAndLevel) {
+  DriverEvent event = DriverEvent::Of(DriverEventKind::kLog);
+  event.level = DriverEvent::Level::kWarning;
+  event.text = "low on rules";
+  event.time_ns = 1'796'058'134'123'456'789;
+  EXPECT_EQ(EventText(event), "says (2026-11-30T17:02:14.123Z, warning): low on rules");
+}
+
 TEST(EventText, AnEventOfTheShimNamesNoDriver) {
   EXPECT_EQ(EventLine(DriverEvent::Of(DriverEventKind::kShimLost)),
             "bulkhead: the shim is gone; its hosts start again");

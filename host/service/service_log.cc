@@ -242,16 +242,40 @@ void ServiceLog::TellRepeats(uint64_t now_ns) {
 void ServiceLog::Event(const DriverEvent& event) {
   if (quiet_ && !KeepsFromProtecting(event)) return;
   EventFields fields = FieldsOf(event, WallClockUs());
-  if (event.kind != DriverEventKind::kLog) return Say(std::move(fields));
+  const bool own_words = event.kind == DriverEventKind::kLog ||
+                         event.kind == DriverEventKind::kLogDropped ||
+                         event.kind == DriverEventKind::kWrote;
   const std::lock_guard<std::mutex> lock(mutex_);
-  const auto pass = [this](const std::string& line) {
-    // Else it counts what was left out.
-    Say(line == passing_.line ? passing_ : EventFields{.at_us = WallClockUs(), .line = line});
-  };
-  const auto [limit, made] =
-      limits_.try_emplace(event.driver, pass, kDriverLinesMax, kDriverTimeNs, event.driver + ": ");
-  passing_ = std::move(fields);
-  limit->second.Log(passing_.line, MonotonicNowNs());
+  if (own_words) {
+    DriverWords& words = WordsOf(event.driver);
+    passing_ = std::move(fields);
+    if (words.limit.Log(passing_.line, MonotonicNowNs())) {
+      words.left_out.clear();  // what follows them was said
+      return;
+    }
+    words.left_out.push_back(passing_);
+    if (words.left_out.size() > kLastLinesMax) words.left_out.pop_front();
+    return;
+  }
+  // What a driver said right before its end may be why.
+  if (event.kind == DriverEventKind::kEnded) {
+    for (EventFields& line : std::exchange(WordsOf(event.driver).left_out, {})) {
+      Say(std::move(line));
+    }
+  }
+  Say(std::move(fields));
+}
+
+ServiceLog::DriverWords& ServiceLog::WordsOf(const std::string& driver) {
+  const auto found = words_.find(driver);
+  if (found != words_.end()) return found->second;
+  LogLimit limit(
+      [this](const std::string& line) {
+        // Else it counts what was left out.
+        Say(line == passing_.line ? passing_ : EventFields{.at_us = WallClockUs(), .line = line});
+      },
+      kDriverLinesMax, kDriverTimeNs, driver + ": ");
+  return words_.emplace(driver, DriverWords{std::move(limit), {}}).first->second;
 }
 
 void ServiceLog::Text(const std::string& text) {
@@ -262,7 +286,7 @@ void ServiceLog::Warn(const std::string& text) { Say(OwnLine(text, wire::LogLeve
 
 void ServiceLog::Show(const StatusFields& status, uint64_t events, double seconds) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  for (auto& [driver, limit] : limits_) limit.TellLeftOut(MonotonicNowNs());
+  for (auto& [driver, words] : words_) words.limit.TellLeftOut(MonotonicNowNs());
   TellRepeats(MonotonicNowNs());
   if (!terminal_) return;
   std::string text = absl::StrFormat(

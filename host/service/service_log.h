@@ -17,6 +17,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -37,6 +38,8 @@ class ServiceLog {
   // Of one driver's own words.
   static constexpr uint32_t kDriverLinesMax = 200;
   static constexpr uint64_t kDriverTimeNs = 10 * kNanosecondsPerSecond;
+  // Of those that were left out, so many stand before the end of their host.
+  static constexpr size_t kLastLinesMax = 64;
 
   static constexpr uint64_t kRepeatsToldNs = 10 * kNanosecondsPerSecond;
 
@@ -69,8 +72,13 @@ class ServiceLog {
   const bool terminal_;
   const std::shared_ptr<State> state_;  // the thread's too, which may outlast this object
   std::mutex mutex_;
-  std::map<std::string, LogLimit> limits_;  // by driver
-  EventFields passing_;                     // the driver's line that a limit is asked about
+  struct DriverWords {
+    LogLimit limit;
+    std::deque<EventFields> left_out;  // the last ones
+  };
+  DriverWords& WordsOf(const std::string& driver);
+  std::map<std::string, DriverWords> words_;  // by driver
+  EventFields passing_;                       // the driver's line that a limit is asked about
   uint64_t events_before_ = 0;
   std::mutex said_mutex_;  // of the next three; taken after mutex_
   EventFields said_;       // last

@@ -193,5 +193,25 @@ TEST_F(ServiceLogTest, ADriverThatSaysTooMuchDrownsNoOther) {
   EXPECT_LT(Lines(text), 10'000) << "of 100,000";
 }
 
+// A driver that floods its log and then says why it falls: the limit does not take that away.
+TEST_F(ServiceLogTest, TheLastLinesBeforeAnEndAreSaidWhateverWasLeftOut) {
+  Open();
+  for (int i = 0; i < 10'000; ++i) log_->Event(Said("chatty", absl::StrCat("word ", i)));
+  DriverEvent wrote = DriverEvent::Of(DriverEventKind::kWrote);
+  wrote.driver = "chatty";
+  wrote.text = "assertion failed";
+  log_->Event(wrote);
+  DriverEvent ended = DriverEvent::Of(DriverEventKind::kEnded);
+  ended.driver = "chatty";
+  ended.end = BH_END_CRASHED;
+  ended.text = "signal 6";
+  log_->Event(ended);
+  const std::string text = Ended();
+  EXPECT_THAT(text, HasSubstr("chatty: says: word 9999\n"
+                              "chatty: wrote to standard error: assertion failed\n"
+                              "chatty: crashed: signal 6\n"));
+  EXPECT_LT(Lines(text), 1'000) << "of 10,000";
+}
+
 }  // namespace
 }  // namespace bulkhead

@@ -161,6 +161,7 @@ void Driver::Look() {
     HostSession* session = SessionOf(role).get();
     if (session == nullptr) continue;
     session->ReadErrorOutput();
+    ReportErrorLines(*session, /*all=*/false);
     Read(role);  // what it sent before it died comes first
     // By then it may have another role.
     if (session->HasExited()) OnExit(session->role(), session->Exit());
@@ -201,14 +202,35 @@ void Driver::Handle(HostSession& session, const HostMessage& message) {
     event.kind = EventKind::kStartFailed;
     Step(event);
   } else if (const auto* line = std::get_if<HostLogLine>(&message)) {
-    DriverEvent report = DriverEvent::Of(Kind::kLog);
-    report.level = line->level;
-    report.generation = session.generation();
-    report.pid = session.pid();
-    report.text = releases_.NameSources(line->text);
-    Report(std::move(report));
+    ReportLine(session, *line);
   } else if (const auto* bad = std::get_if<HostBadMessage>(&message)) {
     OnBadMessage(session, bad->error);
+  }
+}
+
+void Driver::ReportLine(const HostSession& session, const HostLogLine& line) const {
+  ReportDropped(session, line.dropped);
+  DriverEvent report = DriverEvent::Of(Kind::kLog);
+  report.level = line.level;
+  report.generation = session.generation();
+  report.pid = session.pid();
+  report.time_ns = line.time_ns;
+  report.text = releases_.NameSources(line.text);
+  Report(std::move(report));
+}
+
+void Driver::ReportDropped(const HostSession& session, uint64_t lines) const {
+  if (lines == 0) return;
+  DriverEvent report = DriverEvent::Of(Kind::kLogDropped);
+  report.generation = session.generation();
+  report.pid = session.pid();
+  report.number = static_cast<uint32_t>(std::min<uint64_t>(lines, UINT32_MAX));
+  Report(std::move(report));
+}
+
+void Driver::ReportErrorLines(HostSession& session, bool all) const {
+  for (const std::string& line : session.TakeErrorLines(all)) {
+    Report(Kind::kWrote, &session, releases_.NameSources(line));
   }
 }
 
@@ -314,6 +336,10 @@ void Driver::OnExit(Role role, const ChildExit& exit) {
   const std::unique_ptr<HostSession> session = std::move(SessionOf(role));
   session->ReadErrorOutput();
   session->StopWatchingExit();
+  const auto [unsent, dropped_behind] = session->TakeUnsentLog();
+  for (const HostLogLine& line : unsent) ReportLine(*session, line);
+  ReportDropped(*session, dropped_behind);
+  ReportErrorLines(*session, /*all=*/true);
   if (role == Role::kActive && lifecycle_->state() == State::kServing) {
     death_seen_ns_ = around_.now_ns();
   }

@@ -147,6 +147,9 @@ class Driver {
   void OnReady(HostSession& session, const HostReady& ready);
   void OnStarted(HostSession& session, const HostStarted& started);
   void OnBadMessage(HostSession& session, const std::string& error);
+  void ReportLine(const HostSession& session, const HostLogLine& line) const;
+  void ReportDropped(const HostSession& session, uint64_t lines) const;
+  void ReportErrorLines(HostSession& session, bool all) const;
   void OnEnding(Role role, uint32_t generation);
   void OnExit(Role role, const ChildExit& exit);
   void ReapExiting();

@@ -35,7 +35,9 @@ namespace bulkhead {
   X(CallQuarantined, kWarning)  /* call_id; 0: a file */                                          \
   X(LetThrough, kError)         /* number: calls, since the last such event */                    \
   X(SandboxLacks, kWarning)     /* text: the level, and the missing layers, each with why */      \
-  X(Log, kInfo)                 /* text: a line of the driver's log; its own level */             \
+  X(Log, kInfo)                 /* text: a line of the driver's log; its own level, time_ns */    \
+  X(LogDropped, kWarning)       /* number: lines of its log that found no room, at this place */  \
+  X(Wrote, kWarning)            /* text: a line that its host wrote to standard error */          \
   X(ExitWatcherMissing, kWarning) /* no thread could be started */                                \
   X(LinkFailed, kError)           /* text: the shim refused a request */                          \
   X(ShimSilent, kError)           /* number: ms since which a request waits for its answer */     \
@@ -59,7 +61,7 @@ const char* DriverEventKindName(DriverEventKind kind);  // "Serving"
 
 struct DriverEvent {
   static constexpr uint32_t kAnyOwner = UINT32_MAX;
-  enum class Level : uint8_t { kInfo, kWarning, kError };
+  enum class Level : uint8_t { kDebug, kInfo, kWarning, kError };
 
   // With the kind's own level.
   static DriverEvent Of(DriverEventKind kind);
@@ -76,6 +78,7 @@ struct DriverEvent {
   uint32_t number = 0;
   uint32_t owner = 0;
   uint32_t adopted_calls = 0;
+  uint64_t time_ns = 0;  // CLOCK_REALTIME, when the driver said it; 0: not known
   std::string text;
 };
 

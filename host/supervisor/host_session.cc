@@ -7,10 +7,13 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <fstream>
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
 #include "ipc/control/host_protocol.h"
+#include "ipc/log_ring_unsafe.h"
 #include "ipc/monotonic.h"
 
 namespace bulkhead {
@@ -18,16 +21,42 @@ namespace {
 
 constexpr size_t kErrorTailBytesMax = 4096;
 constexpr size_t kLastLineBytesMax = 256;
+constexpr size_t kErrorLineBytesMax = 1024;
+constexpr size_t kErrorLinesMax = 256;  // that wait to be taken
+// A look takes so much of the error output; an end takes all that a pipe can hold.
+constexpr int kErrorReadsMax = 80;
 
-DriverEvent::Level LevelOf(wire::LogLevel level) {
-  switch (level) {
+DriverEvent::Level LevelOf(uint32_t level) {
+  switch (static_cast<wire::LogLevel>(level)) {
     case wire::LogLevel::Error:
       return DriverEvent::Level::kError;
     case wire::LogLevel::Warning:
       return DriverEvent::Level::kWarning;
+    case wire::LogLevel::Debug:
+      return DriverEvent::Level::kDebug;
     default:
       return DriverEvent::Level::kInfo;
   }
+}
+
+// A host can't bring this about: its filter of system calls refuses ptrace(2), and no other process
+// of its user's may be one's that is not.
+bool IsTraced(pid_t pid) {
+  std::ifstream status(absl::StrCat("/proc/", pid, "/status"));
+  constexpr std::string_view kTracer = "TracerPid:";
+  for (std::string line; std::getline(status, line);) {
+    if (!line.starts_with(kTracer)) continue;
+    return line.find_first_of("123456789", kTracer.size()) != line.npos;
+  }
+  return false;
+}
+
+std::string PrintableLine(std::string line) {
+  const auto unprintable = [](char letter) {
+    return !absl::ascii_isprint(static_cast<unsigned char>(letter));
+  };
+  std::replace_if(line.begin(), line.end(), unprintable, '?');
+  return line;
 }
 
 }  // namespace
@@ -65,9 +94,15 @@ absl::Status HostSession::Attach(AttachFields fields, const ChannelDescriptors& 
   absl::StatusOr<LifeLine> life_line = LifeLine::Create();
   if (!life_line.ok()) return life_line.status();
   life_line_.emplace(*std::move(life_line));
+  absl::StatusOr<SharedMemory> log = SharedMemory::Create("bulkhead-log", LogRing::kBytes);
+  if (!log.ok()) return log.status();
+  for (const absl::Status& status : {log->SealAgainstResize(), log->SealForGood()}) {
+    if (!status.ok()) return status;
+  }
+  log_memory_ = *std::move(log);
   const int line = life_line_->fd().get();
   // A place for the checkpoint even without one: a message has its number of descriptors.
-  std::vector<int> with = {line, checkpoint >= 0 ? checkpoint : line};
+  std::vector<int> with = {line, checkpoint >= 0 ? checkpoint : line, log_memory_.fd().get()};
   UniqueFd host_files;
   if (!fields.standby) {
     if (absl::Status status = AddChannel(regions, host_files, with); !status.ok()) return status;
@@ -121,7 +156,8 @@ std::optional<HostMessage> HostSession::NextMessage(uint64_t now_ns, int& messag
     } else if (const auto* failed = message->as<wire::StartFailed>()) {
       return HostStartFailed{failed->reason()->str()};
     } else if (const auto* line = message->as<wire::LogLine>()) {
-      return HostLogLine{.level = LevelOf(line->level()), .text = line->text()->str()};
+      return Heard(static_cast<uint32_t>(line->level()), line->text()->str(), line->number(),
+                   line->time_ns(), line->dropped());
     } else {
       control_.Close();
       return HostBadMessage{absl::StrCat(message->name(), " is no message of a host's")};
@@ -132,7 +168,7 @@ std::optional<HostMessage> HostSession::NextMessage(uint64_t now_ns, int& messag
 
 void HostSession::ReadErrorOutput() {
   std::array<char, 1024> text;
-  for (int i = 0; i < 16 && child_.error_output.valid(); ++i) {
+  for (int i = 0; i < kErrorReadsMax && child_.error_output.valid(); ++i) {
     const ssize_t bytes = read(child_.error_output.get(), text.data(), text.size());
     if (bytes < 0) return;  // nothing there
     if (bytes == 0) {       // every writer is gone: not to be polled
@@ -140,6 +176,7 @@ void HostSession::ReadErrorOutput() {
       return;
     }
     error_tail_.append(text.data(), static_cast<size_t>(bytes));
+    AddErrorText({text.data(), static_cast<size_t>(bytes)});
     if (error_tail_.size() > kErrorTailBytesMax) {
       error_tail_.erase(0, error_tail_.size() - kErrorTailBytesMax);
     }
@@ -149,12 +186,55 @@ void HostSession::ReadErrorOutput() {
 std::string HostSession::LastErrorLine() const {
   std::string text = error_tail_;
   absl::StripTrailingAsciiWhitespace(&text);
-  std::string line = text.substr(text.rfind('\n') + 1, kLastLineBytesMax);
-  const auto unprintable = [](char letter) {
-    return !absl::ascii_isprint(static_cast<unsigned char>(letter));
-  };
-  std::replace_if(line.begin(), line.end(), unprintable, '?');
-  return line;
+  return PrintableLine(text.substr(text.rfind('\n') + 1, kLastLineBytesMax));
+}
+
+HostLogLine HostSession::Heard(uint32_t level, std::string text, uint64_t number, uint64_t time_ns,
+                               uint64_t dropped) {
+  log_heard_ = std::max(log_heard_, number);
+  const uint64_t before = std::exchange(log_dropped_, std::max(log_dropped_, dropped));
+  return {.level = LevelOf(level),
+          .text = std::move(text),
+          .time_ns = time_ns,
+          .dropped = log_dropped_ - before};
+}
+
+std::pair<std::vector<HostLogLine>, uint64_t> HostSession::TakeUnsentLog() {
+  LogRing::Left left = LogRing::ReadLeft({log_memory_.data(), log_memory_.bytes()}, log_heard_);
+  std::vector<HostLogLine> lines;
+  for (LogRing::Line& line : left.lines) {
+    lines.push_back(
+        Heard(line.level, std::move(line.text), line.number, line.time_ns, line.dropped));
+  }
+  const uint64_t behind = left.dropped > log_dropped_ ? left.dropped - log_dropped_ : 0;
+  log_memory_ = SharedMemory();
+  return {std::move(lines), behind};
+}
+
+// A line that is longer, or more of them than the loop takes, are cut: the pipe's other end is a
+// driver's.
+void HostSession::AddErrorText(std::string_view text) {
+  for (const char letter : text) {
+    if (letter != '\n') {
+      if (error_line_.size() < kErrorLineBytesMax) error_line_ += letter;
+      continue;
+    }
+    if (error_lines_.size() == kErrorLinesMax) {
+      error_lines_.erase(error_lines_.begin());  // the last ones are what explains an end
+      ++error_lines_left_out_;
+    }
+    if (!error_line_.empty()) error_lines_.push_back(PrintableLine(error_line_));
+    error_line_.clear();
+  }
+}
+
+std::vector<std::string> HostSession::TakeErrorLines(bool all) {
+  if (all) AddErrorText("\n");
+  std::vector<std::string> lines = std::exchange(error_lines_, {});
+  if (const uint64_t left_out = std::exchange(error_lines_left_out_, 0); left_out != 0) {
+    lines.insert(lines.begin(), absl::StrCat("... (", left_out, " lines before were left out)"));
+  }
+  return lines;
 }
 
 bool HostSession::WatchExit(std::function<void()> on_end) {
@@ -182,7 +262,10 @@ bool HostSession::Heartbeat(uint64_t now_ns, const HeartbeatLimits& limits) {
     heard_ns_ = pinged_ns_ = now_ns;
     return true;
   }
-  if (now_ns - heard_ns_ > limits.missed_ns) return false;
+  if (now_ns - heard_ns_ > limits.missed_ns) {
+    if (!IsTraced(child_.pid)) return false;
+    heard_ns_ = now_ns;  // a debugger holds it
+  }
   pinged_ns_ = now_ns;
   idle_.Pinged(now_ns, sleeps);
   (void)Send(MakePing(now_ns));  // a host that does not read will miss its heartbeat

@@ -17,6 +17,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -31,6 +33,7 @@
 #include "ipc/control/host_protocol.h"
 #include "ipc/control_socket.h"
 #include "ipc/life_line_unsafe.h"
+#include "ipc/shared_memory.h"
 #include "ipc/unique_fd.h"
 
 namespace bulkhead {
@@ -54,6 +57,8 @@ struct HostStartFailed {
 struct HostLogLine {
   DriverEvent::Level level;
   std::string text;
+  uint64_t time_ns = 0;  // CLOCK_REALTIME, as the host says
+  uint64_t dropped = 0;  // lines right before it that found no room
 };
 struct HostBadMessage {  // hostile; no more is read from it
   std::string error;
@@ -99,6 +104,12 @@ class HostSession {
   // The next message, if there is one. Pongs are taken in.
   std::optional<HostMessage> NextMessage(uint64_t now_ns, int& messages_left);
   void ReadErrorOutput();
+  // Lines of the error output that were not taken before, made printable; `all`: also one that has
+  // no end yet.
+  std::vector<std::string> TakeErrorLines(bool all);
+  // What it had logged and not sent: by their level, and how many were dropped behind the last one.
+  // Once, when it ends.
+  std::pair<std::vector<HostLogLine>, uint64_t> TakeUnsentLog();
   // The last line of the error output, made printable.
   std::string LastErrorLine() const;
 
@@ -140,6 +151,10 @@ class HostSession {
   // `host_files`'s.
   absl::Status AddChannel(const ChannelDescriptors& regions, UniqueFd& host_files,
                           std::vector<int>& with);
+  // A line as it came, from a message or from the log's memory.
+  HostLogLine Heard(uint32_t level, std::string text, uint64_t number, uint64_t time_ns,
+                    uint64_t dropped);
+  void AddErrorText(std::string_view text);
   absl::Status Send(const ControlBuffer& message, absl::Span<const int> with = {}) {
     return control_.Send(message, with, /*until_ns=*/0);
   }
@@ -154,6 +169,12 @@ class HostSession {
   std::optional<LifeLine> life_line_;          // until WatchExit
   std::unique_ptr<ExitWatcher> exit_watcher_;  // from then on
   std::string error_tail_;
+  std::string error_line_;  // that has no end yet
+  std::vector<std::string> error_lines_;
+  uint64_t error_lines_left_out_ = 0;
+  SharedMemory log_memory_;   // its driver's log; the host's to write
+  uint64_t log_heard_ = 0;    // the number of the last line that has come
+  uint64_t log_dropped_ = 0;  // lines that were dropped before it
   bool heartbeats_ = false;
   uint64_t pinged_ns_ = 0;  // when the last ping was sent, or was not needed
   uint64_t heard_ns_ = 0;   // when the host last sent anything, or was idle

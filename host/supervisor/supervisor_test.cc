@@ -30,6 +30,7 @@
 #include "ipc/control/host_protocol.h"
 #include "ipc/control/operator_protocol.h"
 #include "ipc/control_socket.h"
+#include "ipc/log_ring_unsafe.h"
 #include "ipc/monotonic.h"
 #include "tests/testing/fake_host_processes.h"
 
@@ -39,6 +40,7 @@ namespace {
 using ::testing::Contains;
 using ::testing::Each;
 using ::testing::HasSubstr;
+using ::testing::IsSupersetOf;
 using ::testing::Not;
 
 constexpr uint64_t kSoonNs = 30 * kNanosecondsPerSecond;
@@ -605,6 +607,38 @@ TEST_F(SupervisorTest, SaysWhatAFallenHostWroteLast) {
   (*host)->Die();
   ASSERT_TRUE(hosts_.Attached("talker", MonotonicAfterNs(kSoonNs)).ok());
   EXPECT_EQ(supervisor_->Status().drivers[0].last_end, "signal 11; it last wrote: ?[2Jlast? words");
+}
+
+// Whatever it wrote is told as it comes, and what has no end at the latest when it has died; what
+// it had logged and not sent is in the memory that it had.
+TEST_F(SupervisorTest, WhatAHostSaidBeforeItsEndIsToldBeforeItsEnd) {
+  std::vector<DriverEvent> events;
+  options_.on_event = [&](const DriverEvent& event) { events.push_back(event); };
+  Start({"talker"});
+  auto host = hosts_.Attached("talker", MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(host.ok()) << host.status();
+  ASSERT_TRUE((*host)->SayStarted(1).ok());
+  ASSERT_TRUE(Serves("talker", MonotonicAfterNs(kSoonNs)).ok());
+  LogRing ring({(*host)->log_memory->data(), LogRing::kBytes});
+  ring.Put(1, 5, "sent");
+  ring.Put(3, 6, "not sent");
+  for (size_t i = 0; i < LogRing::kLinesMax; ++i) ring.Put(0, 7, "");
+  ASSERT_TRUE((*host)->control.Send(MakeLogLine(wire::LogLevel::Info, "sent", 1, 5, 0)).ok());
+  (*host)->Write("whole\nhalf");
+  (*host)->Die();
+  ASSERT_TRUE(hosts_.Attached("talker", MonotonicAfterNs(kSoonNs)).ok());
+  supervisor_.reset();
+  std::vector<std::string> said;
+  for (const DriverEvent& event : events) {
+    if (event.text.empty() && event.kind == DriverEventKind::kLog) continue;
+    said.push_back(absl::StrCat(DriverEventKindName(event.kind), " ", event.text, " ",
+                                event.time_ns, " ", event.number));
+    if (event.kind == DriverEventKind::kEnded) break;
+  }
+  EXPECT_THAT(said, IsSupersetOf({"Log sent 5 0", "Log not sent 6 0", "LogDropped  0 2",
+                                  "Wrote whole 0 0", "Wrote half 0 0"}));
+  EXPECT_EQ(std::count(said.begin(), said.end(), "Log sent 5 0"), 1);
+  EXPECT_EQ(said.back().substr(0, 5), "Ended");
 }
 
 // A report of an end was made when the next generation had its number already.

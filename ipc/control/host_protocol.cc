@@ -172,10 +172,11 @@ ControlBuffer MakeDrain(uint32_t generation) {
   return Finish(builder, wire::CreateDrain(builder, generation));
 }
 
-ControlBuffer MakeLogLine(wire::LogLevel level, std::string_view text) {
+ControlBuffer MakeLogLine(wire::LogLevel level, std::string_view text, uint64_t number,
+                          uint64_t time_ns, uint64_t dropped) {
   FlatBufferBuilder builder;
   const auto line = Text(builder, text);
-  return Finish(builder, wire::CreateLogLine(builder, level, line));
+  return Finish(builder, wire::CreateLogLine(builder, level, line, number, time_ns, dropped));
 }
 
 }  // namespace bulkhead

@@ -76,7 +76,8 @@ ControlBuffer MakeStartFailed(uint32_t generation, std::string_view reason);
 ControlBuffer MakePing(uint64_t number);
 ControlBuffer MakePong(uint64_t number, uint64_t calls, uint64_t log_dropped);
 ControlBuffer MakeDrain(uint32_t generation);
-ControlBuffer MakeLogLine(wire::LogLevel level, std::string_view text);
+ControlBuffer MakeLogLine(wire::LogLevel level, std::string_view text, uint64_t number = 0,
+                          uint64_t time_ns = 0, uint64_t dropped = 0);
 
 }  // namespace bulkhead
 

@@ -5,15 +5,21 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <future>
 #include <memory>
 #include <optional>
@@ -22,6 +28,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "host/supervisor/supervisor.h"
 #include "ipc/monotonic.h"
@@ -62,11 +69,12 @@ class SupervisorIntegration : public ::testing::Test {
     options.link = shim_;
     options.spawner = spawner_.get();
     options.run_folder = folder_ + "/run";
-    options.now_ns = MonotonicNowNs;
+    options.now_ns = now_ns_;
     options.chance = [] { return uint64_t{0}; };
     options.limits.hello_within_ns = kSoonNs;  // however busy this machine is
     options.heartbeat_every_ns = heartbeat_every_ns_;
     options.heartbeat_missed_ns = heartbeat_missed_ns_;
+    options.on_event = on_event_;
     supervisor_ = std::make_unique<Supervisor>(std::move(options));
     DriverConfig config;
     config.manifest = manifest;
@@ -111,6 +119,8 @@ class SupervisorIntegration : public ::testing::Test {
     return shim_->Call(request);
   }
 
+  std::function<void(const DriverEvent&)> on_event_;
+  std::function<uint64_t()> now_ns_ = MonotonicNowNs;
   uint64_t deadline_ns_ = kSoonNs;
   uint64_t heartbeat_every_ns_ = kNanosecondsPerSecond;
   uint64_t heartbeat_missed_ns_ = kSoonNs;
@@ -603,6 +613,67 @@ TEST_F(Hang, IsSeenByTheDeadlineAndEndsTheHost) {
   while (Ask(1).outcome != BH_OUTCOME_ANSWERED && MonotonicNowNs() < until_ns) sched_yield();
   EXPECT_NE(supervisor_->HostPid("null"), hung);
   EXPECT_FALSE(Ask(1).allowed());
+}
+
+// By kill -9, right after it has spoken: nothing of the host's own code runs any more.
+TEST_F(SupervisorIntegration, TheLastWordsOfAKilledHostAreTold) {
+  std::vector<DriverEvent> events;
+  on_event_ = [&](const DriverEvent& event) { events.push_back(event); };
+  Start(Named("faulty"), "");
+  ASSERT_TRUE(Serves("faulty"));
+  const pid_t killed = supervisor_->HostPid("faulty");
+  FileRequest request;
+  request.path = "words-";
+  std::unique_ptr<EmbeddedShim::PendingCall> call = shim_->Start(request);
+  ASSERT_TRUE(ServesWithAnother("faulty", killed));
+  (void)shim_->Cancel(*call);
+  supervisor_.reset();
+  std::vector<std::string> said;
+  for (const DriverEvent& event : events) {
+    if (event.pid != killed) continue;
+    if (event.kind == DriverEventKind::kLog && event.text == "last words") {
+      EXPECT_EQ(event.level, DriverEvent::Level::kError);
+      EXPECT_NE(event.time_ns, 0u);
+    }
+    if (event.kind == DriverEventKind::kServing) continue;
+    if (absl::StrContains(event.text, "sandbox")) continue;  // what this machine lacks
+    said.push_back(absl::StrCat(DriverEventKindName(event.kind), ": ", event.text));
+  }
+  EXPECT_THAT(said, ::testing::ElementsAre(::testing::AnyOf("Log: last words", "Wrote: last cry"),
+                                           ::testing::AnyOf("Log: last words", "Wrote: last cry"),
+                                           ::testing::StartsWith("Ended: signal 9")));
+}
+
+// Held by a debugger, and later stopped without one.
+TEST_F(SupervisorIntegration, ATracedHostDoesNotMissItsHeartbeat) {
+  auto late_ns = std::make_shared<std::atomic<uint64_t>>(0);
+  now_ns_ = [late_ns] { return MonotonicNowNs() + late_ns->load(); };
+  heartbeat_missed_ns_ = 5 * kNanosecondsPerSecond;
+  Start(Named("null"), "");
+  ASSERT_TRUE(Serves("null"));
+  const pid_t host = supervisor_->HostPid("null");
+  if (ptrace(PTRACE_SEIZE, host, nullptr, nullptr) != 0) {
+    GTEST_SKIP() << "this process may not trace: " << std::strerror(errno);
+  }
+  ASSERT_EQ(ptrace(PTRACE_INTERRUPT, host, nullptr, nullptr), 0);
+  int status = 0;
+  ASSERT_EQ(waitpid(host, &status, __WALL), host);
+  for (int i = 0; i < 200; ++i) {
+    *late_ns += kNanosecondsPerSecond;
+    (void)supervisor_->LiftQuarantine("null", 0);  // wakes its thread; nothing is quarantined
+    sched_yield();
+  }
+  EXPECT_EQ(supervisor_->HostPid("null"), host);
+  ASSERT_EQ(kill(host, SIGSTOP), 0);
+  ASSERT_EQ(ptrace(PTRACE_DETACH, host, nullptr, nullptr), 0)
+      << "it was killed: " << strerror(errno);
+  const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
+  while (supervisor_->HostPid("null") == host && MonotonicNowNs() < until_ns) {
+    *late_ns += kNanosecondsPerSecond;
+    (void)supervisor_->LiftQuarantine("null", 0);
+    sched_yield();
+  }
+  EXPECT_NE(supervisor_->HostPid("null"), host) << "a host that is stopped, and not traced";
 }
 
 }  // namespace

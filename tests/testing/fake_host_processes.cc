@@ -16,12 +16,13 @@
 #include "ipc/abi/end.h"
 #include "ipc/check.h"
 #include "ipc/control/host_protocol.h"
+#include "ipc/log_ring_unsafe.h"
 #include "ipc/monotonic.h"
 
 namespace bulkhead {
 namespace {
 
-constexpr size_t kLifeLineAt = 0;  // of Attach's descriptors
+constexpr size_t kLifeLineAt = 0, kLogAt = 2;  // of Attach's descriptors
 
 UniqueFd Null() { return UniqueFd(open("/dev/null", O_RDWR | O_CLOEXEC)); }
 
@@ -52,6 +53,11 @@ absl::Status FakeHostProcess::ReadAttach(uint64_t until_ns) {
     absl::StatusOr<LifeLine> line = LifeLine::Attach(message->TakeDescriptor(kLifeLineAt));
     if (!line.ok()) return line.status();
     life_line.emplace(*std::move(line));
+    absl::StatusOr<SharedMemory> log =
+        SharedMemory::MapChecked(message->TakeDescriptor(kLogAt), LogRing::kBytes,
+                                 SharedMemory::Access::kReadWrite, F_SEAL_SEAL);
+    if (!log.ok()) return log.status();
+    log_memory.emplace(*std::move(log));
     return absl::OkStatus();
   }
 }

@@ -26,6 +26,7 @@
 #include "ipc/control/host_protocol.h"
 #include "ipc/control_socket.h"
 #include "ipc/life_line_unsafe.h"
+#include "ipc/shared_memory.h"
 #include "ipc/shim_link.h"
 #include "ipc/unique_fd.h"
 
@@ -50,7 +51,8 @@ class FakeHostProcess {
   void Write(const std::string& text);  // to its standard error
   void Die();                           // of SIGSEGV
 
-  std::optional<LifeLine> life_line;  // as Attach brought it
+  std::optional<LifeLine> life_line;       // as Attach brought it
+  std::optional<SharedMemory> log_memory;  // likewise
   std::atomic<bool> is_ending = false;
   std::atomic<uint64_t> ending_asked = 0;  // how often that was asked
   std::atomic<bool> hangs = false;         // in the kernel: no signal ends it

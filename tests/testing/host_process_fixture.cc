@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "ipc/generation_spec.h"
 #include "ipc/life_line_unsafe.h"
+#include "ipc/log_ring_unsafe.h"
 #include "ipc/monotonic.h"
 
 namespace bulkhead {
@@ -111,7 +112,13 @@ absl::Status HostRun::Attach(ShimLink& link, ChannelId channel, AttachFields fie
   absl::StatusOr<LifeLine> life_line = LifeLine::Create();
   if (!life_line.ok()) return life_line.status();
   const int line = life_line->fd().get();
-  std::vector<int> with = {line, checkpoint >= 0 ? checkpoint : line};
+  absl::StatusOr<SharedMemory> log = SharedMemory::Create("bulkhead-log-test", LogRing::kBytes);
+  if (!log.ok()) return log.status();
+  for (const absl::Status& status : {log->SealAgainstResize(), log->SealForGood()}) {
+    if (!status.ok()) return status;
+  }
+  log_memory_ = *std::move(log);
+  std::vector<int> with = {line, checkpoint >= 0 ? checkpoint : line, log_memory_.fd().get()};
   std::vector<UniqueFd> of_channel;
   if (!fields.standby) {
     absl::StatusOr<std::vector<UniqueFd>> opened = OpenChannel(link, channel);

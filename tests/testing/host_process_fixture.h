@@ -16,6 +16,7 @@
 #include "host/supervisor/spawner.h"
 #include "ipc/control/host_protocol.h"
 #include "ipc/control_socket.h"
+#include "ipc/shared_memory.h"
 #include "ipc/shim_link.h"
 #include "ipc/unique_fd.h"
 
@@ -60,6 +61,8 @@ class HostRun {
   const ChildProcess& child() const { return child_; }
   // From Sandboxed.
   const SandboxFields& sandbox() const { return sandbox_; }
+  // What it logged and had not sent when it ended.
+  const SharedMemory& log_memory() const { return log_memory_; }
   // From Started.
   const bh_callback_set& callbacks() const { return started_.callbacks; }
   const bh_callback_set& descriptors() const { return started_.descriptors; }
@@ -80,6 +83,7 @@ class HostRun {
   UniqueFd shim_files_;
   std::string log_;
   SandboxFields sandbox_;
+  SharedMemory log_memory_;
   StartedFields started_;
   uint64_t spawned_ns_ = 0;
   uint64_t hello_ns_ = 0;

@@ -323,7 +323,7 @@ void Dispatcher::Tell() {
       notifications_->Release(one);
       if (bh_set_has(&library_.notifications(), one.entry.kind) == 0) continue;
       const bulkhead_notification notification = ForDriver(one);
-      driver_.notify(state_, &notification);
+      Deliver(notification);
     }
   }
 }

@@ -34,6 +34,7 @@ class Dispatcher {
   // All of these outlive the dispatcher. `checkpoint` may be null: no memory for one.
   Dispatcher(const DriverLibrary& library, LogQueue* log, Checkpoint* checkpoint,
              std::span<std::byte> checkpoint_memory);
+  virtual ~Dispatcher() = default;
   Dispatcher(const Dispatcher&) = delete;
   Dispatcher& operator=(const Dispatcher&) = delete;
 
@@ -47,6 +48,12 @@ class Dispatcher {
   void Finish();
 
   uint64_t calls() const { return port_ ? port_->counters().calls : 0; }
+
+ protected:
+  // Gives a notification to the driver. On the thread that tells them.
+  virtual void Deliver(const bulkhead_notification& notification) {
+    driver_.notify(state_, &notification);
+  }
 
  private:
   void Run(uint32_t line, LifeLine* life_line, std::function<void()> serve);

@@ -17,14 +17,20 @@ namespace bulkhead {
 class DriverLibrary {
  public:
   // Runs the library's constructors, and bulkhead_driver(). FailedPrecondition says what is wrong.
-  // `name`, `callbacks` and `notifications` come from the manifest: the driver must have that name,
-  // and must not register for anything else.
+  // `name`, `callbacks` and `notifications` come from the manifest: the driver must have that name
+  // (empty: whichever it has), and must not register for anything else. All that is wrong about
+  // them is said at once.
   static absl::StatusOr<DriverLibrary> Load(const std::string& path, const std::string& name,
                                             const bh_callback_set& callbacks,
                                             const bh_callback_set& notifications = {});
 
+  // For a process that outlives its driver (a vendor's test): every thread and pointer of the
+  // driver's has gone. False: the library stays, and its static data with it, because it can't be
+  // unloaded (it has symbols of the kind that is unique in a process), or is loaded elsewhere too.
+  bool Unload();
+
   // A private copy; fields that the driver's version does not have are zero. Stays loaded until the
-  // process ends: a driver's threads may run until then.
+  // process ends, or Unload(): a driver's threads may run until then.
   const bulkhead_driver_description& description() const { return description_; }
   // What it registers for.
   const bh_callback_set& callbacks() const { return callbacks_; }
@@ -32,6 +38,8 @@ class DriverLibrary {
   const bh_callback_set& notifications() const { return notifications_; }
 
  private:
+  std::string path_;
+  void* library_ = nullptr;  // dlopen's
   bulkhead_driver_description description_ = {};
   bh_callback_set callbacks_ = {};
   bh_callback_set descriptors_ = {};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A driver's manifest.json: what the driver is and what it may have. The fields and
-// their bounds stand in docs/writing-a-driver.md. A manifest may come from a stranger: everything
+// their bounds stand in docs/manifest.md. A manifest may come from a stranger: everything
 // about it is checked, and each error names the field.
 #ifndef BULKHEAD_HOST_SUPERVISOR_MANIFEST_H_
 #define BULKHEAD_HOST_SUPERVISOR_MANIFEST_H_
@@ -13,6 +13,7 @@
 
 #include "absl/status/statusor.h"
 #include "host/supervisor/host_cgroup.h"
+#include "host/supervisor/json_places.h"
 #include "ipc/abi/channel_spec.h"
 #include "ipc/abi/sets.h"
 
@@ -51,10 +52,30 @@ struct Manifest {
   std::string LibraryPath() const { return folder + "/" + library; }
 };
 
-// InvalidArgument names the field and what it should be.
+// What is wrong with a manifest, and where that stands in it.
+struct ManifestProblem {
+  TextPlace place;
+  std::string field;  // "content.required"; empty: the whole text
+  std::string text;   // "must be true or false"
+  std::string Sentence() const;
+};
+
+struct ManifestReading {
+  Manifest manifest;                      // a field of which something is wrong has its default
+  std::vector<ManifestProblem> problems;  // in their order in the text
+};
+
+// All that is wrong with it. A text that is not JSON has one problem.
+ManifestReading ReadManifest(std::string_view text);
+// InvalidArgument names the first field that is wrong and what it should be.
 absl::StatusOr<Manifest> ParseManifest(std::string_view text);
-// Reads `folder`/manifest.json. NotFound when there is none.
+// The text of `folder`/manifest.json, or more than ReadManifest() takes. NotFound when there is
+// none.
+absl::StatusOr<std::string> ReadManifestFile(const std::string& folder);
+// The file's manifest; an error has its place and counts what else is wrong.
 absl::StatusOr<Manifest> LoadManifest(const std::string& folder);
+// Whether a driver can have this name: [a-z][a-z0-9-]{0,31}.
+bool GoodDriverName(std::string_view name);
 // A folder with a manifest, or the name of a driver in one of the search folders. NotFound says
 // where was looked.
 absl::StatusOr<Manifest> FindDriver(const std::string& name_or_folder,

@@ -74,6 +74,11 @@ Completion CompletionOf(const bh_call& call) {
   completion.reason = call.reason;
   completion.issues = call.issues;
   completion.ended_ns = call.ended_ns;
+  if (call.outcome == BH_OUTCOME_ANSWERED && call.reply_bytes >= sizeof(bh_verdict_reply)) {
+    bh_verdict_reply reply;
+    std::memcpy(&reply, call.reply, sizeof(reply));
+    completion.cacheable = reply.cacheability == BH_CACHE_OBJECT;
+  }
   if (call.outcome == BH_OUTCOME_ANSWERED && call.reply_bytes > sizeof(bh_verdict_reply)) {
     completion.why.assign(reinterpret_cast<const char*>(call.reply) + sizeof(bh_verdict_reply),
                           call.reply_bytes - sizeof(bh_verdict_reply));

@@ -51,6 +51,7 @@ struct Completion {
   uint32_t reason = BH_REASON_ABSENT;       // enum bh_reason, when outcome is BH_OUTCOME_POLICY
   uint32_t issues = 0;                      // number of hosts that it was given to
   uint64_t ended_ns = 0;                    // CLOCK_MONOTONIC; up to 10 ms early
+  bool cacheable = false;  // an answered call's: the driver allows it to be remembered
   // Why the driver decided so, when it said that: its own bytes.
   std::string why;
 

@@ -37,7 +37,10 @@ ATTACHMENTS = {
         "host/attachment/registry.cc": "its row",
         "host/attachment/CMakeLists.txt": "its folder",
         "host/cli/doctor.cc": "plays the kernel for one call",
+        "host/cli/check.cc": "plays the kernel for no call",
         "host/cli/scan.cc": "plays the kernel",
+        "host/harness/harness.cc": "a test plays the kernel",
+        "host/harness/harness.h": "a test plays the kernel",
         "tests/attachment/inbox/inbox_attachment.cc": "has its shim in its own process",
     }),
     "inbox": (r"attachment/inbox|\binbox/|\bkInbox|\"inbox\"", ("tests/attachment/inbox/",), {

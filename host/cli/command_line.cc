@@ -17,6 +17,7 @@
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "host/cli/check.h"
 #include "host/cli/check_config.h"
 #include "host/cli/doctor.h"
 #include "host/cli/eject.h"
@@ -100,6 +101,7 @@ int RunCommandLine(int argc, char** argv, AttachmentRows attachments) {
   AddEvents(app, program, &run);
   AddCheckConfig(app, program, &run);
   AddScan(app, program, &run);
+  AddCheck(app, program, &run);
   AddDoctor(app, program, &run);
   AddEject(app, program, &run);
   RefuseEmptyWords(app);

@@ -22,6 +22,7 @@
 #include "host/cli/doctor.h"
 #include "host/cli/eject.h"
 #include "host/cli/events.h"
+#include "host/cli/new_driver.h"
 #include "host/cli/operators.h"
 #include "host/cli/program.h"
 #include "host/cli/run.h"
@@ -102,6 +103,7 @@ int RunCommandLine(int argc, char** argv, AttachmentRows attachments) {
   AddCheckConfig(app, program, &run);
   AddScan(app, program, &run);
   AddCheck(app, program, &run);
+  AddNewDriver(app, &run);
   AddDoctor(app, program, &run);
   AddEject(app, program, &run);
   RefuseEmptyWords(app);

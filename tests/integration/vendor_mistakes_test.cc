@@ -269,5 +269,25 @@ TEST_F(VendorCheck, WhatCannotBeLookedAtIsTrouble) {
   EXPECT_EQ(Run("check").code, 2);
 }
 
+TEST_F(VendorCheck, NewRefusesWhatItCannotMake) {
+  const auto refused = [this](const std::string& words, const char* says) {
+    const Outcome outcome = Run("new " + words + " --in " + folder_);
+    EXPECT_EQ(outcome.code, 2) << words;
+    EXPECT_THAT(outcome.text, HasSubstr(says));
+  };
+  refused("My_Driver", "'My_Driver' is no name of a driver");
+  refused("test", "is the name of a target of CMake's own");
+  refused("fine --callbacks file_opn", "did you mean \"file_open\"?");
+  fs::create_directory(folder_ + "/there");
+  refused("there", "is there already: choose another name or --in, or remove it");
+  EXPECT_TRUE(fs::is_empty(folder_ + "/there"));
+  EXPECT_EQ(Run("new fine --in /nowhere").code, 2);
+  EXPECT_FALSE(fs::exists(folder_ + "/fine"));
+  const Outcome made = Run("new fine --callbacks file_exec,file_open,file_exec --in " + folder_);
+  EXPECT_EQ(made.code, 0) << made.text;
+  std::ifstream file(folder_ + "/fine/manifest.json");
+  EXPECT_EQ(nlohmann::json::parse(file)["callbacks"], nlohmann::json({"file_exec", "file_open"}));
+}
+
 }  // namespace
 }  // namespace bulkhead

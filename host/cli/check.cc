@@ -12,9 +12,10 @@
 #include "absl/strings/str_cat.h"
 #include "host/attachment/embedded/embedded_attachment.h"
 #include "host/cli/driver_folder_check.h"
-#include "host/cli/event_text.h"
 #include "host/cli/service_options.h"
+#include "host/cli/text_output.h"
 #include "host/report/report.h"
+#include "host/service/event_text.h"
 
 namespace bulkhead {
 namespace {
@@ -92,18 +93,18 @@ int RunCheck(const Program& program, const CheckOptions& options) {
     }
   }
 
+  const TextOutput out(options.json);
   for (const DriverFinding& finding : findings)
-    std::printf("%s\n", Printable(finding.Line()).c_str());
-  for (const std::string& line : said) std::printf("note: %s\n", line.c_str());
-  if (!not_loaded.empty()) std::printf("note: %s\n", not_loaded.c_str());
+    out.Print("%s\n", Printable(finding.Line()).c_str());
+  for (const std::string& line : said) out.Print("note: %s\n", line.c_str());
+  if (!not_loaded.empty()) out.Print("note: %s\n", not_loaded.c_str());
   const std::string name = manifest.name.empty() ? options.folder : manifest.name;
-  std::printf("%s: %s\n", Printable(name).c_str(),
-              findings.empty()
-                  ? "nothing is wrong"
-                  : absl::StrCat(findings.size(),
-                                 findings.size() == 1 ? " thing is" : " things are", " wrong")
-                        .c_str());
-  std::fflush(stdout);
+  out.Print("%s: %s\n", Printable(name).c_str(),
+            findings.empty()
+                ? "nothing is wrong"
+                : absl::StrCat(findings.size(), findings.size() == 1 ? " thing is" : " things are",
+                               " wrong")
+                      .c_str());
   if (!options.json.empty()) {
     Report report("check");
     report.AddFigure("wrong", static_cast<double>(findings.size()), "things", 0,

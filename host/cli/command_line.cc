@@ -28,7 +28,7 @@
 #include "host/cli/run.h"
 #include "host/cli/scan.h"
 #include "host/cli/top.h"
-#include "host/service/config_values.h"
+#include "host/supervisor/nearest_name.h"
 
 namespace bulkhead {
 

@@ -19,6 +19,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/types/span.h"
 #include "host/service/config_values.h"
+#include "host/supervisor/nearest_name.h"
 #include "ipc/abi/names.h"
 #include "ipc/unique_fd.h"
 #include "toml++/toml.h"

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <iterator>
-#include <numeric>
 #include <system_error>
 #include <utility>
 
@@ -43,21 +42,6 @@ struct Unit {
 constexpr double kHourNs = 3600e9;
 // The longest that fits comes first.
 constexpr Unit kUnits[] = {{"h", kHourNs}, {"m", 60e9}, {"s", 1e9}, {"ms", 1e6}};
-
-// How many letters have to be put in, left out or replaced to make one word of the other.
-size_t EditDistance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 0; i < a.size(); ++i) {
-    size_t diagonal = std::exchange(row[0], i + 1);
-    for (size_t j = 0; j < b.size(); ++j) {
-      const size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({replaced, row[j] + 1, diagonal + 1});
-    }
-  }
-  return row.back();
-}
 
 }  // namespace
 
@@ -155,20 +139,6 @@ std::string EventList(const bh_callback_set& callbacks, const char* separator) {
     absl::StrAppend(&list, list.empty() ? "" : separator, event.name);
   }
   return list;
-}
-
-std::string DidYouMean(const std::string& word, const std::vector<std::string>& known) {
-  const std::string* nearest = nullptr;
-  // A third of the letters may be wrong: what is further away is another word.
-  size_t distance_max = word.size() / 3 + 1;
-  for (const std::string& name : known) {
-    const size_t distance = EditDistance(word, name);
-    if (distance > distance_max || distance >= std::max(name.size(), size_t{1})) continue;
-    if (nearest != nullptr && distance == distance_max) continue;
-    nearest = &name;
-    distance_max = distance;
-  }
-  return nearest == nullptr ? "" : absl::StrCat("; did you mean '", *nearest, "'?");
 }
 
 }  // namespace bulkhead

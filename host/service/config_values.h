@@ -43,9 +43,6 @@ const std::vector<EventName>& EventNames();
 // "open,exec"
 std::string EventList(const bh_callback_set& callbacks, const char* separator = ",");
 
-// "; did you mean 'attachment'?", or nothing when none of `known` is near to `word`.
-std::string DidYouMean(const std::string& word, const std::vector<std::string>& known);
-
 }  // namespace bulkhead
 
 #endif  // BULKHEAD_HOST_SERVICE_CONFIG_VALUES_H_

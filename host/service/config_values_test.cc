@@ -52,16 +52,5 @@ TEST(ConfigValues, ARulesTextIsReadAsTheSameRule) {
   EXPECT_THAT(std::string(ParseRule("hold,hold").status().message()), HasSubstr("'hold'"));
 }
 
-TEST(ConfigValues, SuggestsTheNearestName) {
-  const std::vector<std::string> names = {"status", "stop", "scan", "events"};
-  EXPECT_EQ(DidYouMean("statsu", names), "; did you mean 'status'?");
-  EXPECT_EQ(DidYouMean("stp", names), "; did you mean 'stop'?");
-  EXPECT_EQ(DidYouMean("event", names), "; did you mean 'events'?");
-  EXPECT_EQ(DidYouMean("uninstall", names), "");
-  EXPECT_EQ(DidYouMean("x", names), "");
-  EXPECT_EQ(DidYouMean("", names), "");
-  EXPECT_EQ(DidYouMean("a", {"b", "c"}), "") << "nothing is left of either";
-}
-
 }  // namespace
 }  // namespace bulkhead

@@ -15,7 +15,8 @@
 namespace bulkhead {
 
 // EventHistory: the newest events of a service, numbered from 1, for operators that ask for them.
-// What a driver writes to its log, or to standard error, is not kept: it could push out all the rest.
+// What a driver writes to its log, or to standard error, is not kept: it could push out all the
+// rest.
 //
 // Threads: any. Waits for nothing.
 class EventHistory {

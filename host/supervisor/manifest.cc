@@ -334,7 +334,8 @@ ManifestReading ReadManifest(std::string_view text) {
   ReadPaths(reader, "writes", &manifest.writes);
   for (size_t i = 0; i < manifest.writes.size(); ++i) {
     if (manifest.writes[i].find_first_not_of('/') == std::string::npos) {
-      reader.FailEntry("writes", i, "has the entry '/': name the folders that the driver writes to");
+      reader.FailEntry("writes", i,
+                       "has the entry '/': name the folders that the driver writes to");
     }
   }
   reader.Number("scratch_mib", 0, 1 << 16, &manifest.scratch_mib, false);

@@ -54,9 +54,9 @@ struct Manifest {
 
 // What is wrong with a manifest, and where that stands in it.
 struct ManifestProblem {
-  TextPlace place;
-  std::string field;  // "content.required"; empty: the whole text
-  std::string text;   // "must be true or false"
+  TextPlace place = {};
+  std::string field = {};  // "content.required"; empty: the whole text
+  std::string text;        // "must be true or false"
   std::string Sentence() const;
 };
 

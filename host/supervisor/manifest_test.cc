@@ -227,6 +227,8 @@ TEST(ManifestPage, BoundsAndDefaultsAreThoseOfTheParser) {
       {"checkpoint_bytes", none.checkpoint_bytes},
       {"memory_mib_max", none.memory_mib_max},
       {"start_within_s", none.start_within_s},
+      {"scratch_mib", none.scratch_mib},
+      {"cpu_percent_max", none.cpu_percent_max},
       {"paths", (none.channel_flags & BH_CHANNEL_PATHS) != 0},
       {"content.required", none.content_required}};
   size_t checked = 0;

@@ -99,10 +99,10 @@ TEST_F(CliBadInput, MisspeltWordsAreNamed) {
         << line;
   }
   EXPECT_THAT(Run("run --drivr scanner --guard " + files_).text,
-              HasSubstr("did you mean '--driver'?"));
+              HasSubstr("did you mean \"--driver\"?"));
   const Outcome command = Run("runn");
   EXPECT_EQ(command.code, 2);
-  EXPECT_THAT(command.text, AllOf(HasSubstr("'runn' is no command; did you mean 'run'?"),
+  EXPECT_THAT(command.text, AllOf(HasSubstr("'runn' is no command; did you mean \"run\"?"),
                                   HasSubstr("bulkhead --help")));
   EXPECT_THAT(Run("frobnicate").text, HasSubstr("there are run, status"));
   const Outcome missing = Run("run --driver scanner");

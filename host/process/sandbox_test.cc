@@ -379,13 +379,13 @@ TEST_F(SandboxTest, WhatIsMissingIsNamedWithItsReason) {
   ASSERT_TRUE(
       EnterSandbox(
           BH_LAYER_OWN_USER | BH_LAYER_PROCESSES | BH_LAYER_RESOURCES,
-          {.user_lacks = "nobody", .group_lacks = "no group", .processes_lack = "no namespace"},
+          {.user_lacks = "no user", .group_lacks = "no group", .processes_lack = "no namespace"},
           &report)
           .ok());
   EXPECT_EQ(report.layers, 0u);
   EXPECT_EQ(report.lacks,
             (std::vector<std::string>{"resources: no group", "processes: no namespace",
-                                      "own_user: nobody"}));
+                                      "own_user: no user"}));
 }
 
 class SandboxWritesTest : public SandboxTest {

@@ -19,11 +19,11 @@ namespace bulkhead {
 // What probes try to reach: made by the program, outside every sandbox.
 struct World {
   std::string folder;       // of root's, open to all: `file`, `secret` and `socket` are in it
-  std::string file;         // everybody may read and write it
+  std::string file;         // open to all, for reading and writing
   std::string secret;       // its owner may read it
-  std::string unix_socket;  // somebody listens
+  std::string unix_socket;  // the program listens
   std::string abstract_socket;
-  uint16_t tcp_port = 0;  // of 127.0.0.1; somebody listens
+  uint16_t tcp_port = 0;  // of 127.0.0.1; the program listens
   pid_t victim = -1;      // another process of root's, with a known word in its environment
   const char* victim_word = nullptr;  // at this address in its memory, too
   int victim_pidfd = -1;

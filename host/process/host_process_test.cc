@@ -385,8 +385,7 @@ TEST_F(HostProcessTest, SignalsEndAHostInItsOwnNamespaceToo) {
   } kEnds[] = {{"crash-", SIGSEGV, BH_END_CRASHED},    {"abort-", SIGABRT, BH_END_CRASHED},
                {"overflow-", SIGSEGV, BH_END_CRASHED}, {nullptr, SIGSEGV, BH_END_CRASHED},
                {nullptr, SIGABRT, BH_END_CRASHED},     {nullptr, SIGTERM, BH_END_KILLED},
-               {nullptr, SIGINT, BH_END_KILLED},       {nullptr, SIGHUP, BH_END_KILLED},
-               {nullptr, SIGQUIT, BH_END_KILLED},      {nullptr, SIGKILL, BH_END_KILLED}};
+               {nullptr, SIGKILL, BH_END_KILLED}};
   uint32_t generation = 0;
   for (const auto& wanted : kEnds) {
     auto run = HostRun::SpawnInNamespace(build_ + "/bin/bulkhead-host");

@@ -11,7 +11,7 @@ run_gtest sandbox_test 60 "$tests/sandbox_test"
 # Control groups of version 2, which the suite's own machine may not have.
 run_gtest host_cgroup_test 60 "$tests/host_cgroup_test"
 run_test sandbox_probes 600 "$BULKHEAD_BUILD/bin/sandbox-probes"
-run_gtest host_process_test 120 "$tests/host_process_test"
+run_gtest host_process_test 200 "$tests/host_process_test"
 run_gtest fanotify_attachment_test 120 "$tests/fanotify_attachment_test"
 
 run_test doctor 30 "$BULKHEAD_BUILD/bin/bulkhead" doctor

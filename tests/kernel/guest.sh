@@ -5,7 +5,12 @@
 one_line() { tr '\t\n' '  ' | cut -c 1-300; }
 
 # result passed|failed|skipped NAME [DETAIL]
-result() { printf '%s\t%s\t%s\n' "$1" "$2" "$(printf %s "${3:-}" | one_line)" >/dev/ttyS1; }
+result() {
+  local detail= at
+  [ -z "${3:-}" ] || detail=$(printf %s "$3" | one_line)
+  read -r at _ </proc/uptime
+  printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$detail" "$at" >/dev/ttyS1
+}
 
 # bring NAME PATH: sends a file out of the guest.
 bring() { printf 'file\t%s\t%s\n' "$1" "$(base64 "$2" | tr -d '\n')" >/dev/ttyS1; }

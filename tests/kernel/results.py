@@ -3,9 +3,9 @@
 
 The result port carries lines of fields between tabs, and nothing else:
     booted    SECONDS               the guest script begins; by the clock of the guest's kernel
-    passed    NAME    DETAIL
-    failed    NAME    REASON
-    skipped   NAME    REASON
+    passed    NAME    DETAIL    SECONDS    by the same clock
+    failed    NAME    REASON    SECONDS
+    skipped   NAME    REASON    SECONDS
     file      NAME    BASE64        a file from the guest
     end       CODE                  the guest script's exit code; the last line
 A guest can die at any byte: only a complete line counts, and a run without its 'end' has failed.
@@ -15,7 +15,8 @@ import binascii
 import collections
 import re
 
-Outcome = collections.namedtuple("Outcome", "state name detail")
+# seconds: since the result before it.
+Outcome = collections.namedtuple("Outcome", "state name detail seconds")
 
 # 'traps: NAME[1] general protection fault ip:' is a crashed process, as with the tests' drivers; a
 # fault of the kernel reads 'general protection fault, probably for ...' or ': 0000 [#1]'.
@@ -29,6 +30,7 @@ KERNEL_TROUBLE = re.compile(
 class Results:
     def __init__(self, text):
         self.booted_s = None
+        self._last_s = 0.0
         self.outcomes = []
         self.files = {}
         self.code = None
@@ -51,8 +53,9 @@ class Results:
             raise ValueError("after the end")
         kind, *values = fields
         if kind in ("passed", "failed", "skipped"):
-            name, detail = values
-            self.outcomes.append(Outcome(kind, name, detail))
+            name, detail, at_s = values
+            self.outcomes.append(Outcome(kind, name, detail, float(at_s) - self._last_s))
+            self._last_s = float(at_s)
         elif kind == "file":
             name, content = values
             try:
@@ -60,7 +63,7 @@ class Results:
             except binascii.Error as error:
                 raise ValueError(str(error)) from error
         elif kind == "booted":
-            self.booted_s = float(*values)
+            self.booted_s = self._last_s = float(*values)
         elif kind == "end":
             self.code = int(*values)
         else:

@@ -21,6 +21,7 @@ from results import Results, kernel_trouble
 HERE = os.path.dirname(os.path.abspath(__file__))
 SKIPPED = 77
 LOG_LINES = 1000
+SLOWEST = 12  # how many results are named with the time until they came
 BUSYBOX = "/bin/busybox"
 
 
@@ -114,6 +115,8 @@ def tell(results, guest, title):
     for error in results.errors:
         print(f"FAILED {title}: {error}")
     if results.booted_s is not None:
+        slowest = sorted(results.outcomes, key=lambda outcome: -outcome.seconds)[:SLOWEST]
+        print("slowest steps, s: " + ", ".join(f"{o.name} {o.seconds:.0f}" for o in slowest))
         print(f"booted in {results.booted_s:.1f} s of the guest's clock, "
               f"{guest.seconds():.1f} s in all")
 

@@ -40,6 +40,7 @@ class GuestTest(unittest.TestCase):
                             "--env", "WORDS=two  words", "--bring", f"random={brought}")
             self.assertEqual(run.returncode, 0, run.stdout)
             self.assertIn("passed good\n", run.stdout)
+            self.assertRegex(run.stdout, r"slowest steps, s: .*\bsum \d")
             self.assertIn("passed environment\n", run.stdout)
             self.assertIn("SKIPPED other: no such device\n", run.stdout)
             with open(brought, "rb") as file:
@@ -71,16 +72,16 @@ class GuestTest(unittest.TestCase):
 
 class ResultsTest(unittest.TestCase):
     def test_a_run_counts_when_it_ends_well(self):
-        results = Results("booted\t1.50\npassed\ta\t\nfile\tf\tYWI=\nend\t0\n")
+        results = Results("booted\t1.50\npassed\ta\t\t2.00\nfile\tf\tYWI=\nend\t0\n")
         self.assertEqual(results.errors, [])
         self.assertEqual(results.booted_s, 1.5)
-        self.assertEqual(results.outcomes, [("passed", "a", "")])
+        self.assertEqual(results.outcomes, [("passed", "a", "", 0.5)])
         self.assertEqual(results.files, {"f": b"ab"})
 
     def test_everything_else_is_an_error(self):
-        for text in ("", "passed\ta\t\n", "end\t1\n", "end\t0", "end\t\n", "passed\ta\nend\t0\n",
-                     "cheered\ta\t\nend\t0\n", "file\tf\tYW=I\nend\t0\n", "end\t0\npassed\ta\t\n",
-                     "end\t0\nend\t0\n"):
+        for text in ("", "passed\ta\t\t1.00\n", "end\t1\n", "end\t0", "end\t\n", "passed\ta\t\nend\t0\n",
+                     "passed\ta\t\tsoon\nend\t0\n", "cheered\ta\t\t1.00\nend\t0\n",
+                     "file\tf\tYW=I\nend\t0\n", "end\t0\npassed\ta\t\t1.00\n", "end\t0\nend\t0\n"):
             self.assertTrue(Results(text).errors, repr(text))
 
     def test_knows_trouble_of_the_kernel_from_that_of_a_process(self):

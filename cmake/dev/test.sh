@@ -16,7 +16,7 @@ reasons, the time of each step, and what took longest; the last line reads: N pa
   kernel            only the tests in a guest with Debian's kernel, of the preset release
   --kernel VERSION  build the module for this kernel, like 6.1.0-56-amd64, and boot that in the guest;
                     installs its headers where they are missing (the newest whose headers are there)
-  --long            all tests of the module on the debug kernel, too: some ten minutes more; and of
+  --long            all tests and steps of the module on the debug kernel, too: a quarter of an hour more; and of
                     the models the sizes that take minutes and gigabytes
   model             only the models of the channel's protocol (tests/model), of the preset release
   --preset P        only this preset; may be given more than once

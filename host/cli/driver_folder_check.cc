@@ -45,7 +45,7 @@ class Check {
   }
 
   absl::Status ReadTheManifest() {
-    absl::StatusOr<std::string> text = ReadManifestFile(folder_.string());
+    absl::StatusOr<std::string> text = ManifestTextOf(folder_.string());
     if (absl::IsNotFound(text.status())) {
       Find(kManifestFile, "is not there; a driver's folder has one (docs/manifest.md)");
       return absl::OkStatus();

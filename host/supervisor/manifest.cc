@@ -353,7 +353,7 @@ absl::StatusOr<Manifest> ParseManifest(std::string_view text) {
       absl::StrCat("manifest: ", reading.problems.front().Sentence()));
 }
 
-absl::StatusOr<std::string> ReadManifestFile(const std::string& folder) {
+absl::StatusOr<std::string> ManifestTextOf(const std::string& folder) {
   const std::string path = folder + "/manifest.json";
   std::error_code error;
   if (!std::filesystem::is_regular_file(path, error)) {
@@ -370,7 +370,7 @@ absl::StatusOr<std::string> ReadManifestFile(const std::string& folder) {
 }
 
 absl::StatusOr<Manifest> LoadManifest(const std::string& folder) {
-  const absl::StatusOr<std::string> text = ReadManifestFile(folder);
+  const absl::StatusOr<std::string> text = ManifestTextOf(folder);
   if (!text.ok()) return text.status();
   ManifestReading reading = ReadManifest(*text);
   if (!reading.problems.empty()) {

@@ -71,7 +71,7 @@ ManifestReading ReadManifest(std::string_view text);
 absl::StatusOr<Manifest> ParseManifest(std::string_view text);
 // The text of `folder`/manifest.json, or more than ReadManifest() takes. NotFound when there is
 // none.
-absl::StatusOr<std::string> ReadManifestFile(const std::string& folder);
+absl::StatusOr<std::string> ManifestTextOf(const std::string& folder);
 // The file's manifest; an error has its place and counts what else is wrong.
 absl::StatusOr<Manifest> LoadManifest(const std::string& folder);
 // Whether a driver can have this name: [a-z][a-z0-9-]{0,31}.

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -428,8 +429,12 @@ TEST_F(Daemon, EventsSayWhatHappened) {
   const std::vector<nlohmann::json> events = Events();
   ASSERT_GE(events.size(), 2u);
   EXPECT_EQ(events[0]["sequence"], 1);
-  EXPECT_EQ(events[0]["event"], "Serving");
-  EXPECT_EQ(events[0]["driver"], "scanner");
+  // Before it serves, its host may say what the sandbox lacks on this machine.
+  const auto serving = std::find_if(events.begin(), events.end(), [](const nlohmann::json& event) {
+    return event["event"] == "Serving";
+  });
+  ASSERT_NE(serving, events.end());
+  EXPECT_EQ((*serving)["driver"], "scanner");
   EXPECT_EQ(events.back()["event"], "ServiceReady");
   const Outcome text = Run("events" + pid_);
   EXPECT_EQ(text.code, 0);

@@ -37,6 +37,8 @@ pkg_check_modules(capng REQUIRED IMPORTED_TARGET libcap-ng)      # PkgConfig::ca
 pkg_check_modules(toml REQUIRED IMPORTED_TARGET tomlplusplus)    # PkgConfig::toml
 pkg_check_modules(microhttpd REQUIRED IMPORTED_TARGET libmicrohttpd)  # PkgConfig::microhttpd
 pkg_check_modules(ncurses REQUIRED IMPORTED_TARGET ncursesw)     # PkgConfig::ncurses
+# Its definitions, for C libraries that hide functions, are not those that the precompiled headers have.
+set_target_properties(PkgConfig::ncurses PROPERTIES INTERFACE_COMPILE_OPTIONS "")
 pkg_check_modules(systemd REQUIRED IMPORTED_TARGET libsystemd)   # PkgConfig::systemd
 pkg_check_modules(yara REQUIRED IMPORTED_TARGET yara)            # PkgConfig::yara
 

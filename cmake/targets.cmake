@@ -2,6 +2,7 @@
 # How this tree declares its targets. Include paths start at the root: #include "ipc/channel.h".
 
 include(GoogleTest)
+include(precompiled)
 
 function(bulkhead_configure_target target scope)
   target_include_directories(${target} ${scope} $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>)
@@ -22,6 +23,7 @@ function(bulkhead_library name)
   bulkhead_configure_target(${name} PUBLIC)
   target_link_libraries(${name} PUBLIC ${arg_LIBS}
                         PRIVATE ${arg_PRIVATE_LIBS} $<BUILD_INTERFACE:bulkhead_options>)
+  bulkhead_precompile(${name} library)
 endfunction()
 
 # bulkhead_executable(NAME SOURCES file... [LIBS lib...] [OUTPUT name])
@@ -86,12 +88,8 @@ function(bulkhead_test name)
   add_executable(${name} ${arg_SOURCES})
   bulkhead_configure_target(${name} PRIVATE)
   target_link_libraries(${name} PRIVATE ${arg_LIBS} bulkhead_options GTest::gmock_main)
-  # Lines are enough to read a backtrace, and half of the time to compile a test goes into the rest.
-  target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-g1>)
-  if(BULKHEAD_SANITIZE)
-    # Compiles three times as fast. What is tested keeps its optimisation, and release tests all of it.
-    target_compile_options(${name} PRIVATE -O0)
-  endif()
+  target_compile_options(${name} PRIVATE ${BULKHEAD_TEST_OPTIONS})
+  bulkhead_precompile(${name} test)
   set_target_properties(${name} PROPERTIES
     RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin/tests)
   if(arg_DEPENDS)

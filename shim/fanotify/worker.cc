@@ -220,15 +220,15 @@ void RunWorker(WorkerSetup& setup) {
   }
 
   WorkerControl orders(&control, &journal, &setup, &channels, &stop);
-  std::vector<std::thread> threads;
-  threads.emplace_back([&completer] {
+  // What is not waited for is detached: this function does not return.
+  std::thread([&completer] {
     RaisePriority();
     completer.Run();
-  });
+  }).detach();
+  std::vector<std::thread> readers;
   for (uint32_t i = 0; i < std::clamp(setup.readers, 1u, kReadersMax); ++i) {
-    threads.emplace_back([&context] { Reader(&context, GroupKind::kLocal).Run(); });
+    readers.emplace_back([&context] { Reader(&context, GroupKind::kLocal).Run(); });
   }
-  const uint32_t reader_count = static_cast<uint32_t>(threads.size()) - 1;
   // Not waited for: one may stand in an open, or in asking for attributes, that does not end.
   std::atomic<size_t> resumed = 0;
   for (uint32_t i = 0; i < kSlowReaders; ++i) {
@@ -242,8 +242,9 @@ void RunWorker(WorkerSetup& setup) {
     }).detach();
   }
   journal.ready.store(setup.incarnation, std::memory_order_release);
-  std::thread control_thread(
-      [&orders, count = adopted.size()] { orders.Run(static_cast<uint32_t>(count)); });
+  std::thread([&orders, count = adopted.size()] {
+    orders.Run(static_cast<uint32_t>(count));
+  }).detach();
 
   pollfd waited[2] = {{.fd = setup.keeper_pidfd, .events = POLLIN, .revents = 0},
                       {.fd = stop.fd(), .events = POLLIN, .revents = 0}};
@@ -252,7 +253,7 @@ void RunWorker(WorkerSetup& setup) {
     if (waited[0].revents != 0) stop.Raise(StopMode::kDrain);
   }
   completer.Wake();
-  for (uint32_t i = 0; i < reader_count; ++i) threads[1 + i].join();
+  for (std::thread& reader : readers) reader.join();
   uint64_t until_ns = MonotonicAfterNs(stop.mode() == StopMode::kDrain ? kDrainNs : kStopNs);
   while ((table.in_use() > 0 || context.slow_busy.load() > 0) && MonotonicNowNs() < until_ns) {
     poll(nullptr, 0, kIdlePollMs);

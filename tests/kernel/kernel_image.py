@@ -5,23 +5,20 @@ the debug kernel, which ./dev kernel-debug has built from Debian's sources.
 To install the image would run a boot loader's triggers and could change the machine's own kernel.
 """
 import glob
-import lzma
 import os
 import platform
 import re
 import subprocess
-import tarfile
+import sys
 import tempfile
 
-DOWNLOAD_SECONDS_MAX = 150
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), "../../cmake/dev"))
+from debian_package import Unavailable, download, unpack  # noqa: E402
+
 # 6.1.0-56-amd64, 6.12.117+deb12-amd64; not the flavours rt and cloud, nor the headers' common half.
 # Beside the kernel, for tests that load them; the debug kernel has them built in.
 MODULES = {"overlay.ko": "kernel/fs/overlayfs/overlay.ko"}
 VERSION = re.compile(r"\d[\d.]*(\+[a-z\d]+)?(-\d+)?-amd64")
-
-
-class Unavailable(Exception):
-    """This machine cannot have the kernel; the message says why and what to do."""
 
 
 def _age(version):
@@ -60,43 +57,6 @@ def wanted_version(modules=()):
     return max(versions, key=_age)
 
 
-def _download(package, folder):
-    try:
-        apt = subprocess.run(["apt-get", "download", "-q", package], cwd=folder, check=False,
-                             text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                             stderr=subprocess.STDOUT, timeout=DOWNLOAD_SECONDS_MAX)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise Unavailable(f"apt-get download {package}: {error}") from error
-    packages = glob.glob(os.path.join(folder, "*.deb"))
-    if apt.returncode != 0 or len(packages) != 1:
-        errors = [line for line in apt.stdout.splitlines() if line.startswith("E:")]
-        raise Unavailable(f"'apt-get download {package}' failed: "
-                          f"{' '.join(errors) or 'it fetched nothing'} (where the archive has "
-                          "moved on: apt-get update, then install linux-headers-amd64)")
-    return packages[0]
-
-
-def _unpack(package, wanted, folder):
-    """Extracts each path of WANTED to its name, as a stream: all modules have 400 MB."""
-    missing = dict(wanted)
-    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", package], stdout=subprocess.PIPE,
-                          stderr=subprocess.DEVNULL) as unpacker:
-        with tarfile.open(fileobj=unpacker.stdout, mode="r|") as archive:
-            for member in archive:
-                path = member.name.removeprefix("./").removeprefix("usr/").removesuffix(".xz")
-                if path not in missing or not member.isfile():
-                    continue
-                content = archive.extractfile(member).read()
-                with open(os.path.join(folder, missing.pop(path)), "wb") as target:
-                    target.write(lzma.decompress(content) if member.name.endswith(".xz")
-                                 else content)
-                if not missing:
-                    break
-        unpacker.kill()  # it may block writing the remainder of the package
-    if missing:
-        raise Unavailable(f"{os.path.basename(package)} has no {' or '.join(sorted(missing))}")
-
-
 def fetch(version, cache):
     """The path of the kernel VERSION, fetched into CACHE/VERSION on first use."""
     folder = os.path.join(cache, version)
@@ -109,8 +69,9 @@ def fetch(version, cache):
     with tempfile.TemporaryDirectory(dir=cache, prefix=f".{version}.") as scratch:
         ready = os.path.join(scratch, "ready")
         os.mkdir(ready)
-        package = _download(f"linux-image-{version}", scratch)
-        _unpack(package, wanted, ready)
+        package = download(f"linux-image-{version}", scratch, "where the archive has moved on: "
+                           "apt-get update, then install linux-headers-amd64")
+        unpack(package, wanted, ready)
         for name in wanted.values():  # each whole, even if another process fetches it, too
             os.replace(os.path.join(ready, name), os.path.join(folder, name))
     return kernel

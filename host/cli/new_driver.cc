@@ -22,7 +22,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
-#include "host/cli/embedded_file.h"
+#include "host/cli/driver_templates.h"
 #include "host/service/bounded_write.h"
 #include "host/supervisor/manifest.h"
 #include "host/supervisor/nearest_name.h"

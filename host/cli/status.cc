@@ -12,6 +12,8 @@
 #include "host/cli/program.h"
 #include "host/cli/text_output.h"
 #include "host/report/report.h"
+#include "host/service/printable.h"
+#include "host/service/status_json.h"
 #include "ipc/abi/names.h"
 #include "ipc/control/operator_protocol.h"
 #include "ipc/statistics.h"
@@ -42,22 +44,6 @@ void PrintCounters(const TextOutput& out, const bh_statistics& statistics, Stati
   out.Print("%s\n", line.c_str());
 }
 
-// {"calls": 5, ..., "by_policy": {"absent": 2, ...}, ...}: the rows of ipc/abi/statistics.def.
-nlohmann::ordered_json CountersOf(const bh_statistics& statistics) {
-  const absl::Span<const uint64_t> words = WordsOf(statistics);
-  nlohmann::ordered_json counters;
-  for (const StatisticRow& row : kStatistics) {
-    if (row.part_name == nullptr) {
-      counters[row.name] = words[row.first];
-      continue;
-    }
-    for (uint32_t part = 0; part < row.count; ++part) {
-      counters[row.name][row.part_name(part)] = words[row.first + part];
-    }
-  }
-  return counters;
-}
-
 // A shim that is silent for so long does not answer, and `status` fails.
 constexpr uint64_t kShimSilentMs = 1000;
 // Nor does one that has not answered this request: Supervisor::Status() waits that long for it.
@@ -80,30 +66,15 @@ void PrintSandbox(const TextOutput& out, const DriverStatusFields& driver) {
   }
 }
 
-nlohmann::ordered_json SandboxOf(const DriverStatusFields& driver) {
-  nlohmann::ordered_json layers = nlohmann::ordered_json::array();
-  for (uint32_t bit = 1; bit <= driver.sandbox_layers; bit <<= 1) {
-    if ((driver.sandbox_layers & bit) != 0) layers.push_back(bh_sandbox_layer_name(bit));
-  }
-  return {{"level", bh_sandbox_level_name(bh_sandbox_level_of(driver.sandbox_layers))},
-          {"layers", layers},
-          {"lacks", driver.sandbox_lacks},
-          {"entered_in_us", driver.sandbox_us}};
-}
-
-// Of the attachment: the line has those that have counted something.
-nlohmann::ordered_json ShowCounters(const TextOutput& out,
-                                    const std::vector<CounterFields>& counters) {
-  nlohmann::ordered_json all = nlohmann::ordered_json::object();
+// Of the attachment: those that have counted something.
+void PrintCounts(const TextOutput& out, const std::vector<CounterFields>& counters) {
   std::string line;
   for (const CounterFields& counter : counters) {
-    all[Printable(counter.name)] = counter.value;
     if (counter.value == 0) continue;
     absl::StrAppend(&line, line.empty() ? "" : ", ",
                     absl::StrReplaceAll(Printable(counter.name), {{"_", " "}}), " ", counter.value);
   }
   if (!line.empty()) out.Print("  counted: %s\n", line.c_str());
-  return all;
 }
 
 }  // namespace
@@ -124,7 +95,6 @@ int ShowStatus(const std::string& json, bool check) {
     if (!status.config_path.empty()) {
       out.Print("  configuration %s\n", Printable(status.config_path).c_str());
     }
-    nlohmann::ordered_json guards = nlohmann::ordered_json::array();
     for (const GuardStatusFields& guard : status.guards) {
       PrintProtection(out, absl::StrCat("  guards ", Printable(guard.folder), ": "),
                       guard.protection);
@@ -133,17 +103,12 @@ int ShowStatus(const std::string& json, bool check) {
                   static_cast<unsigned long>(guard.losses));
       }
       if (check && guard.protection.level != BH_PROTECTION_FULL) code = kExitFailed;
-      guards.push_back({{"folder", guard.folder},
-                        {"protection", bh_protection_name(guard.protection.level)},
-                        {"reasons", guard.protection.reasons},
-                        {"losses", guard.losses}});
     }
     if (check && status.guards.empty()) {
       out.Print("  guards nothing\n");
       code = kExitFailed;
     }
-    const nlohmann::ordered_json counters = ShowCounters(out, status.counters);
-    nlohmann::ordered_json drivers = nlohmann::ordered_json::array();
+    PrintCounts(out, status.counters);
     for (const DriverStatusFields& driver : status.drivers) {
       const std::string process = driver.pid == 0 ? "no process" : absl::StrCat("pid ", driver.pid);
       out.Print("  %s %s: %s, generation %u, %s, content %lu (good: %lu%s), %lu restarts%s%s\n",
@@ -177,35 +142,8 @@ int ShowStatus(const std::string& json, bool check) {
       if (driver.statistics.notified != 0) {
         PrintCounters(out, driver.statistics, StatisticGroup::NOTIFICATIONS);
       }
-      drivers.push_back(
-          {{"name", driver.name},
-           {"version", driver.version},
-           {"state", driver.state},
-           {"generation", driver.generation},
-           {"pid", driver.pid == 0 ? nlohmann::ordered_json() : nlohmann::ordered_json(driver.pid)},
-           {"content", driver.content_version},
-           {"last_known_good", driver.last_known_good},
-           {"content_loading", driver.content_loading == 0
-                                   ? nlohmann::ordered_json()
-                                   : nlohmann::ordered_json(driver.content_loading)},
-           {"restarts", driver.restarts},
-           {"start_failures", driver.start_failures},
-           {"last_end", driver.last_end},
-           {"protection", bh_protection_name(driver.protection.level)},
-           {"reasons", driver.protection.reasons},
-           {"sandbox", SandboxOf(driver)},
-           {"shim_silent_ms", driver.shim_silent_ms},
-           {"shim_error", driver.shim_error},
-           {"counters_age_ms", driver.statistics_age_ms},
-           {"counters", CountersOf(driver.statistics)}});
     }
-    list.push_back({{"pid", status.pid},
-                    {"attachment", status.attachment},
-                    {"config", status.config_path},
-                    {"guards", guards},
-                    {"uptime_ms", status.uptime_ms},
-                    {"counters", counters},
-                    {"drivers", drivers}});
+    list.push_back(StatusJson(status));
   }
   if (json.empty()) return code;
   report.SetDetail("running", list);

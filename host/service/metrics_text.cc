@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/service/metrics_text.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <fstream>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "host/service/resident_bytes.h"
 #include "ipc/abi/names.h"
 #include "ipc/abi/sandbox.h"
 #include "ipc/statistics.h"
@@ -164,21 +162,10 @@ void AddDrivers(Metrics& metrics, const StatusFields& status) {
        });
 }
 
-// Resident bytes; 0 when the process is gone.
-uint64_t ResidentBytes(uint32_t pid) {
-  std::ifstream file(absl::StrCat("/proc/", pid, "/statm"));
-  uint64_t pages = 0, resident = 0;
-  file >> pages >> resident;
-  return resident * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-}
-
 void AddMemory(Metrics& metrics, const StatusFields& status) {
   metrics.Family("process_resident_bytes", "gauge", "Resident memory of the processes");
-  metrics.Sample({{"process", "service"}}, ResidentBytes(status.pid));
-  if (status.shim_pid != 0) metrics.Sample({{"process", "shim"}}, ResidentBytes(status.shim_pid));
-  for (const DriverStatusFields& driver : status.drivers) {
-    if (driver.pid == 0) continue;
-    metrics.Sample({{"process", absl::StrCat("host:", driver.name)}}, ResidentBytes(driver.pid));
+  for (const auto& [process, bytes] : ResidentBytes(status)) {
+    metrics.Sample({{"process", process}}, bytes);
   }
 }
 

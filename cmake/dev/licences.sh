@@ -7,7 +7,7 @@ has_licence() {
   local line lines=()
   [[ ! -e $1 ]] || mapfile -t -n 3 lines <"$1"
   for line in "${lines[@]}"; do
-    [[ $line =~ SPDX-License-Identifier:\ *(.*)$ && ${BASH_REMATCH[1]% \*/} == "$2" ]] && return
+    [[ $line =~ SPDX-License-Identifier:\ *([^*>]*[^*>\ -]) && ${BASH_REMATCH[1]} == "$2" ]] && return
   done
   return 1
 }
@@ -24,7 +24,7 @@ check_licences() {
       echo "$file: the first lines must have: SPDX-License-Identifier: $wanted"
       bad=1
     fi
-  done < <(source_files c h cc hpp S fbs proto pml sh py cmake; find . -name build -prune -o \
+  done < <(source_files c h cc hpp S fbs proto pml sh py cmake js css html svg yml; find . -name build -prune -o \
     -name CMakeLists.txt -printf '%P\0'; printf 'dev\0.ci/run\0')
   return "$bad"
 }

@@ -16,7 +16,7 @@ import sys
 RARE_PER_WORDS = 1000
 DOCUMENTATION = "documentation"
 
-C_LIKE = {".c", ".h", ".cc", ".hpp", ".pml", ".fbs", ".proto", ".def"}
+C_LIKE = {".c", ".h", ".cc", ".hpp", ".pml", ".fbs", ".proto", ".def", ".js", ".css"}
 HASH_LIKE = {".sh", ".py", ".cmake", ".txt", ""}
 
 C_TOKEN = re.compile(

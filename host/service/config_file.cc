@@ -274,6 +274,8 @@ class Reader {
     }
     Note(Section::kService, 0, "metrics", PlaceOf(table, "metrics"));
     if (const auto address = Text(table, "metrics")) config().metrics = *address;
+    Note(Section::kService, 0, "page", PlaceOf(table, "page"));
+    config().page = Value<bool>(table, "page", "true or false").value_or(false);
     std::vector<std::string> formats;
     for (const LogFormat format : kLogFormats) formats.emplace_back(LogFormatName(format));
     const std::string log = OneOf(table, "log", formats);

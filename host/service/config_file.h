@@ -33,6 +33,8 @@ inline constexpr char kConfigPath[] = "/etc/bulkhead/bulkhead.toml";
     "else as text")                                                                                \
   X("service", "metrics", "\"127.0.0.1:PORT\", \"[::1]:PORT\" or the absolute path of a socket",   \
     "where Prometheus reads /metrics; without it: nowhere")                                        \
+  X("service", "page", "true or false",                                                            \
+    "whether the address of metrics also has the page, with the texts of events; without it: no")  \
   X("policy", "REASON", "an action, and after a comma what to do when that gives no verdict",      \
     "for every driver: the answer when a call gets none from it, by reason")                       \
   X("policy.CLASS", "REASON", "the same", "only of this class of callbacks")                       \

@@ -62,6 +62,8 @@ accept = ["overlays"]
 quarantine-retry = "never"
 require-sandbox = "full"
 log = "json"
+metrics = "[::1]:9464"
+page = true
 
 [policy]
 absent = "deny"
@@ -94,6 +96,8 @@ only = { opened-for = "write", owner = 1000, extensions = ["exe", "dll"] }
   EXPECT_THAT(config.accepted, UnorderedElementsAre("overlays"));
   EXPECT_EQ(config.limits.retry_ns, 0u);
   EXPECT_EQ(config.log, LogFormat::kJson);
+  EXPECT_EQ(config.metrics, "[::1]:9464");
+  EXPECT_TRUE(config.page);
   EXPECT_EQ(config.sandbox_required, BH_SANDBOX_FULL);
   ASSERT_EQ(config.drivers.size(), 2u);
   const ServiceDriver& scanner = config.drivers[0];
@@ -167,6 +171,8 @@ TEST(ConfigFile, EachMistakeHasItsPlaceAndSaysWhatIsExpected) {
       {"[service]\nrequire-sandbox = 'all'\n" + driver + guard,
        {"F:2:19: ", "'all' is not a level of the sandbox (none, basic, confined, full)"}},
       {"[service]\nmetrics = 9464\n" + driver + guard, {"F:2:11: ", "expected a text"}},
+      {"[service]\npage = 'yes'\n" + driver + guard, {"F:2:8: ", "page: expected true or false"}},
+      {"[service]\npage = true\n" + driver + guard, {"F:2:8: ", "page: it has no address"}},
       {driver + guard + "deadline = 'never'\n", {"F:5:12: ", "'never' is no time"}},
       {driver + guard + "deadline = '2h'\n", {"F:5:12: ", "up to an hour"}},
       {driver + guard + "events = []\n", {"F:5:10: ", "name at least one of open"}},

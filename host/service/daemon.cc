@@ -25,6 +25,7 @@
 #include "host/service/reload.h"
 #include "host/service/service.h"
 #include "host/service/service_manager.h"
+#include "host/service/web_page.h"
 #include "host/supervisor/instance.h"
 #include "host/supervisor/operator_server.h"
 #include "ipc/abi/names.h"
@@ -88,6 +89,13 @@ void OutliveWantOfMemory() {
   if (absl::SimpleAtoi(text, &score) && score == 0) (void)!pwrite(file.get(), "-1000", 5, 0);
 }
 
+// The state, as readers of HTTP get it.
+struct Snapshot {
+  uint64_t at_ns = 0;  // 0: none was taken
+  std::string metrics;
+  std::string status;  // empty without a page
+};
+
 // The parts of a running service, in the order in which they end.
 class Daemon {
  public:
@@ -117,7 +125,7 @@ class Daemon {
     std::unique_ptr<MetricsServer> metrics;
     if (!config_.metrics.empty()) {
       absl::StatusOr<std::unique_ptr<MetricsServer>> listening =
-          MetricsServer::Listen(config_.metrics, [this] { return Metrics(); });
+          MetricsServer::Listen(config_.metrics, Sources());
       if (!listening.ok()) return listening.status();
       metrics = *std::move(listening);
     }
@@ -326,15 +334,25 @@ class Daemon {
     }
   }
 
+  WebSources Sources() {
+    WebSources sources = {.metrics = [this] { return Seen().metrics; }, .status = {}, .events = {}};
+    if (options_.config.page) {
+      sources.status = [this] { return Seen().status; };
+      sources.events = [this](uint64_t after) { return EventsBody(history_.After(after)); };
+    }
+    return sources;
+  }
+
   // Of the one thread that answers. Any user may ask on a port, as often as it can: each look asks
   // the shim.
-  std::string Metrics() {
-    if (metrics_ns_ != 0 && MonotonicNowNs() - metrics_ns_ < kMetricsAgeNsMax) return metrics_;
+  const Snapshot& Seen() {
+    if (seen_.at_ns != 0 && MonotonicNowNs() - seen_.at_ns < kMetricsAgeNsMax) return seen_;
     StatusFields status = supervisor().Status();
     Complete(status);
-    metrics_ = MetricsText(status, history_.Counts());
-    metrics_ns_ = MonotonicNowNs();
-    return metrics_;
+    seen_.metrics = MetricsText(status, history_.Counts());
+    if (options_.config.page) seen_.status = StatusBody(status);
+    seen_.at_ns = MonotonicNowNs();
+    return seen_;
   }
 
   // Any thread, one at a time.
@@ -458,8 +476,7 @@ class Daemon {
   Attachment* attachment_ = nullptr;
   std::unique_ptr<Service> service_;
   std::string said_;
-  std::string metrics_;  // as they were told last
-  uint64_t metrics_ns_ = 0;
+  Snapshot seen_;  // as it was told last
   Mutex reload_mutex_;
   std::vector<Instance> claims_;  // of folders that a reload added
   Mutex config_mutex_;

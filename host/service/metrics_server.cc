@@ -100,29 +100,35 @@ absl::Status RemoveDead(const Address& address) {
   return absl::OkStatus();
 }
 
-MHD_Result Reply(MHD_Connection* connection, unsigned status, const char* type, std::string text) {
-  MHD_Response* response =
-      MHD_create_response_from_buffer(text.size(), text.data(), MHD_RESPMEM_MUST_COPY);
+MHD_Result Reply(MHD_Connection* connection, const WebAnswer& answer, bool close) {
+  MHD_Response* response = MHD_create_response_from_buffer(
+      answer.body.size(), const_cast<char*>(answer.body.data()), MHD_RESPMEM_MUST_COPY);
   if (response == nullptr) return MHD_NO;
-  MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
-  MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
-  const MHD_Result queued = MHD_queue_response(connection, status, response);
+  MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, answer.type);
+  for (const WebHeader& header : WebHeaders()) {
+    MHD_add_response_header(response, header.name, header.value);
+  }
+  if (close) MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
+  const MHD_Result queued = MHD_queue_response(connection, answer.status, response);
   MHD_destroy_response(response);
   return queued;
 }
 
-MHD_Result Answer(void* context, MHD_Connection* connection, const char* url, const char* method,
+MHD_Result Handle(void* context, MHD_Connection* connection, const char* url, const char* method,
                   const char*, const char*, size_t*, void**) {
-  constexpr char kPlain[] = "text/plain; charset=utf-8";
-  const std::string_view verb = method;
-  if (verb != MHD_HTTP_METHOD_GET && verb != MHD_HTTP_METHOD_HEAD) {
-    return Reply(connection, MHD_HTTP_METHOD_NOT_ALLOWED, kPlain, "only GET\n");
-  }
-  if (std::string_view(url) != "/metrics") {
-    return Reply(connection, MHD_HTTP_NOT_FOUND, kPlain, "the metrics are at /metrics\n");
-  }
-  const auto& text = *static_cast<const std::function<std::string()>*>(context);
-  return Reply(connection, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", text());
+  const auto value = [connection](MHD_ValueKind kind, const char* name) {
+    const char* text = MHD_lookup_connection_value(connection, kind, name);
+    return std::string_view(text == nullptr ? "" : text);
+  };
+  const WebRequest request = {.method = method,
+                              .path = url,
+                              .host = value(MHD_HEADER_KIND, MHD_HTTP_HEADER_HOST),
+                              .fetch_site = value(MHD_HEADER_KIND, "Sec-Fetch-Site"),
+                              .fetch_mode = value(MHD_HEADER_KIND, "Sec-Fetch-Mode"),
+                              .after = value(MHD_GET_ARGUMENT_KIND, "after")};
+  // A browser keeps up to six connections of a page, which would be missing for others.
+  const bool close = request.path != "/metrics";
+  return Reply(connection, Answer(request, *static_cast<const WebSources*>(context)), close);
 }
 
 }  // namespace
@@ -132,7 +138,7 @@ absl::Status CheckMetricsAddress(const std::string& address) {
 }
 
 absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Listen(
-    const std::string& text_address, std::function<std::string()> text) {
+    const std::string& text_address, WebSources sources) {
   absl::StatusOr<Address> address = ParseAddress(text_address);
   if (!address.ok()) return address.status();
   if (!address->path.empty()) {
@@ -158,12 +164,12 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Listen(
                               ? reinterpret_cast<const sockaddr_in*>(name)->sin_port
                               : reinterpret_cast<const sockaddr_in6*>(name)->sin6_port);
   }
-  server->text_ = std::move(text);
-  server->daemon_ =
-      MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_ITC, 0, nullptr,
-                       nullptr, Answer, &server->text_, MHD_OPTION_LISTEN_SOCKET, socket_fd.get(),
-                       MHD_OPTION_CONNECTION_LIMIT, static_cast<unsigned>(kConnectionsMax),
-                       MHD_OPTION_CONNECTION_TIMEOUT, kIdleSecondsMax, MHD_OPTION_END);
+  server->sources_ = std::move(sources);
+  server->daemon_ = MHD_start_daemon(
+      MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_ITC, 0, nullptr, nullptr, Handle,
+      &server->sources_, MHD_OPTION_LISTEN_SOCKET, socket_fd.get(), MHD_OPTION_CONNECTION_LIMIT,
+      static_cast<unsigned>(kConnectionsMax), MHD_OPTION_CONNECTION_TIMEOUT, kIdleSecondsMax,
+      MHD_OPTION_END);
   if (server->daemon_ == nullptr) {
     errno = ENOMEM;
     return CantListen(text_address);

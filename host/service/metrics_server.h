@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// MetricsServer: answers GET /metrics over HTTP, on this machine only: on a loopback address or a
-// Unix socket.
+// MetricsServer: answers over HTTP, on this machine only: on a loopback address or a Unix socket.
+// web_page.h has what it answers.
 //
-// Threads: one of its own answers; `text` is called from it.
+// Threads: one of its own answers; the sources are called from it.
 #ifndef BULKHEAD_HOST_SERVICE_METRICS_SERVER_H_
 #define BULKHEAD_HOST_SERVICE_METRICS_SERVER_H_
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "host/service/web_page.h"
 
 struct MHD_Daemon;
 
@@ -31,14 +31,14 @@ class MetricsServer {
   // The socket's file is made for its owner and group, and replaces a socket on which no process
   // listens. AlreadyExists: another process listens there.
   static absl::StatusOr<std::unique_ptr<MetricsServer>> Listen(const std::string& address,
-                                                               std::function<std::string()> text);
+                                                               WebSources sources);
   ~MetricsServer();
   uint16_t port() const { return port_; }  // 0: it is a Unix socket
 
  private:
   MetricsServer() = default;
 
-  std::function<std::string()> text_;
+  WebSources sources_;
   MHD_Daemon* daemon_ = nullptr;
   uint16_t port_ = 0;
   std::string path_;

@@ -21,6 +21,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 UniqueFd ConnectTo(const MetricsServer& server) {
@@ -51,10 +52,14 @@ std::string Get(const UniqueFd& file, const std::string& path) {
 class MetricsServerTest : public ::testing::Test {
  protected:
   void Start(const std::string& address) {
-    auto server = MetricsServer::Listen(address, [this] {
-      asked_.fetch_add(1);
-      return std::string("bulkhead_info 1\n");
-    });
+    auto server = MetricsServer::Listen(
+        address, {.metrics =
+                      [this] {
+                        asked_.fetch_add(1);
+                        return std::string("bulkhead_info 1\n");
+                      },
+                  .status = [] { return "{}"; },
+                  .events = [](uint64_t after) { return std::to_string(after); }});
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
   }
@@ -67,13 +72,39 @@ TEST_F(MetricsServerTest, AnswersAReaderOnThisMachine) {
   const std::string answer = Get(ConnectTo(*server_), "/metrics");
   EXPECT_THAT(answer, AllOf(StartsWith("HTTP/1.1 200"), HasSubstr("version=0.0.4"),
                             HasSubstr("\r\n\r\nbulkhead_info 1\n")));
-  EXPECT_THAT(Get(ConnectTo(*server_), "/"),
-              AllOf(StartsWith("HTTP/1.1 404"), HasSubstr("/metrics")));
+  EXPECT_THAT(Get(ConnectTo(*server_), "/none"), StartsWith("HTTP/1.1 404"));
   EXPECT_THAT(Ask(ConnectTo(*server_),
-                  "POST /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+                  "POST /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
                   "Content-Length: 0\r\n\r\n"),
               StartsWith("HTTP/1.1 405"));
   EXPECT_EQ(asked_.load(), 1);
+}
+
+TEST_F(MetricsServerTest, APageGetsItsHeadersAndKeepsNoConnection) {
+  Start("127.0.0.1:0");
+  // The connection is closed by the server: the request does not ask for it.
+  const std::string page = Ask(ConnectTo(*server_), "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  EXPECT_THAT(page, AllOf(StartsWith("HTTP/1.1 200"), HasSubstr("Content-Security-Policy: "),
+                          HasSubstr("X-Content-Type-Options: nosniff"), HasSubstr("</html>")));
+  EXPECT_THAT(page, Not(HasSubstr("Access-Control")));
+  EXPECT_THAT(Get(ConnectTo(*server_), "/api/events?after=7&x=y"), HasSubstr("\r\n\r\n7"));
+  const std::string head =
+      Ask(ConnectTo(*server_), "HEAD / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+  EXPECT_THAT(head, AllOf(StartsWith("HTTP/1.1 200"), Not(HasSubstr("<html"))));
+}
+
+TEST_F(MetricsServerTest, ARequestForAnotherNameOrOfAnotherSiteLearnsNothing) {
+  Start("127.0.0.1:0");
+  EXPECT_THAT(Ask(ConnectTo(*server_),
+                  "GET /metrics HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n"),
+              StartsWith("HTTP/1.1 421"));
+  EXPECT_THAT(Ask(ConnectTo(*server_), "GET /metrics HTTP/1.0\r\n\r\n"),
+              Not(HasSubstr("bulkhead_info")));
+  EXPECT_THAT(Ask(ConnectTo(*server_),
+                  "GET /metrics HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: cross-site\r\n"
+                  "Sec-Fetch-Mode: no-cors\r\nConnection: close\r\n\r\n"),
+              StartsWith("HTTP/1.1 403"));
+  EXPECT_EQ(asked_.load(), 0);
 }
 
 TEST_F(MetricsServerTest, NonsenseAndSilentPeersKeepNoOtherFromItsAnswer) {
@@ -93,7 +124,7 @@ TEST_F(MetricsServerTest, OnlyThisMachineIsListenedTo) {
        {"0.0.0.0:9464", "192.168.1.1:9464", "[::]:9464", "localhost:9464", "9464", "127.0.0.1",
         "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:x", "metrics.sock", ""}) {
     EXPECT_TRUE(absl::IsInvalidArgument(CheckMetricsAddress(address))) << address;
-    EXPECT_FALSE(MetricsServer::Listen(address, [] { return ""; }).ok()) << address;
+    EXPECT_FALSE(MetricsServer::Listen(address, {}).ok()) << address;
   }
   for (const std::string address : {"127.0.0.1:9464", "127.1.2.3:1", "[::1]:9464", "/run/a.sock"}) {
     EXPECT_TRUE(CheckMetricsAddress(address).ok()) << address;
@@ -114,7 +145,7 @@ TEST_F(MetricsServerTest, AUnixSocketIsItsOwnersAndReplacesADeadOne) {
   struct stat status = {};
   ASSERT_EQ(stat(path.c_str(), &status), 0);
   EXPECT_EQ(status.st_mode & 07, 0u) << "others";
-  const auto second = MetricsServer::Listen(path, [] { return ""; });
+  const auto second = MetricsServer::Listen(path, {});
   EXPECT_TRUE(absl::IsAlreadyExists(second.status())) << second.status();
   server_.reset();
   EXPECT_NE(stat(path.c_str(), &status), 0) << "it is removed";

@@ -38,6 +38,7 @@ absl::StatusOr<ReloadPlan> PlanReload(const ServiceConfig& now, const ServiceCon
   if (now.limits.retry_ns != next.limits.retry_ns) fixed.emplace_back("quarantine-retry");
   if (now.sandbox_required != next.sandbox_required) fixed.emplace_back("require-sandbox");
   if (now.metrics != next.metrics) fixed.emplace_back("metrics");
+  if (now.page != next.page) fixed.emplace_back("page");
   if (now.log != next.log) fixed.emplace_back("log");
   for (size_t i = 0; i < now.drivers.size(); ++i) {
     const ServiceDriver& before = now.drivers[i];

@@ -56,6 +56,7 @@ TEST(Reload, EachChangeThatTakesARestartIsNamed) {
       {[](ServiceConfig& next) { next.log = LogFormat::kJson; }, "log"},
       {[](ServiceConfig& next) { next.sandbox_required = BH_SANDBOX_FULL; }, "require-sandbox"},
       {[](ServiceConfig& next) { next.metrics = "[::1]:1"; }, "metrics"},
+      {[](ServiceConfig& next) { next.page = true; }, "page"},
       {[](ServiceConfig& next) { next.drivers[1].options = "x"; }, "options of the driver null"},
       {[](ServiceConfig& next) { next.drivers[1].cache_entries = 8; }, "cache of the driver null"},
       {[](ServiceConfig& next) { next.drivers[0].spin_us = 8; }, "spin of the driver scanner"},

@@ -89,6 +89,11 @@ std::vector<ConfigMistake> ConfigMistakes(const ServiceConfig& config, const std
               absl::StrCat(prefix, "metrics: ", std::string(status.message()))));
     }
   }
+  if (config.page && config.metrics.empty()) {
+    add(Section::kService, 0, "page",
+        absl::InvalidArgumentError(absl::StrCat(
+            prefix, "page: it has no address; it is served at the one of ", prefix, "metrics")));
+  }
   std::set<std::string> drivers;
   for (size_t i = 0; i < config.drivers.size(); ++i) {
     const ServiceDriver& driver = config.drivers[i];

@@ -52,6 +52,7 @@ struct ServiceConfig {
   LifecycleLimits limits;
   LogFormat log = LogFormat::kAuto;
   std::string metrics;  // as CheckMetricsAddress() takes it; empty: none
+  bool page = false;    // is at that address, too
   bh_sandbox_level sandbox_required = BH_SANDBOX_BASIC;  // hosts below it do not start
 };
 

@@ -278,8 +278,8 @@ TEST_F(Daemon, TellsItsWatchdogThatItsLoopTurns) {
   EXPECT_EQ(StopService(), 0);
 }
 
-// What Prometheus reads, after `GET /metrics` on a Unix socket.
-std::string MetricsAt(const std::string& path) {
+// The answer to a GET on a Unix socket, with its headers.
+std::string AnswerAt(const std::string& path, const std::string& url) {
   const UniqueFd file(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
@@ -287,7 +287,8 @@ std::string MetricsAt(const std::string& path) {
   if (connect(file.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
     return "";
   }
-  const std::string request = "GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+  const std::string request =
+      "GET " + url + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
   (void)!send(file.get(), request.data(), request.size(), MSG_NOSIGNAL);
   std::string answer;
   char bytes[4096];
@@ -317,7 +318,7 @@ TEST_F(Daemon, ItsMetricsCountEachCallExactlyOnce) {
     EXPECT_TRUE(Opens(files_ + "/clean"));
     EXPECT_FALSE(Opens(files_ + "/infected"));
   }
-  const std::string metrics = MetricsAt(path);
+  const std::string metrics = AnswerAt(path, "/metrics");
   EXPECT_THAT(metrics, HasSubstr("HTTP/1.1 200"));
   const double started = SumOf(metrics, "bulkhead_calls_started_total");
   EXPECT_GE(started, 2 * kOpens);
@@ -327,8 +328,42 @@ TEST_F(Daemon, ItsMetricsCountEachCallExactlyOnce) {
   EXPECT_EQ(SumOf(metrics, "bulkhead_driver_serving"), 1);
   EXPECT_EQ(SumOf(metrics, "bulkhead_driver_restarts_total"), 0);
   EXPECT_GT(SumOf(metrics, "bulkhead_process_resident_bytes"), 0);
+  EXPECT_THAT(AnswerAt(path, "/api/events"), HasSubstr("HTTP/1.1 404")) << "there is no page";
   EXPECT_EQ(StopService(), 0);
   EXPECT_FALSE(fs::exists(path));
+}
+
+TEST_F(Daemon, ItsPageReadsWhatTheCommandLineShows) {
+  const std::string path = folder_ + "/web.sock";
+  Write("[service]\nmetrics = '" + path + "'\npage = true\n" + Scanner() + GuardOf(files_));
+  ASSERT_GT(Start(), 0);
+  const auto body = [&](const std::string& url) {
+    const std::string answer = AnswerAt(path, url);
+    EXPECT_THAT(answer, HasSubstr("HTTP/1.1 200")) << url;
+    const size_t end = answer.find("\r\n\r\n");
+    return end == std::string::npos ? answer : answer.substr(end + 4);
+  };
+  EXPECT_THAT(body("/"), HasSubstr("</html>"));
+  EXPECT_FALSE(Opens(files_ + "/infected"));
+  const auto events = nlohmann::json::parse(body("/api/events?after=0"), nullptr, false);
+  ASSERT_TRUE(events.is_object());
+  EXPECT_EQ(events["events"], nlohmann::json(Events()));
+  EXPECT_EQ(events["newest"], events["events"].size());
+  auto status = nlohmann::json::parse(body("/api/status"), nullptr, false);
+  ASSERT_TRUE(status.is_object());
+  const auto shown = nlohmann::json::parse(Run("status --json -").text, nullptr, false);
+  ASSERT_TRUE(shown.is_object());
+  EXPECT_GT(status["resident_bytes"]["host:scanner"], 0);
+  status.erase("resident_bytes");
+  // Nothing happens meanwhile: all but ages is the same.
+  nlohmann::json running = shown["running"][0];
+  for (nlohmann::json* each : {&status, &running}) {
+    each->erase("uptime_ms");
+    (*each)["drivers"][0].erase("counters_age_ms");
+    (*each)["drivers"][0].erase("shim_silent_ms");
+  }
+  EXPECT_EQ(status, running);
+  EXPECT_EQ(StopService(), 0);
 }
 
 // A terminal, with `bulkhead top` at its other end.

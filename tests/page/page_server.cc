@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// page-server [PORT]: the service's own server and page on 127.0.0.1, over a state that a test
+// scripts. It prints its port, then reads a command a line and answers each with "ok":
+//
+//   calls N                 every driver has answered N more calls
+//   event LEVEL DRIVER TEXT it happened; DRIVER "-": to none
+//   protection LEVEL        0 to 2, of the first guard
+//   silent MS               the shim does not answer since; 0: it does
+//   hang                    requests for the state wait, until the next command
+//
+// It ends with its standard input.
+#include <unistd.h>
+
+#include <condition_variable>
+#include <iostream>
+#include <mutex>
+#include <sstream>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "host/service/event_fields.h"
+#include "host/service/event_history.h"
+#include "host/service/metrics_server.h"
+#include "host/service/metrics_text.h"
+#include "ipc/monotonic.h"
+
+namespace bulkhead {
+namespace {
+
+// What a hostile vendor or user could choose: markup, a line that is turned around, control
+// characters, bytes that are no UTF-8.
+constexpr char kHostile[] =
+    "<img src=x onerror=\"window.hacked=1\"><script>window.hacked=1</script>"
+    "\xE2\x80\xAEtxet\xE2\x80\xAC\x1b[31m&amp;\xff'\"`${window.hacked=1}";
+
+DriverStatusFields DriverOf(const std::string& name) {
+  DriverStatusFields driver;
+  driver.name = name;
+  driver.version = "1.2";
+  driver.state = "serving";
+  driver.generation = 3;
+  driver.pid = static_cast<uint32_t>(getpid());
+  driver.content_version = 4;
+  driver.last_known_good = 3;
+  driver.restarts = 2;
+  driver.last_end = "killed";
+  driver.protection.level = BH_PROTECTION_FULL;
+  driver.sandbox_layers = 1;
+  driver.sandbox_lacks = {"landlock: the kernel has none"};
+  return driver;
+}
+
+class ScriptedService {
+ public:
+  ScriptedService() : began_ns_(MonotonicNowNs()) {
+    status_.pid = static_cast<uint32_t>(getpid());
+    status_.attachment = "fanotify";
+    status_.config_path = "/etc/bulkhead/bulkhead.toml";
+    status_.guards = {
+        {.folder = "/srv/uploads", .protection = {BH_PROTECTION_FULL, {}}, .losses = 0},
+        {.folder = absl::StrCat("/srv/", kHostile),
+         .protection = {BH_PROTECTION_FULL, {}},
+         .losses = 1}};
+    status_.drivers = {DriverOf("scanner"), DriverOf(kHostile)};
+    Happened(DriverEvent::Level::kInfo, "", "2 folders", DriverEventKind::kServiceReady);
+  }
+
+  WebSources Sources() {
+    return {.metrics = [this] { return MetricsText(Now(), history_.Counts()); },
+            .status = [this] { return StatusBody(Now()); },
+            .events = [this](uint64_t after) { return EventsBody(history_.After(after)); }};
+  }
+
+  bool Command(const std::string& line) {
+    std::istringstream words(line);
+    std::string verb, driver, text;
+    uint32_t number = 0;
+    words >> verb;
+    const std::scoped_lock lock(mutex_);
+    hangs_ = verb == "hang";
+    resumed_.notify_all();
+    if (verb == "hang") return true;
+    if (!(words >> number)) return false;
+    if (verb == "calls") {
+      for (DriverStatusFields& each : status_.drivers) {
+        each.statistics.calls += number;
+        each.statistics.answered += number;
+        each.statistics.denied += number / 10;
+      }
+    } else if (verb == "event") {
+      words >> driver;
+      std::getline(words >> std::ws, text);
+      Happened(static_cast<DriverEvent::Level>(number), driver == "-" ? "" : driver,
+               text == "HOSTILE" ? kHostile : text, DriverEventKind::kEnded);
+    } else if (verb == "protection") {
+      status_.guards[0].protection = {static_cast<bh_protection>(number),
+                                      {"others can mount over it: " + std::string(kHostile)}};
+    } else if (verb == "silent") {
+      for (DriverStatusFields& each : status_.drivers) {
+        each.shim_silent_ms = each.statistics_age_ms = number;
+      }
+    } else {
+      return false;
+    }
+    return true;
+  }
+
+ private:
+  void Happened(DriverEvent::Level level, const std::string& driver, const std::string& text,
+                DriverEventKind kind) {
+    DriverEvent event = DriverEvent::Of(kind);
+    event.level = level;
+    event.driver = driver;
+    event.end = BH_END_CRASHED;
+    event.text = text;
+    history_.Add(event, WallClockUs());
+  }
+
+  StatusFields Now() {
+    std::unique_lock lock(mutex_);
+    resumed_.wait(lock, [this] { return !hangs_; });
+    status_.uptime_ms = (MonotonicNowNs() - began_ns_) / kNanosecondsPerMillisecond;
+    return status_;
+  }
+
+  const uint64_t began_ns_;
+  EventHistory history_;
+  std::mutex mutex_;
+  std::condition_variable resumed_;
+  bool hangs_ = false;
+  StatusFields status_;
+};
+
+int Main(const std::string& port) {
+  ScriptedService service;
+  const auto server = MetricsServer::Listen("127.0.0.1:" + port, service.Sources());
+  if (!server.ok()) {
+    std::cerr << server.status() << "\n";
+    return 1;
+  }
+  std::cout << (*server)->port() << std::endl;
+  for (std::string line; std::getline(std::cin, line);) {
+    std::cout << (service.Command(line) ? "ok" : "what?") << std::endl;
+  }
+  service.Command("calls 0");  // no request waits any more
+  return 0;
+}
+
+}  // namespace
+}  // namespace bulkhead
+
+int main(int argc, char** argv) { return bulkhead::Main(argc > 1 ? argv[1] : "0"); }

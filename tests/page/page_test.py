@@ -1,0 +1,261 @@
+#!/usr/bin/env -S python3 -B
+# SPDX-License-Identifier: Apache-2.0
+"""The page as a browser shows it: its content, hostile texts, a service that does not answer, the keyboard, both
+colour schemes, a narrow window.
+
+Usage: page_test.py PAGE_SERVER SCREENSHOTS     (SCREENSHOTS: the folder where they go, for a person to look at)
+"""
+import os
+import subprocess
+import sys
+import unittest
+
+from browser import Browser, Tab, Unavailable
+
+SERVER, SHOTS = sys.argv[1:3]
+MARKUP = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
+FRESH = "document.body.dataset.fresh === 'yes'"
+
+
+class Service:
+    """page_server.cc, in a process of its own."""
+
+    def __init__(self, port=0):
+        self.process = subprocess.Popen([SERVER, str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.port = int(self.process.stdout.readline())
+        self.url = f"http://127.0.0.1:{self.port}/"
+
+    def do(self, command):
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+        said = self.process.stdout.readline()
+        assert said == "ok\n", f"{command}: {said}"
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+# The least contrast of a text with what is behind it (WCAG 2.1), with the text.
+CONTRAST = r"""(() => {
+  const parts = (color) => color.match(/[\d.]+/g).map(Number);
+  const light = (color) => parts(color).slice(0, 3).map((c) => c / 255)
+    .map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const color = getComputedStyle(at).backgroundColor;
+      if ((parts(color)[3] ?? 1) > 0) return color;
+    }
+    return 'rgb(255, 255, 255)';
+  };
+  let least = [99, ''];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement;
+    if (!walker.currentNode.textContent.trim() || !element.getClientRects().length) continue;
+    const style = getComputedStyle(element);
+    const [a, b] = [light(element.closest('svg') ? style.fill : style.color), light(behind(element))];
+    const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (contrast < least[0]) least = [contrast, `${element.tagName}.${element.className} ${element.textContent}`];
+  }
+  return least;
+})()"""
+
+# What has the focus: its id, else its tag and the heading of the card or plot it is in.
+FOCUSED = """(() => {
+  const at = document.activeElement;
+  const outline = getComputedStyle(at).outlineStyle !== 'none';
+  const of = at.closest('li, figure')?.querySelector('h3, figcaption')?.textContent ?? '';
+  return [at.id || `${at.tagName.toLowerCase()}${at.className.baseVal ?? at.className ? '.' + at.className : ''} ` +
+    (at.tagName === 'SUMMARY' ? at.textContent : of), outline];
+})()"""
+
+
+class Page(unittest.TestCase):
+    browser = None  # one for all tests
+
+    def setUp(self):
+        self.service = Service()
+        self.addCleanup(lambda: self.service.end())
+
+    def open(self, **how):
+        tab = Tab(self.browser, self.service.url, **how)
+        self.addCleanup(tab.close)
+        tab.until(FRESH)
+        return tab
+
+    def text(self, tab, selector):
+        return tab.value(f"document.querySelector({selector!r}).innerText")
+
+    def shot(self, tab, name):
+        tab.screenshot(os.path.join(SHOTS, name + ".png"))
+
+    def nothing_is_amiss(self, tab):
+        """No exception, no refusal by the page's policy, no request but the page's own."""
+        for method in ("Runtime.exceptionThrown", "Log.entryAdded"):
+            self.assertEqual(tab.said(method), [])
+        urls = [said["request"]["url"] for said in tab.said("Network.requestWillBeSent")]
+        self.assertGreater(len(urls), 8)
+        for url in urls:
+            self.assertTrue(url.startswith(self.service.url), url)
+        self.assertIsNone(tab.value("window.hacked ?? null"))
+
+    def with_a_past(self):
+        """Events of each level, and calls."""
+        for number in range(30):
+            self.service.do(f"event {(1, 1, 1, 2, 3)[number % 5]} {('scanner', 'null')[number % 2]} run {number}")
+        self.service.do("event 2 scanner HOSTILE")
+        tab = self.open()
+        for _ in range(3):
+            self.service.do("calls 500")
+            tab.until(f"document.querySelectorAll('#plots .legend')[0].textContent.includes('answered') && "
+                      f"{tab.value('document.querySelectorAll(`#plots path.series`)[0].getAttribute(`d`).length')} !== "
+                      "document.querySelectorAll('#plots path.series')[0].getAttribute('d').length")
+        return tab
+
+    def test_state_events_and_plots_are_there(self):
+        tab = self.with_a_past()
+        self.assertEqual(self.text(tab, "#summary"), "protection full")
+        self.assertEqual(tab.value("document.title"), "Bulkhead: full")
+        self.assertIn("configuration /etc/bulkhead/bulkhead.toml", self.text(tab, "#instance"))
+        scanner = self.text(tab, "#drivers > li")
+        for words in ("scanner 1.2", "full", "serving", "generation 3", "4 (good: 3)", "killed"):
+            self.assertIn(words, scanner)
+        self.assertIn("/srv/uploads", self.text(tab, "#guards"))
+        self.assertIn("2 folders", self.text(tab, "#changes"))
+        self.assertEqual(self.text(tab, "#counted"), "32 events")
+        self.assertIn("run 29", self.text(tab, "#events"))
+        self.assertEqual(tab.value("document.querySelectorAll('#timeline .mark').length"), 32)
+        self.assertIn("Not measured", self.text(tab, "#plots"))
+        self.assertRegex(self.text(tab, "#plots .legend"), r"answered [1-9]")
+        tab.value("(s => { s.value = '2'; s.dispatchEvent(new Event('change')); })(document.getElementById('level'))")
+        self.assertEqual(self.text(tab, "#counted"), "6 events")
+        tab.value("(s => { s.value = '0'; s.dispatchEvent(new Event('change')); })(document.getElementById('level'))")
+        self.nothing_is_amiss(tab)
+        for scheme in ("light", "dark"):
+            tab.scheme(scheme)
+            self.shot(tab, scheme)
+            contrast, text = tab.value(CONTRAST)
+            self.assertGreaterEqual(contrast, 4.5, f"{scheme}: {text}")
+        self.assertNotEqual(tab.value("getComputedStyle(document.body).backgroundColor"), "rgb(246, 247, 249)")
+
+    def test_a_narrow_window_needs_no_scrolling_sideways(self):
+        self.service.do("event 3 scanner " + "a-word-that-has-no-end-" * 20)
+        tab = self.open(width=400, height=800)
+        tab.until("document.querySelector('#events td')")
+        self.assertLessEqual(tab.value("document.scrollingElement.scrollWidth"), 400)
+        self.shot(tab, "narrow")
+
+    def test_hostile_names_and_texts_are_text(self):
+        self.service.do("event 3 scanner HOSTILE")
+        self.service.do("protection 1")
+        tab = self.open()
+        tab.until("document.getElementById('events').textContent.includes('onerror')")
+        for part in ("drivers", "guards", "events", "timeline", "of", "plots", "summary"):
+            found = tab.value(f"document.getElementById('{part}').textContent")
+            self.assertIn(MARKUP, found, part)
+            self.assertNotRegex(found, "[\u202a-\u202e\x1b]", part)
+        self.assertEqual(tab.value("document.querySelectorAll('main img, main script, main b').length"), 0)
+        self.assertEqual(tab.value("document.title"), "Bulkhead: degraded")
+        # And the browser would refuse markup from a string.
+        self.assertEqual(tab.value("(() => { try { document.body.innerHTML = '<b>'; return 'taken'; } "
+                                   "catch (error) { return error.name; } })()"), "TypeError")
+        self.assertIsNone(tab.value("window.hacked ?? null"))
+        self.shot(tab, "hostile")
+
+    def is_old(self, tab, why):
+        tab.until("document.body.dataset.fresh === 'no'")
+        silence = self.text(tab, "#silence")
+        self.assertIn(why, silence)
+        self.assertRegex(silence, r"What is below was true at \d\d:\d\d:\d\d UTC")
+        self.assertEqual(self.text(tab, "#summary"), "protection unknown")
+        self.assertEqual(tab.value("document.title"), "Bulkhead: no answer")
+        self.assertEqual(set(tab.value("[...document.querySelectorAll('.badge')].map(b => b.textContent)")), {"was full"})
+        self.assertNotRegex(self.text(tab, "#plots .legend"), r"answered \d")
+
+    def test_a_service_that_is_killed_is_said_not_to_answer_and_its_successor_is_shown(self):
+        self.service.do("event 3 scanner of-the-first")
+        tab = self.open()
+        tab.until("document.getElementById('events').textContent.includes('of-the-first')")
+        self.service.end()
+        self.is_old(tab, "The service does not answer (no connection)")
+        self.shot(tab, "no-answer")
+        self.service = Service(self.service.port)
+        self.service.do("event 3 scanner of-the-second")
+        tab.until(FRESH)
+        self.assertTrue(tab.value("document.getElementById('silence').hidden"))
+        events = self.text(tab, "#events")
+        self.assertIn("of-the-second", events)
+        self.assertNotIn("of-the-first", events)
+        self.assertEqual(self.text(tab, "#counted"), "2 events")
+
+    def test_a_service_that_hangs_is_said_not_to_answer(self):
+        tab = self.open()
+        self.service.do("hang")
+        self.is_old(tab, "no answer within 3 s")
+        self.service.do("calls 0")
+        tab.until(FRESH)
+
+    def test_a_shim_that_is_silent_leaves_a_gap(self):
+        tab = self.open()
+        self.service.do("silent 5000")
+        tab.until("document.querySelector('#drivers .note').textContent.includes('has not answered for 5000 ms')")
+        self.assertIn("counters are 5000 ms old", self.text(tab, "#drivers .note"))
+        self.assertIn("answered –", self.text(tab, "#plots .legend"))
+
+    def test_the_keyboard_reaches_everything_in_order(self):
+        tab = self.open()
+        plots = ["Calls that ended, per second", "Denied, let through, overdue, per second", "Restarts and failed starts",
+                 "Protection", "Memory, MiB"]
+        details = ["summary What the sandbox lacks", "summary All counters"] * 2
+        wanted = (["a.skip ", "pause"] + details + ["of"] + [f"svg {name}" for name in plots] +
+                  ["level", "about", "div.scroll "])
+        seen = []
+        for _ in wanted:
+            tab.press("Tab")
+            name, outline = tab.value(FOCUSED)
+            seen.append(name)
+            self.assertTrue(outline, f"{name} has the focus and does not show it")
+        self.assertEqual(seen, wanted)
+
+    def test_keys_do_what_a_mouse_does(self):
+        tab = self.open()
+        tab.value("document.getElementById('pause').focus()")
+        tab.press("Enter")
+        tab.until("document.body.dataset.fresh === 'paused'")
+        self.assertRegex(self.text(tab, "#silence"), r"^Paused\. What is below was true at")
+        self.assertEqual(tab.value("document.getElementById('pause').getAttribute('aria-pressed')"), "true")
+        tab.press(" ")
+        tab.until(FRESH)
+        tab.value("document.querySelectorAll('#drivers summary')[1].focus()")
+        tab.press("Enter")
+        self.assertIn("let through", self.text(tab, "#drivers li"))
+        # What is open stays open, and the focus where it is, when new numbers come.
+        self.service.do("calls 77")
+        tab.until("document.querySelector('#drivers li').textContent.includes('77')")
+        self.assertEqual(tab.value(FOCUSED)[0], "summary All counters")
+        self.assertTrue(tab.value("document.activeElement.parentElement.open"))
+        tab.value("document.querySelector('#plots svg[tabindex]').focus()")
+        tab.press("ArrowLeft")
+        self.assertRegex(tab.value("document.activeElement.getAttribute('aria-label')"), r"per second at \d\d:\d\d:\d\d: ")
+        self.assertEqual(tab.value("document.querySelectorAll('.cursor').length"), 1)
+        tab.press("Escape")
+        self.assertEqual(tab.value("document.querySelectorAll('.cursor').length"), 0)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    os.makedirs(SHOTS, exist_ok=True)
+    try:
+        Page.browser = Browser()
+    except Unavailable as why:
+        print(f"SKIPPED: {why}")
+        sys.exit(77)
+    try:
+        unittest.main(argv=sys.argv[:1], verbosity=2)
+    finally:
+        Page.browser.end()

@@ -9,6 +9,9 @@ build=$2
 work=$(mktemp -d "${TMPDIR:-/tmp}/bulkhead-new-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 chmod 755 "$work" # a host's own user reads the driver
+mkdir "$work/tmp"
+TMPDIR=$work/tmp # a test that a sanitizer ends leaves its folder
+export TMPDIR
 
 # What a step says is shown when it fails.
 step() {

@@ -5,6 +5,10 @@
 set -eu
 folder=$1
 command -v lintian >/dev/null || { echo 'SKIPPED: lintian is not there (package lintian)'; exit 77; }
+# It leaves files of its own.
+TMPDIR=$(mktemp -d "${TMPDIR:-/tmp}/bulkhead-lintian-XXXXXX")
+export TMPDIR
+trap 'rm -rf "$TMPDIR"' EXIT
 output=$(lintian --allow-root --tag-display-limit 0 --fail-on error,warning "$folder"/*.deb) || {
   echo "$output"
   exit 1

@@ -91,7 +91,7 @@ class PagesTest(unittest.TestCase):
 
     def test_every_installed_program_has_a_page(self):
         for program in ("bulkhead", "bulkheadd", "bulkhead-rules", "bulkhead-host",
-                        "bulkhead-shim-fanotify"):
+                        "bulkhead-shim-fanotify", "bulkhead-fdstore"):
             if not os.path.exists(os.path.join(PROGRAMS, program)):
                 continue
             self.assertTrue(any(os.path.basename(page).rpartition(".")[0] == program

@@ -82,6 +82,8 @@ class ShimLink {
   // The last generation that this channel had under a supervisor that died; 0: it is new. The next
   // one's go on above it.
   virtual uint32_t LastGeneration(ChannelId) { return 0; }
+  // The generation that serves, or may: the shim was asked to begin it. 0: none.
+  virtual uint32_t Serving(ChannelId) { return 0; }
   virtual absl::StatusOr<ChannelDescriptors> Descriptors(ChannelId channel) = 0;
 
   // Unimplemented where the attachment has no source for notifications and `kinds` has some.

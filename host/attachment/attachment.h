@@ -28,6 +28,7 @@
 #include "host/attachment/guard_spec.h"
 #include "host/attachment/limits.h"
 #include "host/attachment/protection.h"
+#include "host/store/descriptor_store.h"
 #include "ipc/shim_link.h"
 
 namespace bulkhead {
@@ -72,6 +73,9 @@ struct AttachmentOptions {
   // A guard's protection changed: a loss, or its end. Any thread; must not call back.
   std::function<void(const GuardProtection&)> on_protection;
   std::set<std::string> accepted;  // names of limits that the operator knows and accepts
+  // For the supervisor after this one; with what one before has left, the attachment goes on: its
+  // channels are there, and no access is missed. Null: it ends with its supervisor.
+  std::shared_ptr<DescriptorStore> store;
 };
 
 class Attachment {

@@ -36,7 +36,8 @@ int Serve(const Program& program, const std::string& path) {
   absl::Status status;
   {
     ServiceLog log(/*quiet=*/false, STDERR_FILENO, config->log);
-    status = RunDaemon(program, {.config = *config, .config_path = path}, log).status();
+    status = RunDaemon(program, {.config = *config, .config_path = path, .outlives = true}, log)
+                 .status();
     if (!status.ok()) log.Warn(std::string(status.message()));
   }
   return status.ok() || absl::IsCancelled(status) ? kExitOk : kExitNotRunning;
@@ -44,6 +45,7 @@ int Serve(const Program& program, const std::string& path) {
 
 int Main(int argc, char** argv) {
   TakeStandardDescriptors();
+  ComeBeforeOthers();
   const Program program = StartProgram(Attachments());
   CLI::App app(
       "Runs the drivers and guards of a configuration file until SIGTERM; SIGHUP reads it again");
@@ -54,13 +56,23 @@ int Main(int argc, char** argv) {
                  "wrong with it")
       ->capture_default_str()
       ->type_name("FILE");
+  bool release = false;
+  app.add_flag(
+      "--release", release,
+      "Only end the hosts and guards that a bulkheadd with this file has left when it died, or "
+      "was stopped with --keep");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& wrong) {
     return app.exit(wrong) == 0 ? kExitOk : kExitConfig;
   }
   std::error_code error;
-  return Serve(program, std::filesystem::absolute(path, error).string());
+  path = std::filesystem::absolute(path, error).string();
+  if (!release) return Serve(program, path);
+  const absl::Status released = ReleaseLeft(program, path);
+  if (released.ok()) return kExitOk;
+  std::fprintf(stderr, "bulkheadd: %s\n", Printable(std::string(released.message())).c_str());
+  return kExitNotRunning;
 }
 
 }  // namespace

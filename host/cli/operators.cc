@@ -121,7 +121,7 @@ int AskEach(const std::string& command, const Choice& choice, const ControlBuffe
 }
 
 // Returns when the instance has ended.
-int StopInstance(pid_t pid, const std::string& json) {
+int StopInstance(pid_t pid, HostsAtStop hosts, const std::string& json) {
   constexpr int kEndsWithinMs = 30'000;
   // Held from before the request: the number can't become another's.
   const UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
@@ -133,13 +133,15 @@ int StopInstance(pid_t pid, const std::string& json) {
                      " is no instance that this user may stop; `bulkhead status` "
                      "lists them, and those of root for root only")));
   }
-  Answer answer = Ask(socket, static_cast<uint32_t>(pid), MakeShutdown());
+  Answer answer = Ask(socket, static_cast<uint32_t>(pid), MakeShutdown(hosts));
   pollfd ended = {process.get(), POLLIN, 0};
   if (answer.code == kExitOk && poll(&ended, 1, kEndsWithinMs) != 1) {
     answer = {static_cast<uint32_t>(pid), kExitTrouble,
               absl::StrCat("process ", pid, " is still there")};
   }
-  return Tell("stop", {answer}, "stopped", json, kExitOk);
+  return Tell("stop", {answer},
+              hosts == HostsAtStop::kStay ? "stopped; its hosts and guards stay" : "stopped", json,
+              kExitOk);
 }
 
 }  // namespace
@@ -218,9 +220,23 @@ void AddOperators(CLI::App& app, std::function<int()>* run) {
       ->required()
       ->check(is_pid)
       ->type_name("PID");
+  auto keep = std::make_shared<bool>(false);
+  auto release_hosts = std::make_shared<bool>(false);
+  CLI::Option* keeps = stop->add_flag(
+      "--keep", *keep,
+      "Leave hosts and guards to the next bulkheadd with the same configuration file");
+  stop->add_flag("--release", *release_hosts,
+                 "End hosts and guards, too; without either: as on-stop in its configuration says")
+      ->excludes(keeps);
   add_json(stop);
-  stop->callback(
-      [choice, json, run] { *run = [choice, json] { return StopInstance(choice->pid, *json); }; });
+  stop->callback([choice, keep, release_hosts, json, run] {
+    *run = [choice, keep, release_hosts, json] {
+      const HostsAtStop hosts = *keep            ? HostsAtStop::kStay
+                                : *release_hosts ? HostsAtStop::kEnd
+                                                 : HostsAtStop::kAsConfigured;
+      return StopInstance(choice->pid, hosts, *json);
+    };
+  });
 }
 
 }  // namespace bulkhead

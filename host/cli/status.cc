@@ -14,8 +14,11 @@
 #include "host/report/report.h"
 #include "host/service/printable.h"
 #include "host/service/status_json.h"
+#include "host/store/descriptor_store.h"
+#include "host/supervisor/instance.h"
 #include "ipc/abi/names.h"
 #include "ipc/control/operator_protocol.h"
+#include "ipc/monotonic.h"
 #include "ipc/statistics.h"
 
 namespace bulkhead {
@@ -84,6 +87,15 @@ int ShowStatus(const std::string& json, bool check) {
   const Instances instances = FindInstances();
   const bool none = instances.answered.empty() && instances.silent.empty();
   if (none) out.Print("no instance of bulkhead runs (or none that this user may see)\n");
+  for (const LeftStore& left : LeftStores(RunFolder())) {
+    const std::string config = Printable(left.config_path);
+    out.Print(
+        "a bulkheadd with configuration %s is gone for %lu s, and its hosts and guards serve on: "
+        "start it again, or end them with `bulkheadd --release --config %s`\n",
+        config.c_str(),
+        static_cast<unsigned long>((MonotonicNowNs() - left.left_ns) / kNanosecondsPerSecond),
+        config.c_str());
+  }
   int code = none || !instances.silent.empty() ? kExitFailed : kExitOk;
   Report report("status");
   report.AddInfo("instances", static_cast<double>(instances.answered.size()), "");

@@ -112,6 +112,11 @@ bool DropBounds() {
 }
 
 // All that is known of the process before it is another one's, and what it has become.
+int ParentDeathSignal() {
+  int signal = 0;
+  return prctl(PR_GET_PDEATHSIG, &signal, 0, 0, 0) == 0 ? signal : 0;
+}
+
 class Sandbox {
  public:
   Sandbox(uint32_t layers, const SandboxGrants& grants, SandboxReport* report)
@@ -371,11 +376,15 @@ class Sandbox {
 
   absl::Status DropPrivileges() {
     const pid_t parent = getppid();
-    // Which a change of ids takes back.
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return Failed("ending with the supervisor");
+    // Which a change of ids takes back. A service that leaves its hosts to the next has not asked
+    // for it: they end with the last copy of their control socket's other end.
+    if (parent_death_signal_ != 0 && prctl(PR_SET_PDEATHSIG, parent_death_signal_) != 0) {
+      return Failed("ending with the supervisor");
+    }
     // In a process id namespace of its own both are 0: there the control socket tells, which the
     // supervisor's end closes before this is sent (Life::Start() in main.cc).
-    if (getppid() != parent) return absl::CancelledError("sandbox: the supervisor has died");
+    if (parent_death_signal_ != 0 && getppid() != parent)
+      return absl::CancelledError("sandbox: the supervisor has died");
     if (!Wants(BH_LAYER_PRIVILEGES)) return absl::OkStatus();
     // A process without capabilities may not be permitted to drop the bounding set, and need not.
     if (Has(CAP_SETPCAP) && !DropBounds()) return Failed("dropping the bounding set");
@@ -457,6 +466,7 @@ class Sandbox {
   const uint32_t layers_;
   const SandboxGrants& grants_;
   SandboxReport& report_;
+  int parent_death_signal_ = ParentDeathSignal();
   const UniqueFd self_;    // /proc/self as it was: the empty root has another /proc
   const UniqueFd status_;  // of it
   const bool writes_;

@@ -276,6 +276,12 @@ class Reader {
     if (const auto address = Text(table, "metrics")) config().metrics = *address;
     Note(Section::kService, 0, "page", PlaceOf(table, "page"));
     config().page = Value<bool>(table, "page", "true or false").value_or(false);
+    std::vector<std::string> on_stops;
+    for (const OnStop on_stop : kOnStops) on_stops.emplace_back(OnStopName(on_stop));
+    const std::string on_stop = OneOf(table, "on-stop", on_stops);
+    if (!on_stop.empty()) {
+      config().on_stop = on_stop == OnStopName(OnStop::kKeep) ? OnStop::kKeep : OnStop::kRelease;
+    }
     std::vector<std::string> formats;
     for (const LogFormat format : kLogFormats) formats.emplace_back(LogFormatName(format));
     const std::string log = OneOf(table, "log", formats);

@@ -31,6 +31,8 @@ inline constexpr char kConfigPath[] = "/etc/bulkhead/bulkhead.toml";
   X("service", "log", "\"auto\", \"text\", \"json\" or \"journal\"",                               \
     "how the log is written; auto: to the journal with fields when standard error goes there, "    \
     "else as text")                                                                                \
+  X("service", "on-stop", "\"release\" or \"keep\"",                                               \
+    "what a stop does: end hosts and guards, or leave them to the next service")                   \
   X("service", "metrics", "\"127.0.0.1:PORT\", \"[::1]:PORT\" or the absolute path of a socket",   \
     "where Prometheus reads /metrics; without it: nowhere")                                        \
   X("service", "page", "true or false",                                                            \

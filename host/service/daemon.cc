@@ -15,6 +15,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "host/attachment/registry.h"
 #include "host/service/config_values.h"
 #include "host/service/event_fields.h"
@@ -36,6 +37,12 @@
 namespace bulkhead {
 namespace {
 
+// In the store: channels, attachment and guards, with a NUL between them. Behind the names of all
+// other items: a store that is filled again has it when it has them.
+constexpr char kServiceItem[] = "whole";
+// How often starts have failed since one was ready.
+constexpr char kFailedItem[] = "failed";
+constexpr uint32_t kFailedStartsMax = 3;
 constexpr uint64_t kLookEveryNs = kNanosecondsPerSecond;
 // A loop that does not turn for as long is one that a restart helps.
 constexpr uint64_t kTurnsWithinNs = kNanosecondsPerSecond;
@@ -106,35 +113,50 @@ class Daemon {
     if (absl::Status status = Prepare(); !status.ok()) return status;
     absl::StatusOr<Instance> instance = Instance::Claim(FoldersOf(config_));
     if (!instance.ok()) return instance.status();
+    if (absl::Status status = OpenStore(); !status.ok()) return status;
+    // A start that failed leaves nothing that the next could fail over, too.
+    const absl::Cleanup forget = [this] { ForgetAll(); };
     absl::StatusOr<ChosenAttachment> chosen = Attach();
-    if (!chosen.ok()) return chosen.status();
+    if (!chosen.ok()) return Failed(chosen.status());
     kind_ = chosen->kind;
     attachment_ = chosen->attachment.get();
     // On each way out: a request that the shim never answers keeps the attachment.
-    const absl::Cleanup stop_attachment = [this] { attachment_->Stop(); };
+    const absl::Cleanup stop_attachment = [this] {
+      ForgetAll();  // the shim ends when all copies of its sockets are closed
+      attachment_->Stop();
+    };
+    Remember();
     const std::shared_ptr<ShimLink> link = SharedLink(chosen->attachment);
-    if (absl::Status status = StartService(link); !status.ok()) return status;
+    if (absl::Status status = StartService(link); !status.ok()) return Failed(status);
     const UniqueFd stop(eventfd(0, EFD_CLOEXEC));
     absl::StatusOr<std::unique_ptr<OperatorServer>> server = OperatorServer::Listen(
         InstanceSocket(getpid()), &supervisor(),
         {.complete = [this](StatusFields& status) { Complete(status); },
-         .shut_down = [&stop] { eventfd_write(stop.get(), 1); },
+         .shut_down = [this, &stop](HostsAtStop hosts) { return ShutDown(hosts, stop.get()); },
          .reload = [this] { return Reload(); },
          .events = [this](uint64_t after) { return history_.After(after); }});
-    if (!server.ok()) return server.status();
+    if (!server.ok()) return Failed(server.status());
     std::unique_ptr<MetricsServer> metrics;
     if (!config_.metrics.empty()) {
       absl::StatusOr<std::unique_ptr<MetricsServer>> listening =
           MetricsServer::Listen(config_.metrics, Sources());
-      if (!listening.ok()) return listening.status();
+      if (!listening.ok()) return Failed(listening.status());
       metrics = *std::move(listening);
     }
     Peers peers(link.get());
     peers.Look();
-    if (absl::Status status = SetGuards(); !status.ok()) return status;
+    if (absl::Status status = SetGuards(); !status.ok()) return Failed(status);
+    if (store() != nullptr) store_->Remove(kFailedItem);
     SayReady();
     while (Wait(stop.get())) Look(peers);
     manager_.Stopping();
+    if (HostsStay()) {
+      Happened(DriverEventKind::kServiceEnds, "its hosts and guards stay");
+      server->reset();
+      log_.Flush();
+      // What this process has is in the store as well; nothing of it may be put away.
+      _exit(0);
+    }
     const std::vector<uint64_t> counters = attachment_->CounterValues();
     attachment_->RemoveGuards();  // from here on no open waits
     Happened(DriverEventKind::kServiceEnds);
@@ -167,6 +189,131 @@ class Daemon {
     }
     return Resolve(config_);
   }
+
+  // ---- What is left to the next service, and was left by the one before
+
+  // Null also once nothing is to be left.
+  DescriptorStore* store() const {
+    return store_ != nullptr && !store_->forgotten() ? store_.get() : nullptr;
+  }
+
+  absl::Status OpenStore() {
+    if (!options_.outlives) return absl::OkStatus();
+    for (int attempt = 0;; ++attempt) {
+      absl::StatusOr<std::unique_ptr<DescriptorStore>> store =
+          DescriptorStore::Open({.path = StorePath(RunFolder(), options_.config_path),
+                                 .program = program_.StoreProgram(),
+                                 .log = [this](const std::string& text) { log_.Text(text); }});
+      if (!store.ok()) return store.status();
+      store_ = *std::move(store);
+      const std::optional<DescriptorStore::Item> left = store_->Get(kServiceItem);
+      if (!left && store_->Names("").empty()) return absl::OkStatus();
+      const absl::Status fits = left ? FitsTo(left->bytes) : absl::NotFoundError("it is not whole");
+      if (fits.ok()) return absl::OkStatus();
+      log_.Text(absl::StrCat("what the service before has left is ended, and not gone on with: ",
+                             std::string(fits.message())));
+      ForgetAll();
+      if (attempt != 0) return fits;
+    }
+  }
+
+  // The service before had the same drivers, with the same channels.
+  absl::Status FitsTo(const std::string& left) {
+    const std::vector<std::string> parts =
+        absl::StrSplit(left, absl::MaxSplits(absl::ByChar('\0'), 2));
+    const absl::StatusOr<std::string> channels = ChannelsText(config_);
+    if (!channels.ok()) return channels.status();
+    if (parts.size() != 3 || parts[0] != *channels) {
+      return absl::FailedPreconditionError("its drivers or their channels were others");
+    }
+    if (store_->Names("driver/").size() != config_.drivers.size()) {
+      return absl::FailedPreconditionError("it had not started yet");
+    }
+    if (config_.attachment != "auto" && config_.attachment != parts[1]) {
+      return absl::FailedPreconditionError(absl::StrCat("its attachment was ", parts[1]));
+    }
+    left_attachment_ = parts[1];
+    left_guards_ = parts[2];
+    return absl::OkStatus();
+  }
+
+  static std::string GuardsText(const ServiceConfig& config) {
+    std::string text;
+    for (const GuardSpec& guard : config.guards) {
+      absl::StrAppend(&text, guard.folder, "|", MarkKindName(guard.mark), "|", guard.deadline_ns,
+                      "|", EventList(guard.callbacks), "|", static_cast<int>(guard.filter.mode),
+                      "|", guard.filter.owner ? absl::StrCat(*guard.filter.owner) : "", "|",
+                      absl::StrJoin(guard.filter.skip_under, "|"), "||",
+                      absl::StrJoin(guard.filter.extensions, "|"), "\n");
+    }
+    return text;
+  }
+
+  // An attachment that can't be gone on with has put nothing into the store.
+  void Remember() {
+    if (store() == nullptr) return;
+    if (store_->Names("").empty()) return ForgetAll();
+    const absl::StatusOr<std::string> channels = ChannelsText(config_);
+    if (!channels.ok()) return;
+    store_->Put(kConfigItem, options_.config_path, {});
+    store_->Put(kServiceItem,
+                absl::StrCat(*channels, std::string(1, '\0'), kind_->name, std::string(1, '\0'),
+                             GuardsText(config_)),
+                {});
+  }
+
+  // Ends hosts and shim that were left, unless this process has ended them by now.
+  void ForgetAll() {
+    if (store() == nullptr) return;
+    // With an attachment, that ends the shim.
+    const absl::Status ended = EndLeft(*store_, /*shim_too=*/attachment_ == nullptr);
+    if (!ended.ok()) log_.Text(std::string(ended.message()));
+  }
+
+  // A start that goes on with what serves must not end it because of something else, as a port that
+  // is taken: it is left to the next start again. Not without end: it could be what the starts fail
+  // over.
+  absl::Status Failed(const absl::Status& status) {
+    if (left_attachment_.empty() || store() == nullptr) return status;
+    const std::optional<DescriptorStore::Item> before = store_->Get(kFailedItem);
+    uint32_t times = 0;
+    if (before && !absl::SimpleAtoi(before->bytes, &times)) times = kFailedStartsMax;
+    const bool asked = absl::IsCancelled(status);
+    if (asked ? !HostsStay() : times + 1 >= kFailedStartsMax) return status;
+    if (!asked) store_->Put(kFailedItem, absl::StrCat(times + 1), {});
+    if (!store_->Holds()) return status;
+    log_.Warn(absl::StrCat(std::string(status.message()),
+                           "; what the service before has left serves on, for the next start"));
+    log_.Flush();
+    (void)unlink(InstanceSocket(getpid()).c_str());  // where it listens already
+    _exit(asked ? 0 : 1);
+  }
+
+  absl::Status ShutDown(HostsAtStop hosts, int stop) {
+    if (hosts == HostsAtStop::kStay && store() != nullptr && !store_->Holds()) {
+      return absl::UnavailableError(
+          "hosts and guards can't stay: what would hold them can't be started; see the log");
+    }
+    if (hosts == HostsAtStop::kStay && store() == nullptr) {
+      return absl::FailedPreconditionError(
+          "hosts and guards of this instance can't stay without it: only those of a bulkheadd can, "
+          "whose attachment goes on by itself");
+    }
+    hosts_at_stop_.store(hosts);
+    eventfd_write(stop, 1);
+    return absl::OkStatus();
+  }
+
+  bool HostsStay() {
+    if (store() == nullptr) return false;
+    const HostsAtStop hosts = hosts_at_stop_.load();
+    const MutexLock lock(config_mutex_);
+    return (hosts == HostsAtStop::kStay ||
+            (hosts == HostsAtStop::kAsConfigured && config_.on_stop == OnStop::kKeep)) &&
+           store_->Holds();
+  }
+
+  // ---- The start
 
   // Checks it, and makes the folders of its guards canonical.
   absl::Status Resolve(ServiceConfig& config) const {
@@ -205,11 +352,13 @@ class Daemon {
   }
 
   absl::StatusOr<ChosenAttachment> Attach() {
-    return CreateAttachment(program_.attachments, config_.attachment,
+    return CreateAttachment(program_.attachments,
+                            left_attachment_.empty() ? config_.attachment : left_attachment_,
                             NeedsOf(config_, options_.field_prefix),
                             {.log = [this](const std::string& text) { log_.Text(text); },
                              .on_protection = [this](const GuardProtection& guard) { Tell(guard); },
-                             .accepted = config_.accepted});
+                             .accepted = config_.accepted,
+                             .store = store_});
   }
 
   absl::Status StartService(const std::shared_ptr<ShimLink>& link) {
@@ -223,7 +372,8 @@ class Daemon {
              [this](const std::string& driver) {
                manager_.Starting(absl::StrCat("starts the driver ", driver), kStartsWithinNs);
              },
-         .interrupted = program_.interrupted},
+         .interrupted = program_.interrupted,
+         .store = store()},
         config_, link, kind_->name);
     if (service.ok()) service_ = *std::move(service);
     return service.status();
@@ -231,6 +381,10 @@ class Daemon {
 
   absl::Status SetGuards() {
     const MutexLock lock(config_mutex_);
+    if (!left_attachment_.empty() && left_guards_ != GuardsText(config_)) {
+      log_.Text("the guards are others than the service before had: they are set anew");
+      attachment_->RemoveGuards();
+    }
     for (const GuardSpec& guard : config_.guards) {
       if (program_.interrupted->load()) return absl::CancelledError("interrupted");
       manager_.Starting(absl::StrCat("sets the guard of ", guard.folder), kStartsWithinNs);
@@ -275,6 +429,7 @@ class Daemon {
   void Look(Peers& peers) {
     const std::vector<GuardProtection> guards = attachment_->Protections();
     peers.Look();
+    if (store() != nullptr) store_->Check();
     if (TakeHangup()) {
       if (options_.config_path.empty()) {
         log_.Text("SIGHUP: the guards stay, and there is nothing to read again; SIGTERM ends it");
@@ -464,6 +619,7 @@ class Daemon {
     claims_.push_back(*std::move(claimed));
     const MutexLock lock(config_mutex_);
     config_.guards.push_back(guard);
+    Remember();
     return absl::OkStatus();
   }
 
@@ -472,6 +628,9 @@ class Daemon {
   const DaemonOptions options_;
   ServiceManager manager_;
   EventHistory history_;
+  std::shared_ptr<DescriptorStore> store_;     // null: all ends with this process
+  std::string left_attachment_, left_guards_;  // of the service before; empty: there was none
+  std::atomic<HostsAtStop> hosts_at_stop_{HostsAtStop::kAsConfigured};
   const AttachmentKind* kind_ = nullptr;
   Attachment* attachment_ = nullptr;
   std::unique_ptr<Service> service_;
@@ -489,6 +648,14 @@ absl::StatusOr<std::vector<CounterFields>> RunDaemon(const Program& program,
                                                      const DaemonOptions& options,
                                                      ServiceLog& log) {
   return Daemon(program, options, log).Run();
+}
+
+absl::Status ReleaseLeft(const Program& program, const std::string& config_path) {
+  const std::string path = StorePath(RunFolder(), config_path);
+  if (access(path.c_str(), F_OK) != 0) return absl::OkStatus();
+  const absl::StatusOr<std::unique_ptr<DescriptorStore>> store =
+      DescriptorStore::Open({.path = path, .program = program.StoreProgram(), .log = {}});
+  return store.ok() ? EndLeft(**store, /*shim_too=*/true) : store.status();
 }
 
 }  // namespace bulkhead

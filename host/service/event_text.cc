@@ -48,6 +48,8 @@ std::string Text(const DriverEvent& event) {
   switch (event.kind) {
     case Kind::kServing:
       return "serves";
+    case Kind::kAdopted:
+      return absl::StrCat("goes on with it; it served ", event.number, " ms without a service");
     case Kind::kEnded:
       return absl::StrCat(bh_end_name(event.end), ": ", event.text);
     case Kind::kSpawnFailed:
@@ -126,6 +128,7 @@ std::string Text(const DriverEvent& event) {
     case Kind::kServiceReady:
       return absl::StrCat("ready: ", event.text);
     case Kind::kServiceEnds:
+      if (!event.text.empty()) return absl::StrCat("ends: ", event.text);
       return "ends: opens pass unasked from here on";
     case Kind::kReloadRefused:
       return absl::StrCat("reload: nothing was changed: ", event.text);

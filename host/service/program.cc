@@ -5,9 +5,11 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <filesystem>
 #include <iterator>
 #include <system_error>
@@ -82,6 +84,15 @@ bool TakeHangup() { return hung_up.exchange(false); }
 void EndInOrder() { ends_in_order.store(true); }
 
 std::string Program::HostPath() const { return folder + "/bulkhead-host"; }
+std::string Program::StoreProgram() const { return folder + "/bulkhead-fdstore"; }
+
+void ComeBeforeOthers() {
+  constexpr int kNice = -10;
+  errno = 0;
+  if (getpriority(PRIO_PROCESS, 0) == 0 && errno == 0) {
+    (void)setpriority(PRIO_PROCESS, 0, kNice);  // without the right to it, it stays as it is
+  }
+}
 
 void TakeStandardDescriptors() {
   for (const int number : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {

@@ -21,6 +21,7 @@ struct Program {
   const std::atomic<bool>* interrupted = nullptr;  // Ctrl-C or SIGTERM came
   AttachmentRows attachments;                      // those that it knows
   std::string HostPath() const;
+  std::string StoreProgram() const;  // bulkhead-fdstore
 };
 
 // For main(): the process's own folder and the real clock and random numbers. From here on the
@@ -37,6 +38,9 @@ bool TakeHangup();
 // From here on the second request to end is ignored, too: for a command that has something to put
 // away, and ends within a bound.
 void EndInOrder();
+// For a service that follows one that was killed, on a machine which may be busy with what it
+// guards; the same goes for each host that it replaces. What it starts does not keep that.
+void ComeBeforeOthers();
 // A program that was started without some of the descriptors 0, 1 and 2: the next files that it
 // opens must not get their numbers, and with them what is printed. To read from them, or to write
 // to them, still fails.

@@ -7,6 +7,7 @@
 #include <thread>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "ipc/check.h"
 #include "ipc/monotonic.h"
@@ -14,6 +15,7 @@
 namespace bulkhead {
 namespace {
 
+constexpr char kStateItem[] = "state";
 constexpr uint64_t kServesWithinNs = 30 * kNanosecondsPerSecond;
 constexpr uint64_t kInterruptSeenWithinNs = kNanosecondsPerSecond / 10;
 
@@ -63,19 +65,54 @@ std::string ContentFolderOf(const ServiceDriver& driver, const Manifest& manifes
   return manifest.folder + "/" + manifest.content_default;
 }
 
+absl::StatusOr<std::string> ChannelsText(const ServiceConfig& config) {
+  std::string text = absl::StrCat("abi ", BH_ABI_VERSION);
+  for (const ServiceDriver& driver : config.drivers) {
+    absl::StatusOr<DriverConfig> configured = Configure(driver);
+    if (!configured.ok()) return configured.status();
+    bh_channel_spec spec = configured->channel;
+    bh_policy_default(&spec.policy);  // it can be changed
+    absl::StrAppend(&text, "\n", configured->manifest.name, " ",
+                    absl::BytesToHexString(
+                        absl::string_view(reinterpret_cast<const char*>(&spec), sizeof(spec))));
+  }
+  return text;
+}
+
+namespace {
+
+absl::StatusOr<StateFolder> FolderFor(DescriptorStore* store) {
+  std::optional<DescriptorStore::Item> left;
+  if (store != nullptr) left = store->Get(kStateItem);
+  if (left && !left->descriptors.empty()) {
+    absl::StatusOr<StateFolder> folder =
+        StateFolder::Adopt(left->bytes, std::move(left->descriptors.front()));
+    if (folder.ok()) return folder;
+  }
+  absl::StatusOr<StateFolder> folder = StateFolder::Create();
+  if (folder.ok() && store != nullptr) {
+    store->Put(kStateItem, folder->path(), {folder->lock().get()});
+  }
+  return folder;
+}
+
+}  // namespace
+
 absl::StatusOr<std::unique_ptr<Service>> Service::Start(const Environment& environment,
                                                         const ServiceConfig& config,
                                                         std::shared_ptr<ShimLink> link,
                                                         const std::string& attachment) {
   // Hosts may run as the same user: one that got past its filter must not open our /proc/PID/mem.
   BULKHEAD_CHECK(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0);
-  absl::StatusOr<StateFolder> folder = StateFolder::Create();
+  absl::StatusOr<StateFolder> folder = FolderFor(environment.store);
   if (!folder.ok()) return folder.status();
   std::unique_ptr<Service> service(new Service(*std::move(folder)));
-  service->spawner_ = std::make_unique<ProcessSpawner>(environment.host_program, &service->groups_);
+  service->spawner_ = std::make_unique<ProcessSpawner>(
+      environment.host_program, &service->groups_, /*die_with_us=*/environment.store == nullptr);
   Supervisor::Options wanted;
   wanted.link = std::move(link);
   wanted.spawner = service->spawner_.get();
+  wanted.store = environment.store;
   wanted.run_folder = service->folder_.path();
   wanted.attachment = attachment;
   wanted.limits = config.limits;

@@ -34,6 +34,9 @@ class Service {
     // Before the driver of this name is waited for; may be empty.
     std::function<void(const std::string&)> on_progress = {};
     const std::atomic<bool>* interrupted = nullptr;  // when it is set, Start gives up
+    // For the service after this one, and with what one before has left. Not owned; outlives this.
+    // Null: hosts end with this one.
+    DescriptorStore* store = nullptr;
   };
 
   // Finds the drivers, makes channels, starts hosts; waits until each serves. Cancelled when it was
@@ -60,6 +63,10 @@ class Service {
   std::unique_ptr<Supervisor> supervisor_;
   std::vector<std::string> names_;
 };
+
+// What a service must have in common with the one before to go on with its channels. Errors are
+// those of Start().
+absl::StatusOr<std::string> ChannelsText(const ServiceConfig& config);
 
 // The folder with a driver's content: the operator's, or the one that its manifest names. Empty:
 // none.

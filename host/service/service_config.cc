@@ -41,6 +41,8 @@ std::vector<FieldMistake> DriverMistakes(const ServiceDriver& driver, const std:
 
 }  // namespace
 
+const char* OnStopName(OnStop on_stop) { return on_stop == OnStop::kKeep ? "keep" : "release"; }
+
 const char* LogFormatName(LogFormat format) {
   switch (format) {
     case LogFormat::kAuto:

@@ -44,6 +44,14 @@ inline constexpr LogFormat kLogFormats[] = {LogFormat::kAuto, LogFormat::kText, 
                                             LogFormat::kJournal};
 const char* LogFormatName(LogFormat format);
 
+// What becomes of hosts and guards when the service is stopped in order.
+enum class OnStop {
+  kRelease,  // they end
+  kKeep,     // they stay, for the next service with this configuration
+};
+inline constexpr OnStop kOnStops[] = {OnStop::kRelease, OnStop::kKeep};
+const char* OnStopName(OnStop on_stop);
+
 struct ServiceConfig {
   std::vector<ServiceDriver> drivers;  // one at least; each only once
   std::string attachment = "auto";     // a row's name, or auto
@@ -51,6 +59,7 @@ struct ServiceConfig {
   std::set<std::string> accepted;      // names of the attachment's limits (attachment.h)
   LifecycleLimits limits;
   LogFormat log = LogFormat::kAuto;
+  OnStop on_stop = OnStop::kRelease;
   std::string metrics;  // as CheckMetricsAddress() takes it; empty: none
   bool page = false;    // is at that address, too
   bh_sandbox_level sandbox_required = BH_SANDBOX_BASIC;  // hosts below it do not start

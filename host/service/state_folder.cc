@@ -107,6 +107,11 @@ absl::StatusOr<StateFolder> StateFolder::Create() {
   return first;
 }
 
+absl::StatusOr<StateFolder> StateFolder::Adopt(std::string path, UniqueFd lock) {
+  if (IsAt(lock, path)) return StateFolder(std::move(path), std::move(lock));
+  return absl::NotFoundError(absl::StrCat(path, ", which a service before has left, is gone"));
+}
+
 StateFolder::~StateFolder() {
   std::error_code error;
   if (!path_.empty()) fs::remove_all(path_, error);

@@ -29,11 +29,16 @@ class StateFolder {
   static absl::StatusOr<StateFolder> Create();
   // Below `base`, which is made if need be, after the folders of the dead there were removed.
   static absl::StatusOr<StateFolder> CreateIn(const std::string& base);
+  // The folder of an instance before this one, whose lock was left. NotFound: it is not there any
+  // more.
+  static absl::StatusOr<StateFolder> Adopt(std::string path, UniqueFd lock);
   StateFolder(StateFolder&& other) noexcept
       : path_(std::exchange(other.path_, {})), lock_(std::move(other.lock_)) {}
   StateFolder& operator=(StateFolder&&) = delete;
   ~StateFolder();  // removes the folder with everything in it
   const std::string& path() const { return path_; }
+  // Held for as long as a copy of it is open.
+  const UniqueFd& lock() const { return lock_; }
 
  private:
   StateFolder(std::string path, UniqueFd lock) : path_(std::move(path)), lock_(std::move(lock)) {}

@@ -81,8 +81,13 @@ nlohmann::ordered_json StatusJson(const StatusFields& status) {
   }
   nlohmann::ordered_json drivers = nlohmann::ordered_json::array();
   for (const DriverStatusFields& driver : status.drivers) drivers.push_back(DriverOf(driver));
-  return {{"pid", status.pid}, {"attachment", status.attachment}, {"config", status.config_path},
-          {"guards", guards},  {"uptime_ms", status.uptime_ms},   {"counters", counters},
+  return {{"pid", status.pid},
+          {"attachment", status.attachment},
+          {"config", status.config_path},
+          {"shim", {{"pid", status.shim_pid}, {"incarnation", status.shim_incarnation}}},
+          {"guards", guards},
+          {"uptime_ms", status.uptime_ms},
+          {"counters", counters},
           {"drivers", drivers}};
 }
 

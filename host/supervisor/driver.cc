@@ -50,30 +50,52 @@ absl::StatusOr<std::unique_ptr<Driver>> Driver::Create(const DriverSurroundings*
         absl::StrCat("driver '", manifest.name, "' needs content: give its folder with --rules"));
   }
   std::unique_ptr<Driver> driver(new Driver(surroundings, config, folder, user));
-  absl::StatusOr<std::shared_ptr<const Release>> release =
-      driver->AddRelease(config.content_folder);
-  if (!release.ok()) return release.status();
-  if (manifest.checkpoint_bytes != 0) {
-    absl::StatusOr<SharedMemory> memory =
-        SharedMemory::Create("bulkhead-checkpoint", manifest.checkpoint_bytes);
-    if (!memory.ok()) return memory.status();
-    for (const absl::Status& status : {memory->SealAgainstResize(), memory->SealForGood()}) {
-      if (!status.ok()) return status;
-    }
-    driver->checkpoint_ = *std::move(memory);
+  driver->package_ = PackageOf(manifest, OptionsOf(config));
+  const absl::StatusOr<std::optional<HostRecord>> left = Left(surroundings->store, manifest.name);
+  if (!left.ok()) return left.status();
+  absl::Status status = left->has_value() ? driver->GoOn(**left, link) : driver->MakeChannel(link);
+  if (!status.ok()) return status;
+  driver->Keep();
+  return driver;
+}
+
+absl::Status Driver::AddFirstRelease(ReleaseId* release) {
+  absl::StatusOr<std::shared_ptr<const Release>> added = AddRelease(config_.content_folder);
+  if (added.ok()) *release = (*added)->id;
+  return added.status();
+}
+
+LifecycleLimits Driver::Limits() const {
+  LifecycleLimits limits = around_.limits;
+  limits.started_within_ns = config_.manifest.start_within_s * kNanosecondsPerSecond;
+  limits.beside = config_.manifest.checkpoint_bytes == 0;  // a checkpoint has one owner
+  return limits;
+}
+
+absl::Status Driver::MakeCheckpoint() {
+  if (config_.manifest.checkpoint_bytes == 0) return absl::OkStatus();
+  absl::StatusOr<SharedMemory> memory =
+      SharedMemory::Create("bulkhead-checkpoint", config_.manifest.checkpoint_bytes);
+  if (!memory.ok()) return memory.status();
+  for (const absl::Status& status : {memory->SealAgainstResize(), memory->SealForGood()}) {
+    if (!status.ok()) return status;
   }
-  ChannelSpec spec = config.channel;
-  spec.driver = manifest.name;
+  checkpoint_ = *std::move(memory);
+  return absl::OkStatus();
+}
+
+absl::Status Driver::MakeChannel(ShimLink* link) {
+  ReleaseId release = 0;
+  if (absl::Status status = AddFirstRelease(&release); !status.ok()) return status;
+  if (absl::Status status = MakeCheckpoint(); !status.ok()) return status;
+  ChannelSpec spec = config_.channel;
+  spec.driver = name();
   absl::StatusOr<ChannelId> channel = link->AddChannel(spec);
   if (!channel.ok()) return channel.status();
-  driver->channel_ = *channel;
-  driver->lane_ = surroundings->link->AddLane(*channel);
-  LifecycleLimits limits = surroundings->limits;
-  limits.started_within_ns = manifest.start_within_s * kNanosecondsPerSecond;
-  limits.beside = manifest.checkpoint_bytes == 0;  // a checkpoint has one owner
-  driver->lifecycle_ =
-      std::make_unique<Lifecycle>(limits, (*release)->id, link->LastGeneration(*channel));
-  return driver;
+  channel_ = *channel;
+  lane_ = around_.link->AddLane(channel_);
+  lifecycle_ = std::make_unique<Lifecycle>(Limits(), release, link->LastGeneration(channel_));
+  return absl::OkStatus();
 }
 
 HostSession* Driver::Find(Role role, uint32_t generation) {
@@ -85,6 +107,7 @@ void Driver::Step(Event event) {
   changed_ = true;
   const std::vector<ActionItem> actions = lifecycle_->Step(event, around_.now_ns());
   for (const ActionItem& action : actions) Perform(action);
+  Keep();
   releases_.DropUnless([this](ReleaseId release) { return lifecycle_->Needs(release); });
 }
 
@@ -373,6 +396,7 @@ void Driver::ReapExiting() {
                          [pid](const Exiting& exiting) { return exiting.child.pid == pid; });
         BULKHEAD_CHECK(found != exiting_.end());
         (void)around_.spawner->Reap(found->child);
+        if (around_.store != nullptr) around_.store->Remove(KeptHostName(pid));
         exiting_.erase(found);
       });
     });

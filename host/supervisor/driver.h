@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "host/store/descriptor_store.h"
 #include "host/supervisor/driver_event.h"
 #include "host/supervisor/host_session.h"
 #include "host/supervisor/host_user.h"
@@ -43,6 +44,7 @@ struct DriverConfig {
 // What all drivers of a supervisor share.
 struct DriverSurroundings {
   Spawner* spawner = nullptr;
+  DescriptorStore* store = nullptr;  // for the supervisor after this one; may be null
   LinkQueue* link = nullptr;
   std::shared_ptr<LoopInbox> inbox;
   std::function<uint64_t()> now_ns;
@@ -56,8 +58,12 @@ struct DriverSurroundings {
 
 class Driver {
  public:
-  // Before the loop runs. Copies the content and makes the channel, on this thread. Errors are for
-  // the operator.
+  // What a supervisor before this one has left of the driver in the store.
+  static absl::StatusOr<std::optional<HostRecord>> Left(const DescriptorStore* store,
+                                                        const std::string& name);
+  // Before the loop runs. Copies the content and makes the channel, on this thread; or goes on with
+  // the channel that was left, and with its host where that serves what is configured. Every other
+  // host that was left is ended. Errors are for the operator.
   static absl::StatusOr<std::unique_ptr<Driver>> Create(const DriverSurroundings* surroundings,
                                                         const DriverConfig& config,
                                                         const std::string& folder,
@@ -78,6 +84,8 @@ class Driver {
   static std::string OptionsOf(const DriverConfig& config);
 
   // ---- The loop
+  // The first step: a host is wanted, or the one that was left is gone on with.
+  void Begin();
   ChannelId channel() const { return channel_; }
   void Step(Event event);
   // The shim says so of the host of the event's generation; another's is ignored.
@@ -121,6 +129,22 @@ class Driver {
   std::unique_ptr<HostSession>& SessionOf(Role role) {
     return sessions_[static_cast<size_t>(role)];
   }
+  // Before the loop: of what was left.
+  absl::Status GoOn(const HostRecord& left, ShimLink* link);
+  absl::Status AdoptHost(const HostRecord& left);
+  absl::Status EndLeftHosts(pid_t but, ShimLink* link);
+  absl::Status MakeChannel(ShimLink* link);
+  absl::Status MakeCheckpoint();
+  absl::Status AddFirstRelease(ReleaseId* release);
+  LifecycleLimits Limits() const;
+  void TakeOverChannel();
+  void OnChannelTaken(uint32_t serving, const absl::Status& policy, const absl::Status& state);
+  static std::string PackageOf(const Manifest& manifest, const std::string& options);
+  // Puts what a supervisor after this one needs into the store.
+  void Keep();
+  std::string KeptHostName(pid_t pid) const { return HostItems(name()) + std::to_string(pid); }
+  static std::string HostItems(const std::string& name) { return "host/" + name + "/"; }
+
   // The session of this generation; null when it is over.
   HostSession* Find(Role role, uint32_t generation);
   void Submit(LinkQueue::Request request);
@@ -201,7 +225,13 @@ class Driver {
   ReleaseId rolled_back_to_ = 0;
   ReleaseId rolled_back_ = 0;
   std::string rolled_back_reason_;
-  bool changed_ = true;  // since the last snapshot
+  bool changed_ = true;   // since the last snapshot
+  std::string package_;   // as in HostRecord
+  std::string kept_;      // the record that the store has
+  uint64_t left_ns_ = 0;  // since when a host that is gone on with had no supervisor; 0: none is
+  std::vector<ActionItem> adopted_;  // for Begin()
+  uint32_t adopted_generation_ = 0;
+  bool took_over_ = false;  // a channel that was left
 };
 
 }  // namespace bulkhead

@@ -179,6 +179,9 @@ void Driver::SpawnHost(const ActionItem& action) {
     return;
   }
   const pid_t pid = (*session)->pid();
+  if (around_.store != nullptr) {
+    around_.store->Put(KeptHostName(pid), (*session)->group(), {(*session)->pidfd()});
+  }
   SessionOf(action.role) = *std::move(session);
   if (action.role == Role::kStandby) {
     DriverEvent event = DriverEvent::Of(Kind::kContentStarts);

@@ -18,6 +18,7 @@ namespace bulkhead {
 // X(name, level, fields that are set beside driver, generation and pid)
 #define BULKHEAD_DRIVER_EVENTS(X)                                                                 \
   X(Serving, kInfo)             /* the shim has begun the generation */                           \
+  X(Adopted, kInfo)             /* number: ms that it served without a supervisor */              \
   X(Ended, kWarning)            /* end, text: the exit status and the last line it wrote */       \
   X(SpawnFailed, kError)        /* text */                                                        \
   X(BeginFailed, kError)        /* text: the shim did not begin the generation */                 \

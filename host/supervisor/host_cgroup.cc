@@ -94,8 +94,15 @@ pid_t ParentOf(pid_t pid) {
   return fields.size() > 1 && absl::SimpleAtoi(fields[1], &parent) ? parent : 0;
 }
 
+// What holds our descriptors is nobody's child.
+bool IsStore(pid_t pid) {
+  // Cut to 15 letters. What executes it can only be read with rights that a service need not have.
+  return ReadAll(absl::StrCat("/proc/", pid, "/comm")) == "bulkhead-fdstor\n";
+}
+
 // This process, or one that it has started, or such a one.
 bool IsOurs(pid_t pid) {
+  if (IsStore(pid)) return true;
   for (int steps = 0; pid > 1 && steps < 8; ++steps) {
     if (pid == getpid()) return true;
     pid = ParentOf(pid);
@@ -253,6 +260,10 @@ HostCgroups HostCgroups::Find(const std::string& proc) {
   return groups;
 }
 
+std::string HostCgroups::OomCounterOf(const Hierarchy& hierarchy, const std::string& path) {
+  return path + (hierarchy.version2 ? "/memory.events" : "/memory.oom_control");
+}
+
 absl::Status HostCgroups::Limit(const Hierarchy& hierarchy, const std::string& path,
                                 const HostLimits& limits) {
   const std::string memory =
@@ -276,6 +287,19 @@ absl::Status HostCgroups::Limit(const Hierarchy& hierarchy, const std::string& p
   return status;
 }
 
+HostCgroup HostCgroups::Reopen(const std::string& name) const {
+  HostCgroup group;
+  if (name.empty() || name.find('/') != name.npos) return group;
+  for (const Hierarchy& one : hierarchies_) {
+    const std::string path = absl::StrCat(one.base, "/", name);
+    if (access(path.c_str(), F_OK) != 0) continue;
+    group.name_ = name;
+    group.paths_.push_back(path);
+    if (one.memory) group.oom_counter_ = OomCounterOf(one, path);
+  }
+  return group;
+}
+
 absl::StatusOr<HostCgroup> HostCgroups::Make(const HostLimits& limits) {
   if (!lacks_.empty()) return absl::UnavailableError(lacks_);
   HostCgroup group;
@@ -296,9 +320,7 @@ absl::StatusOr<HostCgroup> HostCgroups::Make(const HostLimits& limits) {
     if (!door.valid()) status.Update(absl::ErrnoToStatus(errno, path));
     group.doors_.push_back(std::move(door));
     if (one.version2) group.folder_.reset(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (one.memory) {
-      group.oom_counter_ = path + (one.version2 ? "/memory.events" : "/memory.oom_control");
-    }
+    if (one.memory) group.oom_counter_ = OomCounterOf(one, path);
   }
   if (status.ok()) return group;
   group.Remove();

@@ -70,6 +70,9 @@ class HostCgroups {
   // Why there are none; empty: there are.
   const std::string& lacks() const { return lacks_; }
   absl::StatusOr<HostCgroup> Make(const HostLimits& limits);
+  // That of a host of a service before this one, by its name; one without a name when it is not
+  // there. It has no doors.
+  HostCgroup Reopen(const std::string& name) const;
 
  private:
   HostCgroups() = default;
@@ -83,6 +86,7 @@ class HostCgroups {
   // In version 2: leaves `base` to its groups. What it misses.
   static std::string Prepare(Hierarchy& hierarchy);
   static void GiveBack(const Hierarchy& hierarchy);
+  static std::string OomCounterOf(const Hierarchy& hierarchy, const std::string& path);
   static void RemoveLeftovers(const std::string& base);
   absl::Status Limit(const Hierarchy& hierarchy, const std::string& path, const HostLimits& limits);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/supervisor/host_session.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -75,6 +76,69 @@ absl::StatusOr<std::unique_ptr<HostSession>> HostSession::Start(
   return session;
 }
 
+absl::StatusOr<std::unique_ptr<HostSession>> HostSession::Adopt(
+    Spawner* spawner, const HostRecord& record, std::vector<UniqueFd> descriptors,
+    std::shared_ptr<const Release> release, uint64_t now_ns) {
+  if (descriptors.size() < kHostDescriptors) {
+    return absl::InvalidArgumentError("descriptors of its host are missing");
+  }
+  absl::StatusOr<UniqueFd> line_copy = descriptors[kHostLifeLine].Duplicate();
+  if (!line_copy.ok()) return line_copy.status();
+  absl::StatusOr<LifeLine> line = LifeLine::Attach(std::move(descriptors[kHostLifeLine]));
+  if (!line.ok()) return line.status();
+  absl::StatusOr<SharedMemory> log =
+      SharedMemory::MapChecked(std::move(descriptors[kHostLog]), LogRing::kBytes,
+                               SharedMemory::Access::kReadWrite, F_SEAL_SEAL);
+  if (!log.ok()) return log.status();
+  std::unique_ptr<HostSession> session(
+      new HostSession(spawner, Role::kActive, record.generation, std::move(release)));
+  session->child_ = OpenLeftChild(record.pid, std::move(descriptors[kHostPidfd]));
+  session->child_.error_output = std::move(descriptors[kHostErrorOutput]);
+  session->child_.group = spawner->FindGroup(record.group);
+  session->child_.group_lacks = record.group_lacks;
+  session->child_.processes_lack = record.processes_lack;
+  session->control_ = ControlSocket(std::move(descriptors[kHostControl]));
+  session->shim_files_ = std::move(descriptors[kHostFiles]);
+  session->life_line_file_ = *std::move(line_copy);
+  session->life_line_.emplace(*std::move(line));
+  session->log_memory_ = *std::move(log);
+  // Lines that were told before are told once; what is in the socket still comes.
+  const LogRing::Left told =
+      LogRing::ReadLeft({session->log_memory_.data(), session->log_memory_.bytes()}, 0);
+  if (!told.lines.empty()) session->log_heard_ = told.lines.back().number;
+  session->log_dropped_ = told.dropped;
+  session->wanted = record.wanted;
+  session->driver_version = record.driver_version;
+  session->sandbox = record.sandbox;
+  session->StartHeartbeat(now_ns);
+  session->idle_.IgnoreBelow(now_ns);  // a ping has its time as its number
+  return session;
+}
+
+void HostSession::FillRecord(HostRecord& record) const {
+  record.generation = generation_;
+  record.pid = child_.pid;
+  record.group = child_.group.name();
+  record.group_lacks = child_.group_lacks;
+  record.processes_lack = child_.processes_lack;
+  record.wanted = wanted;
+  record.driver_version = driver_version;
+  record.sandbox = sandbox.value_or(SandboxFields());
+}
+
+std::vector<int> HostSession::Descriptors() const {
+  std::vector<int> descriptors(kHostDescriptors);
+  descriptors[kHostPidfd] = child_.pidfd.get();
+  descriptors[kHostControl] = control_.fd();
+  descriptors[kHostFiles] = shim_files_.get();
+  descriptors[kHostLifeLine] = life_line_file_.get();
+  descriptors[kHostLog] = log_memory_.fd().get();
+  // In the place of one that its driver has closed, one that nothing is read from.
+  descriptors[kHostErrorOutput] =
+      child_.error_output.valid() ? child_.error_output.get() : child_.pidfd.get();
+  return descriptors;
+}
+
 absl::Status HostSession::AddChannel(const ChannelDescriptors& regions, UniqueFd& host_files,
                                      std::vector<int>& with) {
   int ends[2];
@@ -93,6 +157,9 @@ absl::Status HostSession::Attach(AttachFields fields, const ChannelDescriptors& 
                                  int checkpoint) {
   absl::StatusOr<LifeLine> life_line = LifeLine::Create();
   if (!life_line.ok()) return life_line.status();
+  absl::StatusOr<UniqueFd> line_copy = life_line->fd().Duplicate();
+  if (!line_copy.ok()) return line_copy.status();
+  life_line_file_ = *std::move(line_copy);
   life_line_.emplace(*std::move(life_line));
   absl::StatusOr<SharedMemory> log = SharedMemory::Create("bulkhead-log", LogRing::kBytes);
   if (!log.ok()) return log.status();

@@ -26,6 +26,7 @@
 #include "absl/status/statusor.h"
 #include "host/supervisor/driver_event.h"
 #include "host/supervisor/exit_watcher.h"
+#include "host/supervisor/host_record.h"
 #include "host/supervisor/idle_watch.h"
 #include "host/supervisor/lifecycle.h"
 #include "host/supervisor/release.h"
@@ -77,13 +78,27 @@ class HostSession {
   static absl::StatusOr<std::unique_ptr<HostSession>> Start(Spawner* spawner, Role role,
                                                             uint32_t generation,
                                                             std::shared_ptr<const Release> release);
+  // Goes on with a host that serves, of which a supervisor before this one has left `record` and
+  // `descriptors` (HostDescriptor). It may have ended meanwhile, which is seen as ever.
+  static absl::StatusOr<std::unique_ptr<HostSession>> Adopt(Spawner* spawner,
+                                                            const HostRecord& record,
+                                                            std::vector<UniqueFd> descriptors,
+                                                            std::shared_ptr<const Release> release,
+                                                            uint64_t now_ns);
   HostSession(const HostSession&) = delete;
   HostSession& operator=(const HostSession&) = delete;
+
+  // What a supervisor after this one goes on with. REQUIRES: it serves.
+  void FillRecord(HostRecord& record) const;
+  // In the order of HostDescriptor, without a checkpoint.
+  std::vector<int> Descriptors() const;
 
   Role role() const { return role_; }
   uint32_t generation() const { return generation_; }
   const Release& release() const { return *release_; }
   pid_t pid() const { return child_.pid; }
+  int pidfd() const { return child_.pidfd.get(); }
+  const std::string& group() const { return child_.group.name(); }
   Spawner& spawner() { return *spawner_; }
 
   absl::Status LetRun() { return spawner_->LetRun(child_); }
@@ -99,6 +114,7 @@ class HostSession {
 
   // Whether it was given the channel.
   bool has_channel() const { return shim_files_.valid(); }
+  bool listens() const { return control_.connected(); }
   // No more is read from it.
   void StopListening() { control_.Close(); }
   // The next message, if there is one. Pongs are taken in.
@@ -166,6 +182,7 @@ class HostSession {
   ChildProcess child_;
   ControlSocket control_;
   UniqueFd shim_files_;
+  UniqueFd life_line_file_;                    // for a supervisor after this one
   std::optional<LifeLine> life_line_;          // until WatchExit
   std::unique_ptr<ExitWatcher> exit_watcher_;  // from then on
   std::string error_tail_;

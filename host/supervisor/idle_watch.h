@@ -28,9 +28,12 @@ class IdleWatch {
     idle_at_ = sleeps;
     if (idle_at_) ++*idle_at_;
   }
+  // Answers to pings of a number below are those to another service, which is gone.
+  void IgnoreBelow(uint64_t number) { others_below_ = number; }
   // False when that is no answer: the number of no ping, or of one that was answered, or passed
   // over, before.
   bool Answered(uint64_t number) {
+    if (number < others_below_) return true;
     const auto ping = std::find(unanswered_.begin(), unanswered_.end(), number);
     if (ping == unanswered_.end()) return false;
     unanswered_.erase(unanswered_.begin(), ping + 1);
@@ -44,6 +47,7 @@ class IdleWatch {
  private:
   static constexpr size_t kUnansweredMax = 256;  // a host that owes more has missed its heartbeat
 
+  uint64_t others_below_ = 0;
   uint64_t number_ = 0;              // of the last ping
   std::deque<uint64_t> unanswered_;  // in the order in which they were sent
   bool answered_ = false;

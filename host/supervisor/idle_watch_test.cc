@@ -52,5 +52,17 @@ TEST(IdleWatch, AHostThatWasAwakeWhenPingedIsNotKnownToBeIdle) {
   EXPECT_FALSE(watch.Idle(std::nullopt));
 }
 
+TEST(IdleWatch, AnswersToAnotherServicesPingsAreNone) {
+  IdleWatch watch;
+  watch.IgnoreBelow(100);
+  EXPECT_TRUE(watch.Answered(99)) << "to the service before";
+  EXPECT_FALSE(watch.Answered(100)) << "to no ping";
+  watch.Pinged(200, 7);
+  EXPECT_TRUE(watch.Answered(99));
+  EXPECT_FALSE(watch.Idle(8)) << "it has not answered this one";
+  EXPECT_TRUE(watch.Answered(200));
+  EXPECT_TRUE(watch.Idle(8));
+}
+
 }  // namespace
 }  // namespace bulkhead

@@ -41,6 +41,28 @@ Lifecycle::Lifecycle(const LifecycleLimits& limits, ReleaseId release, uint32_t 
       wanted_(release),
       good_(release) {}
 
+std::vector<ActionItem> Lifecycle::Adopt(const Adopted& left, uint64_t now_ns) {
+  Session& session = At(Role::kActive);
+  BULKHEAD_CHECK(session.state == State::kStopped && !session.wanted);
+  session.wanted = true;
+  session.state = State::kServing;
+  session.generation = left.generation;
+  session.running = left.running;
+  session.begun = true;
+  session.started_ns = session.served_ns = now_ns;
+  session.has_served = true;
+  newest_generation_ = std::max(newest_generation_, left.newest_generation);
+  newest_release_ = left.newest_release;
+  wanted_ = left.running;
+  good_ = left.good;
+  restarts_ = left.restarts;
+  start_failures_ = left.start_failures;
+  Actions actions;
+  actions.push_back({.kind = ActionKind::kInForce, .release = session.running});
+  if (OnProbation()) SetTimer(session, actions, now_ns + limits_.probation_ns);
+  return actions;
+}
+
 bool Lifecycle::HasHost(Role role) const {
   switch (At(role).state) {
     case State::kAwaitingSpawn:

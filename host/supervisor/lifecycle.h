@@ -192,6 +192,21 @@ class Lifecycle {
   // 0 for none.
   Lifecycle(const LifecycleLimits& limits, ReleaseId release, uint32_t last_generation = 0);
 
+  // Of a host that a supervisor before this one has left serving.
+  struct Adopted {
+    uint32_t generation = 0;
+    uint32_t newest_generation = 0;
+    ReleaseId running = 0;
+    ReleaseId good = 0;
+    ReleaseId newest_release = 0;
+    uint64_t restarts = 0;
+    uint64_t start_failures = 0;
+  };
+  // Instead of a start: the host serves, and is wanted. A release that was on probation has its
+  // whole probation again. Budgets are as new.
+  // REQUIRES: nothing has happened yet.
+  std::vector<ActionItem> Adopt(const Adopted& left, uint64_t now_ns);
+
   // The one transition function.
   std::vector<ActionItem> Step(const Event& event, uint64_t now_ns);
 
@@ -211,6 +226,8 @@ class Lifecycle {
   // Whether it may still start a host of this release, or has one; or was not told of it yet. One
   // that is not needed is needed again when it is given again.
   bool Needs(ReleaseId release) const;
+  uint32_t newest_generation() const { return newest_generation_; }
+  ReleaseId newest_release() const { return newest_release_; }
   uint64_t restarts() const { return restarts_; }  // of the active session, as the next
   uint64_t start_failures() const { return start_failures_; }
   uint64_t next_start_ns() const {

@@ -1303,5 +1303,54 @@ TEST(Lifecycle, RandomHistoriesFindPlantedBugs) {
   }
 }
 
+Lifecycle Adopted(ReleaseId running, ReleaseId good) {
+  Lifecycle life(Beside(true), good, /*last_generation=*/8);
+  life.Adopt({.generation = 7,
+              .newest_generation = 8,
+              .running = running,
+              .good = good,
+              .newest_release = 4,
+              .restarts = 5,
+              .start_failures = 2},
+             kSecond);
+  return life;
+}
+
+TEST(LifecycleAdopt, AHostThatWasLeftServesAndIsReplacedAsAnyOther) {
+  Lifecycle life = Adopted(1, 1);
+  EXPECT_EQ(life.state(), State::kServing);
+  EXPECT_EQ(life.generation(), 7u);
+  EXPECT_EQ(life.restarts(), 5u);
+  EXPECT_EQ(life.start_failures(), 2u);
+  EXPECT_TRUE(life.Step({.kind = EventKind::kStart}, kSecond).empty()) << "it is there";
+  const auto actions =
+      life.Step({.kind = EventKind::kExited, .generation = 7, .end = BH_END_CRASHED}, 2 * kSecond);
+  EXPECT_TRUE(Has(actions, ActionKind::kEnd));
+  ASSERT_TRUE(Has(actions, ActionKind::kSpawn));
+  EXPECT_EQ(life.generation(), 9u) << "above all that the service before has numbered";
+  EXPECT_EQ(life.restarts(), 6u);
+}
+
+TEST(LifecycleAdopt, ContentOnProbationIsTakenBackWhenItsHostFalls) {
+  Lifecycle life = Adopted(4, 3);
+  EXPECT_EQ(life.wanted_release(), 4u);
+  const auto actions =
+      life.Step({.kind = EventKind::kExited, .generation = 7, .end = BH_END_CRASHED}, 2 * kSecond);
+  EXPECT_TRUE(Has(actions, ActionKind::kRolledBack));
+  EXPECT_EQ(life.wanted_release(), 3u);
+}
+
+TEST(LifecycleAdopt, ContentOnProbationIsGoodAfterItsTime) {
+  Lifecycle life = Adopted(4, 3);
+  const auto actions = life.Step({.kind = EventKind::kTimer}, 100 * kSecond);
+  EXPECT_TRUE(Has(actions, ActionKind::kGood));
+  EXPECT_EQ(life.good_release(), 4u);
+}
+
+TEST(LifecycleAdopt, ItStopsInOrder) {
+  Lifecycle life = Adopted(1, 1);
+  EXPECT_TRUE(Has(life.Step({.kind = EventKind::kStop}, kSecond), ActionKind::kDrain));
+}
+
 }  // namespace
 }  // namespace bulkhead

@@ -152,9 +152,8 @@ ControlBuffer OperatorServer::Carry(const ControlMessage& request) {
     waiting_.fetch_sub(1);
     return answer;
   }
-  if (request.as<wire::Shutdown>() != nullptr) {
-    hooks_.shut_down();
-    return Done(absl::OkStatus());
+  if (const auto* shutdown = request.as<wire::Shutdown>()) {
+    return Done(hooks_.shut_down(ReadShutdown(*shutdown)));
   }
   return Done(
       absl::InvalidArgumentError(std::string(request.name()) + " is no operator's request"));

@@ -38,8 +38,8 @@ class OperatorServer {
 
   // What the supervisor does not know. Called from any of the threads.
   struct Hooks {
-    std::function<void(StatusFields&)> complete;  // adds to a status
-    std::function<void()> shut_down;              // the service is to end
+    std::function<void(StatusFields&)> complete;         // adds to a status
+    std::function<absl::Status(HostsAtStop)> shut_down;  // the service is to end
     // Reads the configuration again; may be empty: there is none. Takes as long as new content.
     std::function<absl::Status()> reload = {};
     std::function<EventsFields(uint64_t after)> events = {};  // may be empty: none are kept

@@ -66,7 +66,13 @@ class OperatorServerTest : public ::testing::Test {
     auto server = OperatorServer::Listen(
         Path(), supervisor_.get(),
         {.complete = [](StatusFields& status) { status.guards = {{.folder = "/guarded"}}; },
-         .shut_down = [this] { shut_downs_.fetch_add(1); },
+         .shut_down =
+             [this](HostsAtStop hosts) {
+               shut_downs_.fetch_add(1);
+               hosts_at_stop_ = hosts;
+               return hosts == HostsAtStop::kStay ? absl::FailedPreconditionError("can't stay")
+                                                  : absl::OkStatus();
+             },
          .reload = [this] { return reload_; },
          .events =
              [](uint64_t after) {
@@ -126,6 +132,7 @@ class OperatorServerTest : public ::testing::Test {
   std::unique_ptr<Supervisor> supervisor_;
   std::unique_ptr<OperatorServer> server_;
   std::atomic<int> shut_downs_ = 0;
+  std::atomic<HostsAtStop> hosts_at_stop_ = HostsAtStop::kAsConfigured;
   absl::Status reload_;  // what a reload comes to
   std::vector<std::shared_ptr<FakeHostProcess>> serving_;
   std::vector<std::shared_ptr<FakeHostProcess>> starting_;  // of the content that was given
@@ -236,6 +243,11 @@ TEST_F(OperatorServerTest, AShutdownIsCarriedHoweverManyWait) {
 TEST_F(OperatorServerTest, ShutdownIsPassedOn) {
   EXPECT_EQ(Ask(MakeShutdown()), "");
   EXPECT_EQ(shut_downs_.load(), 1);
+  EXPECT_EQ(hosts_at_stop_.load(), HostsAtStop::kAsConfigured);
+  EXPECT_EQ(Ask(MakeShutdown(HostsAtStop::kEnd)), "");
+  EXPECT_EQ(hosts_at_stop_.load(), HostsAtStop::kEnd);
+  EXPECT_THAT(Ask(MakeShutdown(HostsAtStop::kStay)), HasSubstr("can't stay"));
+  EXPECT_EQ(hosts_at_stop_.load(), HostsAtStop::kStay);
 }
 
 TEST_F(OperatorServerTest, WhatIsNoOperatorsRequestIsRefusedByName) {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/supervisor/release_store.h"
 
+#include <algorithm>
 #include <filesystem>
+#include <set>
 #include <system_error>
 #include <utility>
 
@@ -66,6 +68,27 @@ absl::StatusOr<std::shared_ptr<const Release>> ReleaseStore::Add(const Manifest&
   newest_ = release->id;
   releases_[release->id] = release;
   return std::shared_ptr<const Release>(std::move(release));
+}
+
+void ReleaseStore::Adopt(Release release, ReleaseId newest) {
+  const MutexLock lock(mutex_);
+  newest_ = std::max({newest_, newest, release.id});
+  const ReleaseId id = release.id;
+  releases_[id] = std::make_shared<const Release>(std::move(release));
+}
+
+void ReleaseStore::RemoveOthers() {
+  std::set<std::string> kept;
+  {
+    const MutexLock lock(mutex_);
+    for (const auto& [id, release] : releases_) kept.insert(release->content_folder);
+  }
+  std::error_code error;
+  std::vector<fs::path> others;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder_, error)) {
+    if (kept.count(entry.path().string()) == 0) others.push_back(entry.path());
+  }
+  for (const fs::path& other : others) fs::remove_all(other, error);
 }
 
 void ReleaseStore::RemoveDropped() {

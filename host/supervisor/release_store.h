@@ -49,6 +49,10 @@ class ReleaseStore {
                                                      const std::string& content,
                                                      const std::string& options)
       ABSL_LOCKS_EXCLUDED(mutex_);
+  // A release that a store of the same folder has kept; `newest` was the newest there.
+  void Adopt(Release release, ReleaseId newest) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Removes what else is in the folder: copies that nothing knows of any more.
+  void RemoveOthers() ABSL_LOCKS_EXCLUDED(mutex_);
   // Null: there is no such release, or it was dropped.
   std::shared_ptr<const Release> Get(ReleaseId id) const ABSL_LOCKS_EXCLUDED(mutex_);
   // Forgets the releases that are not needed. The next Add removes their copies.

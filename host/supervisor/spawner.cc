@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -112,12 +113,13 @@ struct Birth {
   rlim_t memory_bytes_max;
   UserNamespace users;
   const HostCgroup& group;
+  bool dies_with_parent;
 };
 
 // The child's part, between fork and exec of a process that may have threads: system calls only.
 // `own_users`: it is in a user namespace of its own. `in_group`: in its control group already.
 [[noreturn]] void BecomeHost(const Birth& birth, bool own_users, bool in_group) {
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (birth.dies_with_parent) prctl(PR_SET_PDEATHSIG, SIGKILL);
   // In a namespace of its own its parent has no number: there the gate tells, which closes with it.
   const pid_t parent = getppid();
   if (parent != birth.parent && parent != 0) _exit(127);
@@ -150,6 +152,7 @@ struct Birth {
   close(kGateFd);
   if (!LimitMemory(birth.memory_bytes_max)) _exit(127);
   GiveUpOomScore();
+  if (getpriority(PRIO_PROCESS, 0) < 0) (void)setpriority(PRIO_PROCESS, 0, 0);
   const char* const words[] = {birth.program, "--control-fd", "3", nullptr};
   execve(birth.program, const_cast<char* const*>(words), birth.environment);
   constexpr char kText[] = "bulkhead: can't execute bulkhead-host\n";
@@ -226,6 +229,18 @@ absl::StatusOr<ChildProcess> OpenChild(pid_t pid) {
   return child;
 }
 
+ChildProcess OpenLeftChild(pid_t pid, UniqueFd pidfd) {
+  ChildProcess child;
+  child.pid = pid;
+  child.oom_kills = OomKills();
+  child.stat.reset(open(absl::StrCat("/proc/", pid, "/stat").c_str(), O_RDONLY | O_CLOEXEC));
+  child.pidfd = std::move(pidfd);
+  // By now its number may be another's.
+  pollfd ended = {child.pidfd.get(), POLLIN, 0};
+  if (poll(&ended, 1, 0) != 0) child.stat.reset();
+  return child;
+}
+
 std::vector<std::string> HostEnvironment(char* const* ours) {
   std::vector<std::string> kept;
   for (char* const* entry = ours; *entry != nullptr; ++entry) {
@@ -269,7 +284,8 @@ absl::StatusOr<ChildProcess> ProcessSpawner::Spawn(UniqueFd control, const HostL
                        .error_output = errors_in.get(),
                        .memory_bytes_max = limits.memory_bytes_max,
                        .users = OwnIdsOnly(),
-                       .group = *group};
+                       .group = *group,
+                       .dies_with_parent = die_with_us_};
   // Signals of ours must not run handlers of ours in the child.
   sigset_t all, before;
   sigfillset(&all);
@@ -298,6 +314,10 @@ absl::StatusOr<ChildProcess> ProcessSpawner::Spawn(UniqueFd control, const HostL
   return child;
 }
 
+HostCgroup ProcessSpawner::FindGroup(const std::string& name) {
+  return groups_ != nullptr ? groups_->Reopen(name) : HostCgroup();
+}
+
 absl::Status ProcessSpawner::LetRun(ChildProcess& child) {
   const char go = 1;
   const UniqueFd gate = std::move(child.gate);
@@ -311,6 +331,14 @@ ChildExit ProcessSpawner::Exit(const ChildProcess& child) {
   do {
     code = waitid(P_PIDFD, static_cast<id_t>(child.pidfd.get()), &info, WEXITED | WNOWAIT);
   } while (code != 0 && errno == EINTR);
+  if (code != 0 && errno == ECHILD) {
+    // The process that waits for the orphans has taken its status. What its group says is left.
+    const std::optional<uint64_t> starved = child.group.OomKills();
+    if (starved.has_value() && *starved != 0) {
+      return {.end = BH_END_STARVED, .text = "killed by the kernel for want of memory"};
+    }
+    return {.text = "it ended, as the child of a service that was gone: how is not known"};
+  }
   if (code != 0) return {.text = absl::StrCat("lost: ", std::strerror(errno))};
   return ExitOf(child, info.si_code == CLD_EXITED ? W_EXITCODE(info.si_status, 0)
                                                   : W_EXITCODE(0, info.si_status));

@@ -33,6 +33,8 @@ struct ChildProcess {
 
 // Of a child that was not reaped yet; without its error output.
 absl::StatusOr<ChildProcess> OpenChild(pid_t pid);
+// The same of a process of which another has left a pidfd. One that has ended is no error.
+ChildProcess OpenLeftChild(pid_t pid, UniqueFd pidfd);
 
 // What a host gets of this environment (a list that ends with a null): its language and time zone,
 // nothing that an operator's shell or service manager has put there.
@@ -48,12 +50,14 @@ class Spawner {
  public:
   virtual ~Spawner() = default;
   // Starts a host whose end of the control socket is `control`. The child waits until LetRun(),
-  // and has run nothing of its own by then. It dies with the thread's process. Its allocations
-  // beyond the limit of memory fail.
+  // and has run nothing of its own by then. Its allocations beyond the limit of memory fail.
   virtual absl::StatusOr<ChildProcess> Spawn(UniqueFd control, const HostLimits& limits) = 0;
+  // The control group of a host that was left, by its name.
+  virtual HostCgroup FindGroup(const std::string& name) = 0;
   // Unavailable: it has ended.
   virtual absl::Status LetRun(ChildProcess& child) = 0;
-  // How the child ended. Its id stays its own until Reap().
+  // How the child ended. Its id stays its own until Reap(). Of one that was left by another process
+  // that is not known: it counts as crashed.
   // REQUIRES: the child's pidfd is readable.
   virtual ChildExit Exit(const ChildProcess& child) = 0;
   // REQUIRES: the child's pidfd is readable. Afterwards its id may come back.
@@ -79,10 +83,14 @@ class Spawner {
 // limit of memory, of which they reserve terabytes.
 class ProcessSpawner final : public Spawner {
  public:
-  // `groups`: where its hosts get theirs; outlives it. Null: they get none.
-  explicit ProcessSpawner(std::string program, HostCgroups* groups = nullptr)
-      : program_(std::move(program)), groups_(groups) {}
+  // `groups`: where its hosts get theirs; outlives it. Null: they get none. `die_with_us`: the
+  // kernel ends them with the thread that starts them; else they end when the last copy of their
+  // control socket's other end is closed.
+  explicit ProcessSpawner(std::string program, HostCgroups* groups = nullptr,
+                          bool die_with_us = true)
+      : program_(std::move(program)), groups_(groups), die_with_us_(die_with_us) {}
   absl::StatusOr<ChildProcess> Spawn(UniqueFd control, const HostLimits& limits) override;
+  HostCgroup FindGroup(const std::string& name) override;
   absl::Status LetRun(ChildProcess& child) override;
   ChildExit Exit(const ChildProcess& child) override;
   void Reap(ChildProcess& child) override;
@@ -94,6 +102,7 @@ class ProcessSpawner final : public Spawner {
  private:
   const std::string program_;
   HostCgroups* const groups_;
+  const bool die_with_us_;
 };
 
 }  // namespace bulkhead

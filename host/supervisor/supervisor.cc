@@ -33,6 +33,7 @@ Supervisor::Supervisor(Options options)
   BULKHEAD_CHECK(options_.link != nullptr && options_.spawner != nullptr);
   BULKHEAD_CHECK(options_.now_ns && options_.chance);
   surroundings_ = {.spawner = options_.spawner,
+                   .store = options_.store,
                    .link = &link_queue_,
                    .inbox = std::make_shared<LoopInbox>(),
                    .now_ns = options_.now_ns,
@@ -59,8 +60,13 @@ absl::Status Supervisor::AddDriver(const DriverConfig& config) {
                      .content = config.content_folder};
   needs.paths.push_back(config.manifest.LibraryPath());
   needs.paths.push_back(options_.run_folder + "/");
+  const absl::StatusOr<std::optional<HostRecord>> left = Driver::Left(options_.store, name);
+  if (!left.ok()) return left.status();
+  // Its copies of content are that user's.
   const HostUser user =
-      ChooseHostUser(static_cast<uint64_t>(getpid()) * kUsersApart, host_users_, needs);
+      left->has_value()
+          ? HostUser{.id = (*left)->user, .lacks = (*left)->user_lacks}
+          : ChooseHostUser(static_cast<uint64_t>(getpid()) * kUsersApart, host_users_, needs);
   absl::StatusOr<std::unique_ptr<Driver>> driver =
       Driver::Create(&surroundings_, config, absl::StrCat(options_.run_folder, "/content-", name),
                      user, options_.link.get());
@@ -75,21 +81,20 @@ absl::Status Supervisor::AddDriver(const DriverConfig& config) {
 absl::Status Supervisor::Start() {
   BULKHEAD_CHECK(!thread_.joinable());
   started_ns_ = options_.now_ns();
-  {
-    // A channel of the module's may be older than this supervisor, and has counted before.
-    link_queue_.Refresh(MonotonicAfterNs(kStatisticsWithinNs));
-    const MutexLock lock(let_through_mutex_);
-    let_through_.resize(drivers_.size());
-    for (size_t i = 0; i < drivers_.size(); ++i) {
-      let_through_[i].Begin(link_queue_.ReportOf(drivers_[i]->lane()).statistics.let_through);
-    }
-  }
   Publish();
   options_.link->SetObserver(this);
   for (const auto& driver : drivers_) {
-    surroundings_.inbox->Post([&driver = *driver] { driver.Step({.kind = EventKind::kStart}); });
+    surroundings_.inbox->Post([&driver = *driver] { driver.Begin(); });
   }
   thread_ = std::thread([this] { Run(); });
+  // A channel may be older than this supervisor, and has counted before. The loop does not wait for
+  // it: hosts that are gone on with are supervised first.
+  link_queue_.Refresh(MonotonicAfterNs(kStatisticsWithinNs));
+  const MutexLock lock(let_through_mutex_);
+  let_through_.resize(drivers_.size());
+  for (size_t i = 0; i < drivers_.size(); ++i) {
+    let_through_[i].Begin(link_queue_.ReportOf(drivers_[i]->lane()).statistics.let_through);
+  }
   return absl::OkStatus();
 }
 

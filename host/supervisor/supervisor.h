@@ -51,8 +51,11 @@ class Supervisor final : private ShimLink::Observer {
     // Shared with the thread of each request that the shim never answers.
     std::shared_ptr<ShimLink> link;
     Spawner* spawner = nullptr;  // not owned; outlives this
-    std::string run_folder;      // private, exists; content copies are kept below it
-    std::string attachment;      // for the status
+    // For the supervisor after this one, and with what one before has left. Not owned; outlives
+    // this. Null: hosts end with this one.
+    DescriptorStore* store = nullptr;
+    std::string run_folder;  // private, exists; content copies are kept below it
+    std::string attachment;  // for the status
     LifecycleLimits limits;
     uint64_t heartbeat_every_ns = 1'000'000'000;  // idle hosts are not pinged: idle_watch.h
     uint64_t heartbeat_missed_ns = 5'000'000'000;

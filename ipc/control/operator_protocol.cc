@@ -197,9 +197,15 @@ ControlBuffer MakeRelease(std::string_view driver) {
   return Finish(builder, wire::CreateRelease(builder, name));
 }
 
-ControlBuffer MakeShutdown() {
+ControlBuffer MakeShutdown(HostsAtStop hosts) {
   FlatBufferBuilder builder;
-  return Finish(builder, wire::CreateShutdown(builder));
+  return Finish(builder, wire::CreateShutdown(builder, static_cast<uint8_t>(hosts)));
+}
+
+HostsAtStop ReadShutdown(const wire::Shutdown& shutdown) {
+  return shutdown.hosts() <= static_cast<uint8_t>(HostsAtStop::kStay)
+             ? static_cast<HostsAtStop>(shutdown.hosts())
+             : HostsAtStop::kEnd;
 }
 
 ControlBuffer MakeReload() {

@@ -101,7 +101,10 @@ ControlBuffer MakeStatus(const StatusFields& fields);
 StatusFields ReadStatus(const wire::Status& status);
 ControlBuffer MakeSetContent(std::string_view driver, std::string_view path);
 ControlBuffer MakeRelease(std::string_view driver);
-ControlBuffer MakeShutdown();
+enum class HostsAtStop : uint8_t { kAsConfigured, kEnd, kStay };
+ControlBuffer MakeShutdown(HostsAtStop hosts = HostsAtStop::kAsConfigured);
+// One that is not known counts as kEnd.
+HostsAtStop ReadShutdown(const wire::Shutdown& shutdown);
 ControlBuffer MakeReload();
 ControlBuffer MakeGetEvents(uint64_t after);
 // Events are cut to as many as fit, the oldest first.

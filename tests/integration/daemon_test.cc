@@ -25,7 +25,7 @@
 #include "ipc/monotonic.h"
 #include "ipc/sanitizer.h"
 #include "ipc/unique_fd.h"
-#include "tests/testing/cli_fixture.h"
+#include "tests/testing/daemon_fixture.h"
 
 namespace bulkhead {
 namespace {
@@ -34,115 +34,6 @@ namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
-
-constexpr uint64_t kSoonNs = 60 * kNanosecondsPerSecond;
-
-// What a service manager hears on its socket (sd_notify(3)).
-class NotifySocket {
- public:
-  explicit NotifySocket(const std::string& path)
-      : socket_(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_un address = {};
-    address.sun_family = AF_UNIX;
-    path.copy(address.sun_path, sizeof(address.sun_path) - 1);
-    bound_ = bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
-  }
-  bool bound() const { return bound_; }
-
-  // Reads until a message has a line that begins so; that line, or nothing when none comes.
-  std::string Await(const std::string& begin) {
-    const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
-    for (uint64_t now_ns; (now_ns = MonotonicNowNs()) < until_ns;) {
-      pollfd ready = {socket_.get(), POLLIN, 0};
-      poll(&ready, 1, static_cast<int>((until_ns - now_ns) / kNanosecondsPerMillisecond) + 1);
-      char bytes[8192];
-      const ssize_t size = recv(socket_.get(), bytes, sizeof(bytes), MSG_DONTWAIT);
-      if (size < 0) continue;
-      std::istringstream lines(std::string(bytes, static_cast<size_t>(size)));
-      for (std::string line; std::getline(lines, line);) {
-        heard_.push_back(line);
-        if (line.starts_with(begin)) return line;
-      }
-    }
-    return "";
-  }
-  const std::vector<std::string>& heard() const { return heard_; }
-
- private:
-  const UniqueFd socket_;
-  bool bound_ = false;
-  std::vector<std::string> heard_;
-};
-
-class Daemon : public CliAsRoot {
- protected:
-  void SetUp() override {
-    CliAsRoot::SetUp();
-    if (IsSkipped()) return;
-    config_ = folder_ + "/bulkhead.toml";
-    more_ = folder_ + "/more";
-    rules_ = folder_ + "/rules";
-    fs::create_directories(more_);
-    // As the service names them.
-    files_ = fs::canonical(files_);
-    more_ = fs::canonical(more_);
-    fs::copy(build_ + "/drivers/scanner/rules", rules_, fs::copy_options::recursive);
-    manager_ = std::make_unique<NotifySocket>(folder_ + "/notify");
-    ASSERT_TRUE(manager_->bound());
-    setenv("NOTIFY_SOCKET", (folder_ + "/notify").c_str(), 1);
-    Infect();
-    fs::copy(files_ + "/infected", more_ + "/infected");
-  }
-  void TearDown() override {
-    unsetenv("NOTIFY_SOCKET");
-    CliAsRoot::TearDown();
-  }
-
-  void Write(const std::string& text) {
-    std::ofstream(config_) << text;
-    fs::permissions(config_, fs::perms::owner_read | fs::perms::owner_write);
-  }
-  std::string Scanner() const {
-    return "[[driver]]\nname = 'scanner'\ncontent = '" + rules_ + "'\n";
-  }
-  static std::string GuardOf(const std::string& folder) {
-    return "[[guard]]\nfolder = '" + folder + "'\n";
-  }
-  // Its process, when it has said that it is ready.
-  pid_t Start() {
-    const pid_t service = Begin("bulkheadd", "--config " + config_);
-    pid_ = " --pid " + std::to_string(service);
-    EXPECT_EQ(manager_->Await("READY=1"), "READY=1") << Output();
-    return service;
-  }
-  std::string Output() const {
-    std::stringstream text;
-    text << std::ifstream(folder_ + "/output").rdbuf();
-    return text.str();
-  }
-  bool Opens(const std::string& path) const { return std::ifstream(path).good(); }
-  std::vector<nlohmann::json> Events() {
-    std::istringstream lines(Run("events --json" + pid_).text);
-    std::vector<nlohmann::json> events;
-    for (std::string line; std::getline(lines, line);) {
-      events.push_back(nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false));
-      EXPECT_TRUE(events.back().is_object()) << line;
-    }
-    return events;
-  }
-  // Of the newest event of this kind.
-  std::string TextOf(const std::string& kind) {
-    std::string text = "none";
-    for (const nlohmann::json& event : Events()) {
-      if (event.value("event", "") == kind) text = event.value("text", "");
-    }
-    return text;
-  }
-
-  std::string config_, more_, rules_;
-  std::string pid_;  // " --pid N"
-  std::unique_ptr<NotifySocket> manager_;
-};
 
 TEST_F(Daemon, ServesWhatItsConfigurationSays) {
   Write(Scanner() + GuardOf(files_));

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <grp.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -19,6 +20,7 @@
 
 #include "host/service/state_folder.h"
 #include "host/supervisor/instance.h"
+#include "ipc/monotonic.h"
 #include "ipc/sanitizer.h"
 #include "ipc/unique_fd.h"
 
@@ -95,12 +97,27 @@ void Cli::SetUp() {
   std::ofstream(files_ + "/clean") << "nothing to see\n";
 }
 
+namespace {
+
+// What outlived its service, and ends, is this process's to wait for.
+void ReapOrphans() {
+  const uint64_t until_ns = MonotonicAfterNs(10 * kNanosecondsPerSecond);
+  for (;;) {
+    const pid_t ended = waitpid(-1, nullptr, WNOHANG);
+    if (ended < 0 || (ended == 0 && MonotonicNowNs() > until_ns)) return;
+    if (ended == 0) poll(nullptr, 0, 5);
+  }
+}
+
+}  // namespace
+
 void Cli::TearDown() {
   for (const pid_t service : services_) {
     kill(service, SIGKILL);
     CodeOf(service);
     ADD_FAILURE() << "a service was not stopped";
   }
+  ReapOrphans();
   const std::vector<std::string> children = Children();
   EXPECT_THAT(children, testing::IsEmpty()) << "processes were left behind";
   for (const std::string& child : children) {
@@ -186,6 +203,13 @@ pid_t Cli::Begin(const std::string& program, const std::string& words) {
 }
 
 bool Cli::KeepsState(pid_t process) const { return !StateOf(process, temporary_).empty(); }
+
+void Cli::KillService() {
+  if (services_.empty()) return;
+  kill(services_.back(), SIGKILL);
+  CodeOf(services_.back());
+  services_.pop_back();
+}
 
 int Cli::StopService(int signal) {
   if (services_.empty()) return -1;

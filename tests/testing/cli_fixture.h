@@ -41,6 +41,8 @@ class Cli : public ::testing::Test {
   // start. StopService ends the last one in order and returns its exit code.
   pid_t StartService(const std::string& words, const std::string& program = "bulkhead");
   int StopService(int signal = SIGTERM);
+  // SIGKILL: nothing is put away.
+  void KillService();
   // The same, but it returns at once. What the service says goes to folder_/output.
   pid_t BeginService(const std::string& words) { return Begin("bulkhead", "run " + words); }
   pid_t Begin(const std::string& program, const std::string& words);

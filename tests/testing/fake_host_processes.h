@@ -73,6 +73,7 @@ class FakeHostProcess {
 class FakeSpawner final : public Spawner {
  public:
   absl::StatusOr<ChildProcess> Spawn(UniqueFd control, const HostLimits&) override;
+  HostCgroup FindGroup(const std::string&) override { return HostCgroup(); }
   absl::Status LetRun(ChildProcess& child) override;
   ChildExit Exit(const ChildProcess& child) override;
   void Reap(ChildProcess& child) override;

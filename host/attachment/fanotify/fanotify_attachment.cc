@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/attachment/fanotify/fanotify_attachment.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
@@ -15,6 +16,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "host/attachment/fanotify/link_record.h"
 #include "host/attachment/place.h"
 #include "ipc/fanotify/journal.h"
 #include "ipc/log_limit.h"
@@ -56,6 +58,15 @@ std::string ProgramBeside(const std::string& name) {
 
 constexpr const char* kShimProgram = "bulkhead-shim-fanotify";
 
+// What is left for the next service. Descriptors: the groups, the journal, the exclusions, the
+// keeper's pidfd.
+constexpr char kItem[] = "fanotify";
+constexpr size_t kKeptBesides = 3;
+struct AttachmentRecord {
+  pid_t supervisor_pid;
+  pid_t keeper_pid;
+};
+
 absl::Status ProbeWithProgram() {
   if (absl::Status status = FanotifyAttachment::Probe(); !status.ok()) return status;
   const std::string program = ProgramBeside(kShimProgram);
@@ -83,12 +94,17 @@ constinit const AttachmentKind kFanotifyAttachment = {
     .limits = kLimits,
     .probe = ProbeWithProgram,
     .create = [](const AttachmentOptions& options) -> absl::StatusOr<std::unique_ptr<Attachment>> {
-      if (absl::Status status = ProbeWithProgram(); !status.ok()) return status;
+      // What was left shows that it works, and serves meanwhile.
+      const bool left = options.store != nullptr && options.store->Get(kItem).has_value();
+      if (absl::Status status = left ? absl::OkStatus() : ProbeWithProgram(); !status.ok()) {
+        return status;
+      }
       FanotifyAttachment::Options wanted;
       wanted.log = options.log;
       wanted.on_protection = options.on_protection;
       wanted.limits = kLimits;
       wanted.accepted = options.accepted;
+      wanted.store = options.store;
       return FanotifyAttachment::Create(wanted);
     },
 };
@@ -115,43 +131,97 @@ absl::StatusOr<std::unique_ptr<FanotifyAttachment>> FanotifyAttachment::Create(
     attachment.options_.readers = static_cast<uint32_t>(std::clamp(cpus, 2L, 8L));
   }
 
+  attachment.wake_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!attachment.wake_.valid()) return absl::ErrnoToStatus(errno, "eventfd");
+  std::optional<DescriptorStore::Item> left;
+  if (options.store != nullptr) left = options.store->Get(kItem);
+  absl::Status status = left ? attachment.GoOn(*std::move(left)) : attachment.Make();
+  if (!status.ok()) return status;
+  attachment.watcher_ = std::thread([&attachment] { attachment.Watch(); });
+  return made;
+}
+
+absl::Status FanotifyAttachment::Make() {
   for (uint32_t i = 0; i < kGuardGroups; ++i) {
     absl::StatusOr<FanotifyGroup> group = FanotifyGroup::Create();
     if (!group.ok()) return group.status();
-    attachment.groups_.push_back(*std::move(group));
+    groups_.push_back(*std::move(group));
   }
 
-  absl::StatusOr<SharedMemory> journal = SharedMemory::Create("bulkhead-journal", kJournalBytes);
-  if (!journal.ok()) return journal.status();
-  attachment.journal_memory_ = *std::move(journal);
-  absl::Status status = attachment.journal_memory_.SealAgainstResize();
+  absl::StatusOr<SharedMemory> memory = SharedMemory::Create("bulkhead-journal", kJournalBytes);
+  if (!memory.ok()) return memory.status();
+  journal_memory_ = *std::move(memory);
+  absl::Status status = journal_memory_.SealAgainstResize();
   if (!status.ok()) return status;
-  attachment.journal()->magic = kJournalMagic;  // all other fields are zero, which is valid
+  journal()->magic = kJournalMagic;  // all other fields are zero, which is valid
 
   absl::StatusOr<SharedMemory> exclusions =
       SharedMemory::Create("bulkhead-exclusions", kExclusionsBytes);
   if (!exclusions.ok()) return exclusions.status();
-  attachment.exclusions_memory_ = *std::move(exclusions);
-  status = attachment.exclusions_memory_.SealAgainstResize();
+  exclusions_memory_ = *std::move(exclusions);
+  status = exclusions_memory_.SealAgainstResize();
   if (!status.ok()) return status;
-  auto* table = new (attachment.exclusions_memory_.data()) ExclusionTable();
+  auto* table = new (exclusions_memory_.data()) ExclusionTable();
   status = table->Add(getpid());
   if (!status.ok()) return status;
+  link_ = NewLink(table);
+  return StartKeeper();
+}
 
-  attachment.wake_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!attachment.wake_.valid()) return absl::ErrnoToStatus(errno, "eventfd");
-  attachment.link_ = std::make_unique<RemoteShimLink>(
-      table,
-      RemoteShimLink::Limits{.readers = attachment.options_.readers,
-                             .in_flight_max = attachment.options_.in_flight_max},
-      [&attachment] {
-        attachment.lost_.store(true);
-        eventfd_write(attachment.wake_.get(), 1);
-      });
-  status = attachment.StartKeeper();
-  if (!status.ok()) return status;
-  attachment.watcher_ = std::thread([&attachment] { attachment.Watch(); });
-  return made;
+// The kernel's side and the shim have gone on; only who orders them is another.
+absl::Status FanotifyAttachment::GoOn(DescriptorStore::Item left) {
+  AttachmentRecord record;
+  if (!FromBytes(left.bytes, &record) || left.descriptors.size() != kGuardGroups + kKeptBesides) {
+    return absl::InvalidArgumentError("what was left of the fanotify shim can't be read");
+  }
+  for (uint32_t i = 0; i < kGuardGroups; ++i) {
+    groups_.push_back(FanotifyGroup::Adopt(std::move(left.descriptors[i])));
+  }
+  absl::StatusOr<SharedMemory> memory =
+      SharedMemory::MapChecked(std::move(left.descriptors[kGuardGroups]), kJournalBytes,
+                               SharedMemory::Access::kReadWrite, F_SEAL_SHRINK | F_SEAL_GROW);
+  if (!memory.ok()) return memory.status();
+  journal_memory_ = *std::move(memory);
+  if (journal()->magic != kJournalMagic) {
+    return absl::InvalidArgumentError("the journal that was left is of another release");
+  }
+  absl::StatusOr<SharedMemory> exclusions =
+      SharedMemory::MapChecked(std::move(left.descriptors[kGuardGroups + 1]), kExclusionsBytes,
+                               SharedMemory::Access::kReadWrite, F_SEAL_SHRINK | F_SEAL_GROW);
+  if (!exclusions.ok()) return exclusions.status();
+  exclusions_memory_ = *std::move(exclusions);
+  auto* table = reinterpret_cast<ExclusionTable*>(exclusions_memory_.data());
+  if (absl::Status status = table->Add(getpid()); !status.ok()) return status;
+  table->Remove(record.supervisor_pid).IgnoreError();
+  keeper_ = KeeperProcess::Adopt(record.keeper_pid, std::move(left.descriptors.back()));
+  keeper_pid_.store(record.keeper_pid);
+  link_ = NewLink(table);
+  if (absl::Status status = link_->Adopt(); !status.ok()) return status;
+  Keep();
+  return absl::OkStatus();
+}
+
+std::unique_ptr<RemoteShimLink> FanotifyAttachment::NewLink(ExclusionTable* exclusions) {
+  return std::make_unique<RemoteShimLink>(
+      exclusions,
+      RemoteShimLink::Limits{.readers = options_.readers, .in_flight_max = options_.in_flight_max},
+      [this] {
+        lost_.store(true);
+        eventfd_write(wake_.get(), 1);
+      },
+      options_.store);
+}
+
+void FanotifyAttachment::Keep() const {
+  if (options_.store == nullptr) return;
+  std::vector<int> descriptors;
+  for (const FanotifyGroup& group : groups_) descriptors.push_back(group.fd());
+  descriptors.insert(descriptors.end(),
+                     {journal_memory_.fd().get(), exclusions_memory_.fd().get(), keeper_.pidfd()});
+  options_.store->Put(
+      kItem, BytesOf(AttachmentRecord{.supervisor_pid = getpid(), .keeper_pid = keeper_.pid()}),
+      descriptors);
+  options_.store->Put(kShimItem, "", {keeper_.pidfd()});
 }
 
 FanotifyAttachment::~FanotifyAttachment() { Stop(); }
@@ -179,7 +249,9 @@ absl::Status FanotifyAttachment::StartKeeper() {
     keeper_.Reap(0);
     keeper_pid_.store(0);
     link_->Include(pid).IgnoreError();
+    return status;
   }
+  Keep();
   return status;
 }
 

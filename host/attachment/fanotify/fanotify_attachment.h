@@ -65,6 +65,7 @@ class FanotifyAttachment final : public Attachment {
     std::function<void(const GuardProtection&)> on_protection;
     absl::Span<const AttachmentLimit> limits;
     std::set<std::string> accepted;
+    std::shared_ptr<DescriptorStore> store;
   };
 
   // Counts since the attachment was made, across all deaths of the shim.
@@ -124,6 +125,11 @@ class FanotifyAttachment final : public Attachment {
     bool told_overdue = false;
   };
 
+  // Groups, journal, exclusions and link: of a service before this one, or new.
+  absl::Status GoOn(DescriptorStore::Item left);
+  absl::Status Make();
+  std::unique_ptr<RemoteShimLink> NewLink(ExclusionTable* exclusions);
+  void Keep() const;
   absl::Status StartKeeper();
   void Watch();
   // Waits until the shim is gone. False: the attachment stops.

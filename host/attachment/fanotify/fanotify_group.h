@@ -26,6 +26,9 @@ class FanotifyGroup {
   // text says what to do.
   static absl::StatusOr<FanotifyGroup> Create();
 
+  // One that a supervisor before this one has made.
+  static FanotifyGroup Adopt(UniqueFd group) { return FanotifyGroup(std::move(group)); }
+
   int fd() const { return group_.get(); }
 
   // Marks the object that `kind` gives for `directory` (an open directory). Not kAuto.

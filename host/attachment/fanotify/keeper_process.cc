@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -40,6 +41,7 @@ absl::StatusOr<std::pair<UniqueFd, UniqueFd>> Pipe() {
   char open_gate;
   if (read(gate, &open_gate, 1) != 1) _exit(127);  // the parent died, or gave the start up
   setsid();
+  if (getpriority(PRIO_PROCESS, 0) < 0) (void)setpriority(PRIO_PROCESS, 0, 0);
   int high[kGiven];
   for (size_t i = 0; i < kGiven; ++i) high[i] = fcntl(sources[i], F_DUPFD, 64);
   const int high_error = fcntl(error, F_DUPFD, 64);
@@ -122,11 +124,22 @@ absl::StatusOr<KeeperProcess> KeeperProcess::Start(
   return process;
 }
 
+KeeperProcess KeeperProcess::Adopt(pid_t pid, UniqueFd pidfd) {
+  KeeperProcess process;
+  process.pid_ = pid;
+  process.pidfd_ = std::move(pidfd);
+  return process;
+}
+
 bool KeeperProcess::Reap(uint64_t until_ns) {
   if (pid_ < 0) return true;
   const bool ended = PollUntil(pidfd_.get(), POLLIN, until_ns);
-  if (!ended) kill(pid_, SIGKILL);
-  while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+  if (!ended) {
+    syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0);
+    PollUntil(pidfd_.get(), POLLIN, kForeverNs);
+  }
+  // ECHILD: another process waits for one that was adopted.
+  while (waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), nullptr, WEXITED) < 0 && errno == EINTR) {
   }
   pid_ = -1;
   pidfd_.reset();

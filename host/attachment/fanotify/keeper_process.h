@@ -38,6 +38,9 @@ class KeeperProcess {
                                              const Descriptors& descriptors,
                                              const std::function<absl::Status(pid_t)>& before_exec);
 
+  // One that a supervisor before this one has left.
+  static KeeperProcess Adopt(pid_t pid, UniqueFd pidfd);
+
   pid_t pid() const { return pid_; }
   int pidfd() const { return pidfd_.get(); }  // readable when it has ended
   ControlSocket TakeControl() { return std::move(control_); }

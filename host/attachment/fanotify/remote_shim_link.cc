@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "host/attachment/fanotify/link_record.h"
 #include "ipc/abi/events.h"
 #include "ipc/check.h"
 #include "ipc/control/fields.h"
@@ -39,6 +40,9 @@ absl::Status Gone() {
 absl::Status WorkerSilent() {
   return absl::UnavailableError("the fanotify shim did not answer within a second");
 }
+
+constexpr char kLinkItem[] = "link";
+constexpr char kChannelItems[] = "channel/";
 
 absl::Status KeeperSilent() {
   return absl::UnavailableError("the fanotify shim's keeper does not answer");
@@ -81,8 +85,12 @@ class RemoteShimLink::KeeperTurn {
 };
 
 RemoteShimLink::RemoteShimLink(ExclusionTable* exclusions, const Limits& limits,
-                               std::function<void()> on_lost)
-    : exclusions_(exclusions), limits_(limits), on_lost_(std::move(on_lost)) {}
+                               std::function<void()> on_lost,
+                               std::shared_ptr<DescriptorStore> store)
+    : exclusions_(exclusions),
+      limits_(limits),
+      on_lost_(std::move(on_lost)),
+      store_(std::move(store)) {}
 
 RemoteShimLink::~RemoteShimLink() { Disconnect(); }
 
@@ -90,6 +98,10 @@ RemoteShimLink::~RemoteShimLink() { Disconnect(); }
 absl::Status RemoteShimLink::Connect(ControlSocket control, UniqueFd keeper) {
   if (reader_.joinable()) reader_.join();
   KeeperTurn turn(*this, kForeverNs);  // the other threads' turns are bounded
+  UniqueFd kept;
+  if (store_ != nullptr) {
+    if (absl::StatusOr<UniqueFd> copy = keeper.Duplicate(); copy.ok()) kept = *std::move(copy);
+  }
   turn.Replace(std::move(keeper));
   KeeperRequest configure = {};
   configure.order = KeeperOrder::kConfigure;
@@ -124,6 +136,10 @@ absl::Status RemoteShimLink::Connect(ControlSocket control, UniqueFd keeper) {
   greeted_ = false;
   restart_expected_ = false;
   disconnecting_ = false;
+  kept_keeper_ = std::move(kept);
+  worker_pid_.store(0);
+  KeepSockets();
+  for (size_t i = 0; i < channels_.size(); ++i) Keep(static_cast<ChannelId>(i));
   reader_ = std::thread([this] { Read(); });
   return absl::OkStatus();
 }
@@ -141,6 +157,10 @@ void RemoteShimLink::Disconnect() {
 
 absl::Status RemoteShimLink::EnsureRunning(uint64_t until_ns) {
   const MutexLock lock(mutex_);
+  // Between two keepers the attachment is at it.
+  while (control_ == nullptr && !disconnecting_) {
+    if (!changed_.WaitUntil(mutex_, until_ns)) break;
+  }
   return AwaitWorker(until_ns);
 }
 
@@ -257,7 +277,15 @@ absl::StatusOr<ChannelId> RemoteShimLink::AddChannel(const ChannelSpec& spec) {
   channel->regions = *std::move(regions);
   const MutexLock lock(mutex_);
   channels_.push_back(std::move(channel));
-  return static_cast<ChannelId>(channels_.size() - 1);
+  const ChannelId id = static_cast<ChannelId>(channels_.size() - 1);
+  Keep(id);
+  return id;
+}
+
+uint32_t RemoteShimLink::Serving(ChannelId id) {
+  const MutexLock lock(mutex_);
+  absl::StatusOr<Channel*> channel = Find(id);
+  return channel.ok() ? (*channel)->generation : 0;
 }
 
 absl::StatusOr<RemoteShimLink::Channel*> RemoteShimLink::Find(ChannelId channel) {
@@ -331,12 +359,14 @@ absl::Status RemoteShimLink::BeginGeneration(ChannelId id, const bh_generation_s
   channel.draining = false;  // as in the core: a generation that begins is not draining
   channel.begun = spec;
   channel.descriptor_socket = std::move(descriptor_socket);
+  Keep(id);  // before the shim knows: one that it may serve is ended by the next link
   const uint64_t request = next_request_++;
   const ControlBuffer message = MakeBeginGeneration(request, id, spec);
   absl::Status status = Ask(request, message, channel.descriptor_socket.get(), until_ns).status();
   if (!status.ok() && channel.generation == generation) {
     // The supervisor will end the host; until then no worker is asked to begin it again.
     channel.End(BH_END_STOPPED);
+    Keep(id);
     const ControlBuffer end = MakeEndGeneration(0, id, generation, BH_END_STOPPED);
     Send(end, -1, /*until_ns=*/0).IgnoreError();
   }
@@ -357,6 +387,7 @@ absl::StatusOr<bh_in_hand> RemoteShimLink::EndGeneration(ChannelId id, uint32_t 
   const uint64_t request = next_request_++;
   absl::StatusOr<Request> answer =
       Ask(request, MakeEndGeneration(request, id, generation, cause), -1, until_ns);
+  Keep(id);  // after it, likewise
   if (!answer.ok()) return answer.status();
   return answer->in_hand;
 }
@@ -368,6 +399,7 @@ absl::Status RemoteShimLink::SetState(ChannelId id, bool quarantined, bool drain
   if (!channel.ok()) return channel.status();
   (*channel)->quarantined = quarantined;
   (*channel)->draining = draining;
+  Keep(id);
   if (absl::Status running = AwaitWorker(until_ns); !running.ok()) return running;
   const uint64_t request = next_request_++;
   return Ask(request, MakeSetState(request, id, (*channel)->quarantined, (*channel)->draining), -1,
@@ -386,6 +418,7 @@ absl::Status RemoteShimLink::SetPolicy(ChannelId id, const bh_policy& policy) {
   absl::StatusOr<Channel*> channel = Find(id);
   if (!channel.ok()) return channel.status();
   (*channel)->spec.policy = policy;
+  Keep(id);
   if (absl::Status running = AwaitWorker(until_ns); !running.ok()) return running;
   const uint64_t request = next_request_++;
   return Ask(request, MakeSetPolicy(request, id, (*channel)->spec.policy), -1, until_ns).status();
@@ -524,6 +557,7 @@ void RemoteShimLink::HandleHello(const wire::ShimHello& hello) {
     restart_expected_ = false;
     worker_pid_.store(static_cast<pid_t>(hello.pid()));
     incarnation_.store(hello.incarnation());
+    KeepSockets();
     ResendAll();
   }
   changed_.NotifyAll();
@@ -552,6 +586,95 @@ void RemoteShimLink::ResendAll() {
   for (const auto& [id, request] : pending_) {
     if (!request->done) Send(*request->message, request->descriptor, until_ns).IgnoreError();
   }
+}
+
+// ---- For the next link
+
+void RemoteShimLink::KeepSockets() {
+  if (store_ == nullptr || control_ == nullptr || !kept_keeper_.valid()) return;
+  const LinkRecord record = {.worker_pid = worker_pid_.load(), .incarnation = incarnation_.load()};
+  store_->Put(kLinkItem, BytesOf(record), {control_->fd(), kept_keeper_.get()});
+}
+
+void RemoteShimLink::Keep(ChannelId id) {
+  if (store_ == nullptr) return;
+  const Channel& channel = *channels_[id];
+  ChannelRecord record = {};
+  record.spec = channel.spec;
+  channel.spec.driver.copy(record.driver, sizeof(record.driver) - 1);
+  record.quarantined = channel.quarantined;
+  record.draining = channel.draining;
+  record.made_again = channel.made_again;
+  record.generation = channel.generation;
+  record.highest_generation = channel.highest_generation;
+  record.ended = channel.ended;
+  record.end = channel.end;
+  record.begun = channel.begun;
+  std::vector<int> descriptors = {channel.regions.call_region.get(),
+                                  channel.regions.reply_region.get()};
+  if (channel.descriptor_socket.valid()) descriptors.push_back(channel.descriptor_socket.get());
+  store_->Put(absl::StrCat(kChannelItems, id), BytesOf(record), descriptors);
+}
+
+absl::StatusOr<std::unique_ptr<RemoteShimLink::Channel>> RemoteShimLink::ReadChannel(
+    DescriptorStore::Item item) {
+  ChannelRecord record;
+  const size_t count = item.descriptors.size();
+  if (!FromBytes(item.bytes, &record) || count < 2) {
+    return absl::InvalidArgumentError("a channel that was left can't be read");
+  }
+  if ((record.generation != 0) != (count == 3)) {
+    return absl::InvalidArgumentError("a channel that was left has no socket for files");
+  }
+  auto channel = std::make_unique<Channel>();
+  channel->spec =
+      ChannelSpec(std::string(record.driver, strnlen(record.driver, sizeof(record.driver))));
+  static_cast<bh_channel_spec&>(channel->spec) = record.spec;
+  channel->regions.call_region = std::move(item.descriptors[0]);
+  channel->regions.reply_region = std::move(item.descriptors[1]);
+  if (count == 3) channel->descriptor_socket = std::move(item.descriptors[2]);
+  channel->quarantined = record.quarantined;
+  channel->draining = record.draining;
+  channel->made_again = record.made_again;
+  channel->generation = record.generation;
+  channel->highest_generation = record.highest_generation;
+  channel->ended = record.ended;
+  channel->end = record.end;
+  channel->begun = record.begun;
+  return channel;
+}
+
+absl::Status RemoteShimLink::Adopt() {
+  std::optional<DescriptorStore::Item> sockets = store_->Get(kLinkItem);
+  if (!sockets) return absl::NotFoundError("no link was left");
+  LinkRecord record;
+  if (!FromBytes(sockets->bytes, &record) || sockets->descriptors.size() != 2) {
+    return absl::InvalidArgumentError("the sockets of the shim that was left can't be read");
+  }
+  std::vector<std::unique_ptr<Channel>> channels;
+  for (size_t i = 0; i < store_->Names(kChannelItems).size(); ++i) {
+    std::optional<DescriptorStore::Item> item = store_->Get(absl::StrCat(kChannelItems, i));
+    if (!item) return absl::InvalidArgumentError("a channel that was left is missing");
+    absl::StatusOr<std::unique_ptr<Channel>> channel = ReadChannel(*std::move(item));
+    if (!channel.ok()) return channel.status();
+    channels.push_back(*std::move(channel));
+  }
+  KeeperTurn turn(*this, kForeverNs);
+  absl::StatusOr<UniqueFd> copy = sockets->descriptors[1].Duplicate();
+  if (!copy.ok()) return copy.status();
+  turn.Replace(std::move(sockets->descriptors[1]));
+  // Answers to the link before may still come; its numbers are below.
+  orders_ = static_cast<uint32_t>(MonotonicNowNs() / kNanosecondsPerMillisecond);
+  const MutexLock lock(mutex_);
+  next_request_ = MonotonicNowNs();
+  channels_ = std::move(channels);
+  control_ = std::make_shared<ControlSocket>(std::move(sockets->descriptors[0]));
+  kept_keeper_ = *std::move(copy);
+  worker_pid_.store(record.worker_pid);
+  incarnation_.store(record.incarnation);
+  running_ = greeted_ = record.worker_pid != 0;
+  reader_ = std::thread([this] { Read(); });
+  return absl::OkStatus();
 }
 
 }  // namespace bulkhead

@@ -26,6 +26,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "host/store/descriptor_store.h"
 #include "ipc/control_socket.h"
 #include "ipc/exclusion_table.h"
 #include "ipc/fanotify/keeper_protocol.h"
@@ -44,12 +45,17 @@ class RemoteShimLink final : public ShimLink {
 
   // `exclusions` is shared with the shim, not owned. `on_lost` is called, from the link's thread,
   // when both sockets are closed at the shim's end: no process of the shim is left.
-  RemoteShimLink(ExclusionTable* exclusions, const Limits& limits, std::function<void()> on_lost);
+  // `store`: where it keeps what a link after this one goes on with; may be null.
+  RemoteShimLink(ExclusionTable* exclusions, const Limits& limits, std::function<void()> on_lost,
+                 std::shared_ptr<DescriptorStore> store = nullptr);
   ~RemoteShimLink() override;
 
   // Configures a new keeper and makes the channels that there were, in their order. Not
   // concurrently with another Connect(); after a loss, only once `on_lost` was called.
   absl::Status Connect(ControlSocket control, UniqueFd keeper);
+  // Instead of the first Connect(): goes on with the sockets and channels that a link before this
+  // one has left in the store. NotFound: there are none; InvalidArgument.
+  absl::Status Adopt();
   // Starts a worker if none runs, and waits until it says hello or until_ns. The functions of
   // ShimLink that need a worker do that, too, within their second.
   absl::Status EnsureRunning(uint64_t until_ns);
@@ -67,6 +73,7 @@ class RemoteShimLink final : public ShimLink {
   // channel, which Connect() has made again.
   void SetObserver(Observer* observer) override;
   absl::StatusOr<ChannelId> AddChannel(const ChannelSpec& spec) override;
+  uint32_t Serving(ChannelId channel) override;
   absl::StatusOr<ChannelDescriptors> Descriptors(ChannelId channel) override;
   absl::Status BeginGeneration(ChannelId channel, const bh_generation_spec& spec,
                                UniqueFd descriptor_socket) override;
@@ -125,10 +132,14 @@ class RemoteShimLink final : public ShimLink {
   void Handle(ControlMessage& message);
   void HandleHello(const wire::ShimHello& hello);
   void ResendAll() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void KeepSockets() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Keep(ChannelId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  static absl::StatusOr<std::unique_ptr<Channel>> ReadChannel(DescriptorStore::Item item);
 
   ExclusionTable* const exclusions_;
   const Limits limits_;
   const std::function<void()> on_lost_;
+  const std::shared_ptr<DescriptorStore> store_;
 
   Mutex observer_mutex_;
   Observer* observer_ ABSL_GUARDED_BY(observer_mutex_) = nullptr;
@@ -142,6 +153,7 @@ class RemoteShimLink final : public ShimLink {
   bool keeper_turn_taken_ ABSL_GUARDED_BY(mutex_) = false;
   // Null: not connected.
   std::shared_ptr<ControlSocket> control_ ABSL_GUARDED_BY(mutex_);
+  UniqueFd kept_keeper_ ABSL_GUARDED_BY(mutex_);  // a copy of keeper_, to be kept
   // The keeper has the order to run a worker.
   bool running_ ABSL_GUARDED_BY(mutex_) = false;
   // A worker of this keeper has said hello.

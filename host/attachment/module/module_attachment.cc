@@ -44,8 +44,16 @@ constinit const AttachmentKind kModuleAttachment = {
 
 absl::StatusOr<std::unique_ptr<Attachment>> ModuleAttachment::Create(
     const AttachmentOptions& options) {
+  if (options.store != nullptr) {
+    absl::StatusOr<std::unique_ptr<ModuleLink>> left = ModuleLink::Adopt(options.store);
+    if (left.ok()) {
+      return std::unique_ptr<Attachment>(new ModuleAttachment(*std::move(left), options));
+    }
+    if (!absl::IsNotFound(left.status())) return left.status();
+  }
   absl::StatusOr<std::unique_ptr<ModuleLink>> link = ModuleLink::Open(kFormerEndsWithinNs);
   if (!link.ok()) return link.status();
+  if (options.store != nullptr) (*link)->KeepIn(options.store);
   if ((*link)->found_left() && options.log) {
     options.log("takes over the kernel module from a supervisor that died");
   }

@@ -24,6 +24,13 @@ namespace bulkhead {
 namespace {
 
 constexpr const char* kDevice = "/dev/bulkhead";
+
+// What is left for the next service, with the descriptor.
+constexpr char kItem[] = "module";
+struct LinkRecord {
+  pid_t supervisor_pid;
+  std::array<uint32_t, BH_MODULE_CHANNELS_MAX> serving;  // generations
+};
 // They get SIGKILL when their supervisor dies.
 constexpr uint64_t kHostsEndWithinNs = kNanosecondsPerSecond;
 
@@ -131,6 +138,48 @@ absl::StatusOr<std::unique_ptr<ModuleLink>> ModuleLink::Open(uint64_t wait_ns) {
     if (link->Statistics(channel).ok()) link->found_left_ = true;
   }
   return link;
+}
+
+absl::StatusOr<std::unique_ptr<ModuleLink>> ModuleLink::Adopt(
+    std::shared_ptr<DescriptorStore> store) {
+  std::optional<DescriptorStore::Item> left = store->Get(kItem);
+  if (!left) return absl::NotFoundError("no descriptor of the kernel module was left");
+  LinkRecord record;
+  if (left->bytes.size() != sizeof(record) || left->descriptors.size() != 1) {
+    return absl::InvalidArgumentError("the kernel module's descriptor that was left can't be read");
+  }
+  std::memcpy(&record, left->bytes.data(), sizeof(record));
+  UniqueFd stop(eventfd(0, EFD_CLOEXEC));
+  if (!stop.valid()) return absl::ErrnoToStatus(errno, "an eventfd");
+  std::unique_ptr<ModuleLink> link(
+      new ModuleLink(std::move(left->descriptors.front()), std::move(stop)));
+  if (absl::Status status = link->Exclude(getpid()); !status.ok()) return status;
+  (void)link->Include(record.supervisor_pid);
+  link->added_.store(true);
+  {
+    const MutexLock lock(link->kept_mutex_);
+    link->serving_ = record.serving;
+  }
+  link->KeepIn(std::move(store));
+  return link;
+}
+
+void ModuleLink::KeepIn(std::shared_ptr<DescriptorStore> store) {
+  const MutexLock lock(kept_mutex_);
+  store_ = std::move(store);
+  Keep();
+}
+
+void ModuleLink::Keep() {
+  if (store_ == nullptr) return;
+  const LinkRecord record = {.supervisor_pid = getpid(), .serving = serving_};
+  store_->Put(kItem, std::string(reinterpret_cast<const char*>(&record), sizeof(record)),
+              {device_.get()});
+}
+
+uint32_t ModuleLink::Serving(ChannelId channel) {
+  const MutexLock lock(kept_mutex_);
+  return channel < serving_.size() ? serving_[channel] : 0;
 }
 
 ModuleLink::ModuleLink(UniqueFd device, UniqueFd stop)
@@ -243,6 +292,11 @@ absl::StatusOr<ChannelDescriptors> ModuleLink::Descriptors(ChannelId channel) {
 
 absl::Status ModuleLink::BeginGeneration(ChannelId channel, const bh_generation_spec& spec,
                                          UniqueFd) {
+  if (channel < BH_MODULE_CHANNELS_MAX) {
+    const MutexLock lock(kept_mutex_);
+    serving_[channel] = spec.generation;  // before the kernel knows
+    Keep();
+  }
   bh_module_begin begin = {.channel = channel, .reserved = 0, .spec = spec};
   return Say(BH_CONTROL_BEGIN, &begin, "the begin of a generation");
 }
@@ -255,6 +309,11 @@ absl::StatusOr<bh_in_hand> ModuleLink::EndGeneration(ChannelId channel, uint32_t
                        .reserved = 0,
                        .in_hand = {}};
   absl::Status status = Say(BH_CONTROL_END, &end, "the end of a generation");
+  if (channel < BH_MODULE_CHANNELS_MAX) {
+    const MutexLock lock(kept_mutex_);
+    if (serving_[channel] == generation) serving_[channel] = 0;
+    Keep();
+  }
   if (!status.ok()) return status;
   return end.in_hand;
 }

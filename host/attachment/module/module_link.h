@@ -21,6 +21,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "host/attachment/guard_spec.h"
+#include "host/store/descriptor_store.h"
 #include "ipc/abi/module.h"
 #include "ipc/mutex.h"
 #include "ipc/shim_link.h"
@@ -33,6 +34,11 @@ class ModuleLink final : public ShimLink {
   // NotFound: the module is not loaded. PermissionDenied: not root. AlreadyExists: another
   // supervisor has it, and still has it when `wait_ns` are over. Each says what to do.
   static absl::StatusOr<std::unique_ptr<ModuleLink>> Open(uint64_t wait_ns = 0);
+  // Goes on with the descriptor and the channels that a link before this one has left in the store:
+  // for the kernel nothing has happened. NotFound: there is none; InvalidArgument.
+  static absl::StatusOr<std::unique_ptr<ModuleLink>> Adopt(std::shared_ptr<DescriptorStore> store);
+  // From here on what a link after this one goes on with is in the store.
+  void KeepIn(std::shared_ptr<DescriptorStore> store);
   ~ModuleLink() override;  // removes no guards
 
   // Accesses to regular files in and below the folder are calls from now on; those in and below
@@ -51,6 +57,7 @@ class ModuleLink final : public ShimLink {
   // Unavailable: a host of a supervisor that died is still there.
   absl::StatusOr<ChannelId> AddChannel(const ChannelSpec& spec) override;
   uint32_t LastGeneration(ChannelId channel) override;
+  uint32_t Serving(ChannelId channel) override;
   // All are the descriptor of the next generation's host, which ends when its last copy is
   // closed.
   absl::StatusOr<ChannelDescriptors> Descriptors(ChannelId channel) override;
@@ -74,12 +81,16 @@ class ModuleLink final : public ShimLink {
   ModuleLink(UniqueFd device, UniqueFd stop);
   absl::Status Say(unsigned long command, void* argument, const char* what);
   void ReadEvents();
+  void Keep() ABSL_EXCLUSIVE_LOCKS_REQUIRED(kept_mutex_);
   void Deliver(const bh_module_event& event);
 
   const UniqueFd device_;
   const UniqueFd stop_;  // readable: the thread is to end
   std::array<std::atomic<uint32_t>, BH_MODULE_CHANNELS_MAX> last_generation_ = {};
   bool found_left_ = false;  // not changed after Open()
+  Mutex kept_mutex_;
+  std::shared_ptr<DescriptorStore> store_ ABSL_GUARDED_BY(kept_mutex_);
+  std::array<uint32_t, BH_MODULE_CHANNELS_MAX> serving_ ABSL_GUARDED_BY(kept_mutex_) = {};
   std::atomic<bool> added_{false};
   Mutex observer_mutex_;  // held through a delivery, so that SetObserver(nullptr) is final
   Observer* observer_ ABSL_GUARDED_BY(observer_mutex_) = nullptr;

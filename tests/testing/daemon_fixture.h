@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Fixtures for tests of bulkheadd: a configuration, a folder to guard, and the manager's end of
+// sd_notify(3).
+#ifndef BULKHEAD_TESTS_TESTING_DAEMON_FIXTURE_H_
+#define BULKHEAD_TESTS_TESTING_DAEMON_FIXTURE_H_
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "ipc/monotonic.h"
+#include "ipc/unique_fd.h"
+#include "tests/testing/cli_fixture.h"
+
+namespace bulkhead {
+
+inline constexpr uint64_t kSoonNs = 60 * kNanosecondsPerSecond;
+
+// What a service manager hears on its socket (sd_notify(3)).
+class NotifySocket {
+ public:
+  explicit NotifySocket(const std::string& path)
+      : socket_(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_un address = {};
+    address.sun_family = AF_UNIX;
+    path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+    bound_ = bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
+  }
+  bool bound() const { return bound_; }
+
+  // Reads until a message has a line that begins so; that line, or nothing when none comes.
+  std::string Await(const std::string& begin) {
+    const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
+    for (uint64_t now_ns; (now_ns = MonotonicNowNs()) < until_ns;) {
+      pollfd ready = {socket_.get(), POLLIN, 0};
+      poll(&ready, 1, static_cast<int>((until_ns - now_ns) / kNanosecondsPerMillisecond) + 1);
+      char bytes[8192];
+      const ssize_t size = recv(socket_.get(), bytes, sizeof(bytes), MSG_DONTWAIT);
+      if (size < 0) continue;
+      std::istringstream lines(std::string(bytes, static_cast<size_t>(size)));
+      for (std::string line; std::getline(lines, line);) {
+        heard_.push_back(line);
+        if (line.starts_with(begin)) return line;
+      }
+    }
+    return "";
+  }
+  const std::vector<std::string>& heard() const { return heard_; }
+
+ private:
+  const UniqueFd socket_;
+  bool bound_ = false;
+  std::vector<std::string> heard_;
+};
+
+class Daemon : public CliAsRoot {
+ protected:
+  void SetUp() override {
+    CliAsRoot::SetUp();
+    if (IsSkipped()) return;
+    config_ = folder_ + "/bulkhead.toml";
+    more_ = folder_ + "/more";
+    rules_ = folder_ + "/rules";
+    std::filesystem::create_directories(more_);
+    // As the service names them.
+    files_ = std::filesystem::canonical(files_);
+    more_ = std::filesystem::canonical(more_);
+    std::filesystem::copy(build_ + "/drivers/scanner/rules", rules_,
+                          std::filesystem::copy_options::recursive);
+    manager_ = std::make_unique<NotifySocket>(folder_ + "/notify");
+    ASSERT_TRUE(manager_->bound());
+    setenv("NOTIFY_SOCKET", (folder_ + "/notify").c_str(), 1);
+    Infect();
+    std::filesystem::copy(files_ + "/infected", more_ + "/infected");
+  }
+  void TearDown() override {
+    unsetenv("NOTIFY_SOCKET");
+    CliAsRoot::TearDown();
+  }
+
+  void Write(const std::string& text) {
+    std::ofstream(config_) << text;
+    std::filesystem::permissions(
+        config_, std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
+  }
+  std::string Scanner() const {
+    return "[[driver]]\nname = 'scanner'\ncontent = '" + rules_ + "'\n";
+  }
+  static std::string GuardOf(const std::string& folder) {
+    return "[[guard]]\nfolder = '" + folder + "'\n";
+  }
+  // Its process, when it has said that it is ready.
+  pid_t Start() {
+    const pid_t service = Begin("bulkheadd", "--config " + config_);
+    pid_ = " --pid " + std::to_string(service);
+    EXPECT_EQ(manager_->Await("READY=1"), "READY=1") << Output();
+    return service;
+  }
+  std::string Output() const {
+    std::stringstream text;
+    text << std::ifstream(folder_ + "/output").rdbuf();
+    return text.str();
+  }
+  bool Opens(const std::string& path) const { return std::ifstream(path).good(); }
+  // What `bulkhead events --json` prints of it.
+  std::vector<nlohmann::json> Events();
+  // Of the newest event of this kind; "none" when there is none.
+  std::string TextOf(const std::string& kind);
+
+  std::string config_, more_, rules_;
+  std::string pid_;  // " --pid N"
+  std::unique_ptr<NotifySocket> manager_;
+};
+
+}  // namespace bulkhead
+
+#endif  // BULKHEAD_TESTS_TESTING_DAEMON_FIXTURE_H_

@@ -43,5 +43,13 @@ TEST_F(CliAsRoot, StormOnRealFilesGivesEveryOpenItsVerdict) {
   }
 }
 
+TEST_F(CliAsRoot, StormOnTheServiceGivesEveryOpenItsVerdict) {
+  const Outcome storm = RunProgram("storm-survival", "--kills 5");
+  for (const char* figure : {"wrong", "errors", "past_deadline", "by_policy", "hosts_replaced"}) {
+    EXPECT_THAT(storm.text, ContainsRegex(std::string("\n") + figure + " +0 "));
+  }
+  EXPECT_THAT(storm.text, ContainsRegex("\nsame_host +1 "));
+}
+
 }  // namespace
 }  // namespace bulkhead

@@ -110,6 +110,50 @@ expect unloading_lets_callers_go quickly allowed
 expect opens_without_the_module cat $guarded/eicar
 expect ejects_what_is_not_there $bulkhead eject --unload
 
+# bulkheadd leaves its hosts to the next one: for the kernel nothing has happened.
+insmod /modules/bulkhead.ko
+cat >/tmp/bulkhead.toml <<TOML
+[service]
+attachment = "module"
+[[driver]]
+name = "scanner"
+[[guard]]
+folder = "$guarded"
+TOML
+chmod 600 /tmp/bulkhead.toml
+serve() {
+  : >/tmp/run.out
+  $BULKHEAD_BUILD/bin/bulkheadd --config /tmp/bulkhead.toml >/tmp/run.out 2>&1 &
+  supervisor=$!
+  becomes 1 grep -c 'bulkhead: ready' /tmp/run.out || result failed serve "$(cat /tmp/run.out)"
+}
+serve
+first=$(host)
+before=$(generation)
+expect a_service_refuses refused $guarded/eicar
+went_on=0
+for round in 1 2 3 4 5; do
+  die
+  refused $guarded/eicar && cat $guarded/clean >/dev/null || break # by the host that nobody supervises
+  serve
+  [ "$(host)" = "$first" ] && [ "$(generation)" = "$before" ] || break
+  went_on=$round
+done
+expect the_next_service_goes_on_with_its_host [ $went_on = 5 ]
+expect it_was_asked_all_the_time [ "$(count 'by policy')" = 0 ]
+kill -KILL "$first"
+expect a_host_that_is_gone_on_with_is_replaced refused $guarded/eicar
+expect and_is_another [ "$(host)" != "$first" ]
+first=$(host)
+die
+kill -KILL "$first"
+serve
+expect a_host_that_died_meanwhile_is_replaced refused $guarded/eicar
+expect its_generations_go_on [ "$(generation)" -gt "$before" ]
+expect a_service_ends_in_order stop
+expect nothing_is_left_of_it cat $guarded/eicar
+expect ejects_after_it $bulkhead eject --unload
+
 # The same through the ABI, and operations that `bulkhead run` never makes.
 insmod /modules/bulkhead.ko
 run_gtest what_is_left 120 "$BULKHEAD_BUILD/bin/module_left_check"

@@ -24,6 +24,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   if (const auto* policy = envelope->message_as_SetPolicy()) (void)ReadPolicy(*policy);
   if (const auto* status = envelope->message_as_Status()) (void)ReadStatus(*status);
   if (const auto* events = envelope->message_as_Events()) (void)ReadEvents(*events);
+  if (const auto* shutdown = envelope->message_as_Shutdown()) (void)ReadShutdown(*shutdown);
   if (const auto* result = envelope->message_as_Result()) {
     if (result->statistics() != nullptr) (void)ReadStatistics(*result->statistics());
     (void)ReadInHand(*result);

@@ -133,6 +133,13 @@ KeeperProcess KeeperProcess::Adopt(pid_t pid, UniqueFd pidfd) {
 
 bool KeeperProcess::Reap(uint64_t until_ns) {
   if (pid_ < 0) return true;
+  if (!pidfd_.valid()) {  // of a start that failed for want of one: our child
+    kill(pid_, SIGKILL);
+    while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
+    }
+    pid_ = -1;
+    return false;
+  }
   const bool ended = PollUntil(pidfd_.get(), POLLIN, until_ns);
   if (!ended) {
     syscall(SYS_pidfd_send_signal, pidfd_.get(), SIGKILL, nullptr, 0);

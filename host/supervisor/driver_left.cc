@@ -90,6 +90,9 @@ absl::Status Driver::GoOn(const HostRecord& left, ShimLink* link) {
 absl::Status Driver::AdoptHost(const HostRecord& left) {
   std::optional<DescriptorStore::Item> item = around_.store->Get(ItemOf(name()));
   if (!item) return absl::InternalError("the store has lost it");
+  if (releases_.Get(left.running.id) == nullptr) {
+    return absl::InvalidArgumentError("its record does not say what it runs");
+  }
   if (left.has_checkpoint) {
     if (item->descriptors.size() <= kHostCheckpoint) {
       return absl::InvalidArgumentError("its checkpoint is missing");
@@ -148,8 +151,8 @@ absl::Status Driver::EndLeftHosts(pid_t but, ShimLink* link) {
 }
 
 // The shim may have lost the channel since its record was written, or a step of the service before
-// was only half done: what it says decides. It asks nobody for a host of a generation that it does
-// not know.
+// was only half done: what it says decides. A host of a generation that the shim
+// does not know is never asked.
 void Driver::TakeOverChannel() {
   Submit([this, inbox = around_.inbox, policy = policy_](ShimLink& link, ChannelId& channel) {
     absl::Status policy_set = link.SetPolicy(channel, policy);

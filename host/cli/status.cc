@@ -87,7 +87,13 @@ int ShowStatus(const std::string& json, bool check) {
   const Instances instances = FindInstances();
   const bool none = instances.answered.empty() && instances.silent.empty();
   if (none) out.Print("no instance of bulkhead runs (or none that this user may see)\n");
+  int code = none || !instances.silent.empty() ? kExitFailed : kExitOk;
+  nlohmann::ordered_json unsupervised = nlohmann::ordered_json::array();
   for (const LeftStore& left : LeftStores(RunFolder())) {
+    code = kExitFailed;
+    unsupervised.push_back(
+        {{"config", left.config_path},
+         {"for_ms", (MonotonicNowNs() - left.left_ns) / kNanosecondsPerMillisecond}});
     const std::string config = Printable(left.config_path);
     out.Print(
         "a bulkheadd with configuration %s is gone for %lu s, and its hosts and guards serve on: "
@@ -96,7 +102,6 @@ int ShowStatus(const std::string& json, bool check) {
         static_cast<unsigned long>((MonotonicNowNs() - left.left_ns) / kNanosecondsPerSecond),
         config.c_str());
   }
-  int code = none || !instances.silent.empty() ? kExitFailed : kExitOk;
   Report report("status");
   report.AddInfo("instances", static_cast<double>(instances.answered.size()), "");
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
@@ -159,6 +164,7 @@ int ShowStatus(const std::string& json, bool check) {
   }
   if (json.empty()) return code;
   report.SetDetail("running", list);
+  report.SetDetail("unsupervised", unsupervised);
   nlohmann::ordered_json silent = nlohmann::ordered_json::array();
   for (const auto& [pid, error] : instances.silent) {
     silent.push_back({{"instance", pid}, {"error", error}});

@@ -274,6 +274,7 @@ TEST_F(Survival, WhatIsLeftIsSeenAndCanBeEnded) {
   const Outcome status = Run("status");
   EXPECT_EQ(status.code, 1);
   EXPECT_THAT(status.text, AllOf(HasSubstr(config_ + " is gone"), HasSubstr("serve on")));
+  EXPECT_THAT(Run("status --json -").text, HasSubstr("\"unsupervised\": [\n"));
   ExpectGuarded();
   EXPECT_EQ(RunProgram("bulkheadd", "--release --config " + config_).code, 0);
   EXPECT_TRUE(Opens(files_ + "/infected"));

@@ -45,8 +45,8 @@ std::vector<int> NumbersOf(const std::vector<UniqueFd>& descriptors) {
   return numbers;
 }
 
-// System calls only, between fork and exec. The store is no child of the service's: nobody waits
-// for it, and its parent's death is nothing to it.
+// System calls only, between fork and exec. The store is no child of the service's: it needs no
+// wait, and its parent's death is nothing to it.
 [[noreturn]] void BecomeStore(const char* program, const char* path, int service, int null) {
   setsid();
   if (chdir("/") != 0) _exit(127);

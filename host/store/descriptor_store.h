@@ -85,7 +85,7 @@ class DescriptorStore {
   absl::Status Launch() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Send(const std::string& name, const Item& item)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Holds() starts another: whoever puts something does not wait for that.
+  // Holds() starts another: Put() does not wait for that.
   void Drop(const absl::Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Repair() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Log(const std::string& text) const;

@@ -6,7 +6,7 @@
 //   service                        store
 //   kTake                    ->    kItem for each item, then kEnd
 //   kPut, kRemove, kForget   ->    no answer
-//   kLook                    ->    kState, and the end: whoever asks is no service
+//   kLook                    ->    kState, and the end: this connection is no service's
 //                                  kBusy: another service is connected; then it closes
 #ifndef BULKHEAD_HOST_STORE_STORE_MESSAGE_H_
 #define BULKHEAD_HOST_STORE_STORE_MESSAGE_H_

@@ -29,7 +29,7 @@ using Kind = StoreMessage::Kind;
 // Service and shim are dead: accesses wait for so long for a service, which answers them. With what
 // the store then closes, the kernel lets them go on.
 constexpr uint64_t kLonelyNs = 10 * kNanosecondsPerSecond;
-// Whoever connects says at once what for.
+// The first message of a connection, which says what it is for, comes at once.
 constexpr uint64_t kFirstWithinNs = kNanosecondsPerSecond / 4;
 
 // It only holds descriptors, which needs no right.
@@ -56,7 +56,7 @@ class Store {
       int wait_ms = -1;
       if (lonely_until_ns_ != 0) {
         const uint64_t now_ns = MonotonicNowNs();
-        // Nobody answers the kernel, and nobody comes to repair it.
+        // No process answers the kernel, and no service has come to start one.
         if (now_ns >= lonely_until_ns_) return true;
         wait_ms = static_cast<int>((lonely_until_ns_ - now_ns) / kNanosecondsPerMillisecond) + 1;
       }
@@ -191,7 +191,7 @@ int RunStore(const std::string& path, UniqueFd service) {
                  std::string(listener.status().message()).c_str());
     return 1;
   }
-  // Whoever reads what the service writes is not to wait for this one's end, too.
+  // A pipe that the service writes to is not to stay open until this process ends, too.
   if (const UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC)); null.valid()) {
     dup2(null.get(), STDERR_FILENO);
   }

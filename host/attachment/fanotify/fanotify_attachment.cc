@@ -168,7 +168,7 @@ absl::Status FanotifyAttachment::Make() {
   return StartKeeper();
 }
 
-// The kernel's side and the shim have gone on; only who orders them is another.
+// The kernel's side and the shim have gone on; only their supervisor is another.
 absl::Status FanotifyAttachment::GoOn(DescriptorStore::Item left) {
   AttachmentRecord record;
   if (!FromBytes(left.bytes, &record) || left.descriptors.size() != kGuardGroups + kKeptBesides) {

@@ -43,8 +43,10 @@ bool MountOverlay() {
   if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) != 0) return false;
   const bool is_nobody = geteuid() == kNobody;
   if (unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return false;
-  // The map below is for this user id: no other process can write it.
+  // The maps below are for this user: no other process can write them.
+  // Both maps: in a file system of this namespace, only users and groups of it can make files.
   return is_nobody && Write("/proc/self/uid_map", "0 65534 1\n") &&
+         Write("/proc/self/setgroups", "deny\n") && Write("/proc/self/gid_map", "0 65534 1\n") &&
          mount("none", "/tmp", "tmpfs", 0, "size=64k") == 0 && mkdir("/tmp/lower", 0700) == 0 &&
          mkdir("/tmp/below", 0700) == 0 && mkdir("/tmp/over", 0700) == 0 &&
          mount("overlay", "/tmp/over", "overlay", 0, "lowerdir=/tmp/lower:/tmp/below") == 0;

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <string>
 
@@ -98,6 +99,12 @@ TEST(UsersCanMountOverlays, DependsOnWhatTheKernelLetsThemDo) {
   if (limit == "0") {
     EXPECT_FALSE(here);
   }
+  // What a user would type.
+  const int typed = std::system(
+      "setpriv --reuid 65534 --regid 65534 --clear-groups unshare --user --map-root-user --mount "
+      "sh -c 'mount -t tmpfs none /tmp && mkdir /tmp/a /tmp/b /tmp/c && "
+      "mount -t overlay overlay -o lowerdir=/tmp/a:/tmp/b /tmp/c' 2>/dev/null");
+  EXPECT_EQ(here, typed == 0);
   std::printf("a user %s mount an overlay here\n", here ? "can" : "can't");
 }
 

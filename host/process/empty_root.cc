@@ -27,6 +27,9 @@ namespace {
 
 constexpr int kLinksMax = 40;  // as the kernel follows
 constexpr uint64_t kPlain = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+// Where the new root is filled, if this folder exists: AppArmor knows a file by its name, and the
+// service's profile lets it write below this one (packaging/apparmor), but not make "/lib".
+constexpr char kFilledAt[] = "/run/bulkhead";
 
 absl::Status Failed(absl::string_view what) {
   return absl::ErrnoToStatus(errno, absl::StrCat("an empty root: ", what));
@@ -72,12 +75,21 @@ class Builder {
     for (const std::string& path : contents_.readable) Want(path, /*writable=*/false);
     for (const std::string& path : contents_.writable) Want(path, /*writable=*/true);
     if (absl::Status status = OpenAll(); !status.ok()) return status;
-    MakeProc(without_proc);
-    if (absl::Status status = MakeScratch(); !status.ok()) return status;
-    return Enter();
+    // From here on no path of the old root is needed: the new one may hide some of them.
+    const bool aside = access(kFilledAt, F_OK) == 0;
+    if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return Failed("private");
+    if (absl::Status status = PutRoot(aside ? kFilledAt : "/"); !status.ok()) return status;
+    absl::Status filled = Fill(without_proc);
+    // On top of the old one, where no path of this process leads.
+    if (filled.ok() && aside) filled = PutRoot("/");
+    if (!filled.ok() && aside) (void)umount2(kFilledAt, MNT_DETACH);
+    return filled.ok() ? Enter() : filled;
   }
 
  private:
+  struct Link {
+    std::string path, target;
+  };
   struct Place {
     std::string path;  // real: no link on the way
     bool writable = false;
@@ -85,8 +97,8 @@ class Builder {
     UniqueFd tree;
   };
 
-  // The way that the kernel goes, with each link of it made in the new root, too. Nothing when it
-  // leads nowhere.
+  // The way that the kernel goes; the new root gets each link of it, too. Nothing when it leads
+  // nowhere.
   std::optional<std::string> Follow(const std::string& path, struct stat* object) {
     std::string done;
     std::vector<std::string> words = absl::StrSplit(path, '/', absl::SkipEmpty());
@@ -108,7 +120,7 @@ class Builder {
       std::error_code error;
       const std::string target = std::filesystem::read_symlink(next, error).string();
       if (error || ++links > kLinksMax) return std::nullopt;
-      if (MakeFolders(done)) (void)symlinkat(target.c_str(), root_.get(), next.c_str() + 1);
+      links_.push_back({.path = next, .target = target});
       if (target[0] == '/') done.clear();
       words = absl::StrSplit(target, '/', absl::SkipEmpty());
       left.insert(left.begin(), words.begin(), words.end());
@@ -177,6 +189,12 @@ class Builder {
     return absl::OkStatus();
   }
 
+  void MakeLinks() {
+    for (const Link& link : links_) {
+      if (!MakeFolders(link.path.substr(0, link.path.rfind('/')))) continue;
+      (void)symlinkat(link.target.c_str(), root_.get(), link.path.c_str() + 1);
+    }
+  }
   bool MakeFolders(const std::string& path) {
     for (size_t end = path.find('/', 1); !path.empty(); end = path.find('/', end + 1)) {
       const std::string folder = path.substr(1, end == path.npos ? end : end - 1);
@@ -234,13 +252,17 @@ class Builder {
     return absl::OkStatus();
   }
 
-  // The new root is first put on top of the old one, where no path of this process leads: all above
-  // was opened before. An error until then changes nothing.
-  absl::Status Enter() {
-    if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return Failed("private");
-    if (move_mount(root_.get(), "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) != 0) {
+  absl::Status PutRoot(const char* place) {
+    if (move_mount(root_.get(), "", AT_FDCWD, place, MOVE_MOUNT_F_EMPTY_PATH) != 0) {
       return Failed("its place");
     }
+    return absl::OkStatus();
+  }
+
+  absl::Status Fill(std::string* without_proc) {
+    MakeLinks();
+    MakeProc(without_proc);
+    if (absl::Status status = MakeScratch(); !status.ok()) return status;
     for (const Place& place : places_) {
       if (absl::Status status = MakePoint(place); !status.ok()) return status;
       if (absl::Status status = Put(place.tree, place.path); !status.ok()) return status;
@@ -256,6 +278,10 @@ class Builder {
     if (mount_setattr(root_.get(), "", AT_EMPTY_PATH, &read_only, sizeof(read_only)) != 0) {
       return Failed("read-only");
     }
+    return absl::OkStatus();
+  }
+
+  absl::Status Enter() {
     if (fchdir(root_.get()) != 0) return Failed("fchdir");
     // pivot_root(2): with both names the same, the old root ends up on top of the new one. The
     // first root of all, an initramfs, can't be moved: then it stays below, without a name.
@@ -269,6 +295,7 @@ class Builder {
 
   const RootContents& contents_;
   UniqueFd root_, proc_, scratch_;
+  std::vector<Link> links_;
   std::vector<Place> places_;
   bool all_of_proc_ = false;
 };

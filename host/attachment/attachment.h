@@ -76,6 +76,8 @@ struct AttachmentOptions {
   // For the supervisor after this one; with what one before has left, the attachment goes on: its
   // channels are there, and no access is missed. Null: it ends with its supervisor.
   std::shared_ptr<DescriptorStore> store;
+  // The shim's process enters the control group with this file (cgroup.procs); empty: it stays.
+  std::string shim_group;
 };
 
 class Attachment {

@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <utility>
 
@@ -20,6 +22,7 @@
 #include "host/service/config_values.h"
 #include "host/service/event_fields.h"
 #include "host/service/event_history.h"
+#include "host/service/hosts_scope.h"
 #include "host/service/metrics_server.h"
 #include "host/service/metrics_text.h"
 #include "host/service/peers.h"
@@ -114,6 +117,7 @@ class Daemon {
     absl::StatusOr<Instance> instance = Instance::Claim(FoldersOf(config_));
     if (!instance.ok()) return instance.status();
     if (absl::Status status = OpenStore(); !status.ok()) return status;
+    EnterScope();
     // A start that failed leaves nothing that the next could fail over, too.
     const absl::Cleanup forget = [this] { ForgetAll(); };
     absl::StatusOr<ChosenAttachment> chosen = Attach();
@@ -215,6 +219,24 @@ class Daemon {
       ForgetAll();
       if (attempt != 0) return fits;
     }
+  }
+
+  // Under systemd, the store and what it holds must not be in this service's control group.
+  void EnterScope() {
+    if (store() == nullptr || !manager_.present()) return;
+    std::ifstream groups("/proc/self/cgroup");
+    HostsScope scope = HostsScope::Of({std::istreambuf_iterator<char>(groups), {}});
+    if (scope.unit.empty()) return;
+    const absl::StatusOr<pid_t> process = store_->Process();
+    absl::Status status = process.ok() ? scope.Enter(*process) : process.status();
+    if (!status.ok()) {
+      log_.Warn(
+          absl::StrCat("hosts and guards end with this service, however it ends: there is no ",
+                       scope.unit, ": ", std::string(status.message())));
+      return;
+    }
+    store_->SetGroup(scope.members);
+    scope_ = std::move(scope);
   }
 
   // The service before had the same drivers, with the same channels.
@@ -358,7 +380,8 @@ class Daemon {
                             {.log = [this](const std::string& text) { log_.Text(text); },
                              .on_protection = [this](const GuardProtection& guard) { Tell(guard); },
                              .accepted = config_.accepted,
-                             .store = store_});
+                             .store = store_,
+                             .shim_group = scope_.members});
   }
 
   absl::Status StartService(const std::shared_ptr<ShimLink>& link) {
@@ -373,7 +396,8 @@ class Daemon {
                manager_.Starting(absl::StrCat("starts the driver ", driver), kStartsWithinNs);
              },
          .interrupted = program_.interrupted,
-         .store = store()},
+         .store = store(),
+         .hosts_group = scope_.folder},
         config_, link, kind_->name);
     if (service.ok()) service_ = *std::move(service);
     return service.status();
@@ -629,6 +653,7 @@ class Daemon {
   ServiceManager manager_;
   EventHistory history_;
   std::shared_ptr<DescriptorStore> store_;     // null: all ends with this process
+  HostsScope scope_;                           // none: what is left ends with the service's group
   std::string left_attachment_, left_guards_;  // of the service before; empty: there was none
   std::atomic<HostsAtStop> hosts_at_stop_{HostsAtStop::kAsConfigured};
   const AttachmentKind* kind_ = nullptr;

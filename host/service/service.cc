@@ -106,7 +106,7 @@ absl::StatusOr<std::unique_ptr<Service>> Service::Start(const Environment& envir
   BULKHEAD_CHECK(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0);
   absl::StatusOr<StateFolder> folder = FolderFor(environment.store);
   if (!folder.ok()) return folder.status();
-  std::unique_ptr<Service> service(new Service(*std::move(folder)));
+  std::unique_ptr<Service> service(new Service(*std::move(folder), environment.hosts_group));
   service->spawner_ = std::make_unique<ProcessSpawner>(
       environment.host_program, &service->groups_, /*die_with_us=*/environment.store == nullptr);
   Supervisor::Options wanted;

@@ -37,6 +37,8 @@ class Service {
     // For the service after this one, and with what one before has left. Not owned; outlives this.
     // Null: hosts end with this one.
     DescriptorStore* store = nullptr;
+    // HostCgroups::Find()
+    std::string hosts_group = {};
   };
 
   // Finds the drivers, makes channels, starts hosts; waits until each serves. Cancelled when it was
@@ -55,10 +57,11 @@ class Service {
   void Stop() { supervisor_->Stop(); }
 
  private:
-  explicit Service(StateFolder folder) : folder_(std::move(folder)) {}
+  Service(StateFolder folder, const std::string& hosts_group)
+      : folder_(std::move(folder)), groups_(HostCgroups::Find("/proc", hosts_group)) {}
 
   StateFolder folder_;
-  HostCgroups groups_ = HostCgroups::Find();
+  HostCgroups groups_;
   std::unique_ptr<ProcessSpawner> spawner_;
   std::unique_ptr<Supervisor> supervisor_;
   std::vector<std::string> names_;

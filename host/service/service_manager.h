@@ -33,6 +33,8 @@ class ServiceManager {
   // The service works. 0: the manager does not watch it. Else at least this often.
   void Alive();
   uint64_t alive_every_ns() const { return alive_every_ns_; }
+  // There is one.
+  bool present() const { return !address_.empty(); }
   // What found no room. Once a second.
   void Resend() { Send("", ""); }
 

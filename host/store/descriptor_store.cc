@@ -47,7 +47,9 @@ std::vector<int> NumbersOf(const std::vector<UniqueFd>& descriptors) {
 
 // System calls only, between fork and exec. The store is no child of the service's: it needs no
 // wait, and its parent's death is nothing to it.
-[[noreturn]] void BecomeStore(const char* program, const char* path, int service, int null) {
+[[noreturn]] void BecomeStore(const char* program, const char* path, int service, int null,
+                              int group) {
+  if (group >= 0) (void)!write(group, "0", 1);
   setsid();
   if (chdir("/") != 0) _exit(127);
   if (getpriority(PRIO_PROCESS, 0) < 0) (void)setpriority(PRIO_PROCESS, 0, 0);
@@ -124,10 +126,12 @@ absl::Status DescriptorStore::Launch() {
   if (access(options_.program.c_str(), X_OK) != 0) {
     return absl::ErrnoToStatus(errno, absl::StrCat(options_.program, ": is it installed?"));
   }
+  const UniqueFd group(group_.empty() ? -1 : open(group_.c_str(), O_WRONLY | O_CLOEXEC));
   const pid_t pid = fork();
   if (pid < 0) return absl::ErrnoToStatus(errno, "can't start the store");
   if (pid == 0) {
-    BecomeStore(options_.program.c_str(), options_.path.c_str(), theirs.get(), null.get());
+    BecomeStore(options_.program.c_str(), options_.path.c_str(), theirs.get(), null.get(),
+                group.get());
   }
   int status = 0;
   while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
@@ -181,6 +185,20 @@ std::vector<std::string> DescriptorStore::Names(const std::string& prefix) const
     names.push_back(item->first);
   }
   return names;
+}
+
+absl::StatusOr<pid_t> DescriptorStore::Process() const {
+  // The other end of a socket pair has this process's id; that of its path has the store's.
+  absl::StatusOr<ControlSocket> socket = ControlSocket::Connect(options_.path);
+  if (!socket.ok()) return socket.status();
+  const absl::StatusOr<PeerCredentials> peer = socket->Peer();
+  if (!peer.ok()) return peer.status();
+  return peer->pid;
+}
+
+void DescriptorStore::SetGroup(std::string members) {
+  const MutexLock lock(mutex_);
+  group_ = std::move(members);
 }
 
 absl::Status DescriptorStore::Send(const std::string& name, const Item& item) {

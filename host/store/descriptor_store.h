@@ -18,6 +18,8 @@
 #ifndef BULKHEAD_HOST_STORE_DESCRIPTOR_STORE_H_
 #define BULKHEAD_HOST_STORE_DESCRIPTOR_STORE_H_
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -57,6 +59,10 @@ class DescriptorStore {
   static absl::StatusOr<std::unique_ptr<DescriptorStore>> Open(Options options);
   ~DescriptorStore();  // the store holds on
 
+  // The store's process.
+  absl::StatusOr<pid_t> Process() const;
+  // A store that is started from now on enters the control group with this file (cgroup.procs).
+  void SetGroup(std::string members);
   // Since when no service was there before this one (CLOCK_MONOTONIC); 0: there was none.
   uint64_t left_ns() const { return left_ns_; }
   // A copy of what is held under this name now.
@@ -97,6 +103,7 @@ class DescriptorStore {
   std::map<std::string, Item> items_ ABSL_GUARDED_BY(mutex_);  // what the store should have
   bool forgotten_ ABSL_GUARDED_BY(mutex_) = false;
   std::string why_ ABSL_GUARDED_BY(mutex_);  // it was dropped
+  std::string group_ ABSL_GUARDED_BY(mutex_);
 };
 
 // The stores in this folder that no service is connected to: what they hold serves on by itself.

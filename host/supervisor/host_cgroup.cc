@@ -26,7 +26,6 @@ namespace bulkhead {
 namespace {
 
 constexpr char kPrefix[] = "bulkhead-host-";  // then the service's process id, and a number
-constexpr char kService[] = "bulkhead-service";
 // What a host has beside what its manifest counts: the libraries' and the content's pages, the
 // kernel's memory for its threads and descriptors.
 constexpr uint64_t kOwnBytes = 64 << 20;
@@ -135,6 +134,7 @@ void HostCgroup::Remove() {
 // ---- All of them
 
 std::vector<HostCgroups::Hierarchy> HostCgroups::Hierarchies(const std::string& proc,
+                                                             const std::string& apart,
                                                              std::string* lacks) {
   std::vector<Hierarchy> found;
   const std::vector<Mount> mounts = Mounts(proc);
@@ -150,7 +150,8 @@ std::vector<HostCgroups::Hierarchy> HostCgroups::Hierarchies(const std::string& 
         return std::count(mount.options.begin(), mount.options.end(), controller) != 0 &&
                HasWord(parts[1], controller);
       };
-      Hierarchy one = {.base = FolderOf(mount, parts[2]), .version2 = version2};
+      Hierarchy one = {.base = version2 && !apart.empty() ? apart : FolderOf(mount, parts[2]),
+                       .version2 = version2};
       if (one.base.empty()) continue;
       if (version2) {
         const std::string controllers = ReadAll(one.base + "/cgroup.controllers");
@@ -167,7 +168,7 @@ std::vector<HostCgroups::Hierarchy> HostCgroups::Hierarchies(const std::string& 
         if (one.memory) *lacks = absl::StrCat(one.base, " can't be written");
         continue;
       }
-      if (std::string why = version2 ? Prepare(one) : std::string(); !why.empty()) {
+      if (std::string why = version2 ? Prepare(one, apart) : std::string(); !why.empty()) {
         *lacks = std::move(why);
         continue;
       }
@@ -182,11 +183,11 @@ std::vector<HostCgroups::Hierarchy> HostCgroups::Hierarchies(const std::string& 
   return found;
 }
 
-std::string HostCgroups::Prepare(Hierarchy& hierarchy) {
+std::string HostCgroups::Prepare(Hierarchy& hierarchy, const std::string& apart) {
   const std::string& base = hierarchy.base;
   // The first group of all has no limits, and may have processes beside groups; it has no type.
   const bool first = access((base + "/cgroup.type").c_str(), F_OK) != 0;
-  if (!first) {
+  if (!first && base != apart) {
     std::vector<std::string> ids =
         absl::StrSplit(ReadAll(base + "/cgroup.procs"), '\n', absl::SkipEmpty());
     for (const std::string& id : ids) {
@@ -197,7 +198,7 @@ std::string HostCgroups::Prepare(Hierarchy& hierarchy) {
                             "(systemd: Delegate=yes)");
       }
     }
-    const std::string service = absl::StrCat(base, "/", kService);
+    const std::string service = absl::StrCat(base, "/", kServiceGroup);
     if (mkdir(service.c_str(), 0755) != 0 && errno != EEXIST) {
       return absl::StrCat(service, ": ", std::strerror(errno));
     }
@@ -253,9 +254,9 @@ void HostCgroups::RemoveLeftovers(const std::string& base) {
   for (const std::string& path : left) (void)rmdir(path.c_str());
 }
 
-HostCgroups HostCgroups::Find(const std::string& proc) {
+HostCgroups HostCgroups::Find(const std::string& proc, const std::string& apart) {
   HostCgroups groups;
-  groups.hierarchies_ = Hierarchies(proc, &groups.lacks_);
+  groups.hierarchies_ = Hierarchies(proc, apart, &groups.lacks_);
   for (const Hierarchy& one : groups.hierarchies_) RemoveLeftovers(one.base);
   return groups;
 }

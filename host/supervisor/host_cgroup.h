@@ -25,6 +25,9 @@
 
 namespace bulkhead {
 
+// In version 2: the group, beside those of hosts, of the processes that serve them.
+inline constexpr char kServiceGroup[] = "bulkhead-service";
+
 // What a host may take.
 struct HostLimits {
   uint64_t memory_bytes_max = 0;   // private: heap, static data, stacks; not the files that it maps
@@ -61,7 +64,9 @@ class HostCgroups {
  public:
   // Looks for hierarchies that this process may use, and removes what killed services have left in
   // them. In version 2 it moves this process, and its children. `proc`: where that is mounted.
-  static HostCgroups Find(const std::string& proc = "/proc");
+  // `apart`: the folder of a group of version 2 that hosts have for themselves, with processes in
+  // its subgroups only; empty: they are in this process's group.
+  static HostCgroups Find(const std::string& proc = "/proc", const std::string& apart = "");
   HostCgroups(HostCgroups&&) = default;
   HostCgroups& operator=(HostCgroups&&) = delete;
   // Where it has moved this process, it moves it back, as the next one may be started there.
@@ -82,9 +87,10 @@ class HostCgroups {
     bool version2 = false;
     bool memory = false, pids = false, cpu = false;
   };
-  static std::vector<Hierarchy> Hierarchies(const std::string& proc, std::string* lacks);
-  // In version 2: leaves `base` to its groups. What it misses.
-  static std::string Prepare(Hierarchy& hierarchy);
+  static std::vector<Hierarchy> Hierarchies(const std::string& proc, const std::string& apart,
+                                            std::string* lacks);
+  // In version 2: leaves `base` to its groups, unless that is `apart`. What it misses.
+  static std::string Prepare(Hierarchy& hierarchy, const std::string& apart);
   static void GiveBack(const Hierarchy& hierarchy);
   static std::string OomCounterOf(const Hierarchy& hierarchy, const std::string& path);
   static void RemoveLeftovers(const std::string& base);

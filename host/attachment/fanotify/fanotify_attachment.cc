@@ -105,6 +105,7 @@ constinit const AttachmentKind kFanotifyAttachment = {
       wanted.limits = kLimits;
       wanted.accepted = options.accepted;
       wanted.store = options.store;
+      wanted.shim_group = options.shim_group;
       return FanotifyAttachment::Create(wanted);
     },
 };
@@ -234,12 +235,24 @@ void FanotifyAttachment::Log(const std::string& text) const {
   if (options_.log) options_.log(text);
 }
 
+void FanotifyAttachment::EnterGroup(pid_t pid) const {
+  if (options_.shim_group.empty()) return;
+  const UniqueFd file(open(options_.shim_group.c_str(), O_WRONLY | O_CLOEXEC));
+  const std::string id = absl::StrCat(pid);
+  if (file.valid() && write(file.get(), id.data(), id.size()) > 0) return;
+  Log(absl::StrCat("the shim ends with the service: it can't enter ", options_.shim_group, ": ",
+                   std::strerror(errno)));
+}
+
 absl::Status FanotifyAttachment::StartKeeper() {
   KeeperProcess::Descriptors given = {.journal = journal_memory_.fd().get(),
                                       .exclusions = exclusions_memory_.fd().get()};
   for (uint32_t i = 0; i < kGuardGroups; ++i) given.groups[i] = groups_[i].fd();
-  absl::StatusOr<KeeperProcess> keeper = KeeperProcess::Start(
-      options_.shim_program, given, [this](pid_t pid) { return link_->Exclude(pid); });
+  absl::StatusOr<KeeperProcess> keeper =
+      KeeperProcess::Start(options_.shim_program, given, [this](pid_t pid) {
+        EnterGroup(pid);
+        return link_->Exclude(pid);
+      });
   if (!keeper.ok()) return keeper.status();
   keeper_ = *std::move(keeper);
   keeper_pid_.store(keeper_.pid());

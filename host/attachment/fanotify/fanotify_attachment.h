@@ -66,6 +66,7 @@ class FanotifyAttachment final : public Attachment {
     absl::Span<const AttachmentLimit> limits;
     std::set<std::string> accepted;
     std::shared_ptr<DescriptorStore> store;
+    std::string shim_group;
   };
 
   // Counts since the attachment was made, across all deaths of the shim.
@@ -130,6 +131,7 @@ class FanotifyAttachment final : public Attachment {
   absl::Status Make();
   std::unique_ptr<RemoteShimLink> NewLink(ExclusionTable* exclusions);
   void Keep() const;
+  void EnterGroup(pid_t pid) const;
   absl::Status StartKeeper();
   void Watch();
   // Waits until the shim is gone. False: the attachment stops.

@@ -57,12 +57,16 @@ def wanted_version(modules=()):
     return max(versions, key=_age)
 
 
-def fetch(version, cache):
-    """The path of the kernel VERSION, fetched into CACHE/VERSION on first use."""
+def fetch(version, cache, modules=None):
+    """The path of the kernel VERSION, fetched into CACHE/VERSION on first use.
+
+    MODULES names more of its modules that are to lie beside it, as MODULES above.
+    """
     folder = os.path.join(cache, version)
     kernel = os.path.join(folder, f"vmlinuz-{version}")
     wanted = {f"boot/{name}-{version}": f"{name}-{version}" for name in ("vmlinuz", "config")}
-    wanted |= {f"lib/modules/{version}/{path}": name for name, path in MODULES.items()}
+    wanted |= {f"lib/modules/{version}/{path}": name
+               for name, path in (MODULES | (modules or {})).items()}
     if all(os.path.exists(os.path.join(folder, name)) for name in wanted.values()):
         return kernel
     os.makedirs(folder, exist_ok=True)

@@ -23,9 +23,13 @@ COMMAND_LINE = ("console=ttyS0 panic=-1 oops=panic sysctl.kernel.hung_task_timeo
 
 
 class Machine:
-    """Runs once, in FOLDER, where each port's output is a file. Use it in a 'with' statement."""
+    """Runs once, in FOLDER, where each port's output is a file. Use it in a 'with' statement.
 
-    def __init__(self, folder, kernel, initramfs, cpus, memory_mib, kernel_arguments=()):
+    MORE are further words of QEMU's command line: disks, ports after PORTS.
+    """
+
+    def __init__(self, folder, kernel, initramfs, cpus, memory_mib, kernel_arguments=(),
+                 ports=PORTS, more=()):
         self._folder = folder
         # SIGKILL of this process ends the guest too.
         command = ["setpriv", "--pdeathsig", "KILL", QEMU, "-no-user-config", "-nodefaults",
@@ -33,10 +37,11 @@ class Machine:
                    "-smp", f"{cpus},sockets={cpus}", "-m", str(memory_mib), "-kernel", kernel,
                    "-initrd", initramfs, "-append",
                    " ".join([COMMAND_LINE, *kernel_arguments])]
-        for port in PORTS:
+        for port in ports:
             open(self._path(port), "wb").close()  # or the output of an earlier run could be taken
                                                   # for this one's
             command += ["-serial", f"file:{self._path(port)}"]
+        command += more
         with open(self._path("qemu"), "wb") as errors:
             self._began = time.monotonic()
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=errors,
@@ -56,6 +61,9 @@ class Machine:
         except subprocess.TimeoutExpired:
             return f"the guest did not end within {seconds_max} s"
         return None if code == 0 else f"{QEMU} ended with code {code}: {self.read('qemu').strip()}"
+
+    def ended(self):
+        return self._process.poll() is not None
 
     def seconds(self):
         return time.monotonic() - self._began

@@ -166,5 +166,31 @@ TEST(HostCgroups, LeaveAGroupWithOthersAlone) {
   fs::remove_all(top);
 }
 
+// Its own group, which has other processes, is not touched, nor does it move into the other.
+TEST(HostCgroups, AGroupApartIsUsedInsteadOfItsOwn) {
+  const std::string top = testing::TempDir() + "/host-cgroup-apart-" + std::to_string(getpid());
+  const std::string own = top + "/bulkhead.service", apart = top + "/bulkhead-hosts.scope";
+  fs::create_directories(top + "/self");
+  std::ofstream(top + "/self/cgroup") << "0::/bulkhead.service\n";
+  std::ofstream(top + "/self/mountinfo") << "25 1 0:22 / " << top << " rw - cgroup2 cgroup2 rw\n";
+  for (const std::string& base : {own, apart}) {
+    fs::create_directories(base);
+    std::ofstream(base + "/cgroup.controllers") << "cpu memory pids\n";
+    std::ofstream(base + "/cgroup.type") << "domain\n";
+    std::ofstream(base + "/cgroup.subtree_control") << "";
+  }
+  std::ofstream(own + "/cgroup.procs") << "1\n" << getpid() << "\n";
+  std::ofstream(apart + "/cgroup.procs") << "";
+  {
+    const HostCgroups groups = HostCgroups::Find(top, apart);
+    EXPECT_EQ(groups.lacks(), "");
+    EXPECT_NE(ReadAll(apart + "/cgroup.subtree_control"), "");
+    EXPECT_EQ(ReadAll(own + "/cgroup.subtree_control"), "");
+  }
+  EXPECT_FALSE(fs::exists(apart + "/bulkhead-service"));
+  EXPECT_FALSE(fs::exists(own + "/bulkhead-service"));
+  fs::remove_all(top);
+}
+
 }  // namespace
 }  // namespace bulkhead

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the commands of a table of figures and prints one table from their JSON reports.
 
-Usage: figures.py TABLE PROGRAMS_FOLDER [GROUP] [--json FILE]
+Usage: figures.py TABLE PROGRAMS_FOLDER [GROUP] [--soak MINUTES] [--json FILE]
+
+--soak: the soaks (storm-soak) take that long instead of their short form.
 """
 import argparse
 import json
@@ -13,6 +15,7 @@ import sys
 import tempfile
 
 COMMAND_TIMEOUT_S = 900
+SOAK = "storm-soak --short"
 
 
 def read_table(path, group):
@@ -38,7 +41,7 @@ def missing(name):
     return {"name": name, "value": None, "unit": "", "limit": None, "relation": None, "pass": False}
 
 
-def run(command, programs, folder):
+def run(command, programs, folder, timeout_s):
     """The figures of one command. A command without a report gives one missed figure."""
     report_path = os.path.join(folder, "report.json")
     if os.path.exists(report_path):
@@ -51,11 +54,11 @@ def run(command, programs, folder):
     except OSError as error:
         return [missing(f"cannot run it: {error.strerror}")]
     try:
-        code = process.wait(COMMAND_TIMEOUT_S)
+        code = process.wait(timeout_s)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        return [missing(f"no end within {COMMAND_TIMEOUT_S} s")]
+        return [missing(f"no end within {timeout_s} s")]
     except KeyboardInterrupt:
         os.killpg(process.pid, signal.SIGINT)
         process.wait()
@@ -104,14 +107,19 @@ def main():
     parser.add_argument("table")
     parser.add_argument("programs")
     parser.add_argument("group", nargs="?")
+    parser.add_argument("--soak", metavar="MINUTES", type=int)
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
 
     results = []
     with tempfile.TemporaryDirectory(prefix="bulkhead-figures.") as folder:
         for _, command in read_table(options.table, options.group):
+            timeout_s = COMMAND_TIMEOUT_S
+            if options.soak and command == SOAK:
+                command = f"storm-soak --seconds {options.soak * 60}"
+                timeout_s += options.soak * 60
             print(f"== {command}", flush=True)
-            results.append((command, run(command, options.programs, folder)))
+            results.append((command, run(command, options.programs, folder, timeout_s)))
     print()
     print_table(results)
     figures = [dict(figure, name=f"{command}: {figure['name']}")

@@ -9,6 +9,12 @@
 
 namespace bulkhead {
 
+namespace {
+
+constexpr uint64_t kSecondsMax = 31 * 24 * 3600;
+
+}  // namespace
+
 void AddRecoveryFigures(Report& report, const Killer& killer) {
   const Percentiles recovery = ComputePercentiles(killer.recoveries_ms());
   report.AddFigure("recoveries_measured", static_cast<double>(recovery.count), "", 1,
@@ -40,6 +46,10 @@ int StormMain(const StormProgram& storm, int argc, char** argv) {
     app.add_option("--attach", options.attach, "Attachment of the guard, as in 'bulkhead run'");
     app.add_flag("--unlimited", options.unlimited,
                  "Only show times: for a machine that is busy with other things");
+  }
+  if (storm.lasts) {
+    app.add_option("--seconds", options.seconds, "How long; 0: the full size")
+        ->check(CLI::Range(uint64_t{0}, kSecondsMax));
   }
   app.add_option("--json", options.json, "Write the report to this file")
       ->check(ReportPathTrouble)

@@ -21,6 +21,7 @@ struct StormOptions {
   uint64_t calls = 0;  // 0: the storm's full size
   uint64_t kills = 0;
   uint64_t every_ms = 0;
+  uint64_t seconds = 0;
   unsigned threads = 0;
   bool short_form = false;
   bool unlimited = false;   // times are shown, and have no limits
@@ -36,6 +37,7 @@ struct StormProgram {
   int (*run)(const Program&, const StormOptions&);
   bool reloads = false;   // takes --reload
   bool attaches = false;  // takes --attach
+  bool lasts = false;     // takes --seconds
   unsigned threads = 4;   // without --threads
 };
 int StormMain(const StormProgram& storm, int argc, char** argv);

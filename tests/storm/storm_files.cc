@@ -24,19 +24,23 @@ constexpr std::string_view kContent = "no program\n";
 
 }  // namespace
 
-absl::StatusOr<StormFiles> StormFiles::Create(const std::string& folder, uint64_t deadline_ns) {
+absl::StatusOr<StormFiles> StormFiles::Create(const std::string& folder, uint64_t deadline_ns,
+                                              std::string_view denied_content) {
   StormFiles made;
   made.deadline_ns_ = deadline_ns;
   for (size_t i = 0; i < kFiles; ++i) {
     File file = {absl::StrCat(folder, "/file-", i)};
+    const bool by_content = !denied_content.empty() && i % 4 == 0;
+    const std::string_view content = by_content ? denied_content : kContent;
     const UniqueFd written(open(file.path.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0755));
     struct stat status = {};
     if (!written.valid() ||
-        write(written.get(), kContent.data(), kContent.size()) != ssize_t{kContent.size()} ||
+        write(written.get(), content.data(), content.size()) !=
+            static_cast<ssize_t>(content.size()) ||
         fstat(written.get(), &status) != 0) {
       return absl::ErrnoToStatus(errno, file.path);
     }
-    file.denied = (status.st_ino & 1) != 0;
+    file.denied = by_content || (status.st_ino & 1) != 0;
     made.files_.push_back(std::move(file));
   }
   return made;

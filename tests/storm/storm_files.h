@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -20,8 +21,10 @@ namespace bulkhead {
 
 class StormFiles {
  public:
-  // Makes them. Calls on them have `deadline_ns`.
-  static absl::StatusOr<StormFiles> Create(const std::string& folder, uint64_t deadline_ns);
+  // Makes them. Calls on them have `deadline_ns`. `denied_content`: every fourth file has it, and
+  // is denied for it.
+  static absl::StatusOr<StormFiles> Create(const std::string& folder, uint64_t deadline_ns,
+                                           std::string_view denied_content = {});
 
   struct Tally {
     std::atomic<uint64_t> calls{0};

@@ -2,148 +2,25 @@
 //
 // storm-survival: four threads open files while bulkheadd is killed again and again. Its host and
 // the shim answer all the time; the next bulkheadd goes on with them.
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
-#include <cerrno>
-#include <chrono>
-#include <filesystem>
-#include <fstream>
+#include <memory>
 #include <thread>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "host/report/percentiles.h"
-#include "host/service/daemon.h"
-#include "host/service/temporary_folder.h"
-#include "host/supervisor/driver_event.h"
-#include "host/supervisor/instance.h"
-#include "host/supervisor/operator_server.h"
-#include "ipc/control/operator_protocol.h"
 #include "ipc/monotonic.h"
 #include "ipc/poll_until.h"
-#include "ipc/unique_fd.h"
 #include "tests/storm/storm.h"
 #include "tests/storm/storm_files.h"
+#include "tests/testing/daemon_process.h"
 #include "tests/testing/guarded_folder_fixture.h"
 
 namespace bulkhead {
 namespace {
 
 constexpr uint64_t kDeadlineNs = 5 * kNanosecondsPerSecond;
-constexpr uint64_t kReadyWithinNs = 60 * kNanosecondsPerSecond;
-
-// A bulkheadd with a configuration file, and the manager's end of its sd_notify(3).
-class Daemon {
- public:
-  static absl::StatusOr<std::unique_ptr<Daemon>> Create(const Program& program,
-                                                        const std::string& folder,
-                                                        const std::string& attach) {
-    absl::StatusOr<TemporaryFolder> own = TemporaryFolder::Create();
-    if (!own.ok()) return own.status();
-    std::unique_ptr<Daemon> daemon(new Daemon(program, *std::move(own)));
-    std::ofstream(daemon->config_) << "[service]\nattachment = '" << attach
-                                   << "'\n[[driver]]\nname = 'null'\noptions = 'deny-odd'\n"
-                                   << "[[guard]]\nfolder = '" << folder << "'\n";
-    std::error_code error;
-    std::filesystem::permissions(daemon->config_, std::filesystem::perms(0600), error);
-    daemon->notify_.reset(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    sockaddr_un address = {};
-    address.sun_family = AF_UNIX;
-    const std::string path = daemon->folder_.path() + "/notify";
-    path.copy(address.sun_path, sizeof(address.sun_path) - 1);
-    if (bind(daemon->notify_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) !=
-        0) {
-      return absl::ErrnoToStatus(errno, path);
-    }
-    setenv("NOTIFY_SOCKET", path.c_str(), 1);
-    return daemon;
-  }
-  ~Daemon() {
-    if (pid_ > 0) Kill();
-    ReleaseLeft(program_, config_).IgnoreError();
-  }
-
-  // Returns when it guards. How long that took, from its fork.
-  absl::StatusOr<double> Start() {
-    const std::string program = program_.folder + "/bulkheadd";
-    const uint64_t began_ns = MonotonicNowNs();
-    began_us_ = static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(
-                                          std::chrono::system_clock::now().time_since_epoch())
-                                          .count());
-    pid_ = fork();
-    if (pid_ < 0) return absl::ErrnoToStatus(errno, "fork");
-    if (pid_ == 0) {
-      prctl(PR_SET_PDEATHSIG, SIGTERM);
-      const int log = open((folder_.path() + "/log").c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
-      dup2(log, STDERR_FILENO);
-      execl(program.c_str(), program.c_str(), "--config", config_.c_str(), nullptr);
-      _exit(127);
-    }
-    const uint64_t until_ns = MonotonicAfterNs(kReadyWithinNs);
-    std::vector<char> text(8192);
-    while (PollUntil(notify_.get(), POLLIN, until_ns)) {
-      const ssize_t bytes = recv(notify_.get(), text.data(), text.size(), MSG_DONTWAIT);
-      if (bytes > 0 && absl::StrContains(absl::string_view(text.data(), static_cast<size_t>(bytes)),
-                                         "READY=1")) {
-        return static_cast<double>(MonotonicNowNs() - began_ns) / 1e6;
-      }
-    }
-    return absl::DeadlineExceededError("bulkheadd is not ready in time");
-  }
-  // When it went on with the host, after its fork; of the clock of the events.
-  absl::StatusOr<double> AdoptedAfterMs() const {
-    absl::StatusOr<ControlMessage> answer = AskInstance(InstanceSocket(pid_), MakeGetEvents(0));
-    if (!answer.ok()) return answer.status();
-    const auto* happened = answer->as<wire::Events>();
-    if (happened == nullptr) return absl::InternalError(answer->name());
-    for (const EventFields& event : ReadEvents(*happened).events) {
-      if (event.kind != DriverEventKindName(DriverEventKind::kAdopted)) continue;
-      return static_cast<double>(event.at_us - began_us_) / 1e3;
-    }
-    return absl::NotFoundError("it has not gone on with its host");
-  }
-  void Kill() {
-    kill(pid_, SIGKILL);
-    while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
-    }
-    pid_ = -1;
-  }
-  absl::Status Stop() {
-    kill(pid_, SIGTERM);
-    int code = 0;
-    while (waitpid(pid_, &code, 0) < 0 && errno == EINTR) {
-    }
-    pid_ = -1;
-    return code == 0 ? absl::OkStatus() : absl::InternalError("bulkheadd did not end in order");
-  }
-  absl::StatusOr<StatusFields> Status() const {
-    absl::StatusOr<ControlMessage> answer = AskInstance(InstanceSocket(pid_), MakeGetStatus());
-    if (!answer.ok()) return answer.status();
-    const auto* status = answer->as<wire::Status>();
-    if (status == nullptr) return absl::InternalError(answer->name());
-    return ReadStatus(*status);
-  }
-
- private:
-  Daemon(const Program& program, TemporaryFolder folder)
-      : program_(program), folder_(std::move(folder)), config_(folder_.path() + "/bulkhead.toml") {}
-
-  const Program& program_;
-  const TemporaryFolder folder_;
-  const std::string config_;
-  UniqueFd notify_;
-  pid_t pid_ = -1;
-  uint64_t began_us_ = 0;
-};
 
 int StormSurvival(const Program& program, const StormOptions& options) {
   const uint64_t kills = options.kills != 0 ? options.kills : options.short_form ? 50 : 1000;
@@ -152,8 +29,10 @@ int StormSurvival(const Program& program, const StormOptions& options) {
   if (!folder.ok()) return Complain(folder.status());
   const absl::StatusOr<StormFiles> files = StormFiles::Create((*folder)->path(), kDeadlineNs);
   if (!files.ok()) return Complain(files.status());
-  absl::StatusOr<std::unique_ptr<Daemon>> daemon =
-      Daemon::Create(program, (*folder)->path(), options.attach);
+  absl::StatusOr<std::unique_ptr<DaemonProcess>> daemon = DaemonProcess::Create(
+      program, absl::StrCat("[service]\nattachment = '", options.attach,
+                            "'\n[[driver]]\nname = 'null'\noptions = 'deny-odd'\n",
+                            "[[guard]]\nfolder = '", (*folder)->path(), "'\n"));
   if (!daemon.ok()) return Complain(daemon.status());
   if (absl::Status started = (*daemon)->Start().status(); !started.ok()) return Complain(started);
   const absl::StatusOr<StatusFields> before = (*daemon)->Status();

@@ -6,6 +6,7 @@
 
 #include <string>
 
+#include "ipc/sanitizer.h"
 #include "tests/testing/cli_fixture.h"
 
 namespace bulkhead {
@@ -49,6 +50,16 @@ TEST_F(CliAsRoot, StormOnTheServiceGivesEveryOpenItsVerdict) {
     EXPECT_THAT(storm.text, ContainsRegex(std::string("\n") + figure + " +0 "));
   }
   EXPECT_THAT(storm.text, ContainsRegex("\nsame_host +1 "));
+}
+
+TEST_F(CliAsRoot, AMinuteOfSoakLeavesNothingBehind) {
+  const Outcome storm = RunProgram("storm-soak", "--short");
+  for (const char* figure : {"wrong", "errors", "past_deadline", "by_policy", "zombies",
+                             "left_processes", "left_cgroups", "left_files"}) {
+    EXPECT_THAT(storm.text, ContainsRegex(std::string("\n") + figure + " +0 "));
+  }
+  // What a sanitizer's runtime keeps of memory that was freed is growth, too.
+  if (!kSanitized) EXPECT_EQ(storm.code, 0) << storm.text;
 }
 
 }  // namespace

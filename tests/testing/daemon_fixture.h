@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Fixtures for tests of bulkheadd: a configuration, a folder to guard, and the manager's end of
-// sd_notify(3).
+// sd_notify(3). For programs that are no tests: daemon_process.h.
 #ifndef BULKHEAD_TESTS_TESTING_DAEMON_FIXTURE_H_
 #define BULKHEAD_TESTS_TESTING_DAEMON_FIXTURE_H_
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <poll.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -20,50 +17,10 @@
 #include <string>
 #include <vector>
 
-#include "ipc/monotonic.h"
-#include "ipc/unique_fd.h"
 #include "tests/testing/cli_fixture.h"
+#include "tests/testing/notify_socket.h"
 
 namespace bulkhead {
-
-inline constexpr uint64_t kSoonNs = 60 * kNanosecondsPerSecond;
-
-// What a service manager hears on its socket (sd_notify(3)).
-class NotifySocket {
- public:
-  explicit NotifySocket(const std::string& path)
-      : socket_(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_un address = {};
-    address.sun_family = AF_UNIX;
-    path.copy(address.sun_path, sizeof(address.sun_path) - 1);
-    bound_ = bind(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
-  }
-  bool bound() const { return bound_; }
-
-  // Reads until a message has a line that begins so; that line, or nothing when none comes.
-  std::string Await(const std::string& begin) {
-    const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
-    for (uint64_t now_ns; (now_ns = MonotonicNowNs()) < until_ns;) {
-      pollfd ready = {socket_.get(), POLLIN, 0};
-      poll(&ready, 1, static_cast<int>((until_ns - now_ns) / kNanosecondsPerMillisecond) + 1);
-      char bytes[8192];
-      const ssize_t size = recv(socket_.get(), bytes, sizeof(bytes), MSG_DONTWAIT);
-      if (size < 0) continue;
-      std::istringstream lines(std::string(bytes, static_cast<size_t>(size)));
-      for (std::string line; std::getline(lines, line);) {
-        heard_.push_back(line);
-        if (line.starts_with(begin)) return line;
-      }
-    }
-    return "";
-  }
-  const std::vector<std::string>& heard() const { return heard_; }
-
- private:
-  const UniqueFd socket_;
-  bool bound_ = false;
-  std::vector<std::string> heard_;
-};
 
 class Daemon : public CliAsRoot {
  protected:

@@ -109,6 +109,17 @@ bulkhead::Verdict Act(std::string_view name, const bulkhead::Host& host) {
   if (asked("overflow-")) overflow(0);
   if (asked("hang-")) Hang();
   if (asked("spin-")) Spin();
+  if (asked("deaf-")) {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, nullptr);
+    Hang();
+  }
+  if (asked("fork-")) {
+    const pid_t child = fork();
+    if (child == 0) _exit(0);
+    return child < 0 ? bulkhead::allow() : bulkhead::deny();
+  }
   if (asked("stop-")) kill(getpid(), SIGSTOP);
   if (asked("memory-")) AllocateWithoutEnd();
   if (asked("throw-")) throw std::runtime_error("as asked");

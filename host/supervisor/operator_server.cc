@@ -18,6 +18,9 @@ namespace bulkhead {
 namespace {
 
 constexpr uint64_t kContentWithinNs = 60 * kNanosecondsPerSecond;
+// How long no peer is accepted after one could not be, for want of descriptors or memory: the
+// listener stays readable, and a poll of it would return at once, again and again.
+constexpr uint64_t kNoRoomNs = kNanosecondsPerSecond / 10;
 
 std::string TextOf(const flatbuffers::String* text) { return text == nullptr ? "" : text->str(); }
 
@@ -61,13 +64,18 @@ OperatorServer::~OperatorServer() {
 
 void OperatorServer::Read() {
   std::deque<Peer> peers;  // the oldest first
+  uint64_t no_room_until_ns = 0;
   for (;;) {
-    std::vector<pollfd> ready = {{stop_.get(), POLLIN, 0}, {listener_.fd(), POLLIN, 0}};
-    for (const Peer& peer : peers) ready.push_back({peer.socket.fd(), POLLIN, 0});
     const uint64_t now_ns = MonotonicNowNs();
+    const bool accepts = now_ns >= no_room_until_ns;
+    std::vector<pollfd> ready = {{stop_.get(), POLLIN, 0},
+                                 {accepts ? listener_.fd() : -1, POLLIN, 0}};
+    for (const Peer& peer : peers) ready.push_back({peer.socket.fd(), POLLIN, 0});
+    uint64_t until_ns = accepts ? kForeverNs : no_room_until_ns;
+    if (!peers.empty()) until_ns = std::min(until_ns, peers.front().until_ns);
     int timeout_ms = -1;
-    if (!peers.empty()) {
-      const uint64_t left_ns = std::max(peers.front().until_ns, now_ns) - now_ns;
+    if (until_ns != kForeverNs) {
+      const uint64_t left_ns = std::max(until_ns, now_ns) - now_ns;
       timeout_ms =
           static_cast<int>(std::min<uint64_t>(left_ns / kNanosecondsPerMillisecond, 60'000)) + 1;
     }
@@ -76,17 +84,19 @@ void OperatorServer::Read() {
     peers.erase(
         std::remove_if(peers.begin(), peers.end(), [this](Peer& peer) { return !Hear(peer); }),
         peers.end());
-    if (ready[1].revents != 0) Accept(peers);
+    if (ready[1].revents != 0 && !Accept(peers)) no_room_until_ns = MonotonicAfterNs(kNoRoomNs);
   }
 }
 
-void OperatorServer::Accept(std::deque<Peer>& peers) {
+bool OperatorServer::Accept(std::deque<Peer>& peers) {
   absl::StatusOr<ControlSocket> socket = listener_.Accept(0);
-  if (!socket.ok()) return;
+  // DeadlineExceeded: the peer is gone again.
+  if (!socket.ok()) return absl::IsDeadlineExceeded(socket.status());
   const absl::StatusOr<PeerCredentials> user = socket->Peer();
-  if (!user.ok() || (user->uid != 0 && user->uid != geteuid())) return;
+  if (!user.ok() || (user->uid != 0 && user->uid != geteuid())) return true;
   if (peers.size() == kPeersMax) peers.pop_front();
   peers.push_back({*std::move(socket), MonotonicAfterNs(request_within_ns_)});
+  return true;
 }
 
 bool OperatorServer::Hear(Peer& peer) {

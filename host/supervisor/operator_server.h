@@ -64,7 +64,8 @@ class OperatorServer {
 
   OperatorServer() = default;
   void Read();
-  void Accept(std::deque<Peer>& peers);
+  // False: there was no descriptor or memory for one.
+  bool Accept(std::deque<Peer>& peers);
   // False: the peer is gone or late, or its request is in requests_.
   bool Hear(Peer& peer);
   // False: there is no room.

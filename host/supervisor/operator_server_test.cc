@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "host/supervisor/operator_server.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -18,6 +21,8 @@
 #include "ipc/control/host_protocol.h"
 #include "ipc/control/operator_protocol.h"
 #include "ipc/monotonic.h"
+#include "ipc/poll_until.h"
+#include "ipc/unique_fd.h"
 #include "tests/testing/fake_host_processes.h"
 
 namespace bulkhead {
@@ -213,6 +218,41 @@ TEST_F(OperatorServerTest, APeerThatSendsNothingIsDropped) {
   absl::StatusOr<ControlSocket> peer = ControlSocket::Connect(Path());
   ASSERT_TRUE(peer.ok()) << peer.status();
   EXPECT_TRUE(absl::IsUnavailable(peer->Receive(MonotonicAfterNs(kSoonNs)).status()));
+}
+
+// The connection waits where it is; a reader that polls for it again and again would take a CPU.
+TEST_F(OperatorServerTest, WithoutDescriptorsAPeerWaitsAndTheReaderSleeps) {
+  rlimit limit = {};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  // All are open but the last one, which is this side's.
+  constexpr int kLast = 255;
+  std::vector<UniqueFd> taken;
+  do {
+    taken.emplace_back(fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0));
+    ASSERT_TRUE(taken.back().valid());
+  } while (taken.back().get() < kLast);
+  taken.pop_back();
+  rlimit none = limit;
+  none.rlim_cur = kLast + 1;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  absl::StatusOr<ControlSocket> peer = ControlSocket::Connect(Path());
+  const auto used_ns = [] {
+    timespec used = {};
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    return static_cast<uint64_t>(used.tv_sec) * kNanosecondsPerSecond +
+           static_cast<uint64_t>(used.tv_nsec);
+  };
+  constexpr uint64_t kWatchedNs = kNanosecondsPerSecond / 2;
+  const uint64_t before_ns = used_ns();
+  PollUntil(-1, 0, MonotonicAfterNs(kWatchedNs));
+  const uint64_t spent_ns = used_ns() - before_ns;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  ASSERT_TRUE(peer.ok()) << peer.status();
+  EXPECT_LT(spent_ns, kWatchedNs / 5);
+  ASSERT_TRUE(peer->Send(MakeGetStatus()).ok());
+  const absl::StatusOr<ControlMessage> answer = peer->Receive(MonotonicAfterNs(kSoonNs));
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_NE(answer->as<wire::Status>(), nullptr);
 }
 
 // The shim is deaf, so that each status waits for it; more are asked than there is room for.

@@ -48,11 +48,6 @@ class Survival : public Daemon {
     Daemon::TearDown();
   }
 
-  std::string Store() const { return StorePath(RunFolder(), config_); }
-  pid_t StoreProcess() const {
-    absl::StatusOr<ControlSocket> socket = ControlSocket::Connect(Store());
-    return socket.ok() ? socket->Peer()->pid : -1;
-  }
   void EndLeft() {
     if (!fs::exists(Store())) return;
     absl::StatusOr<std::unique_ptr<DescriptorStore>> store = DescriptorStore::Open(
@@ -61,31 +56,6 @@ class Survival : public Daemon {
     EXPECT_TRUE(bulkhead::EndLeft(**store, /*shim_too=*/true).ok());
   }
 
-  nlohmann::json Driver() {
-    const nlohmann::json drivers = Status().value("drivers", nlohmann::json::array());
-    return drivers.empty() ? nlohmann::json::object() : drivers[0];
-  }
-  pid_t Shim() { return Status().value("shim", nlohmann::json::object()).value("pid", 0); }
-  nlohmann::json Status() {
-    const std::string text = Run("status --json -").text;
-    const nlohmann::json report = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-    EXPECT_TRUE(report.is_object()) << text;
-    if (!report.is_object()) return nlohmann::json::object();
-    for (const nlohmann::json& instance : report.value("running", nlohmann::json::array())) {
-      if (instance.value("config", "") == config_) return instance;
-    }
-    return nlohmann::json::object();
-  }
-  pid_t Host() {
-    const nlohmann::json pid = Driver().value("pid", nlohmann::json());
-    return pid.is_number() ? pid.get<pid_t>() : -1;
-  }
-  static void AwaitEnd(pid_t pid) {
-    const UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
-    if (pidfd.valid()) {
-      EXPECT_TRUE(PollUntil(pidfd.get(), POLLIN, MonotonicAfterNs(kSoonNs)));
-    }
-  }
   // It is this process's to wait for, or nobody's.
   static bool Ends(pid_t pid) {
     const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
@@ -100,13 +70,6 @@ class Survival : public Daemon {
     EXPECT_EQ(stop.code, 0) << stop.text;
     EXPECT_THAT(stop.text, HasSubstr(said));
     KillService();  // it is a zombie of ours
-  }
-  static pid_t ParentOf(pid_t pid) {
-    std::ifstream status("/proc/" + std::to_string(pid) + "/status");
-    for (std::string line; std::getline(status, line);) {
-      if (line.starts_with("PPid:")) return static_cast<pid_t>(std::stol(line.substr(5)));
-    }
-    return -1;
   }
   // Until it guards: nothing that this waits for is bounded by a clock of ours.
   void ExpectGuarded() { EXPECT_FALSE(Opens(files_ + "/infected")); }

@@ -62,7 +62,58 @@ starve() {
     result failed "starved_$1" "$wrong"
   fi
 }
+# The clock is set back and forth while calls flow and a host is replaced: what is bounded by time is
+# bounded by a clock that nobody sets.
+# set_clock ATTACHMENT
+set_clock() {
+  local wrong='' round today host said ready opener
+  today=$(date +%s)
+  printf '%s%s' 'X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR' '-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*' >$guarded/infected
+  mkfifo /tmp/ready
+  $BULKHEAD_BUILD/bin/bulkhead run --driver scanner --guard $guarded --attachment $1 --deadline 60s \
+    --accept overlays --accept new-folders --ready-fd 3 >/tmp/clock.out 2>&1 3>/tmp/ready &
+  supervisor=$!
+  read -r ready </tmp/ready || wrong='it did not start'
+  rm -f /tmp/clock.stop /tmp/clock.wrong
+  while [ ! -e /tmp/clock.stop ]; do
+    cat $guarded/clean >/dev/null 2>&1 || echo 'a clean file was refused' >>/tmp/clock.wrong
+    ! cat $guarded/infected >/dev/null 2>&1 || echo 'an infected file was allowed' >>/tmp/clock.wrong
+  done &
+  opener=$!
+  for round in 1 2 3 4 5; do
+    date -s @$((today + round * 31536000)) >/dev/null || wrong='the clock can not be set'
+    cat $guarded/clean >/dev/null || wrong="${wrong:-refused with a clock that is ahead}"
+    if [ $round = 3 ]; then
+      host=$($BULKHEAD_BUILD/bin/bulkhead status | sed -n 's/.*generation 1, pid \([0-9]*\),.*/\1/p')
+      kill -KILL $host || wrong="${wrong:-no host}"
+    fi
+    date -s @$((today - round * 86400)) >/dev/null
+    cat $guarded/clean >/dev/null || wrong="${wrong:-refused with a clock that is behind}"
+    ! cat $guarded/infected 2>/dev/null || wrong="${wrong:-allowed with a clock that is behind}"
+  done
+  date -s @$today >/dev/null
+  touch /tmp/clock.stop
+  wait $opener
+  [ ! -e /tmp/clock.wrong ] || wrong="${wrong:-$(head -1 /tmp/clock.wrong)}"
+  said=$($BULKHEAD_BUILD/bin/bulkhead status 2>&1)
+  # One host was killed, none missed its heartbeat, and no call was answered without one.
+  case $said in *'serving, generation 2,'*) ;; *) wrong="${wrong:-other hosts were replaced}" ;; esac
+  case $said in *' 0 by policy'*) ;; *) wrong="${wrong:-calls were answered by policy}" ;; esac
+  kill -INT $supervisor
+  wait $supervisor || wrong="${wrong:-it ended with $?}"
+  rm /tmp/ready $guarded/infected
+  if [ -z "$wrong" ]; then
+    result passed "clock_$1"
+  else
+    cat /tmp/clock.out
+    echo "$said"
+    result failed "clock_$1" "$wrong"
+  fi
+}
+
 starve fanotify
+set_clock fanotify
 insmod /modules/bulkhead.ko
 starve module
+set_clock module
 rmmod bulkhead

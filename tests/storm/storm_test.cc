@@ -52,6 +52,14 @@ TEST_F(CliAsRoot, StormOnTheServiceGivesEveryOpenItsVerdict) {
   EXPECT_THAT(storm.text, ContainsRegex("\nsame_host +1 "));
 }
 
+TEST_F(CliAsRoot, ReadersOfAServiceHaveAnswersAndChangeNoVerdict) {
+  const Outcome storm = RunProgram("storm-watched", "--short");
+  EXPECT_EQ(storm.code, 0) << storm.text;
+  for (const char* figure : {"wrong", "errors", "past_deadline", "unanswered", "hosts_replaced"}) {
+    EXPECT_THAT(storm.text, ContainsRegex(std::string("\n") + figure + " +0 "));
+  }
+}
+
 TEST_F(CliAsRoot, AMinuteOfSoakLeavesNothingBehind) {
   const Outcome storm = RunProgram("storm-soak", "--short");
   for (const char* figure : {"wrong", "errors", "past_deadline", "by_policy", "zombies",

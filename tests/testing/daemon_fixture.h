@@ -76,6 +76,19 @@ class Daemon : public CliAsRoot {
   // Of the newest event of this kind; "none" when there is none.
   std::string TextOf(const std::string& kind);
 
+  // Of `bulkhead status --json`: the instance with config_, its first driver, that one's host, and
+  // the shim's worker. Empty, or -1, where there is none.
+  nlohmann::json Status();
+  nlohmann::json Driver();
+  pid_t Host();
+  pid_t Shim();
+  // The socket of the process that holds what the next service needs, and the process.
+  std::string Store() const;
+  pid_t StoreProcess() const;
+  static pid_t ParentOf(pid_t pid);
+  // Of a process that need not be this one's to wait for.
+  static void AwaitEnd(pid_t pid);
+
   std::string config_, more_, rules_;
   std::string pid_;  // " --pid N"
   std::unique_ptr<NotifySocket> manager_;

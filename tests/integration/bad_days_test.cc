@@ -179,25 +179,21 @@ TEST_F(BadDays, AThousandClientsTakeNothingFromTheGuard) {
     EXPECT_LT(DescriptorsOf(service), before + 200);
   }
   EXPECT_TRUE(Becomes([&] { return DescriptorsOf(service) <= before; }));
-  // At the same time; each has an answer, or is told to try again.
-  std::atomic<int> answered{0}, busy{0}, other{0};
+  // At the same time: more than wait for their answers, so that some are told to try again, or lose
+  // their connection.
+  std::atomic<int> answered{0};
   std::vector<std::thread> threads;
   for (int i = 0; i < 50; ++i) {
     threads.emplace_back([&] {
       for (int round = 0; round < 20; ++round) {
         const absl::StatusOr<ControlMessage> answer = AskInstance(path, MakeGetStatus());
-        (!answer.ok()                                     ? other
-         : answer->template as<wire::Status>() != nullptr ? answered
-                                                          : busy)
-            .fetch_add(1);
+        if (answer.ok() && answer->as<wire::Status>() != nullptr) answered.fetch_add(1);
       }
     });
   }
   ExpectGuarded();
   for (std::thread& thread : threads) thread.join();
   EXPECT_GT(answered.load(), 0);
-  // Beyond what waits at a time, the oldest connection is closed.
-  EXPECT_EQ(answered.load() + busy.load() + other.load(), 1000);
   EXPECT_EQ(Run("status").code, 0);
   EXPECT_EQ(StopService(), 0);
 }
@@ -351,15 +347,27 @@ TEST_F(BadDays, SixtyFourDriversServeDieAndEndTogether) {
 
 class FaultyDay : public BadDays {
  protected:
-  void SetUp() override {
-    BadDays::SetUp();
-    if (IsSkipped()) return;
-    // A call in the driver's hands at its deadline is denied.
-    Write("[[driver]]\nname = 'faulty'\n" + GuardOf(files_) + "deadline = '2s'\n");
+  // A call in the driver's hands at its deadline is denied.
+  void Serve(const std::string& deadline) {
+    Write("[[driver]]\nname = 'faulty'\n" + GuardOf(files_) + "deadline = '" + deadline + "'\n");
     ASSERT_GT(Start(), 0);
     EXPECT_TRUE(Opens(files_ + "/clean"));
     host_ = Host();
     ASSERT_GT(host_, 0);
+  }
+  // A thread of the host blocks all signals that can be blocked.
+  bool IsDeaf() const {
+    constexpr uint64_t kAll = 0x7ffbfeff;  // 1 to 31, without SIGKILL and SIGSTOP
+    std::error_code error;
+    for (const auto& task :
+         fs::directory_iterator("/proc/" + std::to_string(host_) + "/task", error)) {
+      std::ifstream status(task.path() / "status");
+      for (std::string line; std::getline(status, line);) {
+        if (!line.starts_with("SigBlk:")) continue;
+        if ((std::stoull(line.substr(7), nullptr, 16) & kAll) == kAll) return true;
+      }
+    }
+    return false;
   }
   std::string File(const std::string& name) {
     std::ofstream(more_ + "/" + name) << "nothing to see\n";
@@ -378,29 +386,24 @@ class FaultyDay : public BadDays {
 
 TEST_F(FaultyDay, ADriverCannotStartAProcess) {
   if (kSanitized) GTEST_SKIP() << "a sanitizer's runtime needs a wider filter";
+  Serve("10m");
   EXPECT_TRUE(Opens(File("fork-1"))) << "its fork() is refused, and it lives on";
   EXPECT_EQ(Host(), host_);
   EXPECT_EQ(StopService(), 0);
 }
 
 TEST_F(FaultyDay, ADriverThatBlocksSignalsIsKilledWhenItHangs) {
+  Serve("2s");
   EXPECT_FALSE(Opens(File("deaf-1")));
   ExpectReplaced();
 }
 
 TEST_F(FaultyDay, ADriverThatBlocksSignalsEndsWithTheService) {
+  Serve("10m");
+  EXPECT_FALSE(IsDeaf());
   const std::string file = File("deaf-1");
   std::thread opener([&] { (void)Opens(file); });
-  EXPECT_TRUE(Becomes([&] {
-    std::ifstream status("/proc/" + std::to_string(host_) + "/task");
-    for (const auto& task : fs::directory_iterator("/proc/" + std::to_string(host_) + "/task")) {
-      std::ifstream file_of(task.path() / "status");
-      for (std::string line; std::getline(file_of, line);) {
-        if (line.starts_with("SigBlk:") && line.ends_with("fffffffe7ffbfeff")) return true;
-      }
-    }
-    return Host() != host_;  // its call is over already
-  }));
+  EXPECT_TRUE(Becomes([&] { return IsDeaf(); }));
   EXPECT_EQ(StopService(), 0);
   opener.join();
   EXPECT_NE(kill(host_, 0), 0);
@@ -408,11 +411,13 @@ TEST_F(FaultyDay, ADriverThatBlocksSignalsEndsWithTheService) {
 
 TEST_F(FaultyDay, ADriverThatLeaksEndsAtItsLimitAndTakesNothingAlong) {
   if (kSanitized) GTEST_SKIP() << "a sanitizer's runtime reserves terabytes: not limited then";
+  Serve("10m");
   EXPECT_FALSE(Opens(File("memory-1")));
   ExpectReplaced();
 }
 
 TEST_F(FaultyDay, ADriverThatFloodsItsLogIsCutAndServesOn) {
+  Serve("10m");
   EXPECT_TRUE(Opens(File("flood-1")));
   EXPECT_TRUE(Opens(files_ + "/clean"));
   EXPECT_EQ(Host(), host_);

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the tests behind tests/protection/cases.tsv, and prints what each case came to.
+"""Runs the tests behind a list of cases, and prints what each case came to.
 
-Usage: run_cases.py BUILD_FOLDER [--check] [--json FILE]
+Usage: run_cases.py BUILD_FOLDER [--page FILE] [--check] [--json FILE]
+
+The list is cases.tsv beside this file, or the tables of a page: rows of what, what happens, and in
+backticks the tests that show it. A name stands for all tests that begin with it and a dot, too.
 
 A case holds when each of its tests passed. One whose test was skipped, failed or is missing does
 not, nor does one that is open. Exit code 0: all hold; 1: some do not; 2: the table is wrong.
@@ -39,6 +42,29 @@ def read_cases():
     return cases
 
 
+def read_page(path):
+    """The rows of its tables whose last field has names in backticks; the heading is the section."""
+    cases, section = [], ''
+    with open(path, encoding='utf-8') as page:
+        for line in page:
+            if line.startswith('## '):
+                section = line[3:].strip()
+            fields = [field.strip() for field in line.strip().strip('|').split(' | ')]
+            names = re.findall(r'`([^`]+)`', fields[-1])
+            if line.startswith('|') and len(fields) == 3 and names:
+                cases.append({'section': section, 'attachment': 'any', 'case': fields[0],
+                              'tests': names, 'open': ''})
+    if not cases:
+        sys.exit(f'{path}: no table with rows of what, what happens, `tests`')
+    return cases
+
+
+def meant(names, known):
+    """{name: the tests that it stands for}"""
+    return {name: {test for test in known if test == name or test.startswith(name + '.')}
+            for name in names}
+
+
 def tests_of(build):
     listed = subprocess.run(['ctest', '-N'], cwd=build, check=True, capture_output=True, text=True)
     return set(re.findall(r'^ *Test *#\d+: (.*)$', listed.stdout, re.MULTILINE))
@@ -70,17 +96,20 @@ def outcome_of(case, outcomes):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
     parser.add_argument('build')
+    parser.add_argument('--page', metavar='FILE')
     parser.add_argument('--check', action='store_true')
     parser.add_argument('--json', metavar='FILE')
     options = parser.parse_args()
-    cases = read_cases()
-    names = {name for case in cases for name in case['tests']}
-    missing = sorted(names - tests_of(options.build))
+    cases = read_page(options.page) if options.page else read_cases()
+    stands_for = meant({name for case in cases for name in case['tests']}, tests_of(options.build))
+    missing = sorted(name for name, tests in stands_for.items() if not tests)
     for name in missing:
-        print(f'{TABLE}: {name} is no test of {options.build}', file=sys.stderr)
+        print(f'{options.page or TABLE}: {name} is no test of {options.build}', file=sys.stderr)
     if missing or options.check:
         return 2 if missing else 0
-    outcomes = run_tests(options.build, names)
+    for case in cases:
+        case['tests'] = sorted(set().union(*(stands_for[name] for name in case['tests'])))
+    outcomes = run_tests(options.build, {name for case in cases for name in case['tests']})
     figures = []
     width = max(len(case['case']) for case in cases)
     for case in cases:
@@ -93,7 +122,7 @@ def main():
     print(f'\n{held} of {len(figures)} cases are held')
     if options.json:
         with open(options.json, 'w', encoding='utf-8') as file:
-            json.dump({'schema': 1, 'command': 'protection', 'figures': figures}, file, indent=2)
+            json.dump({'schema': 1, 'command': 'cases', 'figures': figures}, file, indent=2)
     return 0 if held == len(figures) else 1
 
 

@@ -245,9 +245,9 @@ class Soak {
   }
   absl::Status ChangeContent() {
     if (absl::Status serving = AwaitServing().status(); !serving.ok()) return serving;
-    std::ofstream(rules_ + "/soak.yar")
-        << "rule soak_" << ++contents_ << " { strings: $a = \"soaked " << contents_
-        << " times, as no file is\" condition: $a }\n";
+    ++contents_;
+    std::ofstream(rules_ + "/soak.yar") << "rule soak_" << contents_ << " { strings: $a = \"soaked "
+                                        << contents_ << " times, as no file is\" condition: $a }\n";
     return daemon_.Ask(MakeReload());
   }
 

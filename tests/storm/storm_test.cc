@@ -67,7 +67,9 @@ TEST_F(CliAsRoot, AMinuteOfSoakLeavesNothingBehind) {
     EXPECT_THAT(storm.text, ContainsRegex(std::string("\n") + figure + " +0 "));
   }
   // What a sanitizer's runtime keeps of memory that was freed is growth, too.
-  if (!kSanitized) EXPECT_EQ(storm.code, 0) << storm.text;
+  if (!kSanitized) {
+    EXPECT_EQ(storm.code, 0) << storm.text;
+  }
 }
 
 }  // namespace

@@ -202,8 +202,9 @@ int StormWatched(const Program& program, const StormOptions& options) {
     p99_quiet.push_back(quiet.us.p99);
     p99_read.push_back(read.us.p99);
     const uint64_t wanted = pace * kRoundNs / kNanosecondsPerSecond;
-    rounds_behind +=
-        (quiet.opens < wanted * 9 / 10 ? 1 : 0) + (read.opens < wanted * 9 / 10 ? 1 : 0);
+    for (const Round* round : {&quiet, &read}) {
+      if (round->opens < wanted * 9 / 10) ++rounds_behind;
+    }
   }
   const absl::StatusOr<StatusFields> after = (*daemon)->Status();
   if (!after.ok()) return Complain(after.status());

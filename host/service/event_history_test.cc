@@ -5,6 +5,8 @@
 
 #include <string>
 
+#include "absl/types/span.h"
+
 namespace bulkhead {
 namespace {
 
@@ -89,6 +91,15 @@ TEST(EventHistory, AnAnswerFitsIntoAMessage) {
     ++messages;
   }
   EXPECT_GT(messages, 1);
+}
+
+// A reader verifies a message before it reads: so many short events must not be too many.
+TEST(EventHistory, AnAnswerOfManyShortEventsIsRead) {
+  EventHistory history;
+  for (uint32_t i = 1; i <= 2 * EventHistory::kAnsweredMax; ++i) history.Add(Numbered(i), i);
+  const ControlBuffer buffer = MakeEvents(history.After(0));
+  ASSERT_TRUE(VerifyEnvelope(absl::MakeConstSpan(buffer.data(), buffer.size())).ok());
+  EXPECT_GT(wire::GetEnvelope(buffer.data())->message_as_Events()->events()->size(), 64u);
 }
 
 }  // namespace

@@ -6,9 +6,10 @@
 namespace bulkhead {
 namespace {
 
-// A message has a root, one message in it and at most lists of tables in that.
+// A message has a root, one message in it and at most lists of tables in that: of events and of
+// guards so many as fit into a message, hundreds of short ones.
 constexpr flatbuffers::uoffset_t kDepthMax = 8;
-constexpr flatbuffers::uoffset_t kTablesMax = 64;
+constexpr flatbuffers::uoffset_t kTablesMax = 2048;
 
 }  // namespace
 

@@ -22,6 +22,7 @@ inline void PrepareCall(bh_call& call, uint64_t now_ns) {
   call.reissue = BH_REISSUE_FREELY;
   call.deadline_ns = now_ns + 5 * kNanosecondsPerSecond;
   call.call_id = 0;
+  call.audited = 0;
 }
 
 }  // namespace bulkhead

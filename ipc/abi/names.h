@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * The names of what policy.h, end.h, events.h, protection.h and sandbox.h list, as the command
- * line, the status, the log and JSON have them. For user mode: the kernel module logs none of them.
+ * The names of what policy.h, denial.h, end.h, events.h, protection.h and sandbox.h list, as the
+ * command line, the status, the log and JSON have them. For user mode: the kernel module logs none
+ * of them.
  */
 #ifndef BULKHEAD_IPC_ABI_NAMES_H_
 #define BULKHEAD_IPC_ABI_NAMES_H_
 
 #include "ipc/abi/callbacks.h"
+#include "ipc/abi/denial.h"
 #include "ipc/abi/end.h"
 #include "ipc/abi/events.h"
 #include "ipc/abi/notification.h"
@@ -28,6 +30,8 @@
 
 BH_DEFINE_NAMES(bh_reason_name, BH_FOR_EACH_REASON)
 BH_DEFINE_NAMES(bh_action_name, BH_FOR_EACH_ACTION)
+BH_DEFINE_NAMES(bh_mode_name, BH_FOR_EACH_MODE)
+BH_DEFINE_NAMES(bh_denied_by_name, BH_FOR_EACH_DENIAL)
 BH_DEFINE_NAMES(bh_end_name, BH_FOR_EACH_END)
 BH_DEFINE_NAMES(bh_event_name, BH_FOR_EACH_EVENT)
 BH_DEFINE_NAMES(bh_violation_name, BH_FOR_EACH_VIOLATION)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
 /*
- * Why a call gets no answer from its driver, and what the operator wants to happen then.
+ * Why a call gets no answer from its driver, what the operator wants to happen then, and whether
+ * denials are enforced.
  *
  * Each list below is the one place of its values: a row is X(id, NAME, name, doc). The enums, the
  * names (names.h), the command line's words and the tables in docs/ are made from the rows. Ids
@@ -28,6 +29,10 @@
 	X(2, DENY, deny, "deny at once") \
 	X(3, HOLD, hold, "wait for a host until the deadline, then the rule's fallback") \
 	X(4, CACHED, cached, "the last verdict known for the object, else the rule's fallback")
+
+#define BH_FOR_EACH_MODE(X) \
+	X(0, ENFORCE, enforce, "a denial denies") \
+	X(1, AUDIT, audit, "a denial is counted and recorded, and the call goes on as if it were allowed")
 /* clang-format on */
 
 #define BH_REASON_ENUM_ROW(id, NAME, name, doc) BH_REASON_##NAME = (id),
@@ -38,6 +43,11 @@ enum bh_reason {
 #define BH_ACTION_ENUM_ROW(id, NAME, name, doc) BH_ACTION_##NAME = (id),
 enum bh_action {
 	BH_FOR_EACH_ACTION(BH_ACTION_ENUM_ROW)
+};
+
+#define BH_MODE_ENUM_ROW(id, NAME, name, doc) BH_MODE_##NAME = (id),
+enum bh_mode {
+	BH_FOR_EACH_MODE(BH_MODE_ENUM_ROW)
 };
 
 /* Reasons are the indexes of a table. */
@@ -53,8 +63,10 @@ struct bh_rule {
 /* Travels to the fanotify shim, to the kernel module and into the journal as it is. */
 struct bh_policy {
 	struct bh_rule rule[BH_CLASS_COUNT][BH_REASON_COUNT];
+	uint8_t mode; /* enum bh_mode: of the driver's verdicts, and of what the rules above deny */
+	uint8_t reserved[3];
 };
-BH_ASSERT_SIZE(struct bh_policy, 2 * BH_CLASS_COUNT * BH_REASON_COUNT);
+BH_ASSERT_SIZE(struct bh_policy, 2 * BH_CLASS_COUNT * BH_REASON_COUNT + 4);
 BH_ASSERT_TRIVIAL(struct bh_policy);
 
 /*
@@ -75,6 +87,8 @@ static inline void bh_policy_default(struct bh_policy *policy)
 	uint32_t klass, reason;
 	int suspicious;
 
+	policy->mode = BH_MODE_ENFORCE;
+	policy->reserved[0] = policy->reserved[1] = policy->reserved[2] = 0;
 	for (klass = 0; klass < BH_CLASS_COUNT; klass++) {
 		for (reason = 0; reason < BH_REASON_COUNT; reason++) {
 			suspicious = bh_reason_is_suspicious(reason);
@@ -103,6 +117,8 @@ static inline int bh_policy_may_allow(const struct bh_policy *policy, uint32_t r
 {
 	uint32_t klass;
 
+	if (policy->mode == BH_MODE_AUDIT)
+		return 1;
 	for (klass = 0; klass < BH_CLASS_COUNT; klass++) {
 		const struct bh_rule *rule = &policy->rule[klass][reason];
 
@@ -113,11 +129,18 @@ static inline int bh_policy_may_allow(const struct bh_policy *policy, uint32_t r
 	return 0;
 }
 
-/* 0, or -1 when a rule has a value that is not one of the above. */
+static inline int bh_mode_known(uint32_t mode)
+{
+	return mode < 32 && ((0u BH_FOR_EACH_MODE(BH_ROW_BIT)) >> mode & 1);
+}
+
+/* 0, or -1 when a rule or the mode has a value that is not one of the above. */
 static inline int bh_policy_check(const struct bh_policy *policy)
 {
 	uint32_t klass, reason;
 
+	if (!bh_mode_known(policy->mode))
+		return -1;
 	for (klass = 0; klass < BH_CLASS_COUNT; klass++)
 		for (reason = 0; reason < BH_REASON_COUNT; reason++)
 			if (!bh_rule_valid(&policy->rule[klass][reason]))

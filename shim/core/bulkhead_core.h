@@ -26,6 +26,7 @@
 #define BULKHEAD_SHIM_CORE_BULKHEAD_CORE_H_
 
 #include "ipc/abi/channel_spec.h"
+#include "ipc/abi/denial.h"
 #include "ipc/abi/end.h"
 #include "ipc/abi/events.h"
 #include "ipc/abi/generation.h"
@@ -42,6 +43,12 @@ extern "C" {
 
 struct bh_channel;
 struct bh_call;
+
+struct bh_denial_cause {
+	uint32_t by;      /* enum bh_denied_by */
+	uint32_t reason;  /* enum bh_reason, by policy */
+	uint32_t audited; /* bits of enum bh_audited */
+};
 
 /* The world below. Functions may be called from any thread; none may call back into the core. */
 struct bh_platform {
@@ -65,6 +72,13 @@ struct bh_platform {
 			       const struct bh_call *call);
 	void (*event)(void *context, void *channel_cookie, uint32_t event, uint32_t detail,
 		      uint32_t generation, uint64_t call_id);
+	/*
+	 * A call is denied, or would be (audited): for bh_denial_fill(). In the caller's context,
+	 * before the caller goes on; a bounded number of times a second for each channel. Must not
+	 * wait. 0, or -1 when there is no room for a record. NULL: none are kept.
+	 */
+	int (*denied)(void *context, void *channel_cookie, const struct bh_call *call,
+		      const struct bh_denial_cause *cause);
 	/* Index of the CPU that runs the caller, for the choice of a lane. */
 	uint32_t (*cpu)(void *context);
 };
@@ -221,7 +235,9 @@ struct bh_call {
 	/* Whose call it is, for the shares: a user id + 1. 0: not known; it has no share, and may
 	 * take the last slot. */
 	uint32_t opener;
-	uint32_t owner; /* whose file it is about, likewise */
+	uint32_t owner;   /* whose file it is about, likewise */
+	uint32_t audited; /* not 0: each guard that covers its object is audited. A denial of it is
+			   * recorded, and not enforced */
 
 	/* output, valid once outcome is not BH_OUTCOME_PENDING */
 	uint32_t outcome; /* enum bh_outcome */
@@ -310,6 +326,15 @@ int bh_call_will_sleep(struct bh_call *call, const struct bh_wait *wait);
 void bh_call_awake(struct bh_call *call);
 /* Whose call it is became known: it counts for that opener's share from here on. */
 void bh_call_charge(struct bh_call *call, uint32_t opener);
+/*
+ * The verdict for a call that no driver is asked about, for want of room in the attachment:
+ * BH_REASON_FULL or BH_REASON_CROWD. Denials are counted and recorded as ever; the call itself is
+ * not changed, and may be pending.
+ */
+uint32_t bh_call_refuse(const struct bh_shim *shim, const struct bh_call *call, uint32_t reason);
+/* All of a record but for what the call does not know of its process. */
+void bh_denial_fill(struct bh_denial *denial, const struct bh_call *call,
+		    const struct bh_denial_cause *cause);
 /* The caller can't wait any longer: end it now, by BH_OUTCOME_CANCELLED. */
 void bh_call_cancel(struct bh_call *call, uint64_t now_ns);
 /* Start, spin within the adaptive budget, sleep and step until it has ended. */

@@ -15,9 +15,9 @@
  *                                              and from each state: cancelled
  *
  * A verdict by policy or from the cache counts like the driver's: allow goes on to the next
- * channel. "Deadline" below START is the visit's: the channel's share of the time that the call has
- * left (share_time()).
- * NEED_HOST is passed over while a host serves.
+ * channel, and so does a denial that is audited (end_visit()). "Deadline" below START is the
+ * visit's: the channel's share of the time that the call has left (share_time()). NEED_HOST is
+ * passed over while a host serves.
  */
 #include "shim/core/internal.h"
 #include "shim/core/reply.h"
@@ -87,10 +87,41 @@ static void finish(struct bh_call *call, uint32_t outcome, uint64_t now_ns)
 		bh_loan_end(call);
 }
 
+/*
+ * The only place where a driver's denial, however it came about, becomes one. What an audited
+ * driver or guard denies goes on as an allow from here; what is remembered of a verdict (cache.c)
+ * is the driver's.
+ */
+static BH_COLD uint32_t deny(struct bh_call *call, uint32_t *outcome, uint64_t now_ns)
+{
+	uint32_t by = BH_DENIED_BY_POLICY;
+	uint32_t reason = call->reason;
+
+	if (bh_callback_kind(call->callback) == BH_CALLBACK_OPERATES)
+		return BH_VERDICT_DENY; /* a completion is no verdict: there is nothing to let go */
+	if (*outcome == BH_OUTCOME_ANSWERED)
+		by = BH_DENIED_BY_DRIVER;
+	else if (*outcome == BH_OUTCOME_CACHED)
+		by = BH_DENIED_BY_CACHE;
+	else if (*outcome == BH_OUTCOME_UNKNOWN)
+		reason = BH_REASON_OVERDUE;
+	if (!bh_denial_is_audited(call->channel, call->lane, call, by, reason, now_ns))
+		return BH_VERDICT_DENY;
+	/* The others are asked. */
+	if (*outcome == BH_OUTCOME_UNKNOWN) {
+		*outcome = BH_OUTCOME_POLICY;
+		call->reason = reason;
+	}
+	call->error = 0;
+	return BH_VERDICT_ALLOW;
+}
+
 static void end_visit(struct bh_call *call, uint32_t outcome, uint32_t verdict, uint64_t now_ns)
 {
 	stop_waiting_for_room(call, 0);
 	bh_suspect_leave(call);
+	if (bh_unlikely(verdict == BH_VERDICT_DENY))
+		verdict = deny(call, &outcome, now_ns);
 	call->verdict = verdict;
 	/* Drivers that allow do not make up for one that did not decide. */
 	if (verdict != BH_VERDICT_ALLOW || call->visit_outcome != BH_OUTCOME_POLICY ||
@@ -101,14 +132,6 @@ static void end_visit(struct bh_call *call, uint32_t outcome, uint32_t verdict, 
 		call->state = BH_CALL_START;
 	else
 		finish(call, call->visit_outcome, now_ns);
-}
-
-static void end_by_verdict(struct bh_call *call, uint32_t outcome, uint32_t verdict,
-			   uint64_t now_ns)
-{
-	if (verdict == BH_VERDICT_DENY)
-		bh_count(call->channel, call->lane, BH_COUNT_DENIED);
-	end_visit(call, outcome, verdict, now_ns);
 }
 
 /* Not 0: the call has left the channel. 0: the policy is to hold, and there is something to hold
@@ -127,7 +150,7 @@ static int end_by_policy(struct bh_call *call, uint32_t reason, int final, uint6
 		bh_count(call->channel, call->lane, BH_COUNT_LET_THROUGH);
 	call->reason = reason;
 	call->error = error;
-	end_by_verdict(call, BH_OUTCOME_POLICY, verdict, now_ns);
+	end_visit(call, BH_OUTCOME_POLICY, verdict, now_ns);
 	return 1;
 }
 
@@ -238,7 +261,7 @@ static void start_visit(struct bh_call *call, uint64_t *now_ns)
 		if (verdict) {
 			call->error = error;
 			bh_count(channel, call->lane, BH_COUNT_CACHED);
-			end_by_verdict(call, BH_OUTCOME_CACHED, verdict, *now_ns);
+			end_visit(call, BH_OUTCOME_CACHED, verdict, *now_ns);
 			return;
 		}
 	}
@@ -515,10 +538,8 @@ static void take_answer(struct bh_call *call, uint64_t now_ns)
 	bh_answer_taken(channel, call->lane, now_ns);
 	if (bh_unlikely(call->struck))
 		bh_poison_wipe(channel, call);
-	if (verdict.verdict == BH_VERDICT_DENY) {
+	if (verdict.verdict == BH_VERDICT_DENY)
 		call->error = verdict.error;
-		bh_count_owned(&s->denied);
-	}
 	release(call);
 	if (bh_unlikely(verdict.cacheability == BH_CACHE_OBJECT))
 		bh_cache_store(&channel->cache, call, call->content_version,

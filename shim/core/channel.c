@@ -84,6 +84,7 @@ static void store_policy(struct bh_channel *channel, const struct bh_policy *pol
 	const struct bh_rule *rule;
 	uint32_t klass, reason;
 
+	bh_store_relaxed(&channel->mode, (uint32_t)policy->mode);
 	for (klass = 0; klass < BH_CLASS_COUNT; klass++) {
 		for (reason = 0; reason < BH_REASON_COUNT; reason++) {
 			rule = &policy->rule[klass][reason];

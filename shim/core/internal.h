@@ -68,7 +68,6 @@ struct bh_slot {
 	/* statistics of the common case, without an atomic add */
 	uint64_t calls;
 	uint64_t answered;
-	uint64_t denied;
 } BH_LINE_ALIGNED;
 BH_ASSERT_SIZE(struct bh_slot, BH_CACHE_LINE);
 
@@ -193,12 +192,14 @@ struct bh_channel {
 	uint32_t
 		workers_known; /* one more than the highest worker of this generation seen asleep */
 	uint64_t content_version;
+	uint32_t mode;                                  /* enum bh_mode */
 	uint16_t rule[BH_CLASS_COUNT][BH_REASON_COUNT]; /* action, fallback << 8 */
 
 	/* written by callers that wait for room, and by threads that free it */
 	uint32_t room_waiters BH_LINE_ALIGNED; /* in all queues */
 	uint32_t abandoned_count;
 	struct bh_room_queue room[BH_ROOM_QUEUES];
+	uint64_t records_until_ns; /* see denial.c */
 
 	/* under the lock */
 	struct bh_lock lock BH_LINE_ALIGNED;
@@ -420,8 +421,16 @@ uint32_t bh_policy_decide(struct bh_channel *channel, const struct bh_call *call
 			  int final, uint32_t *error, int *known);
 /* Not 0: the rule for this reason is to wait. */
 int bh_policy_holds(struct bh_channel *channel, uint32_t callback, uint32_t reason);
-/* The verdict when there is neither an answer nor anything to wait for. */
+/* The verdict when there is neither an answer nor anything to wait for, nor to be looked up. */
+uint32_t bh_policy_last_word(struct bh_channel *channel, uint32_t callback, uint32_t reason);
+/* What a rule says after its comma. */
 uint32_t bh_policy_fallback(struct bh_channel *channel, uint32_t callback, uint32_t reason);
+
+/* denial.c */
+/* Counts and records a denial by this channel. Not 0: it is audited, and denies nothing. */
+BH_COLD int bh_denial_is_audited(struct bh_channel *channel, uint32_t lane,
+				 const struct bh_call *call, uint32_t by, uint32_t reason,
+				 uint64_t now_ns);
 
 /* cache.c */
 size_t bh_cache_bytes(uint32_t entries);

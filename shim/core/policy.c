@@ -24,6 +24,16 @@ uint32_t bh_policy_fallback(struct bh_channel *channel, uint32_t callback, uint3
 	return verdict_of(rule_of(channel, callback, reason) >> 8);
 }
 
+uint32_t bh_policy_last_word(struct bh_channel *channel, uint32_t callback, uint32_t reason)
+{
+	uint32_t rule = rule_of(channel, callback, reason);
+	uint32_t action = rule & 0xff;
+
+	if (action == BH_ACTION_HOLD || action == BH_ACTION_CACHED)
+		return verdict_of(rule >> 8);
+	return verdict_of(action);
+}
+
 uint32_t bh_policy_decide(struct bh_channel *channel, const struct bh_call *call, uint32_t reason,
 			  int final, uint32_t *error, int *known)
 {

@@ -38,7 +38,6 @@ static void add_up(struct bh_channel *channel, uint64_t *words)
 		s = &channel->slots[i];
 		words[BH_COUNT_CALLS] += bh_load_relaxed(&s->calls);
 		words[BH_COUNT_ANSWERED] += bh_load_relaxed(&s->answered);
-		words[BH_COUNT_DENIED] += bh_load_relaxed(&s->denied);
 	}
 	/* Nothing else counts a call that the cache answers. */
 	words[BH_COUNT_CALLS] += words[BH_COUNT_CACHED];

@@ -60,6 +60,11 @@ class FakePlatform {
                  uint64_t call_id) {
       Self(self).events.push_back({event, detail, generation, call_id, cookie});
     };
+    c.denied = [](void* self, void*, const bh_call* call, const bh_denial_cause* cause) {
+      if (!Self(self).has_room_for_denials) return -1;
+      bh_denial_fill(&Self(self).denials.emplace_back(), call, cause);
+      return 0;
+    };
     c.cpu = [](void* self) { return Self(self).cpu; };
   }
 
@@ -86,6 +91,8 @@ class FakePlatform {
   std::vector<uint32_t*> wakes;
   std::vector<int> woken_counts;  // how many sleepers each of these was for
   std::vector<SeenEvent> events;
+  std::vector<bh_denial> denials;
+  bool has_room_for_denials = true;
   std::vector<uint64_t> sent_tickets;
 
  private:

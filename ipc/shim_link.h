@@ -21,6 +21,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "ipc/abi/channel_spec.h"
+#include "ipc/abi/denial.h"
 #include "ipc/abi/end.h"
 #include "ipc/abi/events.h"
 #include "ipc/abi/generation.h"
@@ -69,6 +70,9 @@ class ShimLink {
     // already.
     virtual void OnViolation(ChannelId channel, uint32_t generation, uint32_t violation) = 0;
     virtual void OnPoison(ChannelId channel, uint32_t generation, uint64_t call_id) = 0;
+    // A call was denied, or would have been: not each, but so many a second at most, and never one
+    // that the shim has not counted. Its texts are other processes' bytes.
+    virtual void OnDenial(ChannelId, const bh_denial&) {}
     // The shim itself was replaced by its standby; the link has told the new one what serves.
     virtual void OnTakeover(uint32_t incarnation, uint32_t adopted_calls) = 0;
     // The shim is gone and nothing took over: channels have to be made again.

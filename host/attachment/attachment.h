@@ -24,6 +24,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "host/attachment/guard_spec.h"
 #include "host/attachment/limits.h"
@@ -42,6 +43,7 @@ enum Capability : uint32_t {
   kFiltersByFolder = 1u << 4,
   kSendsNotifications = 1u << 5,
   kOutlivesSupervisor = 1u << 6,
+  kAuditsGuards = 1u << 7,
 };
 
 struct CapabilityText {
@@ -56,6 +58,7 @@ inline constexpr CapabilityText kCapabilities[] = {
     {kFiltersByFolder, "skip folders"},
     {kSendsNotifications, "send notifications"},
     {kOutlivesSupervisor, "guard on when its supervisor dies"},
+    {kAuditsGuards, "audit a guard by itself"},
 };
 const char* CapabilityVerb(Capability capability);
 
@@ -94,6 +97,13 @@ class Attachment {
   // Returns what kAuto became. Errors name the folder and say why. Unimplemented without
   // kGuardsFolders.
   virtual absl::StatusOr<MarkKind> Guard(const GuardSpec& guard) = 0;
+  // The guard of this folder, set before, has this mode from now on, for each access that begins
+  // after this returns. Without a moment in which the folder is not guarded. Unimplemented without
+  // kAuditsGuards.
+  virtual absl::Status SetMode(const std::string& folder, bh_mode) {
+    return absl::UnimplementedError(
+        absl::StrCat("the guard of ", folder, " can't be audited by itself in this attachment"));
+  }
   virtual absl::Status Settle() { return absl::OkStatus(); }
   // One for each Guard() that succeeded, as compared with what is at its place, now or at most a
   // second ago. Called once a second while guards are in force. From any thread.

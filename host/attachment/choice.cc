@@ -57,6 +57,9 @@ std::vector<Need> NeedsOf(const GuardSpec& guard, const std::string& prefix) {
   if (!filter.skip_under.empty()) {
     needs.push_back({kFiltersByFolder, absl::StrCat(prefix, "skip-under")});
   }
+  if (guard.mode == BH_MODE_AUDIT) {
+    needs.push_back({kAuditsGuards, absl::StrCat(prefix, "guard with mode audit")});
+  }
   return needs;
 }
 

@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "ipc/abi/callbacks.h"
+#include "ipc/abi/policy.h"
 #include "ipc/generation_spec.h"
 
 namespace bulkhead {
@@ -50,9 +51,18 @@ struct GuardSpec {
   bh_callback_set callbacks = SetOf({BH_CALLBACK_FILE_OPEN, BH_CALLBACK_FILE_EXEC});
   GuardFilter filter;
   uint64_t deadline_ns = kDefaultDeadlineNs;  // of each call, from when the shim took it
+  // Of what is denied here. An object that an enforced guard covers, too, is enforced.
+  bh_mode mode = BH_MODE_ENFORCE;
+
+  // But for the mode.
+  bool IsSamePlace(const GuardSpec& other) const {
+    GuardSpec same = other;
+    same.mode = mode;
+    return *this == same;
+  }
 
   friend bool operator==(const GuardSpec& a, const GuardSpec& b) {
-    return a.folder == b.folder && a.mark == b.mark && a.filter == b.filter &&
+    return a.folder == b.folder && a.mark == b.mark && a.filter == b.filter && a.mode == b.mode &&
            a.deadline_ns == b.deadline_ns && bh_set_within(&a.callbacks, &b.callbacks) != 0 &&
            bh_set_within(&b.callbacks, &a.callbacks) != 0;
   }

@@ -163,6 +163,9 @@ void AddRun(CLI::App& app, const Program& program, std::function<int()>* run,
       ->required()
       ->type_name("DIR");
   AddGuardOptions(*command, program.attachments, *options);
+  command->add_flag_callback(
+      "--audit", [&policy = options->service.each.policy] { policy.mode = BH_MODE_AUDIT; },
+      "Record what the drivers deny, and deny nothing; `bulkhead events` has what would have been");
   command->add_option("--json", options->json, "Write the counts to this file at the end")
       ->check(ReportPathTrouble)
       ->type_name("FILE");

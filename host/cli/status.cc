@@ -60,6 +60,9 @@ void PrintProtection(const TextOutput& out, const std::string& what,
   }
 }
 
+// Nothing of what is enforced, as all is by default.
+const char* ModeText(bh_mode mode) { return mode == BH_MODE_AUDIT ? "mode audit, " : ""; }
+
 // Before its first host has said so there is none.
 void PrintSandbox(const TextOutput& out, const DriverStatusFields& driver) {
   if (driver.sandbox_layers == 0 && driver.sandbox_lacks.empty()) return;
@@ -113,8 +116,9 @@ int ShowStatus(const std::string& json, bool check) {
       out.Print("  configuration %s\n", Printable(status.config_path).c_str());
     }
     for (const GuardStatusFields& guard : status.guards) {
-      PrintProtection(out, absl::StrCat("  guards ", Printable(guard.folder), ": "),
-                      guard.protection);
+      PrintProtection(
+          out, absl::StrCat("  guards ", Printable(guard.folder), ": ", ModeText(guard.mode)),
+          guard.protection);
       if (guard.losses != 0) {
         out.Print("      was found to be gone %lu times\n",
                   static_cast<unsigned long>(guard.losses));
@@ -138,7 +142,7 @@ int ShowStatus(const std::string& json, bool check) {
                     : absl::StrCat("; ", driver.content_loading, " is loading").c_str(),
                 static_cast<unsigned long>(driver.restarts),
                 driver.last_end.empty() ? "" : ", last: ", Printable(driver.last_end).c_str());
-      PrintProtection(out, "    ", driver.protection);
+      PrintProtection(out, absl::StrCat("    ", ModeText(driver.mode)), driver.protection);
       PrintSandbox(out, driver);
       if (check && driver.protection.level != BH_PROTECTION_FULL) code = kExitFailed;
       if (driver.shim_silent_ms >= kShimSilentMs) {

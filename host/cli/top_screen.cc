@@ -58,9 +58,10 @@ std::string RateText(double rate) {
   return absl::StrFormat("%.1fM", rate / 1'000'000);
 }
 
-// The level, and the first reason where it is not full.
-std::string ProtectionText(const ProtectionFields& protection) {
-  std::string text = bh_protection_name(protection.level);
+// The level, and the first reason where it is not full. What is audited is so at first sight.
+std::string ProtectionText(const ProtectionFields& protection, bh_mode mode) {
+  std::string text =
+      absl::StrCat(mode == BH_MODE_AUDIT ? "AUDIT, " : "", bh_protection_name(protection.level));
   if (!protection.reasons.empty()) absl::StrAppend(&text, ": ", protection.reasons.front());
   return text;
 }
@@ -90,7 +91,8 @@ void TopScreen::Add(const std::vector<StatusFields>& instances,
   for (const StatusFields& status : instances) {
     for (const DriverStatusFields& driver : status.drivers) {
       const Key key(status.pid, driver.name);
-      const Counts now = {driver.statistics.calls, driver.statistics.denied,
+      const Counts now = {driver.statistics.calls,
+                          driver.statistics.denied + driver.statistics.would_deny,
                           ByPolicy(driver.statistics)};
       const auto before = counts_.find(key);
       if (before != counts_.end() && seconds > 0) {
@@ -131,11 +133,12 @@ void TopScreen::AddInstance(const StatusFields& status, std::vector<TopLine>& li
   for (const DriverStatusFields& driver : status.drivers) {
     const auto found = rates_.find(Key(status.pid, driver.name));
     const Rate rate = found == rates_.end() ? Rate() : found->second;
-    lines.push_back({absl::StrFormat("  %-16.16s %-12.12s %5d %7s %7s %8s %8d  %s", driver.name,
-                                     driver.state, driver.generation, RateText(rate.calls),
-                                     RateText(rate.denied), RateText(rate.by_policy),
-                                     driver.restarts, ProtectionText(driver.protection)),
-                     StyleOf(driver.protection.level)});
+    lines.push_back(
+        {absl::StrFormat("  %-16.16s %-12.12s %5d %7s %7s %8s %8d  %s", driver.name, driver.state,
+                         driver.generation, RateText(rate.calls), RateText(rate.denied),
+                         RateText(rate.by_policy), driver.restarts,
+                         ProtectionText(driver.protection, driver.mode)),
+         StyleOf(driver.protection.level)});
   }
   std::vector<GuardStatusFields> guards = status.guards;
   std::stable_sort(guards.begin(), guards.end(),
@@ -143,9 +146,9 @@ void TopScreen::AddInstance(const StatusFields& status, std::vector<TopLine>& li
                      return a.protection.level < b.protection.level;
                    });
   for (const GuardStatusFields& guard : guards) {
-    lines.push_back(
-        {absl::StrCat("  guards ", guard.folder, ": ", ProtectionText(guard.protection)),
-         StyleOf(guard.protection.level)});
+    lines.push_back({absl::StrCat("  guards ", guard.folder, ": ",
+                                  ProtectionText(guard.protection, guard.mode)),
+                     StyleOf(guard.protection.level)});
   }
 }
 

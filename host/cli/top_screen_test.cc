@@ -56,6 +56,20 @@ TEST(TopScreen, ShowsRatesSinceTheLookBefore) {
       << "its counts began anew";
 }
 
+TEST(TopScreen, WhatIsAuditedIsSaidFirst) {
+  TopScreen screen;
+  StatusFields status = Instance(7, 1000);
+  status.drivers[0].mode = BH_MODE_AUDIT;
+  status.drivers[0].protection = {BH_PROTECTION_DEGRADED, {"audit: why"}};
+  status.guards[0].mode = BH_MODE_AUDIT;
+  screen.Add({status}, {}, kNanosecondsPerSecond);
+  status.drivers[0].statistics.would_deny = 50;
+  screen.Add({status}, {}, 2 * kNanosecondsPerSecond);
+  const std::string text = TextOf(screen.Lines(24, 120));
+  EXPECT_THAT(text, ContainsRegex("scanner +serving +3 +0 +50 +0 +2  AUDIT, degraded: audit: why"));
+  EXPECT_THAT(text, HasSubstr("guards /srv/uploads: AUDIT, full"));
+}
+
 TEST(TopScreen, NoLineIsWiderAndNoScreenHigherThanTheTerminal) {
   TopScreen screen;
   std::vector<StatusFields> instances;

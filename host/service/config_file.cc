@@ -329,6 +329,13 @@ class Reader {
     }
   }
 
+  void ReadMode(const toml::table& table, bh_mode* mode) {
+    const std::vector<std::string> names = {bh_mode_name(BH_MODE_ENFORCE),
+                                            bh_mode_name(BH_MODE_AUDIT)};
+    const std::string name = OneOf(table, "mode", names);
+    if (!name.empty()) *mode = name == names.back() ? BH_MODE_AUDIT : BH_MODE_ENFORCE;
+  }
+
   // Where a key stands; the table when it has no such key.
   static toml::source_region PlaceOf(const toml::table& table, const char* key) {
     const toml::node* node = table.get(key);
@@ -356,6 +363,9 @@ class Reader {
     if (const auto entries = Number(table, "cache", UINT32_MAX)) driver.cache_entries = *entries;
     if (const auto spin_us = Number(table, "spin", UINT32_MAX)) driver.spin_us = *spin_us;
     if (const toml::table* rules = Table(table, "policy")) ReadPolicy(*rules, driver.policy);
+    bh_mode mode = BH_MODE_ENFORCE;
+    ReadMode(table, &mode);
+    driver.policy.mode = static_cast<uint8_t>(mode);
     config().drivers.push_back(driver);
   }
 
@@ -379,6 +389,7 @@ class Reader {
     for (const MarkKind kind : kMarkKinds) {
       if (mark == MarkKindName(kind)) guard.mark = kind;
     }
+    ReadMode(table, &guard.mode);
     if (const auto deadline_ns = Duration(table, "deadline", /*never=*/false)) {
       guard.deadline_ns = *deadline_ns;
     }

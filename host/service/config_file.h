@@ -43,6 +43,9 @@ inline constexpr char kConfigPath[] = "/etc/bulkhead/bulkhead.toml";
   X("driver", "name", "a name, or the absolute path of a driver's folder", "the driver")           \
   X("driver", "content", "an absolute path", "the folder with its content; else the manifest's")   \
   X("driver", "options", "a text", "words for the driver, after those of its manifest")            \
+  X("driver", "mode", "\"enforce\" or \"audit\"",                                                  \
+    "audit: what it denies, or what is denied because it gives no answer, is recorded and goes "   \
+    "on")                                                                                          \
   X("driver", "cache", "0, or a power of two up to 1048576", "verdicts to remember; 0: none")      \
   X("driver", "spin", "0 to 10000",                                                                \
     "microseconds that callers and workers spin at most before they sleep")                        \
@@ -52,6 +55,9 @@ inline constexpr char kConfigPath[] = "/etc/bulkhead/bulkhead.toml";
   X("guard", "events", "a list of \"open\", \"exec\", \"access\"", "what to ask about")            \
   X("guard", "mark", "\"auto\", \"directory\", \"mount\" or \"filesystem\"",                       \
     "what of the kernel's is watched for it")                                                      \
+  X("guard", "mode", "\"enforce\" or \"audit\"",                                                   \
+    "audit: what is denied there is recorded and goes on; a file that an enforced guard covers, "  \
+    "too, is denied")                                                                              \
   X("guard", "deadline", "a time up to an hour", "the longest that a caller waits")                \
   X("guard", "skip-under", "a list of absolute paths",                                             \
     "what is in these folders is not asked "                                                       \

@@ -75,6 +75,7 @@ content = "/tmp"
 options = "fast"
 cache = 1024
 spin = 7
+mode = "audit"
 [driver.policy]
 crashed = "allow"
 process.absent = "cached,deny"
@@ -86,6 +87,7 @@ name = "/opt/drivers/null"
 folder = "/tmp"
 events = ["exec"]
 mark = "mount"
+mode = "audit"
 deadline = "250ms"
 skip-under = ["/usr", "/etc"]
 only = { opened-for = "write", owner = 1000, extensions = ["exe", "dll"] }
@@ -106,6 +108,8 @@ only = { opened-for = "write", owner = 1000, extensions = ["exe", "dll"] }
   EXPECT_EQ(scanner.options, "fast");
   EXPECT_EQ(scanner.cache_entries, 1024u);
   EXPECT_EQ(scanner.spin_us, 7u);
+  EXPECT_EQ(scanner.policy.mode, BH_MODE_AUDIT);
+  EXPECT_EQ(config.drivers[1].policy.mode, BH_MODE_ENFORCE);
   const auto rule = [](const ServiceDriver& driver, uint32_t klass, uint32_t reason) {
     return driver.policy.rule[klass][reason];
   };
@@ -122,6 +126,7 @@ only = { opened-for = "write", owner = 1000, extensions = ["exe", "dll"] }
   EXPECT_EQ(bh_set_has(&guard.callbacks, BH_CALLBACK_FILE_OPEN), 0);
   EXPECT_NE(bh_set_has(&guard.callbacks, BH_CALLBACK_FILE_EXEC), 0);
   EXPECT_EQ(guard.mark, MarkKind::kMount);
+  EXPECT_EQ(guard.mode, BH_MODE_AUDIT);
   EXPECT_EQ(guard.deadline_ns, 250'000'000u);
   EXPECT_THAT(guard.filter.skip_under, ElementsAre("/usr", "/etc"));
   EXPECT_EQ(guard.filter.mode, AccessMode::kWrite);
@@ -153,6 +158,9 @@ TEST(ConfigFile, EachMistakeHasItsPlaceAndSaysWhatIsExpected) {
       {"[driver]\nname = 'null'\n" + guard, {"F:1:", "write [[driver]]"}},
       {driver + "[guard]\nfolder = '/tmp'\n", {"F:3:", "write [[guard]]"}},
       {"driver = ['null']\n" + guard, {"F:1:11: ", "expected a table, found a text"}},
+      {driver + "mode = 'adit'\n" + guard,
+       {"F:3:8: ", "mode: 'adit' is not one of enforce, audit"}},
+      {driver + guard + "mode = true\n", {"F:5:8: ", "mode: expected a text"}},
       {driver + "cache = '1'\n" + guard, {"F:3:9: ", "cache: expected a whole number"}},
       {driver + "cache = 1.5\n" + guard, {"F:3:9: ", "cache: ", "found a number"}},
       {driver + "options = ['a']\n" + guard, {"F:3:11: ", "found a list"}},

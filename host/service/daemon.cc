@@ -11,6 +11,8 @@
 #include <fstream>
 #include <iterator>
 #include <memory>
+#include <set>
+#include <string>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
@@ -64,14 +66,33 @@ std::string ProtectionText(const GuardProtection& guard) {
   return text;
 }
 
+constexpr char kAuditedGuard[] = "audit: what is denied there is recorded, and goes on";
+
+// No more than degraded, for this reason first.
+void Degrade(GuardProtection& guard, std::string reason) {
+  guard.level = std::min(guard.level, BH_PROTECTION_DEGRADED);
+  guard.reasons.insert(guard.reasons.begin(), std::move(reason));
+}
+
 // Compared with the kernel, and with what the drivers have registered for: a guard about whose
-// events none is asked protects nothing.
+// events none is asked protects nothing, and one that is audited denies nothing.
 std::vector<GuardProtection> ProtectionsOf(Attachment& attachment,
                                            const std::vector<GuardSpec>& guards,
                                            const Supervisor& supervisor) {
   std::vector<GuardProtection> protections = attachment.Protections();
   const bh_callback_set asked = supervisor.AskedAbout();
+  const bh_callback_set enforced = supervisor.EnforcedAbout();
   for (const GuardSpec& spec : guards) {
+    bh_callback_set denied = spec.callbacks;
+    bh_set_and(&denied, &enforced);
+    for (GuardProtection& guard : protections) {
+      if (guard.folder != spec.folder) continue;
+      if (spec.mode == BH_MODE_AUDIT) {
+        Degrade(guard, kAuditedGuard);
+      } else if (bh_set_empty(&denied) != 0) {
+        Degrade(guard, "audit: no driver that is asked about its events is enforced");
+      }
+    }
     bh_callback_set both = spec.callbacks;
     bh_set_and(&both, &asked);
     if (bh_set_empty(&both) == 0) continue;
@@ -265,8 +286,8 @@ class Daemon {
       absl::StrAppend(&text, guard.folder, "|", MarkKindName(guard.mark), "|", guard.deadline_ns,
                       "|", EventList(guard.callbacks), "|", static_cast<int>(guard.filter.mode),
                       "|", guard.filter.owner ? absl::StrCat(*guard.filter.owner) : "", "|",
-                      absl::StrJoin(guard.filter.skip_under, "|"), "||",
-                      absl::StrJoin(guard.filter.extensions, "|"), "\n");
+                      absl::StrJoin(guard.filter.skip_under, "|"), "||", bh_mode_name(guard.mode),
+                      "|", absl::StrJoin(guard.filter.extensions, "|"), "\n");
     }
     return text;
   }
@@ -365,7 +386,16 @@ class Daemon {
     Happened(event);
   }
 
-  void Tell(const GuardProtection& guard) {
+  // Any thread.
+  void Tell(GuardProtection guard) {
+    {
+      const MutexLock lock(audited_mutex_);
+      if (audited_.count(guard.folder) != 0) Degrade(guard, kAuditedGuard);
+    }
+    TellAll(guard);
+  }
+
+  void TellAll(const GuardProtection& guard) {
     DriverEvent event = DriverEvent::Of(DriverEventKind::kProtection);
     if (guard.level == BH_PROTECTION_FULL) event.level = DriverEvent::Level::kInfo;
     event.number = guard.level;
@@ -409,6 +439,7 @@ class Daemon {
       log_.Text("the guards are others than the service before had: they are set anew");
       attachment_->RemoveGuards();
     }
+    NoteModes();
     for (const GuardSpec& guard : config_.guards) {
       if (program_.interrupted->load()) return absl::CancelledError("interrupted");
       manager_.Starting(absl::StrCat("sets the guard of ", guard.folder), kStartsWithinNs);
@@ -418,7 +449,7 @@ class Daemon {
     }
     if (absl::Status status = attachment_->Settle(); !status.ok()) return status;
     for (const GuardProtection& guard : ProtectionsOf(*attachment_, config_.guards, supervisor())) {
-      if (guard.level != BH_PROTECTION_FULL) Tell(guard);
+      if (guard.level != BH_PROTECTION_FULL) TellAll(guard);
     }
     return absl::OkStatus();
   }
@@ -500,9 +531,14 @@ class Daemon {
       guards = config_.guards;
     }
     for (GuardProtection& guard : ProtectionsOf(*attachment_, guards, supervisor())) {
+      bh_mode mode = BH_MODE_ENFORCE;
+      for (const GuardSpec& spec : guards) {
+        if (spec.folder == guard.folder) mode = spec.mode;
+      }
       status.guards.push_back({.folder = std::move(guard.folder),
                                .protection = {guard.level, std::move(guard.reasons)},
-                               .losses = guard.losses});
+                               .losses = guard.losses,
+                               .mode = mode});
     }
     status.config_path = options_.config_path;
     status.shim_pid = shim.pid;
@@ -586,7 +622,22 @@ class Daemon {
       absl::Status status =
           supervisor().SetPolicy(driver, policy, MonotonicAfterNs(kPolicyWithinNs));
       if (!status.ok()) return status;
-      changes.push_back(absl::StrCat("the policy of ", driver));
+      const uint8_t mode = before.drivers[index].policy.mode;
+      changes.push_back(policy.mode == mode ? absl::StrCat("the policy of ", driver)
+                                            : absl::StrCat("the mode of ", driver, " is ",
+                                                           bh_mode_name(policy.mode)));
+    }
+    for (const GuardSpec& guard : plan->modes) {
+      absl::Status status = attachment_->SetMode(guard.folder, guard.mode);
+      if (!status.ok()) return status;
+      changes.push_back(absl::StrCat("the mode of the guard of ", guard.folder, " is ",
+                                     bh_mode_name(guard.mode)));
+      const MutexLock lock(config_mutex_);
+      for (GuardSpec& now : config_.guards) {
+        if (now.folder == guard.folder) now.mode = guard.mode;
+      }
+      NoteModes();
+      Remember();
     }
     for (const GuardSpec& guard : plan->guards) {
       if (absl::Status status = AddGuard(guard); !status.ok()) return status;
@@ -601,6 +652,15 @@ class Daemon {
                        return IndexOf(drivers, a.driver) < IndexOf(drivers, b.driver);
                      });
     return absl::OkStatus();
+  }
+
+  // Of the guards that are in force, for Tell().
+  void NoteModes() ABSL_EXCLUSIVE_LOCKS_REQUIRED(config_mutex_) {
+    const MutexLock lock(audited_mutex_);
+    audited_.clear();
+    for (const GuardSpec& guard : config_.guards) {
+      if (guard.mode == BH_MODE_AUDIT) audited_.insert(guard.folder);
+    }
   }
 
   static size_t IndexOf(const std::vector<ServiceDriver>& drivers, const std::string& name) {
@@ -643,6 +703,7 @@ class Daemon {
     claims_.push_back(*std::move(claimed));
     const MutexLock lock(config_mutex_);
     config_.guards.push_back(guard);
+    NoteModes();
     Remember();
     return absl::OkStatus();
   }
@@ -664,7 +725,9 @@ class Daemon {
   Mutex reload_mutex_;
   std::vector<Instance> claims_;  // of folders that a reload added
   Mutex config_mutex_;
-  ServiceConfig config_;  // what is in force
+  ServiceConfig config_;                                           // what is in force
+  Mutex audited_mutex_;                                            // after config_mutex_
+  std::set<std::string> audited_ ABSL_GUARDED_BY(audited_mutex_);  // folders of guards
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "host/service/event_text.h"
 #include "ipc/abi/names.h"
@@ -61,21 +62,47 @@ const char* LevelName(wire::LogLevel level) {
 }
 
 EventFields FieldsOf(const DriverEvent& event, uint64_t at_us) {
-  return {.at_us = at_us,
-          .kind = DriverEventKindName(event.kind),
-          .level = LevelOf(event.level),
-          .driver = event.driver,
-          .generation = event.generation,
-          .pid = event.pid > 0 ? static_cast<uint32_t>(event.pid) : 0,
-          .end = static_cast<uint8_t>(event.kind == DriverEventKind::kEnded ? event.end : 0),
-          .content = event.content,
-          .good_content = event.good_content,
-          .call_id = event.call_id,
-          .number = event.number,
-          .owner = event.owner,
-          .adopted_calls = event.adopted_calls,
-          .text = event.text,
-          .line = EventLine(event)};
+  EventFields fields = {
+      .at_us = at_us,
+      .kind = DriverEventKindName(event.kind),
+      .level = LevelOf(event.level),
+      .driver = event.driver,
+      .generation = event.generation,
+      .pid = event.pid > 0 ? static_cast<uint32_t>(event.pid) : 0,
+      .end = static_cast<uint8_t>(event.kind == DriverEventKind::kEnded ? event.end : 0),
+      .content = event.content,
+      .good_content = event.good_content,
+      .call_id = event.call_id,
+      .number = event.number,
+      .owner = event.owner,
+      .adopted_calls = event.adopted_calls,
+      .text = event.text,
+      .line = EventLine(event)};
+  if (event.denial == nullptr) return fields;
+  const bh_denial& denial = *event.denial;
+  fields.callback = denial.callback;
+  fields.denied_by = static_cast<uint8_t>(denial.by);
+  fields.reason = static_cast<uint8_t>(denial.reason);
+  fields.audited = static_cast<uint8_t>(denial.audited);
+  fields.error = denial.error;
+  fields.device = denial.device;
+  fields.inode = denial.inode;
+  fields.caller_pid = denial.pid;
+  fields.caller_uid = denial.uid;
+  fields.rule = DenialText(denial.why);
+  fields.path = DenialText(denial.path);
+  fields.comm = DenialText(denial.comm);
+  fields.exe = DenialText(denial.exe);
+  return fields;
+}
+
+std::string AuditedText(uint32_t audited) {
+  std::string text;
+#define BH_ROW(id, NAME, name, doc) \
+  if ((audited & BH_AUDITED_##NAME) != 0) absl::StrAppend(&text, text.empty() ? "" : ",", #name);
+  BH_FOR_EACH_AUDIT(BH_ROW)
+#undef BH_ROW
+  return text;
 }
 
 std::string EventJson(const EventFields& event) {
@@ -99,7 +126,23 @@ std::string EventJson(const EventFields& event) {
   number("number", event.number);
   number("owner", event.owner);
   number("adopted_calls", event.adopted_calls);
-  if (!event.text.empty()) json["text"] = event.text;
+  if (event.denied_by != 0) {
+    json["mode"] = event.audited != 0 ? bh_mode_name(BH_MODE_AUDIT) : bh_mode_name(BH_MODE_ENFORCE);
+    if (event.audited != 0) json["audited"] = AuditedText(event.audited);
+    json["callback"] = bh_callback_name(event.callback);
+    json["denied_by"] = bh_denied_by_name(event.denied_by);
+    if (event.denied_by == BH_DENIED_BY_POLICY) json["reason"] = bh_reason_name(event.reason);
+    if (!event.rule.empty()) json["rule"] = event.rule;
+    number("errno", event.error);
+    json["object"] = {{"device", event.device}, {"inode", event.inode}};
+    if (!event.path.empty()) json["object"]["path"] = event.path;
+    json["caller"] = {{"pid", event.caller_pid}};
+    if (event.caller_uid != UINT32_MAX) json["caller"]["uid"] = event.caller_uid;
+    if (!event.comm.empty()) json["caller"]["comm"] = event.comm;
+    if (!event.exe.empty()) json["caller"]["exe"] = event.exe;
+  } else if (!event.text.empty()) {
+    json["text"] = event.text;
+  }
   json["line"] = event.line;
   return json.dump(-1, ' ', /*ensure_ascii=*/false, nlohmann::json::error_handler_t::replace);
 }

@@ -19,6 +19,9 @@ EventFields FieldsOf(const DriverEvent& event, uint64_t at_us);
 // no UTF-8 are replaced.
 std::string EventJson(const EventFields& event);
 
+// "driver", "guard", "driver,guard": bits of enum bh_audited.
+std::string AuditedText(uint32_t audited);
+
 // "2026-11-30T17:12:33.123456Z"
 std::string TimeText(uint64_t at_us);
 const char* LevelName(wire::LogLevel level);  // "warning"

@@ -16,8 +16,10 @@ void EventHistory::Add(const DriverEvent& event, uint64_t at_us) {
   const MutexLock lock(mutex_);
   fields.sequence = ++newest_;
   ++counts_[fields.kind];
-  events_.push_back(std::move(fields));
-  if (events_.size() > kEventsMax) events_.pop_front();
+  const bool denial = fields.denied_by != 0;
+  std::deque<EventFields>& kept = denial ? denials_ : events_;
+  kept.push_back(std::move(fields));
+  if (kept.size() > (denial ? kDenialsMax : kEventsMax)) kept.pop_front();
 }
 
 std::map<std::string, uint64_t> EventHistory::Counts() const {
@@ -29,13 +31,26 @@ EventsFields EventHistory::After(uint64_t sequence) const {
   const MutexLock lock(mutex_);
   EventsFields fields = {.events = {}, .newest = newest_};
   if (sequence >= newest_) return fields;
-  const uint64_t oldest = newest_ - events_.size() + 1;
-  const uint64_t first = std::max(sequence + 1, oldest);
-  fields.lost = first - (sequence + 1);
-  const size_t begin = first - oldest;
-  const size_t end = std::min(events_.size(), begin + kAnsweredMax);
-  fields.events.assign(events_.begin() + static_cast<ptrdiff_t>(begin),
-                       events_.begin() + static_cast<ptrdiff_t>(end));
+  const auto first_after = [sequence](const std::deque<EventFields>& events) {
+    return std::upper_bound(
+        events.begin(), events.end(), sequence,
+        [](uint64_t number, const EventFields& event) { return number < event.sequence; });
+  };
+  auto event = first_after(events_);
+  auto denial = first_after(denials_);
+  uint64_t next = 0;
+  while (fields.events.size() < kAnsweredMax) {
+    const bool more_events = event != events_.end();
+    const bool more_denials = denial != denials_.end();
+    if (!more_events && !more_denials) break;
+    const bool take_denial = more_denials && (!more_events || denial->sequence < event->sequence);
+    const EventFields& oldest = take_denial ? *denial : *event;
+    if (next == 0) fields.lost = oldest.sequence - (sequence + 1);
+    if (next != 0 && oldest.sequence != next) break;
+    next = oldest.sequence + 1;
+    fields.events.push_back(oldest);
+    take_denial ? ++denial : ++event;
+  }
   return fields;
 }
 

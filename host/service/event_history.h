@@ -16,23 +16,26 @@ namespace bulkhead {
 
 // EventHistory: the newest events of a service, numbered from 1, for operators that ask for them.
 // What a driver writes to its log, or to standard error, is not kept: it could push out all the
-// rest.
+// rest. So could denials, which any user can cause: they have room of their own.
 //
 // Threads: any. Waits for nothing.
 class EventHistory {
  public:
   static constexpr size_t kEventsMax = 2000;
+  static constexpr size_t kDenialsMax = 1000;  // beside these
   static constexpr size_t kAnsweredMax = 256;  // in one answer, of which as many are sent as fit
 
   void Add(const DriverEvent& event, uint64_t at_us) ABSL_LOCKS_EXCLUDED(mutex_);
   // How often each kind has happened.
   std::map<std::string, uint64_t> Counts() const ABSL_LOCKS_EXCLUDED(mutex_);
-  // Those after the one with this number, the oldest first.
+  // Those after the one with this number, the oldest first, up to the next that is no longer known:
+  // `lost` are right before the first.
   EventsFields After(uint64_t sequence) const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   mutable Mutex mutex_;
   std::deque<EventFields> events_ ABSL_GUARDED_BY(mutex_);
+  std::deque<EventFields> denials_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, uint64_t> counts_ ABSL_GUARDED_BY(mutex_);
   uint64_t newest_ ABSL_GUARDED_BY(mutex_) = 0;
 };

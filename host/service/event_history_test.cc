@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
+#include <memory>
 #include <string>
 
 #include "absl/types/span.h"
@@ -100,6 +102,84 @@ TEST(EventHistory, AnAnswerOfManyShortEventsIsRead) {
   const ControlBuffer buffer = MakeEvents(history.After(0));
   ASSERT_TRUE(VerifyEnvelope(absl::MakeConstSpan(buffer.data(), buffer.size())).ok());
   EXPECT_GT(wire::GetEnvelope(buffer.data())->message_as_Events()->events()->size(), 64u);
+}
+
+bh_denial DenialOf(uint64_t inode) {
+  bh_denial denial = {};
+  denial.inode = inode;
+  denial.device = 2049;
+  denial.callback = BH_CALLBACK_FILE_EXEC;
+  denial.by = BH_DENIED_BY_POLICY;
+  denial.reason = BH_REASON_OVERDUE;
+  denial.error = 13;
+  denial.audited = BH_AUDITED_DRIVER | BH_AUDITED_GUARD;
+  denial.pid = 7;
+  denial.uid = 1000;
+  std::memcpy(denial.why, "EICAR", 5);
+  std::memcpy(denial.comm, "fifteen letters!", sizeof(denial.comm));  // to the last byte
+  std::memcpy(denial.exe, "/bin/cat", 8);
+  std::memcpy(denial.path, "/srv/a", 6);
+  return denial;
+}
+
+DriverEvent Denied(uint64_t inode) {
+  DriverEvent event = DriverEvent::Of(DriverEventKind::kWouldDeny);
+  event.driver = "scanner";
+  event.denial = std::make_shared<const bh_denial>(DenialOf(inode));
+  return event;
+}
+
+TEST(EventHistory, ADenialArrivesWithItsFields) {
+  EventHistory history;
+  history.Add(Denied(12), 1);
+  const ControlBuffer buffer = MakeEvents(history.After(0));
+  const EventsFields after = ReadEvents(*wire::GetEnvelope(buffer.data())->message_as_Events());
+  ASSERT_EQ(after.events.size(), 1u);
+  const EventFields& fields = after.events[0];
+  EXPECT_EQ(fields.kind, "WouldDeny");
+  EXPECT_EQ(fields.callback, BH_CALLBACK_FILE_EXEC);
+  EXPECT_EQ(fields.denied_by, BH_DENIED_BY_POLICY);
+  EXPECT_EQ(fields.reason, BH_REASON_OVERDUE);
+  EXPECT_EQ(fields.audited, BH_AUDITED_DRIVER | BH_AUDITED_GUARD);
+  EXPECT_EQ(fields.error, 13u);
+  EXPECT_EQ(fields.device, 2049u);
+  EXPECT_EQ(fields.inode, 12u);
+  EXPECT_EQ(fields.caller_pid, 7u);
+  EXPECT_EQ(fields.caller_uid, 1000u);
+  EXPECT_EQ(fields.rule, "EICAR");
+  EXPECT_EQ(fields.path, "/srv/a");
+  EXPECT_EQ(fields.comm, "fifteen letters!");
+  EXPECT_EQ(fields.exe, "/bin/cat");
+  EXPECT_EQ(fields.line,
+            "scanner: audit: would have denied file_exec of /srv/a (device 2049, inode 12) by "
+            "fifteen letters! (pid 7, user 1000, /bin/cat); by policy: overdue: EICAR");
+}
+
+// Any user can cause denials.
+TEST(EventHistory, DenialsDoNotPushOtherEventsOut) {
+  EventHistory history;
+  history.Add(Numbered(1), 1);
+  constexpr uint64_t kDenials = EventHistory::kDenialsMax + 500;
+  for (uint64_t i = 0; i < kDenials; ++i) {
+    history.Add(Denied(i), 1);
+    if (i == kDenials / 2) history.Add(Numbered(2), 1);
+  }
+  uint64_t seen = 0, others = 0, lost = 0, last = 0;
+  for (EventsFields some = history.After(0); !some.events.empty(); some = history.After(last)) {
+    EXPECT_EQ(some.events.front().sequence, last + 1 + some.lost);
+    lost += some.lost;
+    for (const EventFields& event : some.events) {
+      EXPECT_GT(event.sequence, last);
+      last = event.sequence;
+      ++seen;
+      others += event.denied_by == 0 ? 1 : 0;
+    }
+  }
+  EXPECT_EQ(others, 2u);
+  EXPECT_EQ(last, kDenials + 2);
+  EXPECT_EQ(seen, EventHistory::kDenialsMax + 2);
+  EXPECT_EQ(seen + lost, last) << "each that is no longer known is counted once";
+  EXPECT_EQ(history.Counts().at("WouldDeny"), kDenials);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
@@ -41,6 +42,27 @@ std::string SaidWhen(const DriverEvent& event) {
       absl::FromUnixNanos(static_cast<int64_t>(std::min<uint64_t>(event.time_ns, INT64_MAX)));
   return absl::StrCat(" (", absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", time, absl::UTCTimeZone()),
                       ", ", LevelName(event.level), ")");
+}
+
+// "file_exec of /srv/a (device 2049, inode 12) by cat (pid 7, user 1000, /usr/bin/cat): the driver:
+// EICAR"
+std::string TextOfDenial(const bh_denial& denial) {
+  const std::string path = DenialText(denial.path);
+  const std::string comm = DenialText(denial.comm);
+  const std::string exe = DenialText(denial.exe);
+  const std::string why = DenialText(denial.why);
+  std::string text =
+      absl::StrCat(bh_callback_name(denial.callback), " of ", path.empty() ? "a file" : path,
+                   " (device ", denial.device, ", inode ", denial.inode, ") by ",
+                   comm.empty() ? "a process" : comm, " (pid ", denial.pid);
+  if (denial.uid != UINT32_MAX) absl::StrAppend(&text, ", user ", denial.uid);
+  if (!exe.empty()) absl::StrAppend(&text, ", ", exe);
+  absl::StrAppend(&text, "); by ", bh_denied_by_name(denial.by));
+  if (denial.by == BH_DENIED_BY_POLICY) {
+    absl::StrAppend(&text, ": ", bh_reason_name(denial.reason));
+  }
+  if (!why.empty()) absl::StrAppend(&text, ": ", why);
+  return text;
 }
 
 std::string Text(const DriverEvent& event) {
@@ -100,6 +122,17 @@ std::string Text(const DriverEvent& event) {
       return absl::StrCat(event.number, event.number == 1 ? " call was" : " calls were",
                           " let through without its decision: the rules --on-... say so, and "
                           "'bulkhead status' has the counts of each reason");
+    case Kind::kDenied:
+    case Kind::kWouldDeny: {
+      const bh_denial none = {};
+      const bh_denial& denial = event.denial != nullptr ? *event.denial : none;
+      return absl::StrCat(event.kind == Kind::kDenied ? "denied " : "audit: would have denied ",
+                          TextOfDenial(denial));
+    }
+    case Kind::kDenialsUnrecorded:
+      return absl::StrCat(event.number, event.number == 1 ? " denial has" : " denials have",
+                          " no event: there were too many at a time; 'bulkhead status' has all "
+                          "counts");
     case Kind::kSandboxLacks:
       return absl::StrCat("its sandbox is not full: ", event.text);
     case Kind::kLog:
@@ -140,6 +173,10 @@ std::string Text(const DriverEvent& event) {
 }
 
 }  // namespace
+
+std::string DenialText(const char* field, size_t bytes) {
+  return std::string(field, strnlen(field, bytes));
+}
 
 std::string EventText(const DriverEvent& event) { return Printable(Text(event)); }
 

@@ -4,6 +4,7 @@
 #ifndef BULKHEAD_HOST_SERVICE_EVENT_TEXT_H_
 #define BULKHEAD_HOST_SERVICE_EVENT_TEXT_H_
 
+#include <cstddef>
 #include <string>
 
 #include "host/supervisor/driver_event.h"
@@ -12,6 +13,12 @@ namespace bulkhead {
 
 // "serves". Text from drivers is made printable.
 std::string EventText(const DriverEvent& event);
+// A text of bh_denial: other processes' bytes.
+std::string DenialText(const char* field, size_t bytes);
+template <size_t kBytes>
+std::string DenialText(const char (&field)[kBytes]) {
+  return DenialText(field, kBytes);
+}
 // "scanner g3 (pid 42): serves"
 std::string EventLine(const DriverEvent& event);
 

@@ -128,6 +128,14 @@ void AddProtection(Metrics& metrics, const StatusFields& status) {
   for (const DriverStatusFields& driver : status.drivers) {
     metrics.Sample({{"driver", driver.name}}, level(driver.protection));
   }
+  metrics.Family("guard_audited", "gauge", "1: what is denied there is recorded, and goes on");
+  for (const GuardStatusFields& guard : status.guards) {
+    metrics.Sample({{"folder", guard.folder}}, guard.mode == BH_MODE_AUDIT ? 1 : 0);
+  }
+  metrics.Family("driver_audited", "gauge", "1: what it denies is recorded, and goes on");
+  for (const DriverStatusFields& driver : status.drivers) {
+    metrics.Sample({{"driver", driver.name}}, driver.mode == BH_MODE_AUDIT ? 1 : 0);
+  }
 }
 
 void AddDrivers(Metrics& metrics, const StatusFields& status) {

@@ -30,6 +30,7 @@ StatusFields Status() {
   driver.restarts = 4;
   uint64_t number = 1;
   for (uint64_t& word : WordsOf(driver.statistics)) word = number++;
+  driver.mode = BH_MODE_AUDIT;
   status.drivers = {driver};
   status.counters = {{.name = "events", .value = 9}};
   return status;
@@ -57,6 +58,8 @@ TEST(MetricsText, EachNumberOfTheStatusIsThere) {
   };
   EXPECT_EQ(value(R"(guard_protection{folder="/a \"b\"\\c\nd"})"), BH_PROTECTION_DEGRADED);
   EXPECT_EQ(value(R"(guard_losses_total{folder="/a \"b\"\\c\nd"})"), 2);
+  EXPECT_EQ(value(R"(driver_audited{driver="scanner"})"), 1);
+  EXPECT_EQ(value(R"(guard_audited{folder="/a \"b\"\\c\nd"})"), 0);
   EXPECT_EQ(value(R"(driver_serving{driver="scanner"})"), 1);
   EXPECT_EQ(value(R"(driver_restarts_total{driver="scanner"})"), 4);
   EXPECT_EQ(value(R"(calls_started_total{driver="scanner"})"), 1);

@@ -64,8 +64,10 @@ absl::StatusOr<ReloadPlan> PlanReload(const ServiceConfig& now, const ServiceCon
         FindIn(next.guards, [&](const GuardSpec& other) { return other.folder == guard.folder; });
     if (after == nullptr) {
       fixed.push_back(absl::StrCat("the guard of ", guard.folder, " is gone"));
-    } else if (!(guard == *after)) {
+    } else if (!guard.IsSamePlace(*after)) {
       fixed.push_back(absl::StrCat("the guard of ", guard.folder));
+    } else if (guard.mode != after->mode) {
+      plan.modes.push_back(*after);
     }
   }
   for (const GuardSpec& guard : next.guards) {

@@ -17,7 +17,8 @@ namespace bulkhead {
 // Indexes are those of the drivers in the configuration that is in force.
 struct ReloadPlan {
   std::vector<size_t> content;                         // of these it is compared, and put in force
-  std::vector<std::pair<size_t, bh_policy>> policies;  // that have changed
+  std::vector<std::pair<size_t, bh_policy>> policies;  // that have changed, with their modes
+  std::vector<GuardSpec> modes;                        // guards that have another mode
   std::vector<GuardSpec> guards;                       // to be set beside those that there are
 };
 

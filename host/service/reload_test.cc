@@ -45,6 +45,22 @@ TEST(Reload, WhatCanChangeIsPlannedForTheDriverThatItIsOf) {
   EXPECT_EQ(plan->guards[0].folder, "/c");
 }
 
+TEST(Reload, ModesAreChanged) {
+  ServiceConfig next = Now();
+  next.drivers[1].policy.mode = BH_MODE_AUDIT;
+  next.guards[1].mode = BH_MODE_AUDIT;
+  const absl::StatusOr<ReloadPlan> plan = PlanReload(Now(), next);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  ASSERT_EQ(plan->policies.size(), 1u);
+  EXPECT_EQ(plan->policies[0].first, 1u);
+  EXPECT_EQ(plan->policies[0].second.mode, BH_MODE_AUDIT);
+  ASSERT_EQ(plan->modes.size(), 1u);
+  EXPECT_EQ(plan->modes[0].folder, "/b");
+  EXPECT_EQ(plan->modes[0].mode, BH_MODE_AUDIT);
+  next.guards[1].deadline_ns = 7;
+  EXPECT_FALSE(PlanReload(Now(), next).ok()) << "the rest of a guard still takes a restart";
+}
+
 TEST(Reload, EachChangeThatTakesARestartIsNamed) {
   const struct {
     std::function<void(ServiceConfig&)> change;

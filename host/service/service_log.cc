@@ -20,6 +20,7 @@
 #include "host/service/bounded_write.h"
 #include "host/service/event_fields.h"
 #include "host/service/printable.h"
+#include "ipc/abi/names.h"
 #include "ipc/monotonic.h"
 
 namespace bulkhead {
@@ -81,7 +82,25 @@ bool SendToJournal(const EventFields& event) {
   number("BULKHEAD_CONTENT", event.content);
   number("BULKHEAD_CALL_ID", event.call_id);
   number("BULKHEAD_NUMBER", event.number);
-  text("BULKHEAD_TEXT", event.text);
+  if (event.denied_by == 0) text("BULKHEAD_TEXT", event.text);
+  if (event.denied_by != 0) {
+    const bool audited = event.audited != 0;
+    text("BULKHEAD_MODE", bh_mode_name(audited ? BH_MODE_AUDIT : BH_MODE_ENFORCE));
+    text("BULKHEAD_AUDITED", AuditedText(event.audited));
+    text("BULKHEAD_CALLBACK", bh_callback_name(event.callback));
+    text("BULKHEAD_DENIED_BY", bh_denied_by_name(event.denied_by));
+    if (event.denied_by == BH_DENIED_BY_POLICY)
+      text("BULKHEAD_REASON", bh_reason_name(event.reason));
+    text("BULKHEAD_RULE", event.rule);
+    number("BULKHEAD_ERRNO", event.error);
+    number("BULKHEAD_DEVICE", event.device);
+    number("BULKHEAD_INODE", event.inode);
+    text("BULKHEAD_PATH", event.path);
+    number("BULKHEAD_CALLER_PID", event.caller_pid);
+    if (event.caller_uid != UINT32_MAX) text("BULKHEAD_CALLER_UID", absl::StrCat(event.caller_uid));
+    text("BULKHEAD_CALLER_COMM", event.comm);
+    text("BULKHEAD_CALLER_EXE", event.exe);
+  }
   std::vector<iovec> parts;
   for (std::string& field : fields) parts.push_back({field.data(), field.size()});
   return sd_journal_sendv(parts.data(), static_cast<int>(parts.size())) == 0;

@@ -56,6 +56,7 @@ nlohmann::ordered_json DriverOf(const DriverStatusFields& driver) {
           {"restarts", driver.restarts},
           {"start_failures", driver.start_failures},
           {"last_end", driver.last_end},
+          {"mode", bh_mode_name(driver.mode)},
           {"protection", bh_protection_name(driver.protection.level)},
           {"reasons", driver.protection.reasons},
           {"sandbox", SandboxOf(driver)},
@@ -71,6 +72,7 @@ nlohmann::ordered_json StatusJson(const StatusFields& status) {
   nlohmann::ordered_json guards = nlohmann::ordered_json::array();
   for (const GuardStatusFields& guard : status.guards) {
     guards.push_back({{"folder", guard.folder},
+                      {"mode", bh_mode_name(guard.mode)},
                       {"protection", bh_protection_name(guard.protection.level)},
                       {"reasons", guard.protection.reasons},
                       {"losses", guard.losses}});

@@ -478,6 +478,7 @@ std::shared_ptr<const DriverSnapshot> Driver::TakeSnapshot() {
   snapshot->start_failures = lifecycle_->start_failures();
   snapshot->last_end = failures_[static_cast<size_t>(Role::kActive)].end;
   snapshot->callbacks = asked_;
+  snapshot->mode = static_cast<bh_mode>(policy_.mode);
   snapshot->allows_absent = bh_policy_may_allow(&policy_, BH_REASON_ABSENT) != 0;
   snapshot->next_start_ns = lifecycle_->next_start_ns();
   snapshot->quarantine_reason = quarantine_reason_;

@@ -38,7 +38,8 @@ struct DriverSnapshot {
   uint64_t start_failures = 0;
   std::string last_end;
   bh_callback_set callbacks = {};  // that its hosts are asked about; before the first starts: all
-  bool allows_absent = true;       // the policy allows some calls while no host serves
+  bh_mode mode = BH_MODE_ENFORCE;
+  bool allows_absent = true;  // the policy allows some calls while no host serves
   uint64_t next_start_ns = 0;
   std::string quarantine_reason;
   SandboxFields sandbox;  // of the newest host

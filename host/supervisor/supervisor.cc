@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 #include <utility>
 
@@ -90,10 +91,13 @@ absl::Status Supervisor::Start() {
   // A channel may be older than this supervisor, and has counted before. The loop does not wait for
   // it: hosts that are gone on with are supervised first.
   link_queue_.Refresh(MonotonicAfterNs(kStatisticsWithinNs));
-  const MutexLock lock(let_through_mutex_);
+  const MutexLock lock(counts_mutex_);
   let_through_.resize(drivers_.size());
+  unrecorded_.resize(drivers_.size());
   for (size_t i = 0; i < drivers_.size(); ++i) {
-    let_through_[i].Begin(link_queue_.ReportOf(drivers_[i]->lane()).statistics.let_through);
+    const bh_statistics counted = link_queue_.ReportOf(drivers_[i]->lane()).statistics;
+    let_through_[i].Begin(counted.let_through);
+    unrecorded_[i].Begin(counted.unrecorded);
   }
   return absl::OkStatus();
 }
@@ -193,6 +197,20 @@ void Supervisor::OnPoison(ChannelId channel, uint32_t generation, uint64_t call_
     event.call_id = call_id;
     driver->Report(std::move(event));
     driver->Step({.kind = EventKind::kPoison, .generation = generation});
+  });
+}
+
+void Supervisor::OnDenial(ChannelId channel, const bh_denial& denial) {
+  auto record = std::make_shared<const bh_denial>(denial);
+  surroundings_.inbox->Post([this, channel, record = std::move(record)] {
+    Driver* driver = FindChannel(channel);
+    if (driver == nullptr) return;
+    DriverEvent event = DriverEvent::Of(record->audited != 0 ? Kind::kWouldDeny : Kind::kDenied);
+    event.generation = record->generation;
+    event.call_id = record->call_id;
+    event.text = std::string(record->why, strnlen(record->why, sizeof(record->why)));
+    event.denial = record;
+    driver->Report(std::move(event));
   });
 }
 
@@ -381,7 +399,10 @@ absl::Status Supervisor::LiftQuarantine(const std::string& name, uint64_t until_
 namespace {
 
 ProtectionFields ProtectionOf(const DriverSnapshot& driver) {
-  if (driver.state == State::kServing) return {BH_PROTECTION_FULL, {}};
+  if (driver.state == State::kServing) {
+    if (driver.mode != BH_MODE_AUDIT) return {BH_PROTECTION_FULL, {}};
+    return {BH_PROTECTION_DEGRADED, {"audit: what it denies is recorded, and goes on"}};
+  }
   // The shim makes calls wait only once a driver that was quarantined serves again.
   const bool comes = driver.quarantine_reason.empty() && driver.state != State::kStopped;
   std::string reason = absl::StrCat("it does not serve (", StateName(driver.state));
@@ -399,21 +420,24 @@ ProtectionFields ProtectionOf(const DriverSnapshot& driver) {
 
 void Supervisor::AddCounts(size_t i, DriverStatusFields& fields) {
   // Under the lock: two readers at a time must not have an older count after a newer one.
-  const MutexLock lock(let_through_mutex_);
+  const MutexLock lock(counts_mutex_);
   const LinkQueue::Report report = link_queue_.ReportOf(drivers_[i]->lane());
   fields.statistics = report.statistics;
   fields.statistics_age_ms = report.statistics_age_ns / kNanosecondsPerMillisecond;
   fields.shim_silent_ms = report.silent_ns / kNanosecondsPerMillisecond;
   fields.shim_error = report.error;
-  const LetThroughWatch::Seen seen =
-      let_through_[i].Note(report.statistics.let_through, options_.now_ns());
-  if (seen.to_tell != 0) {
-    surroundings_.inbox->Post([driver = drivers_[i].get(), calls = seen.to_tell] {
-      DriverEvent event = DriverEvent::Of(Kind::kLetThrough);
+  const auto tell = [this, i](Kind kind, uint64_t calls) {
+    if (calls == 0) return;
+    surroundings_.inbox->Post([driver = drivers_[i].get(), kind, calls] {
+      DriverEvent event = DriverEvent::Of(kind);
       event.number = static_cast<uint32_t>(std::min<uint64_t>(calls, UINT32_MAX));
       driver->Report(std::move(event));
     });
-  }
+  };
+  const uint64_t now_ns = options_.now_ns();
+  const LetThroughWatch::Seen seen = let_through_[i].Note(report.statistics.let_through, now_ns);
+  tell(Kind::kLetThrough, seen.to_tell);
+  tell(Kind::kDenialsUnrecorded, unrecorded_[i].Note(report.statistics.unrecorded, now_ns).to_tell);
   if (seen.calls == 0) return;
   fields.protection.level = std::min(fields.protection.level, BH_PROTECTION_DEGRADED);
   fields.protection.reasons.push_back(LetThroughWatch::Text(seen, "calls", "its decision"));
@@ -449,6 +473,7 @@ StatusFields Supervisor::Status() {
     fields.sandbox_layers = driver.sandbox.layers;
     fields.sandbox_lacks = driver.sandbox.lacks;
     fields.sandbox_us = driver.sandbox.spent_us;
+    fields.mode = driver.mode;
     fields.protection = ProtectionOf(driver);
     if (driver.next_start_ns > now_ns) {
       fields.next_start_ms = (driver.next_start_ns - now_ns) / kNanosecondsPerMillisecond;
@@ -463,6 +488,15 @@ bh_callback_set Supervisor::AskedAbout() const {
   bh_callback_set all = bh_set_none();
   const std::shared_ptr<const Snapshot> snapshot = board_.Get();
   for (const auto& driver : snapshot->drivers) bh_set_join(&all, &driver->callbacks);
+  return all;
+}
+
+bh_callback_set Supervisor::EnforcedAbout() const {
+  bh_callback_set all = bh_set_none();
+  const std::shared_ptr<const Snapshot> snapshot = board_.Get();
+  for (const auto& driver : snapshot->drivers) {
+    if (driver->mode != BH_MODE_AUDIT) bh_set_join(&all, &driver->callbacks);
+  }
   return all;
 }
 

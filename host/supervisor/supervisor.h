@@ -101,8 +101,9 @@ class Supervisor final : private ShimLink::Observer {
   StatusFields Status();
   // Whether the loop has taken in, by then, what is posted to it now: a watchdog's question.
   bool Turns(uint64_t until_ns);
-  // What any of the drivers is asked about.
+  // What any of the drivers is asked about; what one is that is not audited.
   bh_callback_set AskedAbout() const;
+  bh_callback_set EnforcedAbout() const;
   // Process id of the driver's host; -1 when there is none. For tests and storms that kill it.
   pid_t HostPid(const std::string& driver) const;
   std::vector<RecoverySample> Recoveries(const std::string& driver) const;
@@ -112,6 +113,7 @@ class Supervisor final : private ShimLink::Observer {
   void OnHung(ChannelId channel, uint32_t generation, uint64_t call_id, uint32_t held_ms) override;
   void OnViolation(ChannelId channel, uint32_t generation, uint32_t violation) override;
   void OnPoison(ChannelId channel, uint32_t generation, uint64_t call_id) override;
+  void OnDenial(ChannelId channel, const bh_denial& denial) override;
   void OnTakeover(uint32_t incarnation, uint32_t adopted_calls) override;
   void OnShimLost() override;
 
@@ -136,8 +138,9 @@ class Supervisor final : private ShimLink::Observer {
 
   // Adds to the status of drivers_[i] what is counted now.
   void AddCounts(size_t i, DriverStatusFields& fields);
-  Mutex let_through_mutex_;
-  std::vector<LetThroughWatch> let_through_ ABSL_GUARDED_BY(let_through_mutex_);  // of drivers_
+  Mutex counts_mutex_;
+  std::vector<LetThroughWatch> let_through_ ABSL_GUARDED_BY(counts_mutex_);  // of drivers_
+  std::vector<LetThroughWatch> unrecorded_ ABSL_GUARDED_BY(counts_mutex_);   // likewise: denials
 
   // The loop's.
   Snapshot published_;

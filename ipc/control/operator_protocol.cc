@@ -39,6 +39,9 @@ ProtectionFields ReadProtection(uint8_t level, const TextList* reasons) {
   return protection;
 }
 
+// What this release does not know is none that it may call enforced.
+bh_mode ReadMode(uint8_t mode) { return mode == BH_MODE_ENFORCE ? BH_MODE_ENFORCE : BH_MODE_AUDIT; }
+
 // Of more guards than fit into a message, those with the least protection; the last entry stands
 // for the rest, with the least of theirs.
 Offset<flatbuffers::Vector<Offset<wire::GuardStatus>>> BuildGuards(
@@ -62,8 +65,9 @@ Offset<flatbuffers::Vector<Offset<wire::GuardStatus>>> BuildGuards(
         Text(builder, rest ? absl::StrCat("(", order.size() - i, " more guards)") : guard.folder,
              kStatusTextBytesMax);
     const auto reasons = BuildReasons(builder, guard.protection);
-    built.push_back(wire::CreateGuardStatus(
-        builder, folder, static_cast<uint8_t>(guard.protection.level), reasons, guard.losses));
+    built.push_back(wire::CreateGuardStatus(builder, folder,
+                                            static_cast<uint8_t>(guard.protection.level), reasons,
+                                            guard.losses, static_cast<uint8_t>(guard.mode)));
     if (rest) break;
   }
   return builder.CreateVector(built);
@@ -117,7 +121,8 @@ ControlBuffer MakeStatus(const StatusFields& fields) {
         driver.content_version, content, driver.last_known_good, driver.restarts,
         driver.start_failures, last_end, driver.next_start_ms, statistics, driver.statistics_age_ms,
         driver.shim_silent_ms, shim_error, static_cast<uint8_t>(driver.protection.level), reasons,
-        driver.content_loading, driver.sandbox_layers, sandbox_lacks, driver.sandbox_us));
+        driver.content_loading, driver.sandbox_layers, sandbox_lacks, driver.sandbox_us,
+        static_cast<uint8_t>(driver.mode)));
   }
   const auto driver_list = builder.CreateVector(drivers);
   const auto guard_list = BuildGuards(builder, fields.guards);
@@ -138,7 +143,7 @@ StatusFields ReadStatus(const wire::Status& status) {
     for (const wire::GuardStatus* guard : *status.guards()) {
       fields.guards.push_back({ReadText(guard->folder()),
                                ReadProtection(guard->protection(), guard->reasons()),
-                               guard->losses()});
+                               guard->losses(), ReadMode(guard->mode())});
     }
   }
   fields.uptime_ms = status.uptime_ms();
@@ -174,6 +179,7 @@ StatusFields ReadStatus(const wire::Status& status) {
     driver.content_loading = sent->content_loading();
     driver.sandbox_layers = sent->sandbox_layers() & BH_LAYERS_ALL;
     driver.sandbox_us = sent->sandbox_us();
+    driver.mode = ReadMode(sent->mode());
     if (sent->sandbox_lacks() != nullptr) {
       for (const flatbuffers::String* lack : *sent->sandbox_lacks()) {
         driver.sandbox_lacks.push_back(ReadText(lack));
@@ -227,10 +233,16 @@ ControlBuffer MakeEvents(const EventsFields& fields) {
     const auto driver = OptionalText(builder, event.driver, kStatusTextBytesMax);
     const auto text = OptionalText(builder, event.text, kEventTextBytesMax);
     const auto line = OptionalText(builder, event.line, kEventTextBytesMax);
+    const auto rule = OptionalText(builder, event.rule, kStatusTextBytesMax);
+    const auto path = OptionalText(builder, event.path, kStatusTextBytesMax);
+    const auto comm = OptionalText(builder, event.comm, kStatusTextBytesMax);
+    const auto exe = OptionalText(builder, event.exe, kStatusTextBytesMax);
     built.push_back(wire::CreateHappenedEvent(
         builder, event.sequence, event.at_us, kind, event.level, driver, event.generation,
         event.pid, event.end, event.content, event.good_content, event.call_id, event.number,
-        event.owner, event.adopted_calls, text, line));
+        event.owner, event.adopted_calls, text, line, event.callback, event.denied_by, event.reason,
+        event.audited, event.error, event.device, event.inode, event.caller_pid, event.caller_uid,
+        rule, path, comm, exe));
   }
   const auto list = builder.CreateVector(built);
   return Finish(builder, wire::CreateEvents(builder, list, fields.newest, fields.lost));
@@ -255,7 +267,20 @@ EventsFields ReadEvents(const wire::Events& events) {
                              .owner = sent->owner(),
                              .adopted_calls = sent->adopted_calls(),
                              .text = ReadText(sent->text()),
-                             .line = ReadText(sent->line())});
+                             .line = ReadText(sent->line()),
+                             .callback = sent->callback(),
+                             .denied_by = sent->denied_by(),
+                             .reason = sent->reason(),
+                             .audited = sent->audited(),
+                             .error = sent->error(),
+                             .device = sent->device(),
+                             .inode = sent->inode(),
+                             .caller_pid = sent->caller_pid(),
+                             .caller_uid = sent->caller_uid(),
+                             .rule = ReadText(sent->rule()),
+                             .path = ReadText(sent->path()),
+                             .comm = ReadText(sent->comm()),
+                             .exe = ReadText(sent->exe())});
   }
   return fields;
 }

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "ipc/abi/policy.h"
 #include "ipc/abi/protection.h"
 #include "ipc/abi/sandbox.h"
 #include "ipc/abi/statistics.h"
@@ -26,6 +27,7 @@ struct GuardStatusFields {
   std::string folder;
   ProtectionFields protection;
   uint64_t losses = 0;
+  bh_mode mode = BH_MODE_ENFORCE;
 };
 
 struct DriverStatusFields {
@@ -51,6 +53,7 @@ struct DriverStatusFields {
   uint32_t sandbox_layers = 0;             // of its newest host: bits of ipc/abi/sandbox.h
   std::vector<std::string> sandbox_lacks;  // of the other layers: "layer: why"; cut to 16
   uint32_t sandbox_us = 0;                 // that entering them took
+  bh_mode mode = BH_MODE_ENFORCE;
 };
 
 struct CounterFields {
@@ -86,8 +89,19 @@ struct EventFields {
   uint32_t number = 0;
   uint32_t owner = 0;
   uint32_t adopted_calls = 0;
-  std::string text;  // cut, as `line` is
+  std::string text;  // cut, as all texts are
   std::string line;
+  // Of a denial, as in bh_denial; `denied_by` is 0 in all others.
+  uint32_t callback = 0;
+  uint8_t denied_by = 0;
+  uint8_t reason = 0;
+  uint8_t audited = 0;
+  uint32_t error = 0;
+  uint64_t device = 0;
+  uint64_t inode = 0;
+  uint32_t caller_pid = 0;
+  uint32_t caller_uid = 0;
+  std::string rule, path, comm, exe;
 };
 
 struct EventsFields {

@@ -14,9 +14,11 @@ TEST(OperatorProtocol, StatusSurvivesTheTrip) {
   StatusFields fields;
   fields.pid = 11;
   fields.attachment = "fanotify";
-  fields.guards = {
-      {.folder = "/srv/a", .protection = {BH_PROTECTION_FULL, {}}},
-      {.folder = "/srv/b", .protection = {BH_PROTECTION_DEGRADED, {"one", "two"}}, .losses = 3}};
+  fields.guards = {{.folder = "/srv/a", .protection = {BH_PROTECTION_FULL, {}}},
+                   {.folder = "/srv/b",
+                    .protection = {BH_PROTECTION_DEGRADED, {"one", "two"}},
+                    .losses = 3,
+                    .mode = BH_MODE_AUDIT}};
   fields.counters = {{.name = "events", .value = 8}, {.name = "filtered", .value = 7}};
   DriverStatusFields driver;
   driver.name = "scanner";
@@ -27,6 +29,7 @@ TEST(OperatorProtocol, StatusSurvivesTheTrip) {
   driver.sandbox_layers = BH_LAYER_FILES | BH_LAYER_LIMITS;
   driver.sandbox_lacks = {"resources: none here"};
   driver.sandbox_us = 4321;
+  driver.mode = BH_MODE_AUDIT;
   // Each counter with a value of its own.
   uint64_t number = 0;
   for (uint64_t& word : WordsOf(driver.statistics)) word = ++number;
@@ -44,7 +47,10 @@ TEST(OperatorProtocol, StatusSurvivesTheTrip) {
   EXPECT_EQ(read.guards[1].protection.level, BH_PROTECTION_DEGRADED);
   EXPECT_EQ(read.guards[1].protection.reasons, fields.guards[1].protection.reasons);
   EXPECT_EQ(read.guards[1].losses, 3u);
+  EXPECT_EQ(read.guards[0].mode, BH_MODE_ENFORCE);
+  EXPECT_EQ(read.guards[1].mode, BH_MODE_AUDIT);
   ASSERT_EQ(read.drivers.size(), 2u);
+  EXPECT_EQ(read.drivers[1].mode, BH_MODE_AUDIT);
   EXPECT_EQ(read.drivers[1].restarts, 4u);
   EXPECT_EQ(WordsOf(read.drivers[1].statistics), WordsOf(driver.statistics));
   EXPECT_EQ(read.drivers[1].protection.level, BH_PROTECTION_NONE);

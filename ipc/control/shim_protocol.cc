@@ -67,7 +67,7 @@ ControlBuffer MakeSetPolicy(uint64_t request, ChannelId channel, const bh_policy
     }
   }
   const auto list = builder.CreateVectorOfStructs(rules);
-  return Finish(builder, wire::CreateSetPolicy(builder, request, channel, list));
+  return Finish(builder, wire::CreateSetPolicy(builder, request, channel, list, policy.mode));
 }
 
 absl::StatusOr<bh_policy> ReadPolicy(const wire::SetPolicy& message) {
@@ -86,6 +86,11 @@ absl::StatusOr<bh_policy> ReadPolicy(const wire::SetPolicy& message) {
             absl::StrCat("SetPolicy: rule ", index - 1, " has an unknown action or fallback"));
       }
     }
+  }
+  policy.mode = message.mode();
+  if (bh_mode_known(policy.mode) == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("SetPolicy has the unknown mode ", static_cast<int>(message.mode())));
   }
   return policy;
 }
@@ -125,6 +130,24 @@ ControlBuffer MakeShimEvent(ChannelId channel, uint32_t event, uint32_t detail, 
   FlatBufferBuilder builder;
   return Finish(builder,
                 wire::CreateShimEvent(builder, channel, event, detail, generation, call_id));
+}
+
+ControlBuffer MakeShimDenial(ChannelId channel, const bh_denial& denial) {
+  FlatBufferBuilder builder;
+  std::array<uint8_t, sizeof(bh_denial)> bytes;
+  std::memcpy(bytes.data(), &denial, sizeof(denial));
+  const auto record = builder.CreateVector(bytes.data(), bytes.size());
+  return Finish(builder, wire::CreateShimDenial(builder, channel, record));
+}
+
+absl::StatusOr<bh_denial> ReadShimDenial(const wire::ShimDenial& message) {
+  bh_denial denial = {};
+  if (message.denial()->size() != sizeof(denial)) {
+    return absl::InvalidArgumentError(absl::StrCat("ShimDenial has ", message.denial()->size(),
+                                                   " bytes where ", sizeof(denial), " belong"));
+  }
+  std::memcpy(&denial, message.denial()->data(), sizeof(denial));
+  return denial;
 }
 
 }  // namespace bulkhead

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
+#include "ipc/abi/denial.h"
 #include "ipc/abi/end.h"
 #include "ipc/abi/generation.h"
 #include "ipc/abi/policy.h"
@@ -37,6 +38,9 @@ ControlBuffer MakeResult(uint64_t request, std::string_view error,
 bh_in_hand ReadInHand(const wire::Result& result);
 ControlBuffer MakeShimEvent(ChannelId channel, uint32_t event, uint32_t detail, uint32_t generation,
                             uint64_t call_id);
+ControlBuffer MakeShimDenial(ChannelId channel, const bh_denial& denial);
+// InvalidArgument for a record of another size.
+absl::StatusOr<bh_denial> ReadShimDenial(const wire::ShimDenial& message);
 
 }  // namespace bulkhead
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ipc/control/shim_protocol.h"
 
+#include <cstring>
 #include <string>
 
 #include "gmock/gmock.h"
@@ -30,6 +31,18 @@ TEST(ShimProtocol, PolicySurvivesTheTripAndIsChecked) {
       EXPECT_EQ(read->rule[i][j].fallback, policy.rule[i][j].fallback);
     }
   }
+
+  EXPECT_EQ(read->mode, BH_MODE_ENFORCE);
+
+  policy.mode = BH_MODE_AUDIT;
+  const ControlBuffer audit = MakeSetPolicy(9, 2, policy);
+  read = ReadPolicy(Body<wire::SetPolicy>(audit));
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(read->mode, BH_MODE_AUDIT);
+  policy.mode = 2;
+  const ControlBuffer unknown = MakeSetPolicy(9, 2, policy);
+  EXPECT_THAT(std::string(ReadPolicy(Body<wire::SetPolicy>(unknown)).status().message()),
+              HasSubstr("unknown mode 2"));
 
   policy.rule[0][0].fallback = BH_ACTION_HOLD;  // not a fallback
   const ControlBuffer bad = MakeSetPolicy(9, 2, policy);
@@ -61,6 +74,26 @@ TEST(ShimProtocol, WhatAHostHadInHandSurvivesTheTrip) {
   EXPECT_EQ(in_hand.convicted_owner, BH_USER_ANY);
   const ControlBuffer none = MakeResult(5, "");
   EXPECT_EQ(ReadInHand(Body<wire::Result>(none)).count, 0u);
+}
+
+TEST(ShimProtocol, ADenialSurvivesTheTripAndIsChecked) {
+  bh_denial sent = {};
+  sent.inode = 12;
+  sent.audited = BH_AUDITED_GUARD;
+  std::memcpy(sent.path, "/srv/a", 6);
+  const ControlBuffer buffer = MakeShimDenial(3, sent);
+  const auto& message = Body<wire::ShimDenial>(buffer);
+  EXPECT_EQ(message.channel(), 3u);
+  const absl::StatusOr<bh_denial> read = ReadShimDenial(message);
+  ASSERT_TRUE(read.ok()) << read.status();
+  EXPECT_EQ(std::memcmp(&*read, &sent, sizeof(sent)), 0);
+
+  FlatBufferBuilder builder;
+  const uint8_t bytes[] = {1, 2, 3};
+  const auto record = builder.CreateVector(bytes, sizeof(bytes));
+  const ControlBuffer cut = Finish(builder, wire::CreateShimDenial(builder, 3, record));
+  EXPECT_THAT(std::string(ReadShimDenial(Body<wire::ShimDenial>(cut)).status().message()),
+              HasSubstr("3 bytes"));
 }
 
 }  // namespace

@@ -97,9 +97,11 @@ struct JournalCounters {
   std::atomic<uint64_t> read_errno;     // of the last of these
 };
 
-// Guards of one deadline share two fanotify groups: the group that an event came from gives its
-// deadline. One is for files that the kernel opens by itself, the other for those whose file system
-// may let an open wait (FUSE, NFS): the kernel opens a file while its event is read.
+// Guards of one deadline and one mode share two fanotify groups: the group that an event came from
+// gives its deadline, and whether it is audited. An object that several guards cover causes an
+// event in the groups of each, and is open when none denies. One is for files that the kernel opens
+// by itself, the other for those whose file system may let an open wait (FUSE, NFS): the kernel
+// opens a file while its event is read.
 inline constexpr uint32_t kGuardDeadlines = 4;
 inline constexpr uint32_t kGuardGroups = 2 * kGuardDeadlines;
 enum class GroupKind : uint32_t { kLocal, kSlow };
@@ -111,7 +113,7 @@ constexpr bool IsSlow(uint32_t group) { return group >= kGuardGroups || group % 
 inline constexpr uint32_t kUnknownGroup = UINT32_MAX;  // of an event that the journal did not know
 
 inline constexpr uint64_t kLateAfterNs = 100'000'000;
-inline constexpr uint32_t kJournalMagic = 0x4a464842;  // "BHFJ"
+inline constexpr uint32_t kJournalMagic = 0x32464842;  // "BHF2"
 inline constexpr uint32_t kReadersMax = 8;             // of local groups
 inline constexpr uint32_t kSlowReaders = 8;  // of slow groups: so many opens may wait at a time
 inline constexpr uint32_t kInFlightMax = 4096;
@@ -125,6 +127,9 @@ struct Journal {
   std::atomic<uint32_t> ready;           // by the worker: incarnation that has begun to serve
   std::atomic<uint32_t> deadlines_used;  // by the supervisor: the first so many, two groups each
   std::atomic<uint64_t> group_deadline_ns[kGuardGroups];  // by the supervisor, before a group's use
+  // By the supervisor, at any time; counts for events that are taken afterwards.
+  std::atomic<uint32_t> group_audited[kGuardGroups];
+  std::atomic<uint32_t> deadline_taken[kGuardDeadlines];  // by the supervisor: guards are set there
   JournalCounters counters;
   ChannelStatePair channels[BH_CHANNELS_MAX];
   alignas(64) JournalRecord records[kJournalRecords];
@@ -154,7 +159,7 @@ inline uint32_t CallbackOf(const fanotify_event_metadata& event) {
 }
 
 // The policy's verdict when no driver can be asked any more: deny when the rule denies, at once or
-// as its fallback.
+// as its fallback, and the driver is not audited.
 bool PolicyAllows(const bh_policy& policy, uint32_t callback, bh_reason reason);
 
 void StoreChannelState(ChannelStatePair& pair, const ChannelState& state);

@@ -18,7 +18,11 @@ absl::StatusOr<std::unique_ptr<EmbeddedShim>> EmbeddedShim::Create(const Options
 EmbeddedShim::EmbeddedShim(const Options& options)
     : options_(options),
       events_([this](const CoreEvent& event) { Deliver(event); }),
-      platform_(&events_) {
+      denials_([this](uint32_t channel, const bh_denial& denial) {
+        std::lock_guard<std::mutex> lock(observer_mutex_);
+        if (observer_ != nullptr) observer_->OnDenial(channel, denial);
+      }),
+      platform_(&events_, &denials_) {
   stacks_.push_back(std::make_unique<bh_shim>());
   bh_shim_init(stacks_.back().get(), platform_.core());
   stack_.store(stacks_.back().get(), std::memory_order_release);

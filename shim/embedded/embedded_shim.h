@@ -40,6 +40,7 @@
 #include "ipc/monotonic.h"
 #include "ipc/shim_link.h"
 #include "shim/core/bulkhead_core.h"
+#include "shim/embedded/denial_queue.h"
 #include "shim/embedded/event_queue.h"
 #include "shim/embedded/file_request.h"
 #include "shim/embedded/payload_loan.h"
@@ -145,6 +146,7 @@ class EmbeddedShim final : public ShimLink {
   Observer* observer_ = nullptr;
 
   EventQueue events_;
+  DenialQueue denials_;
   UserPlatform platform_;
 
   std::mutex mutex_;  // guards channels and their control functions

@@ -64,6 +64,7 @@ void FillCall(const FileRequest& request, uint64_t deadline_ns, bh_call& call) {
   call.call_id = 0;
   call.opener = 0;
   call.owner = request.owner;
+  call.audited = request.audited ? 1 : 0;
 }
 
 Completion CompletionOf(const bh_call& call) {

@@ -29,6 +29,7 @@ struct FileRequest {
   uint64_t inode = 0;
   uint64_t change = 0;
   uint64_t size = 0;
+  bool audited = false;      // no denial of this call is enforced
   uint32_t owner = 0;        // whose file it is: user id + 1; 0: not known
   std::string_view path;     // for information only; must live as long as the call
   int descriptor = -1;       // the file, for the host to read; stays owned by the caller

@@ -29,11 +29,17 @@ int SendDescriptor(void*, void* cookie, uint32_t slot, uint64_t ticket, const bh
 
 void Event(void* context, void* cookie, uint32_t event, uint32_t detail, uint32_t generation,
            uint64_t call_id) {
-  static_cast<EventQueue*>(context)->Post({.channel = static_cast<ChannelCookie*>(cookie)->channel,
-                                           .event = event,
-                                           .detail = detail,
-                                           .generation = generation,
-                                           .call_id = call_id});
+  static_cast<UserPlatform*>(context)->events().Post(
+      {.channel = static_cast<ChannelCookie*>(cookie)->channel,
+       .event = event,
+       .detail = detail,
+       .generation = generation,
+       .call_id = call_id});
+}
+
+int Denied(void* context, void* cookie, const bh_call* call, const bh_denial_cause* cause) {
+  const uint32_t channel = static_cast<ChannelCookie*>(cookie)->channel;
+  return static_cast<UserPlatform*>(context)->denials().Post(channel, *call, *cause) ? 0 : -1;
 }
 
 uint32_t Cpu(void*) {
@@ -43,14 +49,16 @@ uint32_t Cpu(void*) {
 
 }  // namespace
 
-UserPlatform::UserPlatform(EventQueue* events) {
-  platform_.context = events;
+UserPlatform::UserPlatform(EventQueue* events, DenialQueue* denials)
+    : events_(events), denials_(denials) {
+  platform_.context = this;
   platform_.now_ns = &Now;
   platform_.coarse_ns = &Coarse;
   platform_.wait = &Wait;
   platform_.wake = &Wake;
   platform_.send_descriptor = &SendDescriptor;
   platform_.event = &Event;
+  platform_.denied = &Denied;
   platform_.cpu = &Cpu;
 }
 

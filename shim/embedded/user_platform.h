@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "shim/core/bulkhead_core.h"
+#include "shim/embedded/denial_queue.h"
 #include "shim/embedded/descriptor_route.h"
 #include "shim/embedded/event_queue.h"
 
@@ -21,14 +22,18 @@ struct ChannelCookie {
 
 class UserPlatform {
  public:
-  // `events` gets the events that channels raise; not owned.
-  explicit UserPlatform(EventQueue* events);
+  // `events` gets the events that channels raise, `denials` the denials; not owned.
+  UserPlatform(EventQueue* events, DenialQueue* denials);
   UserPlatform(const UserPlatform&) = delete;
   UserPlatform& operator=(const UserPlatform&) = delete;
 
   const bh_platform* core() const { return &platform_; }
+  EventQueue& events() { return *events_; }
+  DenialQueue& denials() { return *denials_; }
 
  private:
+  EventQueue* const events_;
+  DenialQueue* const denials_;
   bh_platform platform_ = {};
 };
 

@@ -77,13 +77,18 @@ void EventTable::Take(Event& event) {
   if (record.taken_ns == 0) record.taken_ns = MonotonicNowNs();
   record.state.store(RecordState::kTaken, std::memory_order_release);
   uint64_t deadline_ns = 0;
+  bool known = false;
+  bool enforced = false;
   for (uint32_t group = 0; group < kGuardGroups; ++group) {
-    // An event of an unknown group gets the longest.
-    if (record.group == kUnknownGroup || record.group == group) {
-      deadline_ns = std::max(deadline_ns, journal_->group_deadline_ns[group].load());
-    }
+    const uint64_t of_group_ns = journal_->group_deadline_ns[group].load();
+    // An event of an unknown group gets the longest, and may be one of a guard that is enforced.
+    if (record.group != group && (record.group != kUnknownGroup || of_group_ns == 0)) continue;
+    deadline_ns = std::max(deadline_ns, of_group_ns);
+    known = true;
+    enforced = enforced || journal_->group_audited[group].load() == 0;
   }
   event.deadline_ns = record.taken_ns + deadline_ns;
+  event.audited = known && !enforced;
 }
 
 EventTable::ReadResult EventTable::ReadGroup(Event& event, uint32_t group) {

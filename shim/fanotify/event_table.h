@@ -30,6 +30,7 @@ struct Event {
 
   uint32_t index = 0;
   uint64_t deadline_ns = 0;
+  bool audited = false;  // each guard that it comes from is audited
   bh_call call = {};
   std::unique_ptr<char[]> path;  // kPathBytesMax, made when the record is first used
 };

@@ -150,6 +150,34 @@ TEST_F(EventTableTest, ANewWorkerTakesOverTheEventsOfTheLastOne) {
   EXPECT_EQ(journal_->counters.adopted.load(), 3u);
 }
 
+TEST_F(EventTableTest, AGroupSaysWhetherItsEventsAreAudited) {
+  const auto take = [&](int group) {
+    Event* event = table_->Acquire(true);
+    Raise(group, FAN_OPEN_PERM);
+    EXPECT_EQ(table_->Read(*event, GroupKind::kLocal), EventTable::ReadResult::kEvent);
+    table_->Answer(*event, true);
+    return event->audited;
+  };
+  journal_->group_deadline_ns[GroupOf(1, GroupKind::kLocal)].store(kDeadlineNs);
+  journal_->deadlines_used.store(2);
+  EXPECT_FALSE(take(second_kernel_.get()));
+  journal_->group_audited[GroupOf(1, GroupKind::kLocal)].store(1);
+  EXPECT_TRUE(take(second_kernel_.get()));
+  EXPECT_FALSE(take(kernel_.get()));
+  // One of an unknown group may be of a guard that is enforced.
+  const auto adopted_is_audited = [&] {
+    table_ = MakeTable();
+    const std::vector<Event*> adopted = table_->Adopt({open("/dev/null", O_RDONLY | O_CLOEXEC)});
+    EXPECT_EQ(adopted.size(), 1u);
+    const bool audited = adopted.at(0)->audited;
+    table_->Answer(*adopted.at(0), true);
+    return audited;
+  };
+  EXPECT_FALSE(adopted_is_audited());
+  for (auto& audited : journal_->group_audited) audited.store(1);
+  EXPECT_TRUE(adopted_is_audited());
+}
+
 TEST_F(EventTableTest, AGroupGivesItsEventsTheirDeadlineAndGetsTheirAnswers) {
   constexpr uint64_t kSecondDeadlineNs = kDeadlineNs / 10;
   journal_->group_deadline_ns[GroupOf(1, GroupKind::kLocal)].store(kSecondDeadlineNs);

@@ -31,6 +31,7 @@ void FillEventCall(const bh_shim& stack, const fanotify_event_metadata& metadata
   FileRequest request;
   request.callback = CallbackOf(metadata);
   request.pid = static_cast<uint32_t>(metadata.pid);
+  request.audited = event.audited;
   if (!DescribeObject(metadata.fd, request).ok()) request.descriptor = metadata.fd;
   if ((bh_shim_wants(&stack, request.callback) & BH_WANTS_PATH) != 0) {
     char link[32];
@@ -54,7 +55,7 @@ void Answer(ReaderContext& context, Event& event, bool allow) {
 }
 
 void AnswerUnasked(ReaderContext& context, Event& event, bh_reason reason) {
-  const bool allow = context.allow_unasked(event.call.callback, reason);
+  const bool allow = bh_call_refuse(context.stack, &event.call, reason) == BH_VERDICT_ALLOW;
   if (allow) context.journal->counters.let_through.fetch_add(1, std::memory_order_relaxed);
   Answer(context, event, allow);
 }

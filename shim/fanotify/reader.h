@@ -18,7 +18,6 @@
 #include <sys/types.h>
 
 #include <atomic>
-#include <functional>
 #include <mutex>
 
 #include "ipc/exclusion_table.h"
@@ -43,9 +42,6 @@ struct ReaderContext {
   pid_t keeper_pid = 0;
   std::mutex* lead = nullptr;
   std::atomic<uint32_t> slow_busy{0};  // readers of slow groups that have an event in hand
-  // The verdict that the operator chose for calls that are not asked about: BH_REASON_FULL or
-  // BH_REASON_CROWD.
-  std::function<bool(uint32_t callback, bh_reason reason)> allow_unasked;
 };
 
 // Fills the event's call from its descriptor, with the facts that the stack's drivers registered

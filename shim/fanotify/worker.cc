@@ -3,8 +3,10 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -21,6 +23,7 @@
 #include "ipc/control/shim_protocol.h"
 #include "ipc/control_socket.h"
 #include "ipc/monotonic.h"
+#include "shim/embedded/denial_queue.h"
 #include "shim/embedded/event_queue.h"
 #include "shim/embedded/user_channel.h"
 #include "shim/embedded/user_platform.h"
@@ -36,11 +39,28 @@ namespace bulkhead {
 namespace {
 
 constexpr uint64_t kEventSendNs = 100 * kNanosecondsPerMillisecond;
+// Denials leave that much of the socket to events and answers: while no supervisor reads, any user
+// can cause denials.
+constexpr int kUnreadDenialsBytes = 32 << 10;
+constexpr int kDenialAgainMs = 100;
 // After the keeper's death calls get this long to end normally; then the supervisor answers them by
 // policy, so that a next keeper can begin.
 constexpr uint64_t kDrainNs = 500 * kNanosecondsPerMillisecond;
 constexpr uint64_t kStopNs = 500 * kNanosecondsPerMillisecond;
 constexpr int kIdlePollMs = 1;
+
+// Waits for a supervisor that reads; what finds no room behind it meanwhile the core counts.
+void SendDenial(ControlSocket& control, uint32_t channel, const bh_denial& denial) {
+  const ControlBuffer message = MakeShimDenial(channel, denial);
+  for (;;) {
+    int unread = 0;
+    if (ioctl(control.fd(), SIOCOUTQ, &unread) == 0 && unread < kUnreadDenialsBytes) {
+      const absl::Status sent = control.Send(message, {}, MonotonicAfterNs(kEventSendNs));
+      if (!absl::IsDeadlineExceeded(sent)) return;
+    }
+    poll(nullptr, 0, kDenialAgainMs);
+  }
+}
 
 // For the completer. For each answer the kernel wakes every process that waits in the group; with
 // thousands of them, each would preempt the completer only to wait again, and the last answers
@@ -154,7 +174,10 @@ void RunWorker(WorkerSetup& setup) {
               {}, MonotonicAfterNs(kEventSendNs))
         .IgnoreError();
   });
-  UserPlatform platform(&events);
+  DenialQueue denials([&control](uint32_t channel, const bh_denial& denial) {
+    SendDenial(control, channel, denial);
+  });
+  UserPlatform platform(&events, &denials);
 
   bh_shim stack;
   bh_shim_init(&stack, platform.core());
@@ -184,16 +207,6 @@ void RunWorker(WorkerSetup& setup) {
   context.own_pid = getpid();
   context.keeper_pid = setup.keeper_pid;
   context.lead = &lead;
-  context.allow_unasked = [&journal, count = channels.size()](uint32_t callback, bh_reason reason) {
-    for (size_t i = 0; i < count; ++i) {
-      const ChannelState state = LoadChannelState(journal.channels[i]);
-      if (bh_set_has(&state.wanted.callbacks, callback) != 0 &&
-          !PolicyAllows(state.policy, callback, reason)) {
-        return false;
-      }
-    }
-    return true;
-  };
 
   // The calls of the previous worker are made again, with their remaining time; no further events
   // are read before that, so that the journal's descriptor numbers are still valid.

@@ -13,11 +13,13 @@
 #include <cerrno>
 #include <cstring>
 #include <new>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "host/attachment/fanotify/link_record.h"
 #include "host/attachment/place.h"
+#include "ipc/abi/names.h"
 #include "ipc/fanotify/journal.h"
 #include "ipc/log_limit.h"
 #include "ipc/monotonic.h"
@@ -89,7 +91,7 @@ constinit const AttachmentKind kFanotifyAttachment = {
     .name = "fanotify",
     .summary = "the permission events that each kernel has, for root",
     .remedy = "run as root (CAP_SYS_ADMIN), on a kernel with CONFIG_FANOTIFY_ACCESS_PERMISSIONS",
-    .capabilities = kGuardsFolders,
+    .capabilities = kGuardsFolders | kAuditsGuards,
     .counters = kCounters,
     .limits = kLimits,
     .probe = ProbeWithProgram,
@@ -357,7 +359,8 @@ void FanotifyAttachment::CountReplayed(bool allowed) {
 void FanotifyAttachment::AnswerByPolicy() {
   for (JournalRecord& record : journal()->records) {
     if (IsUnanswered(record)) {
-      const bool allow = link_->AllowsUnanswered(CallbackOf(record.metadata));
+      const bool allow =
+          IsAudited(record.group) || link_->AllowsUnanswered(CallbackOf(record.metadata));
       for (uint32_t group = 0; group < kGuardGroups; ++group) {
         if (record.group != group && record.group != kUnknownGroup) continue;
         Respond(groups_[group].fd(), record.metadata.fd, allow);
@@ -370,11 +373,12 @@ void FanotifyAttachment::AnswerByPolicy() {
 
 void FanotifyAttachment::AnswerWaiting(GroupKind kind) {
   for (uint32_t deadline = 0; deadline < kGuardDeadlines; ++deadline) {
+    const bool audited = IsAudited(GroupOf(deadline, kind));
     const int group = groups_[GroupOf(deadline, kind)].fd();
     fanotify_event_metadata event;
     while (read(group, &event, sizeof(event)) == sizeof(event)) {
       if (event.fd < 0) continue;
-      const bool allow = link_->AllowsUnanswered(CallbackOf(event));
+      const bool allow = audited || link_->AllowsUnanswered(CallbackOf(event));
       Respond(group, event.fd, allow);
       close(event.fd);
       CountReplayed(allow);
@@ -497,39 +501,80 @@ std::vector<GuardProtection> FanotifyAttachment::Protections() {
   return protections;
 }
 
-absl::StatusOr<DeadlineGroups> FanotifyAttachment::GroupsFor(const GuardSpec& guard) {
-  const MutexLock lock(guards_mutex_);
-  Journal& shared = *journal();
-  const uint32_t used = shared.deadlines_used.load();
-  uint32_t deadline = 0;
-  while (deadline < used && shared.group_deadline_ns[GroupOf(deadline, GroupKind::kLocal)].load() !=
-                                guard.deadline_ns) {
-    ++deadline;
+DeadlineGroups FanotifyAttachment::GroupsOf(uint32_t deadline) {
+  return {.local = &groups_[GroupOf(deadline, GroupKind::kLocal)],
+          .slow = &groups_[GroupOf(deadline, GroupKind::kSlow)]};
+}
+
+bool FanotifyAttachment::IsAudited(uint32_t group) const {
+  return group < kGuardGroups && journal()->group_audited[group].load() != 0;
+}
+
+void FanotifyAttachment::SetAudited(uint32_t deadline, bool audited) {
+  for (const GroupKind kind : {GroupKind::kLocal, GroupKind::kSlow}) {
+    journal()->group_audited[GroupOf(deadline, kind)].store(audited ? 1 : 0);
   }
-  if (deadline == kGuardDeadlines) {
+}
+
+// Events that are there already still get the deadline and the mode that they came with.
+void FanotifyAttachment::Vacate(uint32_t deadline) {
+  const DeadlineGroups groups = GroupsOf(deadline);
+  groups.local->RemoveMarks();
+  groups.slow->RemoveMarks();
+  journal()->deadline_taken[deadline].store(0);
+}
+
+bool FanotifyAttachment::HasOthers(uint32_t deadline, const Guarded* but) const {
+  return std::any_of(guards_.begin(), guards_.end(), [&](const Guarded& guarded) {
+    return guarded.deadline == deadline && &guarded != but;
+  });
+}
+
+std::optional<uint32_t> FanotifyAttachment::TakenFor(const GuardSpec& guard, uint32_t but) const {
+  for (uint32_t i = 0; i < kGuardDeadlines; ++i) {
+    const uint32_t group = GroupOf(i, GroupKind::kLocal);
+    if (i != but && journal()->deadline_taken[i].load() != 0 &&
+        journal()->group_deadline_ns[group].load() == guard.deadline_ns &&
+        IsAudited(group) == (guard.mode == BH_MODE_AUDIT)) {
+      return i;
+    }
+  }
+  return std::nullopt;
+}
+
+absl::StatusOr<uint32_t> FanotifyAttachment::DeadlineFor(const GuardSpec& guard, uint32_t but) {
+  if (const std::optional<uint32_t> taken = TakenFor(guard, but)) return *taken;
+  Journal& shared = *journal();
+  uint32_t vacant = 0;
+  while (vacant < kGuardDeadlines && shared.deadline_taken[vacant].load() != 0) ++vacant;
+  if (vacant == kGuardDeadlines) {
     return absl::ResourceExhaustedError(absl::StrCat(
         "can't guard ", guard.folder, " with a deadline of ", guard.deadline_ns / 1'000'000,
-        " ms: the guards have ", kGuardDeadlines, " other deadlines already; use one of those"));
+        " ms and mode ", bh_mode_name(guard.mode), ": the guards have ", kGuardDeadlines,
+        " others already; use a deadline and a mode of those"));
   }
-  const uint32_t local = GroupOf(deadline, GroupKind::kLocal);
-  const uint32_t slow = GroupOf(deadline, GroupKind::kSlow);
-  if (deadline == used) {
-    shared.group_deadline_ns[local].store(guard.deadline_ns);
-    shared.group_deadline_ns[slow].store(guard.deadline_ns);
-    shared.deadlines_used.store(used + 1);
-  }
-  return DeadlineGroups{.local = &groups_[local], .slow = &groups_[slow]};
+  shared.group_deadline_ns[GroupOf(vacant, GroupKind::kLocal)].store(guard.deadline_ns);
+  shared.group_deadline_ns[GroupOf(vacant, GroupKind::kSlow)].store(guard.deadline_ns);
+  SetAudited(vacant, guard.mode == BH_MODE_AUDIT);
+  shared.deadline_taken[vacant].store(1);
+  shared.deadlines_used.store(std::max(shared.deadlines_used.load(), vacant + 1));
+  return vacant;
 }
 
 absl::StatusOr<MarkKind> FanotifyAttachment::Guard(const GuardSpec& guard) {
   absl::StatusOr<UniqueFd> directory = OpenGuardedDirectory(guard.folder);
   if (!directory.ok()) return directory.status();
-  absl::StatusOr<DeadlineGroups> groups = GroupsFor(guard);
-  if (!groups.ok()) return groups.status();
+  Guarded guarded = {.spec = guard};
+  {
+    const MutexLock lock(guards_mutex_);
+    const absl::StatusOr<uint32_t> deadline = DeadlineFor(guard, kGuardDeadlines);
+    if (!deadline.ok()) return deadline.status();
+    guarded.deadline = *deadline;
+    guarded.groups = GroupsOf(*deadline);
+  }
   // From here on processes may wait for the shim, so it must run.
   absl::Status status = link_->EnsureRunning(MonotonicAfterNs(kStartsWithinNs));
   if (!status.ok()) return status;
-  Guarded guarded = {.spec = guard, .groups = *groups};
   absl::StatusOr<std::unique_ptr<PlaceGuard>> folder = Set(guarded);
   if (!folder.ok()) return folder.status();
   const MarkKind kind = (*folder)->kind();
@@ -539,12 +584,80 @@ absl::StatusOr<MarkKind> FanotifyAttachment::Guard(const GuardSpec& guard) {
   return kind;
 }
 
+absl::Status FanotifyAttachment::SetMode(const std::string& folder, bh_mode mode) {
+  const MutexLock lock(guards_mutex_);
+  const auto found = std::find_if(guards_.begin(), guards_.end(), [&](const Guarded& guarded) {
+    return guarded.spec.folder == folder;
+  });
+  if (found == guards_.end()) {
+    return absl::NotFoundError(absl::StrCat("no guard of ", folder, " is set"));
+  }
+  Guarded& changed = *found;
+  if (changed.spec.mode == mode) return absl::OkStatus();
+  const uint32_t before = changed.deadline;
+  GuardSpec spec = changed.spec;
+  spec.mode = mode;
+  const bool alone = !HasOthers(before, &changed);
+  if (alone && !TakenFor(spec, before)) {
+    SetAudited(before, mode == BH_MODE_AUDIT);
+    changed.spec.mode = mode;
+    return absl::OkStatus();
+  }
+
+  // All marks are in their new groups before the old ones go: an access that is asked about twice
+  // meanwhile is denied where one of the two denies.
+  struct Move {
+    Guarded* guarded;
+    GuardSpec spec;
+    uint32_t deadline;
+    std::unique_ptr<PlaceGuard> folder;
+  };
+  std::vector<Move> moves;
+  const absl::StatusOr<uint32_t> target = DeadlineFor(spec, kGuardDeadlines);
+  const absl::StatusOr<uint32_t> aside =
+      alone || !target.ok() ? target : DeadlineFor(changed.spec, /*but=*/before);
+  absl::Status status = aside.status();
+  for (Guarded& guarded : guards_) {
+    if (!status.ok()) break;
+    if (guarded.deadline != before) continue;
+    const bool is_it = &guarded == &changed;
+    Move move = {.guarded = &guarded,
+                 .spec = is_it ? spec : guarded.spec,
+                 .deadline = is_it ? *target : *aside};
+    if (guarded.folder != nullptr) {
+      Guarded there = {.spec = move.spec, .groups = GroupsOf(move.deadline)};
+      absl::StatusOr<std::unique_ptr<PlaceGuard>> set = Set(there);
+      status = set.status();
+      if (set.ok()) move.folder = *std::move(set);
+    }
+    moves.push_back(std::move(move));
+  }
+  if (!status.ok()) {
+    moves.clear();  // first, or their threads would set marks again
+    for (const absl::StatusOr<uint32_t>& taken : {target, aside}) {
+      if (taken.ok() && !HasOthers(*taken, nullptr)) Vacate(*taken);
+    }
+    return status;
+  }
+  for (Move& move : moves) {
+    if (move.guarded->folder != nullptr) {
+      move.guarded->losses += move.guarded->folder->protection().losses;
+    }
+    move.guarded->folder = std::move(move.folder);
+    move.guarded->spec = move.spec;
+    move.guarded->deadline = move.deadline;
+    move.guarded->groups = GroupsOf(move.deadline);
+  }
+  Vacate(before);
+  return absl::OkStatus();
+}
+
 void FanotifyAttachment::RemoveGuards() {
   {
     const MutexLock lock(guards_mutex_);
     guards_.clear();  // first, or their threads would set marks again
   }
-  for (FanotifyGroup& group : groups_) group.RemoveMarks();
+  for (uint32_t i = 0; i < kGuardDeadlines; ++i) Vacate(i);
 }
 
 uint64_t FanotifyAttachment::guarded_directories() const {

@@ -8,14 +8,14 @@
 //   (*attachment)->Guard({.folder = "/srv/incoming"});   // once hosts serve; before that, opens
 //                                                        // wait as policy says
 //
-// It owns the fanotify groups (one for each deadline that guards have) and their marks, the journal
-// and the exclusion table, and starts the shim: a keeper, which starts workers. The keeper replaces
-// a worker that dies (the observer gets OnTakeover). When the whole shim has died, the attachment
-// answers the events in the journal by policy, starts the next keeper, makes the same channels
-// there and calls the observer's OnShimLost: hosts from before must be ended and started again. As
-// long as no keeper can be started, the marks are removed and waiting events are answered by
-// policy: the machine continues without the guards, which are set again with the first keeper that
-// starts.
+// It owns the fanotify groups (for each deadline and mode that guards have) and their marks, the
+// journal and the exclusion table, and starts the shim: a keeper, which starts workers. The keeper
+// replaces a worker that dies (the observer gets OnTakeover). When the whole shim has died, the
+// attachment answers the events in the journal by policy, starts the next keeper, makes the same
+// channels there and calls the observer's OnShimLost: hosts from before must be ended and started
+// again. As long as no keeper can be started, the marks are removed and waiting events are answered
+// by policy: the machine continues without the guards, which are set again with the first keeper
+// that starts.
 //
 // This process, the keeper and its workers are excluded; hosts are excluded by the code that starts
 // them (ShimLink::Exclude).
@@ -30,6 +30,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
@@ -95,9 +96,12 @@ class FanotifyAttachment final : public Attachment {
 
   ShimLink* link() override { return link_.get(); }
 
-  // ResourceExhausted: the guards have more deadlines than there are groups. Where guards of
-  // different deadlines overlap, each is asked about an access.
+  // ResourceExhausted: the guards have more deadlines and modes than there are groups. Where guards
+  // of different ones overlap, each is asked about an access.
   absl::StatusOr<MarkKind> Guard(const GuardSpec& guard) override;
+  // A mark can't be taken from a group alone where guards overlap: what stays as it is in the
+  // groups of the guard is set anew in others first.
+  absl::Status SetMode(const std::string& folder, bh_mode mode) override;
   std::vector<GuardProtection> Protections() override;
   // The shim continues to run.
   void RemoveGuards() override;
@@ -120,6 +124,7 @@ class FanotifyAttachment final : public Attachment {
   struct Guarded {
     GuardSpec spec;
     DeadlineGroups groups;
+    uint32_t deadline = 0;               // whose groups these are
     std::unique_ptr<PlaceGuard> folder;  // null: it could not be set (again)
     std::string trouble;                 // why
     uint64_t losses = 0;                 // of folders before this one
@@ -141,7 +146,20 @@ class FanotifyAttachment final : public Attachment {
   void CountReplayed(bool allowed);
   void AnswerByPolicy();
   void AnswerWaiting(GroupKind kind);
-  absl::StatusOr<DeadlineGroups> GroupsFor(const GuardSpec& guard);
+  // Whose groups are those of guards of this deadline and mode; not `but`.
+  std::optional<uint32_t> TakenFor(const GuardSpec& guard, uint32_t but) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(guards_mutex_);
+  // The same; where there are none, free ones are taken.
+  absl::StatusOr<uint32_t> DeadlineFor(const GuardSpec& guard, uint32_t but)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(guards_mutex_);
+  // Guards are set there that are not `but`, which may be null.
+  bool HasOthers(uint32_t deadline, const Guarded* but) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(guards_mutex_);
+  void SetAudited(uint32_t deadline, bool audited);
+  // Its marks go, and it is free.
+  void Vacate(uint32_t deadline);
+  DeadlineGroups GroupsOf(uint32_t deadline);
+  bool IsAudited(uint32_t group) const;
   void LetGo(const std::string& why);
   bool HasUnset() const;
   void SetAgain();

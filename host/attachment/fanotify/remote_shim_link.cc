@@ -546,6 +546,11 @@ void RemoteShimLink::Handle(ControlMessage& message) {
         return;
     }
   }
+  if (const auto* denial = message.as<wire::ShimDenial>()) {
+    const absl::StatusOr<bh_denial> record = ReadShimDenial(*denial);
+    const MutexLock lock(observer_mutex_);
+    if (record.ok() && observer_ != nullptr) observer_->OnDenial(denial->channel(), *record);
+  }
 }
 
 void RemoteShimLink::HandleHello(const wire::ShimHello& hello) {

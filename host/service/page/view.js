@@ -44,6 +44,7 @@ function showDriver(item, driver) {
   setText(item.querySelector('h3'), `${driver.name} ${driver.version}`);
   setBadge(item, driver.protection);
   const notes = [];
+  if (driver.mode === 'audit') notes.push('Audit: what it denies is recorded, and goes on.');
   if (driver.shim_silent_ms >= SHIM_SILENT_MS) notes.push(`The shim has not answered for ${driver.shim_silent_ms} ms.`);
   if (driver.shim_error) notes.push(`Error of the shim: ${driver.shim_error}.`);
   if (!counts(driver)) notes.push(`The counters are ${driver.counters_age_ms} ms old.`);
@@ -52,6 +53,7 @@ function showDriver(item, driver) {
   const good = driver.last_known_good;
   fillPairs(item.querySelector('dl'), [
     ['state', driver.state],
+    ['mode', driver.mode],
     ['process', driver.pid === null ? 'none' : `${driver.pid}, generation ${driver.generation}`],
     ['content', `${driver.content} (good: ${good})${driver.content_loading === null ? '' : `; ${driver.content_loading} is loading`}`],
     ['restarts', `${driver.restarts}${driver.start_failures ? `, ${driver.start_failures} failed starts` : ''}`],
@@ -71,7 +73,10 @@ function showDriver(item, driver) {
 function showGuard(item, guard) {
   setText(item.querySelector('h3'), guard.folder);
   setBadge(item, guard.protection);
-  setText(item.querySelector('.note'), guard.losses ? `It was found to be gone: ${guard.losses === 1 ? 'once' : `${guard.losses} times`}.` : '');
+  const notes = [];
+  if (guard.mode === 'audit') notes.push('Audit: what is denied here is recorded, and goes on.');
+  if (guard.losses) notes.push(`It was found to be gone: ${guard.losses === 1 ? 'once' : `${guard.losses} times`}.`);
+  setText(item.querySelector('.note'), notes.join(' '));
   fillList(item.querySelector('.reasons'), guard.reasons);
 }
 

@@ -28,7 +28,7 @@ VALIDATORS = {
     "ipc/control/host_protocol.cc": ("fuzz_control", "Read[A-Za-z]+"),
     "ipc/control/operator_protocol.cc": ("fuzz_control", "Read[A-Za-z]+"),
     "ipc/control/shim_protocol.cc": ("fuzz_control", "Read[A-Za-z]+"),
-    "ipc/abi/policy.h": ("fuzz_control", "bh_action_known|bh_rule_valid"),
+    "ipc/abi/policy.h": ("fuzz_control", "bh_action_known|bh_rule_valid|bh_mode_known"),
     "ipc/abi/events.h": ("fuzz_control", "bh_start_known"),
     "host/supervisor/manifest.cc":
         ("fuzz_manifest", "ParseManifest|Reader|Read[A-Z][a-z]+|GoodName|GoodPath"),

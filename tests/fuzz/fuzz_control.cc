@@ -22,6 +22,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t bytes) {
   if (const auto* sandboxed = envelope->message_as_Sandboxed()) (void)ReadSandboxed(*sandboxed);
   if (const auto* begin = envelope->message_as_BeginGeneration()) (void)ReadBeginGeneration(*begin);
   if (const auto* policy = envelope->message_as_SetPolicy()) (void)ReadPolicy(*policy);
+  if (const auto* denial = envelope->message_as_ShimDenial()) (void)ReadShimDenial(*denial);
   if (const auto* status = envelope->message_as_Status()) (void)ReadStatus(*status);
   if (const auto* events = envelope->message_as_Events()) (void)ReadEvents(*events);
   if (const auto* shutdown = envelope->message_as_Shutdown()) (void)ReadShutdown(*shutdown);

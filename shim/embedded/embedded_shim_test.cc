@@ -276,6 +276,29 @@ TEST_F(EmbeddedShimTest, DriversAreAskedByAltitudeAndTheFirstDenialEndsIt) {
   EXPECT_EQ(below->calls(), 2u) << "a denied call must not go further down";
 }
 
+TEST_F(EmbeddedShimTest, TheObserverIsToldOfDenialsAndOfWhatAnAuditedDriverWouldDeny) {
+  const ChannelId channel = Add();
+  auto host = StartHost(channel, 1, [](const FakeHostCall&) { return TestAnswer::kDeny; });
+  EXPECT_FALSE(shim_->Call(Request(7)).allowed());
+  bh_policy policy = DefaultPolicy();
+  policy.mode = BH_MODE_AUDIT;
+  ASSERT_TRUE(shim_->SetPolicy(channel, policy).ok());
+  EXPECT_TRUE(shim_->Call(Request(8)).allowed());
+  ASSERT_TRUE(shim_->SetPolicy(channel, DefaultPolicy()).ok());
+  FileRequest audited = Request(9);
+  audited.audited = true;
+  EXPECT_TRUE(shim_->Call(audited).allowed());
+
+  const std::vector<bh_denial> denials = observer_.Denials(3);
+  ASSERT_EQ(denials.size(), 3u);
+  const uint32_t expected[] = {0, BH_AUDITED_DRIVER, BH_AUDITED_GUARD};
+  for (size_t i = 0; i < denials.size(); ++i) {
+    EXPECT_EQ(denials[i].inode, 7 + i);
+    EXPECT_EQ(denials[i].audited, expected[i]);
+    EXPECT_EQ(denials[i].by, static_cast<uint32_t>(BH_DENIED_BY_DRIVER));
+  }
+}
+
 TEST_F(EmbeddedShimTest, OneThreadKeepsManyCallsInFlight) {
   const ChannelId channel = Add();
   auto host = StartHost(

@@ -34,6 +34,14 @@ class FakeObserver final : public ShimLink::Observer {
   void OnPoison(ChannelId channel, uint32_t generation, uint64_t call_id) override {
     Add({News::kPoison, channel, generation, call_id, 0});
   }
+  // Apart from the others: a test's driver denies as it must.
+  void OnDenial(ChannelId, const bh_denial& denial) override {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      denials_.push_back(denial);
+    }
+    changed_.notify_all();
+  }
   void OnTakeover(uint32_t incarnation, uint32_t adopted) override {
     Add({News::kTakeover, 0, 0, incarnation, adopted});
   }
@@ -57,6 +65,14 @@ class FakeObserver final : public ShimLink::Observer {
     return found;
   }
 
+  // All of them, after waiting until there are at least `count`.
+  std::vector<bh_denial> Denials(size_t count,
+                                 std::chrono::seconds limit = std::chrono::seconds(20)) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait_for(lock, limit, [&] { return denials_.size() >= count; });
+    return denials_;
+  }
+
  private:
   void Add(const News& news) {
     {
@@ -69,6 +85,7 @@ class FakeObserver final : public ShimLink::Observer {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<News> news_;
+  std::vector<bh_denial> denials_;
 };
 
 }  // namespace bulkhead

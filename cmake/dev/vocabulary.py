@@ -47,6 +47,8 @@ def tables(abi):
         'ends': (abi / 'end.h', 'define BH_FOR_EACH_END'),
         'events': (abi / 'events.h', 'define BH_FOR_EACH_EVENT'),
         'violations': (abi / 'events.h', 'define BH_FOR_EACH_VIOLATION'),
+        'modes': (abi / 'policy.h', 'define BH_FOR_EACH_MODE'),
+        'denials': (abi / 'denial.h', 'define BH_FOR_EACH_DENIAL'),
         'protections': (abi / 'protection.h', 'define BH_FOR_EACH_PROTECTION'),
         'sandbox_levels': (abi / 'sandbox.h', 'define BH_FOR_EACH_SANDBOX_LEVEL'),
         'starts': (abi / 'events.h', 'define BH_FOR_EACH_START'),

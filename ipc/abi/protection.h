@@ -10,7 +10,7 @@
 /* clang-format off */
 #define BH_FOR_EACH_PROTECTION(X) \
 	X(0, NONE, none, "accesses pass, and the driver is not asked") \
-	X(1, DEGRADED, degraded, "some accesses may pass unasked, or wait; the reasons say which") \
+	X(1, DEGRADED, degraded, "some accesses may pass unasked, or though they are denied (audit), or wait; the reasons say which") \
 	X(2, FULL, full, "each access is decided by the drivers")
 /* clang-format on */
 

@@ -24,6 +24,7 @@
 #define BULKHEAD_IPC_ABI_MODULE_H_
 
 #include "ipc/abi/channel.h"
+#include "ipc/abi/denial.h"
 #include "ipc/abi/end.h"
 #include "ipc/abi/events.h"
 #include "ipc/abi/generation.h"
@@ -38,7 +39,7 @@
 #include <sys/ioctl.h>
 #endif
 
-#define BH_MODULE_ABI 8u
+#define BH_MODULE_ABI 9u
 #define BH_MODULE_REPLY_OFFSET (1ull << 32)
 #define BH_MODULE_NOTIFY_OFFSET (2ull << 32)
 #define BH_MODULE_NAME_BYTES 32
@@ -121,7 +122,9 @@ struct bh_module_guard {
 	/* Takes the place of the guard that this supervisor set with the same id before, without a
 	 * moment between them; 0: of none. For a place whose object is another one now. */
 	uint32_t id;
-	uint32_t reserved;
+	/* enum bh_mode. A file that several guards cover, whose filters let it through, is audited
+	 * when each of them is. */
+	uint32_t mode;
 	/* That calls get, from their start; up to BH_MODULE_DEADLINE_MAX_NS. Where several guards
 	 * cover a file and their filters let it through, the longest of theirs. */
 	uint64_t deadline_ns;
@@ -141,6 +144,13 @@ struct bh_module_event {
 	uint32_t generation;
 	uint64_t call_id;
 	uint64_t lost; /* events that found no room before this one */
+};
+
+/* The kernel writes all. */
+struct bh_module_denial {
+	uint32_t channel;
+	uint32_t reserved;
+	struct bh_denial denial;
 };
 
 struct bh_module_host {
@@ -190,6 +200,10 @@ struct bh_module_ring {
  */
 #define BH_CONTROL_SETTLE _IO(BH_MODULE_IOC, 20)
 
+/* The oldest denial that was recorded and not fetched; EAGAIN: there is none. While there are some,
+ * poll() says POLLPRI. What found no room is counted (unrecorded). */
+#define BH_CONTROL_DENIAL _IOR(BH_MODULE_IOC, 21, struct bh_module_denial)
+
 /* Host. */
 #define BH_HOST_INFO _IOR(BH_MODULE_IOC, 32, struct bh_geometry)
 /* Sleeps while the worker's sleeping word stays what it is and not 0. 0 or ETIMEDOUT or EINTR. */
@@ -211,6 +225,7 @@ BH_ASSERT_SIZE(struct bh_module_state, 8);
 BH_ASSERT_SIZE(struct bh_module_filter, 592);
 BH_ASSERT_SIZE(struct bh_module_guard, 616 + sizeof(struct bh_callback_set));
 BH_ASSERT_SIZE(struct bh_module_event, 32);
+BH_ASSERT_SIZE(struct bh_module_denial, 8 + sizeof(struct bh_denial));
 BH_ASSERT_SIZE(struct bh_module_wait, 16);
 BH_ASSERT_SIZE(struct bh_module_fetch, 16);
 BH_ASSERT_SIZE(struct bh_module_ring, 8);

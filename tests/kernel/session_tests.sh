@@ -154,6 +154,42 @@ expect a_service_ends_in_order stop
 expect nothing_is_left_of_it cat $guarded/eicar
 expect ejects_after_it $bulkhead eject --unload
 
+# A driver, and a guard, that are watched before they decide.
+insmod /modules/bulkhead.ko
+configure() { # MODE_OF_THE_DRIVER MODE_OF_THE_GUARD
+  cat >/tmp/bulkhead.toml <<TOML
+[service]
+attachment = "module"
+[[driver]]
+name = "scanner"
+mode = "$1"
+cache = 64
+[[guard]]
+folder = "$guarded"
+mode = "$2"
+TOML
+}
+reload() { $bulkhead reload >/dev/null 2>&1; }
+told() { $bulkhead events --json | grep -c "$1"; }
+configure audit enforce
+serve
+expect an_audited_driver_denies_nothing cat $guarded/eicar
+expect nor_does_its_cache cat $guarded/eicar
+expect says_what_it_would_have becomes 2 told '"event":"WouldDeny".*"audited":"driver".*"path":"'$guarded/eicar
+expect names_the_process [ "$(told '"comm":"[a-z]')" = 2 ]
+expect counts_it [ "$(count 'would deny')" = 2 ]
+expect its_check_fails_for_that fails $bulkhead status --check
+configure enforce audit
+reload
+expect an_audited_guard_denies_nothing cat $guarded/eicar
+expect says_that_it_is_the_guard becomes 1 told '"audited":"guard"'
+configure enforce enforce
+reload
+expect enforced_it_denies_at_once refused $guarded/eicar
+expect says_so becomes 1 told '"event":"Denied"'
+expect it_ends_in_order stop
+expect ejects_after_the_audit $bulkhead eject --unload
+
 # The same through the ABI, and operations that `bulkhead run` never makes.
 insmod /modules/bulkhead.ko
 run_gtest what_is_left 120 "$BULKHEAD_BUILD/bin/module_left_check"

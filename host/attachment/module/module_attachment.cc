@@ -4,6 +4,9 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <utility>
+
+#include "absl/strings/str_cat.h"
 #include "ipc/abi/module.h"
 #include "ipc/unique_fd.h"
 
@@ -35,7 +38,7 @@ constinit const AttachmentKind kModuleAttachment = {
     .summary = "the kernel module, which filters in the kernel",
     .remedy = "load it as root (docs/kernel-module.md); the other attachments need no module",
     .capabilities = kGuardsFolders | kFiltersByMode | kFiltersByOwner | kFiltersByExtension |
-                    kFiltersByFolder | kSendsNotifications | kOutlivesSupervisor,
+                    kFiltersByFolder | kSendsNotifications | kOutlivesSupervisor | kAuditsGuards,
     .counters = kCounters,
     .limits = kLimits,
     .probe = [] { return ModuleLink::Open().status(); },
@@ -88,6 +91,18 @@ absl::Status ModuleAttachment::SetAgain(Guarded& guarded) {
   absl::Status status = link_->Guard(guarded.spec, guarded.id);
   if (status.ok()) guarded.guarded = *id;
   return status;
+}
+
+absl::Status ModuleAttachment::SetMode(const std::string& folder, bh_mode mode) {
+  const MutexLock lock(guards_mutex_);
+  for (Guarded& guarded : guards_) {
+    if (guarded.protection.folder != folder) continue;
+    const bh_mode before = std::exchange(guarded.spec.mode, mode);
+    absl::Status status = SetAgain(guarded);
+    if (!status.ok()) guarded.spec.mode = before;
+    return status;
+  }
+  return absl::NotFoundError(absl::StrCat("no guard of ", folder, " is set"));
 }
 
 std::vector<GuardProtection> ModuleAttachment::Protections() {

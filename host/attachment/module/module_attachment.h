@@ -29,6 +29,7 @@ class ModuleAttachment final : public Attachment {
 
   ShimLink* link() override { return link_.get(); }
   absl::StatusOr<MarkKind> Guard(const GuardSpec& guard) override;
+  absl::Status SetMode(const std::string& folder, bh_mode mode) override;
   absl::Status Settle() override;
   // Compares each place with what the module guards, and guards what is there now.
   std::vector<GuardProtection> Protections() override;

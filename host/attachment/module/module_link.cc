@@ -200,10 +200,16 @@ absl::Status ModuleLink::Say(unsigned long command, void* argument, const char* 
 }
 
 void ModuleLink::ReadEvents() {
-  std::array<pollfd, 2> watched = {{{device_.get(), POLLIN, 0}, {stop_.get(), POLLIN, 0}}};
+  std::array<pollfd, 2> watched = {
+      {{device_.get(), POLLIN | POLLPRI, 0}, {stop_.get(), POLLIN, 0}}};
   for (;;) {
     if (poll(watched.data(), watched.size(), -1) < 0 && errno != EINTR) return;
     if ((watched[1].revents & POLLIN) != 0) return;
+    bh_module_denial denial;
+    while (ioctl(device_.get(), BH_CONTROL_DENIAL, &denial) == 0) {
+      const MutexLock lock(observer_mutex_);
+      if (observer_ != nullptr) observer_->OnDenial(denial.channel, denial.denial);
+    }
     bh_module_event event;
     while (read(device_.get(), &event, sizeof(event)) == ssize_t{sizeof(event)}) Deliver(event);
   }
@@ -246,7 +252,7 @@ absl::Status ModuleLink::Guard(const GuardSpec& guard, uint32_t id) {
   bh_module_guard wanted = {.fd = place.get(),
                             .kind = static_cast<uint32_t>(GuardKindOf(guard.mark)),
                             .id = id,
-                            .reserved = 0,
+                            .mode = static_cast<uint32_t>(guard.mode),
                             .deadline_ns = guard.deadline_ns,
                             .callbacks = guard.callbacks,
                             .filter = *filled};

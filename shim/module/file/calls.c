@@ -58,7 +58,7 @@ static u32 opener(void)
 }
 
 /* 0, or the negative errno of a denial: the answer of the stack of drivers. */
-static int ask(const struct path *path, u32 flags, u32 callback, u64 within_ns)
+static int ask(const struct path *path, u32 flags, u32 callback, u64 within_ns, bool audited)
 {
 	struct inode *inode = d_inode(path->dentry);
 	struct bh_mcall mcall = {.path = path};
@@ -82,6 +82,7 @@ static int ask(const struct path *path, u32 flags, u32 callback, u64 within_ns)
 	call->descriptor = 0; /* there is a file: send_descriptor() knows which */
 	call->reissue = bh_callback_reissue(call->callback);
 	call->deadline_ns = now_ns + within_ns;
+	call->audited = audited;
 	call->opener = opener();
 	call->owner = from_kuid(&init_user_ns, inode->i_uid) + 1;
 	bh_call_start(shim, call);
@@ -107,9 +108,10 @@ leave:
 	return call->error ? -(int)call->error : -EPERM;
 }
 
-static bool is_to_be_asked(const struct path *path, fmode_t mode, u32 callback, u64 *within_ns)
+static bool is_to_be_asked(const struct path *path, fmode_t mode, u32 callback, u64 *within_ns,
+			   bool *audited)
 {
-	enum bh_concern concern = bh_guards_concern(path, mode, callback, within_ns);
+	enum bh_concern concern = bh_guards_concern(path, mode, callback, within_ns, audited);
 
 	if (concern == BH_NOT_GUARDED || bh_excluded())
 		return false;
@@ -122,14 +124,15 @@ int bh_file_judge(struct dentry *dentry, fmode_t mode, u32 flags, u32 callback)
 {
 	struct path path = {.mnt = NULL, .dentry = dentry};
 	u64 within_ns;
+	bool audited;
 	int result;
 
-	if (!is_to_be_asked(&path, mode, callback, &within_ns))
+	if (!is_to_be_asked(&path, mode, callback, &within_ns, &audited))
 		return 0;
 	path.mnt = bh_guards_mount(dentry);
 	if (!path.mnt) /* its guard has just ended */
 		return 0;
-	result = ask(&path, flags, callback, within_ns);
+	result = ask(&path, flags, callback, within_ns, audited);
 	mntput(path.mnt);
 	return result;
 }
@@ -141,6 +144,7 @@ static int handle_event(struct fsnotify_group *from, u32 mask, const void *data,
 	const struct path *path = fsnotify_data_path(data, data_type);
 	const struct file *file;
 	u64 within_ns;
+	bool audited;
 	u32 callback;
 
 	if (!path || !d_is_reg(path->dentry))
@@ -160,9 +164,9 @@ static int handle_event(struct fsnotify_group *from, u32 mask, const void *data,
 	/* These three events are fsnotify_perm()'s alone (include/linux/fsnotify.h), and the path
 	 * that it hands over is the one in the file. */
 	file = container_of(path, struct file, f_path);
-	if (!is_to_be_asked(path, file->f_mode, callback, &within_ns))
+	if (!is_to_be_asked(path, file->f_mode, callback, &within_ns, &audited))
 		return 0;
-	return ask(path, file->f_flags, callback, within_ns);
+	return ask(path, file->f_flags, callback, within_ns, audited);
 }
 
 const struct fsnotify_ops bh_file_call_operations = {

@@ -78,10 +78,10 @@ enum bh_concern {
  * file is reached: what lies below a mount's root is in it. To be asked: *within_ns is how long the
  * call may take. Where several guards cover the file and want the call, that is the longest of
  * their deadlines: a guard's driver does not get less time because another guard covers the file,
- * too.
+ * too. *audited: each of those is audited.
  */
 enum bh_concern bh_guards_concern(const struct path *path, fmode_t mode, u32 callback,
-				  u64 *within_ns);
+				  u64 *within_ns, bool *audited);
 /* Of a guard that covers the file, with a reference; NULL: none does. */
 struct vfsmount *bh_guards_mount(struct dentry *dentry);
 

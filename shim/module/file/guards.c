@@ -19,6 +19,7 @@ struct guard {
 	struct path path;
 	u32 kind;
 	u32 id; /* its supervisor's; 0: it has none */
+	bool audited;
 	struct bh_callback_set callbacks;
 	u64 deadline_ns;
 	struct bh_filter filter;
@@ -49,20 +50,28 @@ static bool covers(const struct guard *guard, const struct path *path)
 }
 
 enum bh_concern bh_guards_concern(const struct path *path, fmode_t mode, u32 callback,
-				  u64 *within_ns)
+				  u64 *within_ns, bool *audited)
 {
 	enum bh_concern concern = BH_NOT_GUARDED;
 	const struct guard *guard;
 
 	*within_ns = 0;
+	*audited = false;
 	rcu_read_lock();
-	for (guard = rcu_dereference(guards); guard && concern != BH_TO_BE_ASKED;
+	/* Behind one that is audited may be one that is enforced. */
+	for (guard = rcu_dereference(guards); guard && (concern != BH_TO_BE_ASKED || *audited);
 	     guard = rcu_dereference(guard->next)) {
 		if (!bh_set_has(&guard->callbacks, callback) || !covers(guard, path))
 			continue;
-		concern = bh_filter_passes(&guard->filter, path->dentry, mode) ? BH_TO_BE_ASKED
-									       : BH_FILTERED;
-		*within_ns = guard->deadline_ns;
+		if (!bh_filter_passes(&guard->filter, path->dentry, mode)) {
+			if (concern == BH_NOT_GUARDED)
+				concern = BH_FILTERED;
+			continue;
+		}
+		if (concern != BH_TO_BE_ASKED)
+			*within_ns = guard->deadline_ns;
+		concern = BH_TO_BE_ASKED;
+		*audited = guard->audited;
 	}
 	rcu_read_unlock();
 	return concern;
@@ -163,6 +172,7 @@ int bh_guards_add(const struct path *path, const struct bh_module_guard *wanted)
 	path_get(path);
 	guard->kind = wanted->kind;
 	guard->id = wanted->id;
+	guard->audited = wanted->mode == BH_MODE_AUDIT;
 	guard->callbacks = wanted->callbacks;
 	guard->deadline_ns = wanted->deadline_ns;
 	result = bh_volume_get(path->dentry->d_sb);

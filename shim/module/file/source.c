@@ -41,7 +41,7 @@ static int add_guard(const struct bh_module_guard *wanted)
 
 	if (wanted->kind < BH_GUARD_TREE || wanted->kind > BH_GUARD_FILESYSTEM)
 		return -ENOIOCTLCMD;
-	if (wanted->reserved)
+	if (!bh_mode_known(wanted->mode))
 		return -EINVAL;
 	place = fget(wanted->fd);
 	if (!place)

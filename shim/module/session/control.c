@@ -285,6 +285,7 @@ union argument {
 	struct bh_module_statistics statistics;
 	struct bh_module_guard guard;
 	struct bh_module_pid pid;
+	struct bh_module_denial denial;
 };
 
 static long about_channel(unsigned int command, union argument *argument)
@@ -332,6 +333,8 @@ static long control_locked(unsigned int command, union argument *argument)
 		return exclude(&argument->pid, true);
 	case BH_CONTROL_SETTLE:
 		return settle();
+	case BH_CONTROL_DENIAL:
+		return bh_denials_take(&argument->denial) ? 0 : -EAGAIN;
 	default:
 		return -ENOTTY;
 	}
@@ -365,7 +368,8 @@ static ssize_t control_read(struct file *file, char __user *buffer, size_t bytes
 static __poll_t control_poll(struct file *file, poll_table *table)
 {
 	poll_wait(file, &bh_events_queue, table);
-	return bh_events_pending() ? EPOLLIN | EPOLLRDNORM : 0;
+	return (bh_events_pending() ? EPOLLIN | EPOLLRDNORM : 0) |
+	       (bh_denials_pending() ? EPOLLPRI : 0);
 }
 
 const struct file_operations bh_control_operations = {

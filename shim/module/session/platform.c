@@ -111,6 +111,14 @@ static void event(void *context, void *cookie, u32 event, u32 detail, u32 genera
 	bh_events_post(channel->number, event, detail, generation, call_id);
 }
 
+static int denied(void *context, void *cookie, const struct bh_call *call,
+		  const struct bh_denial_cause *cause)
+{
+	struct bh_mchannel *channel = cookie;
+
+	return READ_ONCE(channel->left) ? -1 : bh_denials_post(channel->number, call, cause);
+}
+
 static u32 cpu(void *context)
 {
 	return raw_smp_processor_id();
@@ -123,6 +131,7 @@ static const struct bh_platform platform = {
 	.wake = wake,
 	.send_descriptor = send_descriptor,
 	.event = event,
+	.denied = denied,
 	.cpu = cpu,
 };
 

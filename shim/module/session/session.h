@@ -130,7 +130,11 @@ void bh_events_post(u32 channel, u32 event, u32 detail, u32 generation, u64 call
 ssize_t bh_events_read(char __user *buffer, size_t bytes, bool wait);
 bool bh_events_pending(void);
 extern wait_queue_head_t bh_events_queue;
-void bh_events_reset(void);
+void bh_events_reset(void); /* of denials, too */
+/* 0, or -1 when there is no room. */
+int bh_denials_post(u32 channel, const struct bh_call *call, const struct bh_denial_cause *cause);
+bool bh_denials_take(struct bh_module_denial *denial); /* false: there is none */
+bool bh_denials_pending(void);
 
 /* ---- exclusions.c: what only the session does ---- */
 

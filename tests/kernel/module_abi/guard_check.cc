@@ -124,8 +124,9 @@ TEST_F(Guard, ThereIsRoomForABoundedNumber) {
   EXPECT_EQ(added, 64);
 }
 
-TEST_F(Guard, ReservedWordsAreZero) {
-  EXPECT_EQ(Add([](bh_module_guard& guard) { guard.reserved = 1; }), EINVAL);
+TEST_F(Guard, AModeIsOneOfThoseThereAre) {
+  EXPECT_EQ(Add([](bh_module_guard& guard) { guard.mode = BH_MODE_AUDIT; }), 0);
+  EXPECT_EQ(Add([](bh_module_guard& guard) { guard.mode = 2; }), EINVAL);
 }
 
 TEST_F(Guard, OneWithTheSameIdTakesItsPlace) {
@@ -271,6 +272,102 @@ TEST_F(GuardDeadlines, APlaceThatIsAnotherObjectNowIsGuardedInItsStead) {
     std::filesystem::remove_all(moved);
   }
   ExpectDeadline(outer, kLongNs);
+}
+
+// ---- Audit
+
+class GuardAudit : public testing::Test {
+ protected:
+  void SetUp() override {
+    for (const char* folder : {folders::kOuter, folders::kInner}) {
+      mkdir(folder, 0755);
+      ASSERT_TRUE(
+          UniqueFd(open(File(folder).c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644)).valid());
+    }
+    ASSERT_EQ(supervisor_.AddChannel(), 0);  // without a host each call is denied
+  }
+  void TearDown() override { EXPECT_EQ(supervisor_.EndInOrder(), 0); }
+  static std::string File(const std::string& folder) { return folder + "/file"; }
+  static bool Opens(const std::string& folder) {
+    return UniqueFd(open(File(folder).c_str(), O_RDONLY | O_CLOEXEC)).valid();
+  }
+
+  Supervisor supervisor_;
+};
+
+TEST_F(GuardAudit, OfADriverAllGuardsLetThrough) {
+  ASSERT_EQ(supervisor_.Guard(folders::kOuter), 0);
+  EXPECT_FALSE(Opens(folders::kOuter));
+  ASSERT_EQ(supervisor_.SetMode(BH_MODE_AUDIT), 0);
+  EXPECT_TRUE(Opens(folders::kOuter));
+  const bh_statistics counters = supervisor_.Statistics().counters;
+  EXPECT_EQ(counters.denied, 1u);
+  EXPECT_EQ(counters.would_deny, 1u);
+  EXPECT_EQ(supervisor_.SetMode(2), EINVAL);
+  ASSERT_EQ(supervisor_.SetMode(BH_MODE_ENFORCE), 0);
+  EXPECT_FALSE(Opens(folders::kOuter));
+}
+
+TEST_F(GuardAudit, AFileIsAuditedWhenEachGuardOfItIs) {
+  constexpr uint32_t kOuterId = 1, kInnerId = 2;
+  for (const uint64_t inner_ns : {kShortNs, kLongNs}) {  // their order among the guards
+    const auto set = [&](bh_mode outer, bh_mode inner) {
+      ASSERT_EQ(supervisor_.Guard(folders::kOuter, kShortNs + 1, kOuterId, outer), 0);
+      ASSERT_EQ(supervisor_.Guard(folders::kInner, inner_ns, kInnerId, inner), 0);
+    };
+    set(BH_MODE_AUDIT, BH_MODE_ENFORCE);
+    EXPECT_TRUE(Opens(folders::kOuter));
+    EXPECT_FALSE(Opens(folders::kInner));
+    set(BH_MODE_ENFORCE, BH_MODE_AUDIT);
+    EXPECT_FALSE(Opens(folders::kOuter));
+    EXPECT_FALSE(Opens(folders::kInner));
+    set(BH_MODE_AUDIT, BH_MODE_AUDIT);
+    EXPECT_TRUE(Opens(folders::kOuter));
+    EXPECT_TRUE(Opens(folders::kInner));
+  }
+}
+
+TEST_F(GuardAudit, ADenialHasItsObjectAndItsCaller) {
+  ASSERT_EQ(supervisor_.Guard(folders::kOuter), 0);
+  bh_module_denial denial;
+  EXPECT_EQ(supervisor_.TakeDenial(&denial), EAGAIN);
+  EXPECT_FALSE(supervisor_.HasDenials());
+  EXPECT_FALSE(Opens(folders::kOuter));
+  ASSERT_EQ(supervisor_.SetMode(BH_MODE_AUDIT), 0);
+  EXPECT_TRUE(Opens(folders::kInner));
+  EXPECT_TRUE(supervisor_.HasDenials());
+  for (const bool audited : {false, true}) {
+    ASSERT_EQ(supervisor_.TakeDenial(&denial), 0);
+    const std::string path = File(audited ? folders::kInner : folders::kOuter);
+    struct stat object = {};
+    ASSERT_EQ(stat(path.c_str(), &object), 0);
+    EXPECT_EQ(denial.channel, supervisor_.added().channel);
+    EXPECT_EQ(denial.denial.audited, audited ? uint32_t{BH_AUDITED_DRIVER} : 0u);
+    EXPECT_EQ(denial.denial.by, uint32_t{BH_DENIED_BY_POLICY});
+    EXPECT_EQ(denial.denial.reason, uint32_t{BH_REASON_ABSENT});
+    EXPECT_EQ(denial.denial.callback, uint32_t{BH_CALLBACK_FILE_OPEN});
+    EXPECT_EQ(denial.denial.inode, object.st_ino);
+    EXPECT_EQ(denial.denial.device, object.st_dev);
+    EXPECT_EQ(denial.denial.pid, static_cast<uint32_t>(getpid()));
+    EXPECT_EQ(denial.denial.uid, geteuid());
+    EXPECT_STREQ(denial.denial.path, path.c_str());
+    EXPECT_EQ(std::string(denial.denial.comm),
+              std::string(program_invocation_short_name).substr(0, 15));
+  }
+  EXPECT_EQ(supervisor_.TakeDenial(&denial), EAGAIN);
+}
+
+TEST_F(GuardAudit, WhatFindsNoRoomIsCounted) {
+  ASSERT_EQ(supervisor_.Guard(folders::kOuter), 0);
+  constexpr uint64_t kFlood = 500;
+  for (uint64_t i = 0; i < kFlood; ++i) EXPECT_FALSE(Opens(folders::kOuter));
+  uint64_t records = 0;
+  bh_module_denial denial;
+  while (supervisor_.TakeDenial(&denial) == 0) ++records;
+  const bh_statistics counters = supervisor_.Statistics().counters;
+  EXPECT_EQ(counters.denied, kFlood);
+  EXPECT_GT(counters.unrecorded, 0u);
+  EXPECT_EQ(records + counters.unrecorded, kFlood);
 }
 
 // ---- Before the first generation

@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -73,12 +74,13 @@ class Supervisor {
     EXPECT_EQ(ioctl(device_.get(), BH_CONTROL_BEGIN, &begin), 0) << strerror(errno);
   }
   int Guard(const std::string& folder, uint64_t deadline_ns = kNanosecondsPerSecond,
-            uint32_t id = 0) {
+            uint32_t id = 0, bh_mode mode = BH_MODE_ENFORCE) {
     const UniqueFd place(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     bh_module_guard guard = {};
     guard.fd = place.get();
     guard.kind = BH_GUARD_TREE;
     guard.id = id;
+    guard.mode = mode;
     guard.deadline_ns = deadline_ns;
     guard.callbacks = bh_set_of(BH_CALLBACK_FILE_OPEN);
     guard.filter.owner = BH_MODULE_ANY_OWNER;
@@ -101,6 +103,21 @@ class Supervisor {
     const ssize_t bytes = read(device_.get(), &event, sizeof(event));
     EXPECT_TRUE(bytes == ssize_t{sizeof(event)} || (bytes < 0 && errno == EAGAIN));
     return event;
+  }
+  // Of what was added.
+  int SetMode(uint32_t mode) {
+    bh_module_set_policy wanted = {
+        .channel = added_.channel, .reserved = 0, .policy = added_.spec.policy};
+    wanted.policy.mode = static_cast<uint8_t>(mode);
+    return ioctl(device_.get(), BH_CONTROL_POLICY, &wanted) == 0 ? 0 : errno;
+  }
+  // 0, or errno: there is none.
+  int TakeDenial(bh_module_denial* denial) {
+    return ioctl(device_.get(), BH_CONTROL_DENIAL, denial) == 0 ? 0 : errno;
+  }
+  bool HasDenials() {
+    pollfd ready = {.fd = device_.get(), .events = POLLPRI, .revents = 0};
+    return poll(&ready, 1, 0) == 1 && (ready.revents & POLLPRI) != 0;
   }
   int End(bh_end cause) {
     bh_module_end end = {.channel = added_.channel,

@@ -429,8 +429,17 @@ class Daemon {
          .store = store(),
          .hosts_group = scope_.folder},
         config_, link, kind_->name);
-    if (service.ok()) service_ = *std::move(service);
-    return service.status();
+    if (!service.ok()) return service.status();
+    service_ = *std::move(service);
+    if (left_attachment_.empty()) return absl::OkStatus();
+    // The channels are those of the service before, with its policies and modes: what this one says
+    // that it is ready with is in force.
+    for (size_t i = 0; i < service_->drivers().size(); ++i) {
+      absl::Status status = supervisor().SetPolicy(
+          service_->drivers()[i], config_.drivers[i].policy, MonotonicAfterNs(kPolicyWithinNs));
+      if (!status.ok()) log_.Warn(std::string(status.message()));
+    }
+    return absl::OkStatus();
   }
 
   absl::Status SetGuards() {

@@ -60,6 +60,8 @@ TEST(Journal, WithoutAnAnswerThePolicysFallbackHolds) {
   EXPECT_FALSE(PolicyAllows(policy, BH_CALLBACK_FILE_OPEN, BH_REASON_CRASHED));
   policy.rule[BH_CLASS_FILE][BH_REASON_CRASHED] = {BH_ACTION_CACHED, BH_ACTION_ALLOW};
   EXPECT_TRUE(PolicyAllows(policy, BH_CALLBACK_FILE_EXEC, BH_REASON_CRASHED));
+  policy.mode = BH_MODE_AUDIT;
+  EXPECT_TRUE(PolicyAllows(policy, BH_CALLBACK_FILE_OPEN, BH_REASON_POISON)) << "nothing denies";
 }
 
 TEST(Journal, EveryPermissionEventIsACallback) {

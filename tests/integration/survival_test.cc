@@ -379,5 +379,46 @@ TEST_F(Survival, AServiceThatIsKilledAtAnyMomentIsFollowedByOneThatServes) {
   EXPECT_TRUE(Opens(files_ + "/infected"));
 }
 
+// Which groups of the kernel's are whose is in the journal, which both services have.
+TEST_F(Survival, TheNextServiceGoesOnWithTheModes) {
+  const std::string infected = "/infected";
+  const auto config = [&](const char* driver, const char* files, const char* more) {
+    return Scanner() + "mode = '" + driver + "'\n" + GuardOf(files_) + "mode = '" + files + "'\n" +
+           GuardOf(more_) + "mode = '" + more + "'\n";
+  };
+  Write(config("enforce", "audit", "enforce"));
+  ASSERT_GT(Start(), 0);
+  const pid_t host = Driver()["pid"].get<pid_t>();
+  for (int i = 0; i < 2; ++i) {
+    KillService();
+    EXPECT_TRUE(Opens(files_ + infected)) << "by the host that no service supervises";
+    EXPECT_FALSE(Opens(more_ + infected));
+    ASSERT_GT(Start(), 0);
+    EXPECT_EQ(Driver()["pid"], host);
+    EXPECT_TRUE(Opens(files_ + infected));
+    EXPECT_FALSE(Opens(more_ + infected));
+  }
+  // From here a reload does what it would have done in the first service.
+  Write(config("enforce", "enforce", "audit"));
+  EXPECT_EQ(Run("reload" + pid_).code, 0);
+  EXPECT_EQ(manager_->Await("RELOADING=1"), "RELOADING=1");
+  EXPECT_EQ(manager_->Await("READY=1"), "READY=1");  // not of a start
+  EXPECT_FALSE(Opens(files_ + infected));
+  EXPECT_TRUE(Opens(more_ + infected));
+  // A mode that is another one when the next service starts.
+  KillService();
+  Write(config("audit", "enforce", "enforce"));
+  ASSERT_GT(Start(), 0);
+  EXPECT_EQ(Driver()["pid"], host);
+  EXPECT_TRUE(Opens(files_ + infected));
+  EXPECT_TRUE(Opens(more_ + infected));
+  KillService();
+  Write(config("enforce", "enforce", "enforce"));
+  ASSERT_GT(Start(), 0);
+  EXPECT_FALSE(Opens(files_ + infected));
+  EXPECT_FALSE(Opens(more_ + infected));
+  EXPECT_EQ(StopService(), 0);
+}
+
 }  // namespace
 }  // namespace bulkhead

@@ -47,6 +47,18 @@ void PrintCounters(const TextOutput& out, const bh_statistics& statistics, Stati
   out.Print("%s\n", line.c_str());
 }
 
+void PrintLatency(const TextOutput& out, const bh_statistics& statistics) {
+  const absl::Span<const uint64_t> parts(statistics.took);
+  uint64_t timed = 0;
+  for (const uint64_t count : parts) timed += count;
+  if (timed == 0) return;
+  out.Print("    of %lu timed calls half took %s, 99 %% %s, 99.9 %% %s, all %s\n",
+            static_cast<unsigned long>(timed), LatencyText(LatencyQuantile(parts, 0.5)).c_str(),
+            LatencyText(LatencyQuantile(parts, 0.99)).c_str(),
+            LatencyText(LatencyQuantile(parts, 0.999)).c_str(),
+            LatencyText(LatencyQuantile(parts, 1)).c_str());
+}
+
 // A shim that is silent for so long does not answer, and `status` fails.
 constexpr uint64_t kShimSilentMs = 1000;
 // Nor does one that has not answered this request: Supervisor::Status() waits that long for it.
@@ -160,6 +172,7 @@ int ShowStatus(const std::string& json, bool check) {
         code = kExitFailed;
       }
       PrintCounters(out, driver.statistics, StatisticGroup::CALLS);
+      PrintLatency(out, driver.statistics);
       if (driver.statistics.notified != 0) {
         PrintCounters(out, driver.statistics, StatisticGroup::NOTIFICATIONS);
       }

@@ -9,6 +9,7 @@
 #include "host/service/printable.h"
 #include "ipc/abi/names.h"
 #include "ipc/monotonic.h"
+#include "ipc/statistics.h"
 
 namespace bulkhead {
 namespace {
@@ -66,6 +67,18 @@ std::string ProtectionText(const ProtectionFields& protection, bh_mode mode) {
   return text;
 }
 
+using Took = std::array<uint64_t, BH_LATENCY_COUNT>;
+
+// Nothing where a count is lower than it was: it started again.
+Took Added(const Took& before, const Took& now) {
+  Took added = {};
+  for (size_t part = 0; part < now.size(); ++part) {
+    if (now[part] < before[part]) return {};
+    added[part] = now[part] - before[part];
+  }
+  return added;
+}
+
 uint64_t ByPolicy(const bh_statistics& statistics) {
   uint64_t sum = 0;
   for (const uint64_t count : statistics.by_policy) sum += count;
@@ -93,7 +106,7 @@ void TopScreen::Add(const std::vector<StatusFields>& instances,
       const Key key(status.pid, driver.name);
       const Counts now = {driver.statistics.calls,
                           driver.statistics.denied + driver.statistics.would_deny,
-                          ByPolicy(driver.statistics)};
+                          ByPolicy(driver.statistics), std::to_array(driver.statistics.took)};
       const auto before = counts_.find(key);
       if (before != counts_.end() && seconds > 0) {
         const auto rate = [seconds](uint64_t from, uint64_t to) {
@@ -101,7 +114,8 @@ void TopScreen::Add(const std::vector<StatusFields>& instances,
         };
         rates_[key] = {rate(before->second.calls, now.calls),
                        rate(before->second.denied, now.denied),
-                       rate(before->second.by_policy, now.by_policy)};
+                       rate(before->second.by_policy, now.by_policy),
+                       LatencyQuantile(Added(before->second.took, now.took), 0.99)};
       }
       counts[key] = now;
     }
@@ -127,16 +141,16 @@ void TopScreen::AddInstance(const StatusFields& status, std::vector<TopLine>& li
                        UptimeText(status.uptime_ms), bh_protection_name(level)),
        StyleOf(level)});
   lines.push_back(
-      {absl::StrFormat("  %-16s %-12s %5s %7s %7s %7s %8s  %s", "DRIVER", "STATE", "GEN", "CALLS/s",
-                       "DENY/s", "POLICY/s", "RESTARTS", "PROTECTION"),
+      {absl::StrFormat("  %-16s %-12s %7s %7s %8s %6s %8s  %s", "DRIVER", "STATE", "CALLS/s",
+                       "DENY/s", "POLICY/s", "P99", "RESTARTS", "PROTECTION"),
        TopStyle::kHeading});
   for (const DriverStatusFields& driver : status.drivers) {
     const auto found = rates_.find(Key(status.pid, driver.name));
     const Rate rate = found == rates_.end() ? Rate() : found->second;
     lines.push_back(
-        {absl::StrFormat("  %-16.16s %-12.12s %5d %7s %7s %8s %8d  %s", driver.name, driver.state,
-                         driver.generation, RateText(rate.calls), RateText(rate.denied),
-                         RateText(rate.by_policy), driver.restarts,
+        {absl::StrFormat("  %-16.16s %-12.12s %7s %7s %8s %6s %8d  %s", driver.name, driver.state,
+                         RateText(rate.calls), RateText(rate.denied), RateText(rate.by_policy),
+                         LatencyText(rate.p99), driver.restarts,
                          ProtectionText(driver.protection, driver.mode)),
          StyleOf(driver.protection.level)});
   }

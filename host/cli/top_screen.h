@@ -2,12 +2,14 @@
 #ifndef BULKHEAD_HOST_CLI_TOP_SCREEN_H_
 #define BULKHEAD_HOST_CLI_TOP_SCREEN_H_
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "ipc/abi/latency.h"
 #include "ipc/control/operator_protocol.h"
 
 namespace bulkhead {
@@ -37,9 +39,11 @@ class TopScreen {
  private:
   struct Counts {
     uint64_t calls = 0, denied = 0, by_policy = 0;
+    std::array<uint64_t, BH_LATENCY_COUNT> took = {};
   };
   struct Rate {
     double calls = 0, denied = 0, by_policy = 0;
+    uint32_t p99 = BH_LATENCY_COUNT;  // part of ipc/abi/latency.h
   };
   using Key = std::pair<uint32_t, std::string>;  // process and driver
 

@@ -37,8 +37,8 @@ class Metrics {
     absl::StrAppend(&text_, "# HELP ", name_, " ", help, "\n# TYPE ", name_, " ", type, "\n");
   }
   template <typename Number>
-  void Sample(const Labels& labels, Number value) {
-    absl::StrAppend(&text_, name_);
+  void Sample(const Labels& labels, Number value, const char* suffix = "") {
+    absl::StrAppend(&text_, name_, suffix);
     const char* separator = "{";
     for (const auto& [name, label] : labels) {
       absl::StrAppend(&text_, std::exchange(separator, ","), name, "=\"", Escaped(label), "\"");
@@ -91,11 +91,33 @@ void AddCalls(Metrics& metrics, const StatusFields& status) {
   }
 }
 
-// The rows that AddCalls() leaves.
+void AddLatency(Metrics& metrics, const StatusFields& status) {
+  constexpr double kSecondsPerNs = 1e-9;
+  metrics.Family("call_seconds", "histogram",
+                 "How long calls took that were timed, verdicts of the cache apart");
+  for (const DriverStatusFields& driver : status.drivers) {
+    uint64_t sum = 0;
+    for (uint32_t part = 0; part < BH_LATENCY_COUNT; ++part) {
+      sum += driver.statistics.took[part];
+      const std::string bound =
+          part + 1 < BH_LATENCY_COUNT
+              ? absl::StrCat(static_cast<double>(bh_latency_bound_ns(part)) * kSecondsPerNs)
+              : "+Inf";
+      metrics.Sample({{"driver", driver.name}, {"le", bound}}, sum, "_bucket");
+    }
+    metrics.Sample({{"driver", driver.name}},
+                   static_cast<double>(driver.statistics.took_ns) * kSecondsPerNs, "_sum");
+    metrics.Sample({{"driver", driver.name}}, sum, "_count");
+  }
+}
+
+// The rows that AddCalls() and AddLatency() leave.
 void AddStatistics(Metrics& metrics, const StatusFields& status) {
   for (const StatisticRow& row : kStatistics) {
     const bool told = row.kind == StatisticKind::STARTED || row.kind == StatisticKind::ENDED;
-    if (told || row.group == StatisticGroup::STATE) continue;
+    if (told || row.group == StatisticGroup::STATE || row.group == StatisticGroup::LATENCY) {
+      continue;
+    }
     const bool gauge = row.kind == StatisticKind::NOW;
     const char* of = row.group == StatisticGroup::CALLS ? "calls_" : "notifications_";
     metrics.Family(absl::StrCat(of, row.name, gauge ? "" : "_total"), gauge ? "gauge" : "counter",
@@ -191,6 +213,7 @@ std::string MetricsText(const StatusFields& status, const std::map<std::string, 
   AddDrivers(metrics, status);
   AddCalls(metrics, status);
   AddStatistics(metrics, status);
+  AddLatency(metrics, status);
   metrics.Family("attachment_counts", "untyped", "What the attachment has counted");
   for (const CounterFields& counter : status.counters) {
     metrics.Sample({{"name", counter.name}}, counter.value);

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <map>
 #include <regex>
 #include <set>
@@ -71,7 +72,7 @@ TEST(MetricsText, EachNumberOfTheStatusIsThere) {
   for (const auto& [name, number] : samples) shown.insert(number);
   const StatusFields status = Status();
   for (const StatisticRow& row : kStatistics) {
-    if (row.group == StatisticGroup::STATE) continue;
+    if (row.group == StatisticGroup::STATE || row.group == StatisticGroup::LATENCY) continue;
     for (uint32_t part = 0; part < row.count; ++part) {
       EXPECT_EQ(shown.count(static_cast<double>(
                     WordsOf(status.drivers[0].statistics)[row.first + part])) >= 1,
@@ -96,6 +97,29 @@ TEST(MetricsText, EachCallThatStartedHasEndedOrIsOpen) {
   EXPECT_GT(ended, 0);
 }
 
+TEST(MetricsText, TimesOfCallsAreAHistogram) {
+  StatusFields status = Status();
+  bh_statistics& statistics = status.drivers[0].statistics;
+  std::fill(std::begin(statistics.took), std::end(statistics.took), 0);
+  statistics.took[0] = 5;
+  statistics.took[10] = 2;
+  statistics.took[BH_LATENCY_COUNT - 1] = 1;
+  statistics.took_ns = 20'000'000'000;
+  const std::map<std::string, double> samples = Samples(MetricsText(status, {}));
+  const auto bucket = [&](const std::string& bound) {
+    const auto found =
+        samples.find(R"(bulkhead_call_seconds_bucket{driver="scanner",le=")" + bound + R"("})");
+    return found == samples.end() ? -1 : found->second;
+  };
+  EXPECT_EQ(bucket("1.024e-06"), 5);
+  EXPECT_EQ(bucket("0.000524288"), 5);
+  EXPECT_EQ(bucket("0.00104858"), 7);
+  EXPECT_EQ(bucket("17.1799"), 7);
+  EXPECT_EQ(bucket("+Inf"), 8);
+  EXPECT_EQ(samples.at(R"(bulkhead_call_seconds_count{driver="scanner"})"), 8);
+  EXPECT_EQ(samples.at(R"(bulkhead_call_seconds_sum{driver="scanner"})"), 20);
+}
+
 TEST(MetricsText, EachNameHasItsTypeAboveItsSamples) {
   std::istringstream lines(MetricsText(Status(), {}));
   std::set<std::string> known;
@@ -108,7 +132,9 @@ TEST(MetricsText, EachNameHasItsTypeAboveItsSamples) {
       EXPECT_TRUE(known.insert(name).second) << name << " has two types";
       last = name;
     } else if (hash != "#") {
-      EXPECT_EQ(line.substr(0, line.find_first_of("{ ")), last);
+      const std::string sample = line.substr(0, line.find_first_of("{ "));
+      const bool histogram = last == "bulkhead_call_seconds";
+      EXPECT_TRUE(histogram ? sample.starts_with(last + "_") : sample == last) << line;
     }
   }
   EXPECT_GT(known.size(), 20u);

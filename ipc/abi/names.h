@@ -11,6 +11,7 @@
 #include "ipc/abi/denial.h"
 #include "ipc/abi/end.h"
 #include "ipc/abi/events.h"
+#include "ipc/abi/latency.h"
 #include "ipc/abi/notification.h"
 #include "ipc/abi/policy.h"
 #include "ipc/abi/protection.h"
@@ -39,6 +40,18 @@ BH_DEFINE_NAMES(bh_start_name, BH_FOR_EACH_START)
 BH_DEFINE_NAMES(bh_protection_name, BH_FOR_EACH_PROTECTION)
 BH_DEFINE_NAMES(bh_sandbox_level_name, BH_FOR_EACH_SANDBOX_LEVEL)
 BH_DEFINE_NAMES(bh_loss_name, BH_FOR_EACH_LOSS)
+
+/* The bound, rounded. */
+static inline const char *bh_latency_name(uint32_t part)
+{
+	static const char *const names[BH_LATENCY_COUNT] = {
+		"1us",   "2us",   "4us",  "8us",  "16us", "33us", "66us", "131us", "262us",
+		"524us", "1ms",   "2ms",  "4ms",  "8ms",  "17ms", "34ms", "67ms",  "134ms",
+		"268ms", "537ms", "1.1s", "2.1s", "4.3s", "8.6s", "17s",  "more",
+	};
+
+	return part < BH_LATENCY_COUNT ? names[part] : "unknown";
+}
 
 /* Of one bit. */
 static inline const char *bh_sandbox_layer_name(uint32_t layer)

@@ -6,6 +6,7 @@
 #ifndef BULKHEAD_IPC_ABI_STATISTICS_H_
 #define BULKHEAD_IPC_ABI_STATISTICS_H_
 
+#include "ipc/abi/latency.h"
 #include "ipc/abi/notification.h"
 #include "ipc/abi/policy.h"
 #include "ipc/abi/types.h"

@@ -79,6 +79,11 @@ struct bh_platform {
 	 */
 	int (*denied)(void *context, void *channel_cookie, const struct bh_call *call,
 		      const struct bh_denial_cause *cause);
+	/*
+	 * Of the calls of a CPU, one in so many is timed; 0: none. A timed call looks at now_ns
+	 * twice more.
+	 */
+	uint32_t timed_every;
 	/* Index of the CPU that runs the caller, for the choice of a lane. */
 	uint32_t (*cpu)(void *context);
 };
@@ -274,6 +279,7 @@ struct bh_call {
 	uint8_t way;         /* enum bh_way: how a host that slept was woken for this issue */
 	uint64_t woken_ns;   /* right before that */
 	uint64_t visit_ns;   /* when the visit of this channel began */
+	uint64_t timed_ns;   /* the same, if this visit is timed; else 0 */
 	uint64_t visit_deadline_ns; /* by which this channel must answer; else the next is asked */
 	uint64_t ticket;
 	uint64_t content_version; /* that the answer will be about */

@@ -56,6 +56,7 @@ void bh_call_start(struct bh_shim *shim, struct bh_call *call)
 	call->waits_here = 0;
 	call->ticket = BH_TICKET_NONE;
 	call->visit_deadline_ns = call->deadline_ns;
+	call->timed_ns = 0;
 	if (call->args_bytes > BH_ARGS_BYTES_MAX)
 		call->args_bytes = BH_ARGS_BYTES_MAX;
 }
@@ -116,8 +117,23 @@ static BH_COLD uint32_t deny(struct bh_call *call, uint32_t *outcome, uint64_t n
 	return BH_VERDICT_ALLOW;
 }
 
+static void end_timing(struct bh_call *call)
+{
+	const struct bh_platform *platform = call->shim->platform;
+	uint64_t now_ns, took_ns;
+
+	if (!call->timed_ns)
+		return;
+	now_ns = platform->now_ns(platform->context);
+	took_ns = now_ns > call->timed_ns ? now_ns - call->timed_ns : 0;
+	bh_count(call->channel, call->lane, BH_COUNT_TOOK + bh_latency_part(took_ns));
+	bh_count_sum(call->channel, call->lane, BH_COUNT_TOOK_NS, took_ns);
+	call->timed_ns = 0;
+}
+
 static void end_visit(struct bh_call *call, uint32_t outcome, uint32_t verdict, uint64_t now_ns)
 {
+	end_timing(call);
 	stop_waiting_for_room(call, 0);
 	bh_suspect_leave(call);
 	if (bh_unlikely(verdict == BH_VERDICT_DENY))
@@ -225,6 +241,23 @@ static void share_time(struct bh_call *call, uint64_t *now_ns)
 		call->visit_deadline_ns = *now_ns + (call->deadline_ns - *now_ns) / visits;
 }
 
+/* SUBTLE: callers of a lane overwrite each other's number: one call more or less is timed. */
+static void begin_timing(struct bh_call *call)
+{
+	const struct bh_platform *platform = call->shim->platform;
+	struct bh_lane *lane = &call->channel->lanes[call->lane];
+	uint32_t untimed;
+
+	if (!platform->timed_every)
+		return;
+	untimed = bh_load_relaxed(&lane->untimed) + 1;
+	if (untimed >= platform->timed_every) {
+		untimed = 0;
+		call->timed_ns = platform->now_ns(platform->context);
+	}
+	bh_store_relaxed(&lane->untimed, untimed);
+}
+
 /* *now_ns moves on when the clock was read. */
 static void start_visit(struct bh_call *call, uint64_t *now_ns)
 {
@@ -265,6 +298,7 @@ static void start_visit(struct bh_call *call, uint64_t *now_ns)
 			return;
 		}
 	}
+	begin_timing(call);
 	if (shim->channel_count > 1)
 		share_time(call, now_ns);
 }
@@ -717,6 +751,7 @@ void bh_call_cancel(struct bh_call *call, uint64_t now_ns)
 			abandon(call, 0);
 		}
 		count_visit(call);
+		end_timing(call);
 		bh_count(call->channel, call->lane, BH_COUNT_CANCELLED);
 		stop_waiting_for_room(call, 0);
 		bh_suspect_leave(call);

@@ -85,6 +85,7 @@ struct bh_lane {
 	uint32_t cold_calls;      /* of the present trial period */
 	uint32_t trial_period;
 	uint32_t way;      /* enum bh_way: that seems better */
+	uint32_t untimed;  /* calls since one was timed */
 	uint32_t answered; /* when the last answer was taken, by bh_stamp(); 0: none was */
 	/* by enum bh_counter; what is not counted by lane stays 0 */
 	uint64_t counter[BH_STATISTICS_WORDS] BH_LINE_ALIGNED;
@@ -260,6 +261,12 @@ static inline int bh_generation_ended(struct bh_channel *channel, uint64_t ticke
 static inline void bh_count(struct bh_channel *channel, uint32_t lane, uint32_t counter)
 {
 	bh_add_relaxed(&channel->lanes[lane].counter[counter], 1u);
+}
+
+static inline void bh_count_sum(struct bh_channel *channel, uint32_t lane, uint32_t counter,
+				uint64_t more)
+{
+	bh_add_relaxed(&channel->lanes[lane].counter[counter], more);
 }
 
 /* SUBTLE: for counters that only the owner of a slot writes: no other count is overwritten. */

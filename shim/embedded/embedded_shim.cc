@@ -8,6 +8,13 @@
 
 namespace bulkhead {
 
+namespace {
+
+// The clock is a large part of a short call.
+constexpr uint32_t kTimedEvery = 16;
+
+}  // namespace
+
 absl::StatusOr<std::unique_ptr<EmbeddedShim>> EmbeddedShim::Create(const Options& options) {
   if (options.deadline_ns == 0) {
     return absl::InvalidArgumentError("the default deadline must be greater than 0");
@@ -22,7 +29,7 @@ EmbeddedShim::EmbeddedShim(const Options& options)
         std::lock_guard<std::mutex> lock(observer_mutex_);
         if (observer_ != nullptr) observer_->OnDenial(channel, denial);
       }),
-      platform_(&events_, &denials_) {
+      platform_(&events_, &denials_, kTimedEvery) {
   stacks_.push_back(std::make_unique<bh_shim>());
   bh_shim_init(stacks_.back().get(), platform_.core());
   stack_.store(stacks_.back().get(), std::memory_order_release);

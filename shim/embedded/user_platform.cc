@@ -49,11 +49,12 @@ uint32_t Cpu(void*) {
 
 }  // namespace
 
-UserPlatform::UserPlatform(EventQueue* events, DenialQueue* denials)
+UserPlatform::UserPlatform(EventQueue* events, DenialQueue* denials, uint32_t timed_every)
     : events_(events), denials_(denials) {
   platform_.context = this;
   platform_.now_ns = &Now;
   platform_.coarse_ns = &Coarse;
+  platform_.timed_every = timed_every;
   platform_.wait = &Wait;
   platform_.wake = &Wake;
   platform_.send_descriptor = &SendDescriptor;

@@ -23,7 +23,8 @@ struct ChannelCookie {
 class UserPlatform {
  public:
   // `events` gets the events that channels raise, `denials` the denials; not owned.
-  UserPlatform(EventQueue* events, DenialQueue* denials);
+  // `timed_every`: as in bh_platform.
+  UserPlatform(EventQueue* events, DenialQueue* denials, uint32_t timed_every);
   UserPlatform(const UserPlatform&) = delete;
   UserPlatform& operator=(const UserPlatform&) = delete;
 

@@ -201,7 +201,7 @@ absl::Status Keeper::AddChannel(const KeeperRequest& request) {
   }
   // The header must be written before a host maps the region, possibly before any worker runs. No
   // call is made on this channel: it is dropped at once.
-  UserPlatform platform(nullptr, nullptr);
+  UserPlatform platform(nullptr, nullptr, /*timed_every=*/1);
   absl::StatusOr<std::unique_ptr<UserChannel>> first =
       UserChannel::Create(0, spec, platform.core(), &*route, memory->call_region(),
                           memory->reply_region(), /*takeover=*/0);

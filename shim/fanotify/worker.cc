@@ -177,7 +177,7 @@ void RunWorker(WorkerSetup& setup) {
   DenialQueue denials([&control](uint32_t channel, const bh_denial& denial) {
     SendDenial(control, channel, denial);
   });
-  UserPlatform platform(&events, &denials);
+  UserPlatform platform(&events, &denials, /*timed_every=*/1);
 
   bh_shim stack;
   bh_shim_init(&stack, platform.core());

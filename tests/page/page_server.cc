@@ -88,6 +88,8 @@ class ScriptedService {
         each.statistics.calls += number;
         each.statistics.answered += number;
         each.statistics.denied += number / 10;
+        each.statistics.took[4] += number - number / 50;
+        each.statistics.took[13] += number / 50;
       }
     } else if (verb == "event") {
       words >> driver;

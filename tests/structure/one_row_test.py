@@ -20,10 +20,11 @@ import vocabulary  # noqa: E402
 
 # Product files outside the core that decide something by a counter, and by which.
 READERS = {
-    'host/cli/status.cc': {'notified'},
+    'host/cli/status.cc': {'notified', 'took'},
+    'host/service/metrics_text.cc': {'took', 'took_ns'},
     'host/attachment/embedded/embedded_attachment.cc': {'calls', 'denied'},
     'host/attachment/module/module_attachment.cc': {'calls', 'denied'},
-    'host/cli/top_screen.cc': {'calls', 'denied', 'would_deny', 'by_policy'},
+    'host/cli/top_screen.cc': {'calls', 'denied', 'would_deny', 'by_policy', 'took'},
     'host/service/service_log.cc': {'let_through'},
     'host/supervisor/supervisor.cc': {'poison_known', 'users_quarantined', 'let_through', 'unrecorded'},
 }

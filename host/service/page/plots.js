@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the page has seen of the service, and its plots. A plot is a row of PLOTS; one without series says why.
+// What the page has seen of the service, and its plots. A plot is a row of PLOTS.
 import {byId, make, setOptions, setText} from './dom.js';
 import {counts, LEVELS, lowest} from './view.js';
 
@@ -10,10 +10,13 @@ const SERIES_MAX = 8;
 
 const OUTCOMES = ['answered', 'cached', 'by_policy', 'cancelled', 'unknown'];
 const TROUBLES = ['denied', 'let_through', 'overdue'];
+const SHARES = {'half of them': 0.5, '99 %': 0.99};
+const LOWEST_US = 1.024;  // what the first part of `took` is below; each next one has twice as much
 const MIB = 1024 * 1024;
 
 const total = (count) => (typeof count === 'number' ? count : Object.values(count).reduce((sum, part) => sum + part, 0));
 const few = (number) => (number >= 1000 ? `${(number / 1000).toFixed(1)}k` : number >= 10 || number % 1 === 0 ? number.toFixed(0) : number.toFixed(1));
+const micros = (us) => (us >= 1e6 ? `${few(us / 1e6)} s` : us >= 1000 ? `${few(us / 1000)} ms` : `${few(us)} µs`);
 const clock = (t) => new Date(t).toISOString().slice(11, 19);
 
 // Of the chosen driver, or of all; null when one of them has no number.
@@ -24,10 +27,22 @@ function sum(sample, driver, name) {
 }
 const rows = (names) => (sample, driver) => Object.fromEntries(names.map((name) => [name.replaceAll('_', ' '), sum(sample, driver, name)]));
 
+// Bounds that these shares of the calls between two samples were below; the last part has none, and shows its lower one.
+function latency(sample, driver) {
+  const of = (driver ? [sample.drivers[driver]] : Object.values(sample.drivers)).map((numbers) => numbers?.took ?? null);
+  const parts = of.includes(null) ? [] : of.reduce((all, one) => one.map((count, part) => count + (all[part] ?? 0)), []);
+  const timed = parts.reduce((all, count) => all + count, 0);
+  return Object.fromEntries(Object.entries(SHARES).map(([name, share]) => {
+    let below = 0;
+    const part = parts.findIndex((count) => (below += count) >= share * timed);
+    return [name, timed ? LOWEST_US * 2 ** Math.min(part, parts.length - 2) : null];
+  }));
+}
+
 const PLOTS = [
   {title: 'Calls that ended, per second', series: rows(OUTCOMES)},
   {title: 'Denied, let through, overdue, per second', series: rows(TROUBLES)},
-  {title: 'Latency', none: 'Not measured by this release.'},
+  {title: 'Time of calls: less than', series: latency, show: micros},
   {title: 'Restarts and failed starts', series: rows(['restarts', 'failed_starts'])},
   {title: 'Protection', series: (sample) => sample.protection, top: 2, show: (level) => LEVELS[level]},
   {title: 'Memory, MiB', series: (sample) => sample.memory},
@@ -38,10 +53,6 @@ class Plot {
     this.row = row;
     this.legend = make('ul', {class: 'legend'});
     this.figure = make('figure', {}, make('figcaption', {}, row.title));
-    if (row.none) {
-      this.figure.append(make('p', {class: 'hint'}, row.none));
-      return;
-    }
     this.svg = make('svg', {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, tabindex: 0, role: 'img'});
     this.at = null;  // the time that the cursor is at
     this.samples = [];
@@ -66,7 +77,6 @@ class Plot {
   }
 
   draw(samples, driver, fresh) {
-    if (this.row.none) return;
     Object.assign(this, {samples, driver, fresh});
     const values = samples.map((sample) => this.row.series(sample, driver));
     const names = [...new Set(values.flatMap((value) => Object.keys(value)))].slice(0, SERIES_MAX);
@@ -148,6 +158,8 @@ export class Plots {
         const added = old && counts(driver) && counts(old) ? total(driver.counters[name]) - total(old.counters[name]) : -1;
         numbers[name] = added < 0 ? null : added / seconds;
       }
+      const took = old && counts(driver) && counts(old) ? Object.entries(driver.counters.took).map(([part, count]) => count - old.counters.took[part]) : [-1];
+      numbers.took = took.some((count) => count < 0) ? null : took;
       sample.drivers[driver.name] = numbers;
     }
     sample.protection = {

@@ -127,6 +127,7 @@ static u32 cpu(void *context)
 static const struct bh_platform platform = {
 	.now_ns = now_ns,
 	.coarse_ns = coarse_ns,
+	.timed_every = 1,
 	.wait = wait_for,
 	.wake = wake,
 	.send_descriptor = send_descriptor,

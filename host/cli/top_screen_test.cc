@@ -67,7 +67,7 @@ TEST(TopScreen, WhatIsAuditedIsSaidFirst) {
   status.drivers[0].statistics.would_deny = 50;
   screen.Add({status}, {}, 2 * kNanosecondsPerSecond);
   const std::string text = TextOf(screen.Lines(24, 120));
-  EXPECT_THAT(text, ContainsRegex("scanner +serving +3 +0 +50 +0 +2  AUDIT, degraded: audit: why"));
+  EXPECT_THAT(text, ContainsRegex("scanner +serving +0 +50 +0 +- +2  AUDIT, degraded: audit: why"));
   EXPECT_THAT(text, HasSubstr("guards /srv/uploads: AUDIT, full"));
 }
 

@@ -236,6 +236,9 @@ TEST_F(Daemon, ItsPageReadsWhatTheCommandLineShows) {
   };
   EXPECT_THAT(body("/"), HasSubstr("</html>"));
   EXPECT_FALSE(Opens(files_ + "/infected"));
+  // It is told behind the access.
+  const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
+  while (Events().back()["event"] != "Denied" && MonotonicNowNs() < until_ns) continue;
   const auto events = nlohmann::json::parse(body("/api/events?after=0"), nullptr, false);
   ASSERT_TRUE(events.is_object());
   EXPECT_EQ(events["events"], nlohmann::json(Events()));

@@ -177,7 +177,8 @@ TEST_F(Audit, AGuardIsAuditedByItself) {
   const std::vector<json> would = Await("WouldDeny", 1);
   ASSERT_GE(would.size(), 1u);
   EXPECT_EQ(would[0]["audited"], "guard");
-  for (const json& guard : Status()["guards"]) {
+  const json status = Status();
+  for (const json& guard : status["guards"]) {
     const bool audited = guard["folder"] == files_;
     EXPECT_EQ(guard["mode"], audited ? "audit" : "enforce");
     if (!audited) continue;

@@ -20,6 +20,9 @@ namespace bulkhead {
 namespace {
 
 constexpr int kBacklog = 8;
+#ifndef SO_PEERGROUPS
+#define SO_PEERGROUPS 59
+#endif
 
 absl::Status PeerClosed() {
   return absl::UnavailableError("the peer has closed the control socket");
@@ -240,6 +243,21 @@ absl::StatusOr<PeerCredentials> ControlSocket::Peer() const {
   return PeerCredentials{credentials.pid, credentials.uid, credentials.gid};
 }
 
+std::vector<gid_t> ControlSocket::PeerGroups() const {
+  constexpr size_t kGroupsMax = 65536;  // the kernel's NGROUPS_MAX
+  std::vector<gid_t> groups(64);
+  for (;;) {
+    auto bytes = static_cast<socklen_t>(groups.size() * sizeof(gid_t));
+    if (getsockopt(socket_.get(), SOL_SOCKET, SO_PEERGROUPS, groups.data(), &bytes) == 0) {
+      groups.resize(bytes / sizeof(gid_t));
+      return groups;
+    }
+    const size_t needed = bytes / sizeof(gid_t);
+    if (errno != ERANGE || needed <= groups.size() || needed > kGroupsMax) return {};
+    groups.resize(needed);
+  }
+}
+
 ControlListener::ControlListener(UniqueFd socket, std::string path)
     : socket_(std::move(socket)), path_(std::move(path)) {}
 
@@ -258,7 +276,7 @@ ControlListener::~ControlListener() {
   if (socket_.valid()) unlink(path_.c_str());
 }
 
-absl::StatusOr<ControlListener> ControlListener::Listen(const std::string& path) {
+absl::StatusOr<ControlListener> ControlListener::Listen(const std::string& path, mode_t mode) {
   auto address = Address(path);
   if (!address.ok()) return address.status();
   {
@@ -285,6 +303,10 @@ absl::StatusOr<ControlListener> ControlListener::Listen(const std::string& path)
     return absl::ErrnoToStatus(errno, absl::StrCat("cannot listen on ", path));
   }
   ControlListener listener(*std::move(socket), path);
+  // Not before: this process's umask holds for bind.
+  if ((mode & ~mode_t{S_IRUSR | S_IWUSR}) != 0 && chmod(path.c_str(), mode) != 0) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path, " to others"));
+  }
   if (listen(listener.fd(), kBacklog) != 0) {
     return absl::ErrnoToStatus(errno, absl::StrCat("cannot listen on ", path));
   }

@@ -98,6 +98,8 @@ class ControlSocket {
   absl::StatusOr<ControlMessage> ReceiveWithoutDescriptors(uint64_t until_ns);
 
   absl::StatusOr<PeerCredentials> Peer() const;
+  // Its supplementary groups, recorded then, too. None where the kernel has no SO_PEERGROUPS.
+  std::vector<gid_t> PeerGroups() const;
 
   bool connected() const { return socket_.valid(); }
   // For poll: readable when a message is there or the peer has closed.
@@ -111,7 +113,8 @@ class ControlSocket {
   UniqueFd socket_;
 };
 
-// A socket that other processes connect to, at a path that only the user of this process can reach.
+// A socket that other processes connect to, at a path that only the user of this process can reach
+// unless its mode says otherwise.
 class ControlListener {
  public:
   ControlListener() = default;
@@ -121,7 +124,8 @@ class ControlListener {
 
   // AlreadyExists when another service listens there. The path of a service that has died is
   // replaced.
-  static absl::StatusOr<ControlListener> Listen(const std::string& path);
+  // `mode`: of the path; more than 0600 only in a folder where no other user can rename it.
+  static absl::StatusOr<ControlListener> Listen(const std::string& path, mode_t mode = 0600);
   // DeadlineExceeded when no peer connected until until_ns; 0: only polls.
   absl::StatusOr<ControlSocket> Accept(uint64_t until_ns);
 

@@ -27,10 +27,8 @@ EventFields LostEvents(uint64_t lost) {
 }  // namespace
 
 EventFollower::Seen EventFollower::Look(const OnEvent& on_event) {
-  const std::vector<std::string> sockets =
-      pid_ != 0 ? std::vector<std::string>{InstanceSocket(pid_)} : InstanceSockets();
   Seen seen;
-  for (const std::string& path : sockets) {
+  for (const std::string& path : SocketsToAsk(pid_)) {
     const std::string instance = std::filesystem::path(path).stem().string();
     const absl::Status status = Read(path, instance, on_event);
     if (absl::IsNotFound(status)) {
@@ -52,6 +50,9 @@ absl::Status EventFollower::Read(const std::string& path, const std::string& ins
         AskInstance(path, MakeGetEvents(newest), kAnswersWithinNs);
     if (!answer.ok()) return answer.status();
     const auto* message = answer->as<wire::Events>();
+    if (const auto* done = answer->as<wire::Done>(); done != nullptr && done->refused()) {
+      return absl::PermissionDeniedError(done->error() != nullptr ? done->error()->str() : "");
+    }
     if (message == nullptr) {
       return absl::UnimplementedError("it keeps no events: is it of this release?");
     }

@@ -49,7 +49,7 @@ int ShowEvents(const Program& program, const EventsOptions& options) {
   for (;;) {
     const EventFollower::Seen seen = follower.Look(print);
     for (const auto& [instance, error] : seen.silent) {
-      std::fprintf(stderr, "bulkhead: instance %s does not answer (%s)\n", instance.c_str(),
+      std::fprintf(stderr, "bulkhead: instance %s gives no events (%s)\n", instance.c_str(),
                    error.c_str());
     }
     if (failed) return kExitTrouble;

@@ -13,10 +13,12 @@ namespace bulkhead {
 struct Instances {
   std::vector<std::pair<std::string, StatusFields>> answered;  // with their sockets
   std::vector<std::pair<std::string, std::string>> silent;     // pid and error
+  std::vector<std::pair<std::string, std::string>> refused;    // likewise: not for this user
 };
 
 // Every instance whose process listens; a socket on which no process listens means nothing. Each
-// has a time limit. The silent ones are named on standard error.
+// has a time limit. The silent ones are named on standard error; so are those that refuse, where
+// none answers.
 Instances FindInstances();
 // They are not.
 Instances LookForInstances();

@@ -114,7 +114,8 @@ int AskEach(const std::string& command, const Choice& choice, const ControlBuffe
                         : absl::StrCat("no instance with pid ", choice.pid),
         choice.driver.empty() ? (choice.has_config ? " has a configuration file" : " runs")
                               : absl::StrCat(" runs the driver '", choice.driver, "'"),
-        "; `bulkhead status` lists them, and those of root for root only")));
+        "; `bulkhead status` lists them, and those of root for root and the groups that it "
+        "admits")));
   }
   const bool may_be_more = choice.pid == 0 && !instances.silent.empty();
   return Tell(command, answers, done, json, may_be_more ? kExitFailed : kExitOk);
@@ -126,14 +127,14 @@ int StopInstance(pid_t pid, HostsAtStop hosts, const std::string& json) {
   // Held from before the request: the number can't become another's.
   const UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
   if (!process.valid()) return Complain(absl::NotFoundError(absl::StrCat("no process ", pid)));
-  const std::string socket = InstanceSocket(pid);
-  if (access(socket.c_str(), F_OK) != 0) {
+  const std::vector<std::string> sockets = SocketsToAsk(pid);
+  if (sockets.empty()) {
     return Complain(absl::NotFoundError(
         absl::StrCat("process ", pid,
                      " is no instance that this user may stop; `bulkhead status` "
-                     "lists them, and those of root for root only")));
+                     "lists them, and those of root for root and the groups that it admits")));
   }
-  Answer answer = Ask(socket, static_cast<uint32_t>(pid), MakeShutdown(hosts));
+  Answer answer = Ask(sockets.front(), static_cast<uint32_t>(pid), MakeShutdown(hosts));
   pollfd ended = {process.get(), POLLIN, 0};
   if (answer.code == kExitOk && poll(&ended, 1, kEndsWithinMs) != 1) {
     answer = {static_cast<uint32_t>(pid), kExitTrouble,

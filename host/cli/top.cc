@@ -71,7 +71,9 @@ void Look(TopScreen& screen, EventFollower& events) {
   const Instances found = LookForInstances();
   std::vector<StatusFields> answered;
   for (const auto& [path, status] : found.answered) answered.push_back(status);
-  screen.Add(answered, found.silent, MonotonicNowNs());
+  // Those of others are of no interest beside one's own.
+  screen.Add(answered, answered.empty() && found.silent.empty() ? found.refused : found.silent,
+             MonotonicNowNs());
   events.Look([&screen](const std::string&, const EventFields& event) {
     screen.Add(event);
     return true;

@@ -76,6 +76,7 @@ class Reader {
   void Read(const toml::table& root) {
     Known(root, "");
     if (const toml::table* service = Table(root, "service")) ReadService(*service);
+    if (const toml::table* groups = Table(root, "operators")) ReadOperators(*groups);
     bh_policy policy = DefaultPolicy();
     if (const toml::table* rules = Table(root, "policy")) ReadPolicy(*rules, policy);
     for (const toml::table* table : Tables(root, "driver")) ReadDriver(*table, policy);
@@ -288,6 +289,29 @@ class Reader {
     for (const LogFormat format : kLogFormats) {
       if (log == LogFormatName(format)) config().log = format;
     }
+  }
+
+  void ReadOperators(const toml::table& table) {
+    Known(table, "operators");
+    config().operators.readers = Group(table, "readers");
+    config().operators.admins = Group(table, "admins");
+  }
+
+  // By its name, or its id as a number.
+  std::optional<OperatorGroup> Group(const toml::table& table, const char* key) {
+    const toml::node* node = table.get(key);
+    if (node == nullptr) return std::nullopt;
+    std::optional<std::string> name;
+    if (const toml::value<int64_t>* id = node->as_integer()) {
+      name = absl::StrCat(id->get());
+    } else {
+      name = Text(table, key, "a group's name or id");
+    }
+    if (!name.has_value()) return std::nullopt;
+    absl::StatusOr<OperatorGroup> group = FindOperatorGroup(*name);
+    if (group.ok()) return *std::move(group);
+    Wrong(node->source(), absl::StrCat(key, ": ", std::string(group.status().message())));
+    return std::nullopt;
   }
 
   // Rules for all classes first: what is said of a class is more special.

@@ -37,6 +37,10 @@ inline constexpr char kConfigPath[] = "/etc/bulkhead/bulkhead.toml";
     "where Prometheus reads /metrics; without it: nowhere")                                        \
   X("service", "page", "true or false",                                                            \
     "whether the address of metrics also has the page, with the texts of events; without it: no")  \
+  X("operators", "readers", "a group's name or id",                                                \
+    "its members may look: status, top, events; without it: only admins and root")                 \
+  X("operators", "admins", "a group's name or id",                                                 \
+    "its members may do all that root may ask of the service; without it: only root")              \
   X("policy", "REASON", "an action, and after a comma what to do when that gives no verdict",      \
     "for every driver: the answer when a call gets none from it, by reason")                       \
   X("policy.CLASS", "REASON", "the same", "only of this class of callbacks")                       \

@@ -43,6 +43,23 @@ std::vector<std::string> Mistakes(const std::string& text) {
   return lines;
 }
 
+TEST(ConfigFile, GroupsOfOperatorsAreNamesOrIds) {
+  const std::string rest = "[[driver]]\nname = 'null'\n[[guard]]\nfolder = '/tmp'\n";
+  const ParsedConfig parsed = Parse("[operators]\nreaders = 'root'\nadmins = 0\n" + rest);
+  ASSERT_THAT(parsed.mistakes, IsEmpty());
+  EXPECT_EQ(parsed.config.operators.readers, (OperatorGroup{"root", 0}));
+  EXPECT_EQ(parsed.config.operators.admins, (OperatorGroup{"0", 0}));
+  EXPECT_FALSE(Parse(rest).config.operators.any());
+  EXPECT_THAT(
+      Mistakes("[operators]\nreaders = 'no-such-group'\nadmins = true\nreader = 'x'\n" + rest),
+      UnorderedElementsAre(
+          HasSubstr("F:2:11: readers: there is no group 'no-such-group'; make it"),
+          HasSubstr("F:3:10: admins: expected a group's name or id, found true or false"),
+          HasSubstr("F:4:1: unknown key 'operators.reader'")));
+  EXPECT_THAT(Mistakes("[operators]\nadmins = -1\n" + rest),
+              ElementsAre(HasSubstr("F:2:10: admins: there is no group '-1'")));
+}
+
 TEST(ConfigFile, TheSmallestHasADriverAndAGuard) {
   const ParsedConfig parsed = Parse("[[driver]]\nname = 'null'\n[[guard]]\nfolder = '/tmp'\n");
   ASSERT_THAT(parsed.mistakes, IsEmpty());

@@ -159,8 +159,13 @@ class Daemon {
         {.complete = [this](StatusFields& status) { Complete(status); },
          .shut_down = [this, &stop](HostsAtStop hosts) { return ShutDown(hosts, stop.get()); },
          .reload = [this] { return Reload(); },
-         .events = [this](uint64_t after) { return history_.After(after); }});
+         .events = [this](uint64_t after, bool words) { return history_.After(after, words); }});
     if (!server.ok()) return Failed(server.status());
+    server_ = server->get();
+    const absl::Cleanup forget_server = [this] { server_ = nullptr; };
+    if (absl::Status status = AdmitOperators(config_.operators); !status.ok()) {
+      return Failed(status);
+    }
     std::unique_ptr<MetricsServer> metrics;
     if (!config_.metrics.empty()) {
       absl::StatusOr<std::unique_ptr<MetricsServer>> listening =
@@ -328,8 +333,17 @@ class Daemon {
     log_.Warn(absl::StrCat(std::string(status.message()),
                            "; what the service before has left serves on, for the next start"));
     log_.Flush();
-    (void)unlink(InstanceSocket(getpid()).c_str());  // where it listens already
+    // Where it listens already.
+    (void)unlink(InstanceSocket(getpid()).c_str());
+    (void)unlink(GroupSocket(getpid()).c_str());
     _exit(asked ? 0 : 1);
+  }
+
+  absl::Status AdmitOperators(const OperatorGroups& groups) {
+    if (groups.any()) {
+      if (absl::Status status = MakeGroupFolder(); !status.ok()) return status;
+    }
+    return server_->Admit(GroupSocket(getpid()), groups);
   }
 
   absl::Status ShutDown(HostsAtStop hosts, int stop) {
@@ -618,6 +632,10 @@ class Daemon {
     }
     const absl::StatusOr<ReloadPlan> plan = PlanReload(before, *next);
     if (!plan.ok()) return plan.status();
+    if (before.operators != next->operators) {
+      if (absl::Status status = AdmitOperators(next->operators); !status.ok()) return status;
+      changes.emplace_back("the groups of operators");
+    }
     for (const size_t index : plan->content) {
       const std::string& driver = service_->drivers()[index];
       if (absl::Status status =
@@ -729,6 +747,7 @@ class Daemon {
   const AttachmentKind* kind_ = nullptr;
   Attachment* attachment_ = nullptr;
   std::unique_ptr<Service> service_;
+  OperatorServer* server_ = nullptr;
   std::string said_;
   Snapshot seen_;  // as it was told last
   Mutex reload_mutex_;

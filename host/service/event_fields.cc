@@ -134,9 +134,11 @@ std::string EventJson(const EventFields& event) {
     if (event.denied_by == BH_DENIED_BY_POLICY) json["reason"] = bh_reason_name(event.reason);
     if (!event.rule.empty()) json["rule"] = event.rule;
     number("errno", event.error);
-    json["object"] = {{"device", event.device}, {"inode", event.inode}};
+    if (event.inode != 0) {
+      json["object"] = {{"device", event.device}, {"inode", event.inode}};
+    }
     if (!event.path.empty()) json["object"]["path"] = event.path;
-    json["caller"] = {{"pid", event.caller_pid}};
+    if (event.caller_pid != 0) json["caller"]["pid"] = event.caller_pid;
     if (event.caller_uid != UINT32_MAX) json["caller"]["uid"] = event.caller_uid;
     if (!event.comm.empty()) json["caller"]["comm"] = event.comm;
     if (!event.exe.empty()) json["caller"]["exe"] = event.exe;

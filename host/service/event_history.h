@@ -29,13 +29,20 @@ class EventHistory {
   // How often each kind has happened.
   std::map<std::string, uint64_t> Counts() const ABSL_LOCKS_EXCLUDED(mutex_);
   // Those after the one with this number, the oldest first, up to the next that is no longer known:
-  // `lost` are right before the first.
-  EventsFields After(uint64_t sequence) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // `lost` are right before the first. Without `words`: without the texts that may quote a driver,
+  // and without the objects and processes of denials.
+  EventsFields After(uint64_t sequence, bool words = true) const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
+  struct Kept {
+    EventFields fields;
+    std::string plain_line;  // without words; empty: it has none
+  };
+  static EventFields WithoutWords(const Kept& kept);
+
   mutable Mutex mutex_;
-  std::deque<EventFields> events_ ABSL_GUARDED_BY(mutex_);
-  std::deque<EventFields> denials_ ABSL_GUARDED_BY(mutex_);
+  std::deque<Kept> events_ ABSL_GUARDED_BY(mutex_);
+  std::deque<Kept> denials_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, uint64_t> counts_ ABSL_GUARDED_BY(mutex_);
   uint64_t newest_ ABSL_GUARDED_BY(mutex_) = 0;
 };

@@ -64,6 +64,32 @@ TEST(EventHistory, WhatIsNoLongerKnownIsCounted) {
   EXPECT_EQ(history.Counts().at("LetThrough"), kEvents);
 }
 
+TEST(EventHistory, WhatADriverWroteIsNotForReaders) {
+  EventHistory history;
+  for (int kind = 0; kind < kDriverEventKindCount; ++kind) {
+    DriverEvent event = DriverEvent::Of(static_cast<DriverEventKind>(kind));
+    event.driver = "scanner";
+    event.end = BH_END_CRASHED;
+    event.text = "/home/user/secret";
+    history.Add(event, 1);
+  }
+  const EventsFields all = history.After(0), plain = history.After(0, /*words=*/false);
+  ASSERT_EQ(plain.events.size(), all.events.size());
+  for (size_t i = 0; i < all.events.size(); ++i) {
+    const EventFields& event = plain.events[i];
+    EXPECT_EQ(event.sequence, all.events[i].sequence);
+    EXPECT_EQ(event.kind, all.events[i].kind);
+    const bool quotes = event.kind == "Ended" || event.kind == "Quarantined" ||
+                        event.kind == "Pardoned" || event.kind == "RolledBack" ||
+                        event.kind == "BadMessage" || event.kind == "ReloadRefused";
+    EXPECT_EQ(event.text.empty(), quotes) << event.kind;
+    EXPECT_EQ(event.line.find("secret") == std::string::npos,
+              quotes || all.events[i].line.find("secret") == std::string::npos)
+        << event.line;
+    EXPECT_EQ(all.events[i].text, "/home/user/secret");
+  }
+}
+
 TEST(EventHistory, ADriversLogDoesNotPushEventsOut) {
   EventHistory history;
   history.Add(Numbered(1), 1);
@@ -153,6 +179,24 @@ TEST(EventHistory, ADenialArrivesWithItsFields) {
   EXPECT_EQ(fields.line,
             "scanner: audit: would have denied file_exec of /srv/a (device 2049, inode 12) by "
             "fifteen letters! (pid 7, user 1000, /bin/cat); by policy: overdue: EICAR");
+}
+
+// They name users' files, processes and what the content says of them.
+TEST(EventHistory, WithoutWordsADenialNamesNoFileAndNoProcess) {
+  EventHistory history;
+  history.Add(Denied(12), 1);
+  const ControlBuffer buffer = MakeEvents(history.After(0, /*words=*/false));
+  const EventsFields after = ReadEvents(*wire::GetEnvelope(buffer.data())->message_as_Events());
+  ASSERT_EQ(after.events.size(), 1u);
+  const EventFields& fields = after.events[0];
+  EXPECT_EQ(fields.line,
+            "scanner: audit: would have denied file_exec of a file; by policy: overdue");
+  EXPECT_EQ(fields.denied_by, BH_DENIED_BY_POLICY);
+  EXPECT_EQ(EventJson(fields).find("object"), std::string::npos);
+  EXPECT_EQ(EventJson(fields).find("caller"), std::string::npos);
+  for (const std::string& words : {fields.rule, fields.path, fields.comm, fields.exe, fields.text}) {
+    EXPECT_EQ(words, "");
+  }
 }
 
 // Any user can cause denials.

@@ -52,12 +52,17 @@ std::string TextOfDenial(const bh_denial& denial) {
   const std::string exe = DenialText(denial.exe);
   const std::string why = DenialText(denial.why);
   std::string text =
-      absl::StrCat(bh_callback_name(denial.callback), " of ", path.empty() ? "a file" : path,
-                   " (device ", denial.device, ", inode ", denial.inode, ") by ",
-                   comm.empty() ? "a process" : comm, " (pid ", denial.pid);
-  if (denial.uid != UINT32_MAX) absl::StrAppend(&text, ", user ", denial.uid);
-  if (!exe.empty()) absl::StrAppend(&text, ", ", exe);
-  absl::StrAppend(&text, "); by ", bh_denied_by_name(denial.by));
+      absl::StrCat(bh_callback_name(denial.callback), " of ", path.empty() ? "a file" : path);
+  if (denial.inode != 0) {
+    absl::StrAppend(&text, " (device ", denial.device, ", inode ", denial.inode, ")");
+  }
+  if (denial.pid != 0) {
+    absl::StrAppend(&text, " by ", comm.empty() ? "a process" : comm, " (pid ", denial.pid);
+    if (denial.uid != UINT32_MAX) absl::StrAppend(&text, ", user ", denial.uid);
+    if (!exe.empty()) absl::StrAppend(&text, ", ", exe);
+    absl::StrAppend(&text, ")");
+  }
+  absl::StrAppend(&text, "; by ", bh_denied_by_name(denial.by));
   if (denial.by == BH_DENIED_BY_POLICY) {
     absl::StrAppend(&text, ": ", bh_reason_name(denial.reason));
   }

@@ -15,6 +15,7 @@
 #include "host/attachment/attachment.h"
 #include "host/attachment/guard_spec.h"
 #include "host/supervisor/lifecycle.h"
+#include "host/supervisor/operator_rights.h"
 #include "ipc/abi/policy.h"
 #include "ipc/abi/sandbox.h"
 #include "ipc/shim_link.h"
@@ -62,6 +63,7 @@ struct ServiceConfig {
   OnStop on_stop = OnStop::kRelease;
   std::string metrics;  // as CheckMetricsAddress() takes it; empty: none
   bool page = false;    // is at that address, too
+  OperatorGroups operators;
   bh_sandbox_level sandbox_required = BH_SANDBOX_BASIC;  // hosts below it do not start
 };
 

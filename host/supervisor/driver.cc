@@ -369,7 +369,7 @@ void Driver::OnExit(Role role, const ChildExit& exit) {
   drain_ns_[static_cast<size_t>(role)] = 0;
   regions_[static_cast<size_t>(role)] = {};
   std::string& end = FailureOf(role).end;
-  end = exit.text;
+  end = FailureOf(role).exit = exit.text;
   if (const std::string line = session->LastErrorLine(); !line.empty()) {
     absl::StrAppend(&end, "; it last wrote: ", releases_.NameSources(line));
   }
@@ -477,6 +477,7 @@ std::shared_ptr<const DriverSnapshot> Driver::TakeSnapshot() {
   snapshot->restarts = lifecycle_->restarts();
   snapshot->start_failures = lifecycle_->start_failures();
   snapshot->last_end = failures_[static_cast<size_t>(Role::kActive)].end;
+  snapshot->last_exit = failures_[static_cast<size_t>(Role::kActive)].exit;
   snapshot->callbacks = asked_;
   snapshot->mode = static_cast<bh_mode>(policy_.mode);
   snapshot->allows_absent = bh_policy_may_allow(&policy_, BH_REASON_ABSENT) != 0;

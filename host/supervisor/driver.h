@@ -211,6 +211,7 @@ class Driver {
   struct Failure {
     std::string start;  // what its start said; empty: nothing, or it has served since
     std::string end;
+    std::string exit;  // without words of the driver's
     const std::string& Why() const { return start.empty() ? end : start; }
   };
   Failure& FailureOf(Role role) { return failures_[static_cast<size_t>(role)]; }

@@ -167,7 +167,8 @@ void Driver::SpawnHost(const ActionItem& action) {
           ? absl::InternalError(absl::StrCat("there is no release ", action.release))
           : HostSession::Start(around_.spawner, action.role, action.generation, std::move(release));
   if (!session.ok()) {
-    FailureOf(action.role).end = absl::StrCat("can't start a host: ", session.status().message());
+    FailureOf(action.role).end = FailureOf(action.role).exit =
+        absl::StrCat("can't start a host: ", session.status().message());
     DriverEvent event = DriverEvent::Of(Kind::kSpawnFailed);
     event.generation = action.generation;
     event.text = std::string(session.status().message());

@@ -23,6 +23,24 @@ const Row& RowOf(DriverEventKind kind) { return kRows[static_cast<int>(kind)]; }
 
 const char* DriverEventKindName(DriverEventKind kind) { return RowOf(kind).name; }
 
+bool QuotesDrivers(DriverEventKind kind) {
+  switch (kind) {
+    case DriverEventKind::kEnded:
+    case DriverEventKind::kQuarantined:
+    case DriverEventKind::kPardoned:
+    case DriverEventKind::kRolledBack:
+    case DriverEventKind::kBadMessage:
+    case DriverEventKind::kDenied:
+    case DriverEventKind::kWouldDeny:
+    case DriverEventKind::kLog:
+    case DriverEventKind::kWrote:
+    case DriverEventKind::kReloadRefused:  // content that does not load
+      return true;
+    default:
+      return false;
+  }
+}
+
 DriverEvent DriverEvent::Of(DriverEventKind kind) {
   DriverEvent event;
   event.kind = kind;

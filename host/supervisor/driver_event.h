@@ -63,6 +63,9 @@ enum class DriverEventKind : uint8_t {
 };
 inline constexpr int kDriverEventKindCount = static_cast<int>(DriverEventKind::kCount);
 const char* DriverEventKindName(DriverEventKind kind);  // "Serving"
+// Whether its text may quote a driver, the content that one was given, or names of files and
+// processes: readers of the operator's socket do not get it.
+bool QuotesDrivers(DriverEventKind kind);
 
 struct DriverEvent {
   static constexpr uint32_t kAnyOwner = UINT32_MAX;

@@ -21,10 +21,26 @@
 namespace bulkhead {
 namespace {
 
+constexpr char kGroupFolder[] = "/run/bulkhead-operators";
+
+std::vector<std::string> SocketsIn(const std::string& folder) {
+  std::vector<std::string> sockets;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+    if (entry.path().extension() == ".sock") sockets.push_back(entry.path().string());
+  }
+  return sockets;
+}
+
 // The socket of an instance that was killed stays behind. Its process is gone and nothing listens:
 // one that starts right now is there, and may not listen yet.
 void RemoveSocketsOfTheDead() {
-  for (const std::string& path : InstanceSockets()) {
+  std::vector<std::string> paths = InstanceSockets();
+  if (geteuid() == 0) {
+    const std::vector<std::string> more = SocketsIn(kGroupFolder);
+    paths.insert(paths.end(), more.begin(), more.end());
+  }
+  for (const std::string& path : paths) {
     int pid = 0;
     if (!absl::SimpleAtoi(std::filesystem::path(path).stem().string(), &pid) || pid <= 0) continue;
     if (kill(pid, 0) == 0 || errno != ESRCH) continue;
@@ -91,13 +107,34 @@ Instance::~Instance() {
 
 std::string InstanceSocket(pid_t pid) { return absl::StrCat(RunFolder(), "/", pid, ".sock"); }
 
-std::vector<std::string> InstanceSockets() {
-  std::vector<std::string> sockets;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(RunFolder(), error)) {
-    if (entry.path().extension() == ".sock") sockets.push_back(entry.path().string());
+std::vector<std::string> InstanceSockets() { return SocketsIn(RunFolder()); }
+
+std::string GroupSocket(pid_t pid) { return absl::StrCat(kGroupFolder, "/", pid, ".sock"); }
+
+absl::Status MakeGroupFolder() {
+  if (geteuid() != 0) {
+    return absl::FailedPreconditionError(
+        "operators: only a service of root's can admit groups; leave [operators] out");
   }
-  return sockets;
+  // Closed while it is checked. No other user can have made it: /run is root's.
+  if (absl::Status status = MakePrivateFolder(kGroupFolder); !status.ok()) return status;
+  if (chmod(kGroupFolder, 0755) == 0) return absl::OkStatus();
+  return absl::ErrnoToStatus(errno, kGroupFolder);
+}
+
+std::vector<std::string> SocketsToAsk(pid_t pid) {
+  std::vector<std::string> sockets = InstanceSockets();
+  // Root's own are the first folder's.
+  if (geteuid() != 0) {
+    const std::vector<std::string> more = SocketsIn(kGroupFolder);
+    sockets.insert(sockets.end(), more.begin(), more.end());
+  }
+  if (pid == 0) return sockets;
+  std::vector<std::string> of_pid;
+  for (const std::string& path : sockets) {
+    if (std::filesystem::path(path).stem().string() == absl::StrCat(pid)) of_pid.push_back(path);
+  }
+  return of_pid;
 }
 
 }  // namespace bulkhead

@@ -5,9 +5,13 @@
 //   /run/bulkhead/lock-DEVICE-INODE   held with flock by the instance that guards that folder
 //   /run/bulkhead/PID.sock            its control socket
 //
-// A user other than root has the same below $XDG_RUNTIME_DIR, or /tmp/bulkhead-UID. A lock goes
-// with the process that holds it, however that ends; the file stays, and means nothing without a
-// holder.
+//   /run/bulkhead-operators/PID.sock  of a service of root's that admits groups
+//   (operator_rights.h):
+//                                     apart, so that no other user comes into the folder above
+//
+// A user other than root has the first two below $XDG_RUNTIME_DIR, or /tmp/bulkhead-UID. A lock
+// goes with the process that holds it, however that ends; the file stays, and means nothing without
+// a holder.
 #ifndef BULKHEAD_HOST_SUPERVISOR_INSTANCE_H_
 #define BULKHEAD_HOST_SUPERVISOR_INSTANCE_H_
 
@@ -43,8 +47,17 @@ std::string RunFolder();
 absl::Status MakePrivateFolder(const std::string& folder);
 // Control socket of the instance that is process `pid`.
 std::string InstanceSocket(pid_t pid);
-// Control sockets of the instances that this user can reach, dead ones included.
+// Control sockets of this user's instances, dead ones included.
 std::vector<std::string> InstanceSockets();
+
+// The socket of that instance of root's for the members of its groups.
+std::string GroupSocket(pid_t pid);
+// Makes its folder. FailedPrecondition: this user is not root; PermissionDenied: other users may
+// write in it.
+absl::Status MakeGroupFolder();
+// The sockets to ask, for a command of this user's: its own instances', and root's for groups. Of
+// an instance that has both, the first. Of `pid`, unless that is 0.
+std::vector<std::string> SocketsToAsk(pid_t pid = 0);
 
 }  // namespace bulkhead
 

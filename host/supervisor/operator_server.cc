@@ -42,7 +42,8 @@ absl::StatusOr<std::unique_ptr<OperatorServer>> OperatorServer::Listen(const std
   server->request_within_ns_ = request_within_ns;
   server->listener_ = *std::move(listener);
   server->stop_ = UniqueFd(eventfd(0, EFD_CLOEXEC));
-  BULKHEAD_CHECK(server->stop_.valid());
+  server->admitted_ = UniqueFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  BULKHEAD_CHECK(server->stop_.valid() && server->admitted_.valid());
   server->reader_ = std::thread([raw = server.get()] { raw->Read(); });
   for (std::thread& thread : server->threads_) {
     thread = std::thread([raw = server.get()] { raw->Answer(); });
@@ -51,6 +52,11 @@ absl::StatusOr<std::unique_ptr<OperatorServer>> OperatorServer::Listen(const std
 }
 
 OperatorServer::~OperatorServer() {
+  {
+    const MutexLock lock(groups_mutex_);
+    closing_ = true;
+  }
+  taken_.NotifyAll();
   const uint64_t one = 1;
   (void)!write(stop_.get(), &one, sizeof(one));
   reader_.join();
@@ -62,14 +68,55 @@ OperatorServer::~OperatorServer() {
   for (std::thread& thread : threads_) thread.join();
 }
 
+absl::Status OperatorServer::Admit(const std::string& path, const OperatorGroups& groups) {
+  const MutexLock lock(groups_mutex_);
+  if (closing_) return absl::CancelledError("the service ends");
+  const std::string at = groups.any() ? path : "";
+  if (at != admits_at_) {
+    ControlListener next;
+    if (!at.empty()) {
+      absl::StatusOr<ControlListener> listener = ControlListener::Listen(at, /*mode=*/0666);
+      if (!listener.ok()) return listener.status();
+      next = *std::move(listener);
+    }
+    next_admits_ = std::move(next);
+    admits_at_ = at;
+    eventfd_write(admitted_.get(), 1);
+    // The reader closes the one before: a next call could listen at its path.
+    while (next_admits_.has_value() && !closing_) taken_.Wait(groups_mutex_);
+  }
+  groups_ = groups;
+  return absl::OkStatus();
+}
+
+void OperatorServer::TakeAdmitted(ControlListener& operators) {
+  eventfd_t ignored;
+  eventfd_read(admitted_.get(), &ignored);
+  {
+    const MutexLock lock(groups_mutex_);
+    if (!next_admits_.has_value()) return;
+    operators = *std::move(next_admits_);
+    next_admits_.reset();  // the one before, with its path
+  }
+  taken_.NotifyAll();
+}
+
+OperatorGroups OperatorServer::Groups() const {
+  const MutexLock lock(groups_mutex_);
+  return groups_;
+}
+
 void OperatorServer::Read() {
   std::deque<Peer> peers;  // the oldest first
+  ControlListener operators;
   uint64_t no_room_until_ns = 0;
   for (;;) {
     const uint64_t now_ns = MonotonicNowNs();
     const bool accepts = now_ns >= no_room_until_ns;
     std::vector<pollfd> ready = {{stop_.get(), POLLIN, 0},
-                                 {accepts ? listener_.fd() : -1, POLLIN, 0}};
+                                 {accepts ? listener_.fd() : -1, POLLIN, 0},
+                                 {admitted_.get(), POLLIN, 0},
+                                 {accepts ? operators.fd() : -1, POLLIN, 0}};
     for (const Peer& peer : peers) ready.push_back({peer.socket.fd(), POLLIN, 0});
     uint64_t until_ns = accepts ? kForeverNs : no_room_until_ns;
     if (!peers.empty()) until_ns = std::min(until_ns, peers.front().until_ns);
@@ -84,44 +131,113 @@ void OperatorServer::Read() {
     peers.erase(
         std::remove_if(peers.begin(), peers.end(), [this](Peer& peer) { return !Hear(peer); }),
         peers.end());
-    if (ready[1].revents != 0 && !Accept(peers)) no_room_until_ns = MonotonicAfterNs(kNoRoomNs);
+    const bool room = (ready[1].revents == 0 || Accept(listener_, peers)) &&
+                      (ready[3].revents == 0 || Accept(operators, peers));
+    if (!room) no_room_until_ns = MonotonicAfterNs(kNoRoomNs);
+    if (ready[2].revents != 0) TakeAdmitted(operators);
   }
 }
 
-bool OperatorServer::Accept(std::deque<Peer>& peers) {
-  absl::StatusOr<ControlSocket> socket = listener_.Accept(0);
+namespace {
+
+size_t RoomOf(OperatorRole role) {
+  return role == OperatorRole::kOwner ? OperatorServer::kPeersMax : OperatorServer::kGroupPeersMax;
+}
+
+}  // namespace
+
+// Of those that share the room with the next one, the oldest goes.
+void OperatorServer::MakeRoom(std::deque<Peer>& peers, const Peer& next) {
+  const auto drop_oldest = [&peers](size_t max, const auto& shares) {
+    if (static_cast<size_t>(std::count_if(peers.begin(), peers.end(), shares)) < max) return;
+    peers.erase(std::find_if(peers.begin(), peers.end(), shares));
+  };
+  if (next.role != OperatorRole::kOwner) {
+    drop_oldest(kUserPeersMax, [&next](const Peer& peer) {
+      return peer.role != OperatorRole::kOwner && peer.who.user == next.who.user;
+    });
+  }
+  drop_oldest(RoomOf(next.role), [&next](const Peer& peer) { return peer.role == next.role; });
+}
+
+bool OperatorServer::Accept(ControlListener& listener, std::deque<Peer>& peers) {
+  absl::StatusOr<ControlSocket> socket = listener.Accept(0);
   // DeadlineExceeded: the peer is gone again.
   if (!socket.ok()) return absl::IsDeadlineExceeded(socket.status());
-  const absl::StatusOr<PeerCredentials> user = socket->Peer();
-  if (!user.ok() || (user->uid != 0 && user->uid != geteuid())) return true;
-  if (peers.size() == kPeersMax) peers.pop_front();
-  peers.push_back({*std::move(socket), MonotonicAfterNs(request_within_ns_)});
+  absl::StatusOr<OperatorPeer> who = PeerOf(*socket);
+  if (!who.ok()) return true;
+  const OperatorGroups groups = Groups();
+  const OperatorRole role = RoleOf(*who, groups, geteuid());
+  if (role == OperatorRole::kNone) {
+    // At once, whatever it would ask: it holds nothing here.
+    const OperatorRequest& least = *FindOperatorRequest(wire::Message::GetStatus);
+    (void)socket->ReceiveWithoutDescriptors(0);
+    (void)socket->Send(MakeRefused(RefusalText(*who, least, groups)), {}, /*until_ns=*/0);
+    return true;
+  }
+  Peer peer = {*std::move(socket), *std::move(who), role, MonotonicAfterNs(request_within_ns_)};
+  MakeRoom(peers, peer);
+  peers.push_back(std::move(peer));
   return true;
 }
 
 bool OperatorServer::Hear(Peer& peer) {
-  absl::StatusOr<ControlMessage> message = peer.socket.Receive(0);
+  absl::StatusOr<ControlMessage> message = peer.socket.ReceiveWithoutDescriptors(0);
   if (!message.ok()) {
     return absl::IsDeadlineExceeded(message.status()) && MonotonicNowNs() < peer.until_ns;
   }
+  const OperatorRequest* request = FindOperatorRequest(message->type());
+  const OperatorGroups groups = Groups();
+  const OperatorRole role = RoleOf(peer.who, groups, geteuid());
   const bool is_shutdown = message->as<wire::Shutdown>() != nullptr;
-  if (!is_shutdown && Enqueue(peer, *message)) return false;
-  const ControlBuffer answer = is_shutdown
-                                   ? Carry(*message)
-                                   : Done(absl::ResourceExhaustedError(
-                                         "the instance is busy with other requests; try again"));
+  ControlBuffer answer;
+  if (request == nullptr) {
+    answer = Done(
+        absl::InvalidArgumentError(std::string(message->name()) + " is no operator's request"));
+  } else if (!MayAsk(role, *request)) {
+    answer = MakeRefused(RefusalText(peer.who, *request, groups));
+  } else if (is_shutdown) {
+    answer = Carry(*message, role);
+  } else if (Enqueue(peer, role, *message)) {
+    return false;
+  } else {
+    answer =
+        Done(absl::ResourceExhaustedError("the instance is busy with other requests; try again"));
+  }
   (void)peer.socket.Send(answer, {}, /*until_ns=*/0);
   return false;
 }
 
-bool OperatorServer::Enqueue(Peer& peer, ControlMessage& message) {
+bool OperatorServer::Enqueue(Peer& peer, OperatorRole role, ControlMessage& message) {
   {
     const MutexLock lock(mutex_);
-    if (requests_.size() == kPeersMax) return false;
-    requests_.push_back({std::move(peer.socket), std::move(message)});
+    const auto waiting = [this](const auto& shares) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+      return static_cast<size_t>(std::count_if(requests_.begin(), requests_.end(), shares));
+    };
+    if (waiting([role](const Request& one) { return one.role == role; }) == RoomOf(role)) {
+      return false;
+    }
+    const uid_t user = peer.who.user;
+    if (role != OperatorRole::kOwner && waiting([user](const Request& one) {
+                                          return one.role != OperatorRole::kOwner &&
+                                                 one.user == user;
+                                        }) == kUserPeersMax) {
+      return false;
+    }
+    requests_.push_back({std::move(peer.socket), user, role, std::move(message)});
   }
   asked_.NotifyOne();
   return true;
+}
+
+// A reader beyond those at work waits for one of their threads, which looks again then.
+std::deque<OperatorServer::Request>::iterator OperatorServer::Next() {
+  auto next = requests_.end();
+  for (auto one = requests_.begin(); one != requests_.end(); ++one) {
+    if (one->role == OperatorRole::kReader && readers_at_work_ == kReadersAtWorkMax) continue;
+    if (next == requests_.end() || one->role > next->role) next = one;
+  }
+  return next;
 }
 
 void OperatorServer::Answer() {
@@ -129,23 +245,30 @@ void OperatorServer::Answer() {
     std::optional<Request> request;
     {
       const MutexLock lock(mutex_);
-      while (requests_.empty() && !stopping_) asked_.Wait(mutex_);
+      auto next = Next();
+      for (; next == requests_.end() && !stopping_; next = Next()) asked_.Wait(mutex_);
       if (stopping_) return;
-      request = std::move(requests_.front());
-      requests_.pop_front();
+      request = std::move(*next);
+      requests_.erase(next);
+      if (request->role == OperatorRole::kReader) ++readers_at_work_;
     }
-    (void)request->peer.Send(Carry(request->message));
+    (void)request->peer.Send(Carry(request->message, request->role));
+    if (request->role != OperatorRole::kReader) continue;
+    const MutexLock lock(mutex_);
+    --readers_at_work_;
   }
 }
 
-ControlBuffer OperatorServer::Carry(const ControlMessage& request) {
+// REQUIRES: one that is in the table, from a peer with the right to it.
+ControlBuffer OperatorServer::Carry(const ControlMessage& request, OperatorRole role) {
+  const bool words = role > OperatorRole::kReader;
   if (request.as<wire::GetStatus>() != nullptr) {
-    StatusFields status = supervisor_->Status();
+    StatusFields status = supervisor_->Status(words);
     hooks_.complete(status);
     return MakeStatus(status);
   }
   if (const auto* events = request.as<wire::GetEvents>(); events != nullptr && hooks_.events) {
-    return MakeEvents(hooks_.events(events->after()));
+    return MakeEvents(hooks_.events(events->after(), words));
   }
   const auto* content = request.as<wire::SetContent>();
   const auto* release = request.as<wire::Release>();
@@ -165,8 +288,8 @@ ControlBuffer OperatorServer::Carry(const ControlMessage& request) {
   if (const auto* shutdown = request.as<wire::Shutdown>()) {
     return Done(hooks_.shut_down(ReadShutdown(*shutdown)));
   }
-  return Done(
-      absl::InvalidArgumentError(std::string(request.name()) + " is no operator's request"));
+  return Done(absl::UnimplementedError(std::string(request.name()) +
+                                       " is nothing that this instance can answer"));
 }
 
 absl::Status OperatorServer::Reload() {
@@ -185,8 +308,13 @@ absl::StatusOr<ControlMessage> AskInstance(const std::string& path, const Contro
   static_assert(kOperatorAnswersWithinNs > kContentWithinNs);
   absl::StatusOr<ControlSocket> socket = ControlSocket::Connect(path);
   if (!socket.ok()) return socket.status();
-  if (absl::Status status = socket->Send(request); !status.ok()) return status;
-  return socket->Receive(MonotonicAfterNs(within_ns));
+  // A service that refuses answers, and closes its end, before it has read the request: then the
+  // first call fails, and the answer is there.
+  absl::Status sent = socket->Send(request);
+  if (!sent.ok() && !absl::IsUnavailable(sent)) return sent;
+  absl::StatusOr<ControlMessage> answer = socket->Receive(MonotonicAfterNs(within_ns));
+  if (!absl::IsUnavailable(answer.status())) return answer;
+  return socket->Receive(0);
 }
 
 }  // namespace bulkhead

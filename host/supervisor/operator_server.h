@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// OperatorServer: answers operators' requests (status, content, release, reload, shutdown) on a
-// Unix socket that only root and the user that runs the service can reach. One request a
-// connection.
+// OperatorServer: answers operators' requests (operator_rights.h) on two Unix sockets: one that
+// only root and the user that runs the service can reach, and, once Admit() names groups, one that
+// every user can, on which a process's user and groups decide. One request a connection; the right
+// to it is looked up when it comes.
 //
 // One thread reads: a peer that connects and sends nothing delays no other. It is dropped after
-// `request_within_ns`, or sooner when kPeersMax others wait. Content is answered when it serves or
-// was rolled back, which takes as long as its driver's start. Some threads answer, and some of them
-// are never given to content: status is always answered. The reader itself carries a shutdown,
+// `request_within_ns`, or sooner when others of its kind wait. Content is answered when it serves
+// or was rolled back, which takes as long as its driver's start. Some threads answer, and some of
+// them are never given to content: status is always answered. The reader itself carries a shutdown,
 // however many requests wait; one that finds no room is answered with an error.
+//
+// What one operator asks must not keep another from being answered: root has a socket of its own;
+// its requests come before those of admins, and those before readers'; a user other than root has
+// few connections and few requests that wait; readers together have some of the room, and two of
+// the threads that answer.
 #ifndef BULKHEAD_HOST_SUPERVISOR_OPERATOR_SERVER_H_
 #define BULKHEAD_HOST_SUPERVISOR_OPERATOR_SERVER_H_
 
@@ -19,10 +25,12 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 
 #include "absl/status/statusor.h"
+#include "host/supervisor/operator_rights.h"
 #include "host/supervisor/supervisor.h"
 #include "ipc/control/operator_protocol.h"
 #include "ipc/control_socket.h"
@@ -33,8 +41,11 @@ namespace bulkhead {
 
 class OperatorServer {
  public:
-  static constexpr int kWaitingMax = 3;  // requests that wait for a driver to serve
-  static constexpr size_t kPeersMax = 32;
+  static constexpr int kWaitingMax = 3;         // requests that wait for a driver to serve
+  static constexpr size_t kPeersMax = 32;       // root's and the service's own user's
+  static constexpr size_t kGroupPeersMax = 16;  // of admins; of readers
+  static constexpr size_t kUserPeersMax = 4;    // of one user in a group
+  static constexpr int kReadersAtWorkMax = 2;
 
   // What the supervisor does not know. Called from any of the threads.
   struct Hooks {
@@ -42,7 +53,8 @@ class OperatorServer {
     std::function<absl::Status(HostsAtStop)> shut_down;  // the service is to end
     // Reads the configuration again; may be empty: there is none. Takes as long as new content.
     std::function<absl::Status()> reload = {};
-    std::function<EventsFields(uint64_t after)> events = {};  // may be empty: none are kept
+    // May be empty: none are kept. Without `words`: without texts of a driver's.
+    std::function<EventsFields(uint64_t after, bool words)> events = {};
   };
 
   // `supervisor` outlives this.
@@ -52,26 +64,40 @@ class OperatorServer {
   // Waits for the answers that are being made: stop the supervisor first.
   ~OperatorServer();
 
+  // From here on members of these groups are answered, at this path; without groups there is no
+  // such socket. Also for requests of connections that are there already. Any thread.
+  absl::Status Admit(const std::string& path, const OperatorGroups& groups);
+
  private:
   struct Peer {
     ControlSocket socket;
-    uint64_t until_ns = 0;  // its request has to come by then
+    OperatorPeer who;
+    OperatorRole role = OperatorRole::kNone;  // when it connected
+    uint64_t until_ns = 0;                    // its request has to come by then
   };
   struct Request {
     ControlSocket peer;
+    uid_t user = 0;
+    OperatorRole role = OperatorRole::kNone;
     ControlMessage message;
   };
 
   OperatorServer() = default;
   void Read();
   // False: there was no descriptor or memory for one.
-  bool Accept(std::deque<Peer>& peers);
+  bool Accept(ControlListener& listener, std::deque<Peer>& peers);
+  // Takes over the listener that Admit() has for the reader.
+  void TakeAdmitted(ControlListener& operators);
+  OperatorGroups Groups() const;
+  static void MakeRoom(std::deque<Peer>& peers, const Peer& next);
   // False: the peer is gone or late, or its request is in requests_.
   bool Hear(Peer& peer);
   // False: there is no room.
-  bool Enqueue(Peer& peer, ControlMessage& message);
+  bool Enqueue(Peer& peer, OperatorRole role, ControlMessage& message);
+  // The next to be answered; the end when none may be.
+  std::deque<Request>::iterator Next() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Answer();
-  ControlBuffer Carry(const ControlMessage& request);
+  ControlBuffer Carry(const ControlMessage& request, OperatorRole role);
   absl::Status Reload();
   ControlBuffer PutInForce(const wire::SetContent& content);
 
@@ -79,16 +105,24 @@ class OperatorServer {
   Hooks hooks_;
   uint64_t request_within_ns_ = 0;
   ControlListener listener_;
-  UniqueFd stop_;
+  UniqueFd stop_, admitted_;
   std::atomic<int> waiting_ = 0;
 
   Mutex mutex_;
   CondVar asked_;
   std::deque<Request> requests_ ABSL_GUARDED_BY(mutex_);
+  int readers_at_work_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
 
+  mutable Mutex groups_mutex_;
+  CondVar taken_;
+  bool closing_ ABSL_GUARDED_BY(groups_mutex_) = false;
+  OperatorGroups groups_ ABSL_GUARDED_BY(groups_mutex_);
+  std::string admits_at_ ABSL_GUARDED_BY(groups_mutex_);                       // empty: nowhere
+  std::optional<ControlListener> next_admits_ ABSL_GUARDED_BY(groups_mutex_);  // for the reader
+
   std::thread reader_;
-  std::array<std::thread, kWaitingMax + 2> threads_;
+  std::array<std::thread, kWaitingMax + kReadersAtWorkMax + 1> threads_;
 };
 
 // The other side: sends one request to the instance behind `path`, returns its answer. NotFound:

@@ -3,14 +3,19 @@
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
+#include <grp.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <deque>
 #include <filesystem>
+#include <iterator>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -80,9 +85,10 @@ class OperatorServerTest : public ::testing::Test {
              },
          .reload = [this] { return reload_; },
          .events =
-             [](uint64_t after) {
-               return EventsFields{.events = {{.sequence = after + 1, .kind = "Serving"}},
-                                   .newest = after + 1};
+             [](uint64_t after, bool words) {
+               return EventsFields{
+                   .events = {{.sequence = after + 1, .kind = words ? "Serving" : "WithoutWords"}},
+                   .newest = after + 1};
              }},
         request_within_ns);
     ASSERT_TRUE(server.ok()) << server.status();
@@ -288,6 +294,238 @@ TEST_F(OperatorServerTest, ShutdownIsPassedOn) {
   EXPECT_EQ(hosts_at_stop_.load(), HostsAtStop::kEnd);
   EXPECT_THAT(Ask(MakeShutdown(HostsAtStop::kStay)), HasSubstr("can't stay"));
   EXPECT_EQ(hosts_at_stop_.load(), HostsAtStop::kStay);
+}
+
+// ---- Other users, through the socket for groups
+
+constexpr uid_t kReaderUser = 61001, kOtherUser = 61002;
+constexpr gid_t kReaders = 61101, kAdmins = 61102, kOwnGroup = 61100;
+
+class OperatorGroupsTest : public OperatorServerTest {
+ protected:
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "becomes other users: needs root";
+    OperatorServerTest::SetUp();
+    std::filesystem::permissions(folder_, std::filesystem::perms(0755));
+    ASSERT_TRUE(server_->Admit(GroupPath(), Groups()).ok());
+  }
+  void TearDown() override {
+    if (supervisor_ != nullptr) OperatorServerTest::TearDown();
+  }
+  std::string GroupPath() const { return folder_ + "/groups"; }
+  static OperatorGroups Groups() {
+    return {.readers = OperatorGroup{"the-readers", kReaders},
+            .admins = OperatorGroup{"the-admins", kAdmins}};
+  }
+  static bool Become(uid_t user, const std::vector<gid_t>& groups, uid_t saved) {
+    return setgroups(groups.size(), groups.data()) == 0 &&
+           setresgid(kOwnGroup, kOwnGroup, kOwnGroup) == 0 && setresuid(user, user, saved) == 0;
+  }
+  // Runs it in a process of that user; its process.
+  template <typename Body>
+  static pid_t BeginAs(uid_t user, const std::vector<gid_t>& groups, const Body& body) {
+    const pid_t child = fork();
+    if (child == 0) _exit(Become(user, groups, user) ? body() : 125);
+    return child;
+  }
+  static int CodeOf(pid_t child) {
+    int status = 0;
+    EXPECT_EQ(waitpid(child, &status, 0), child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  }
+  template <typename Body>
+  static int RunAs(uid_t user, const std::vector<gid_t>& groups, const Body& body) {
+    return CodeOf(BeginAs(user, groups, body));
+  }
+
+  enum Came { kAnswered = 0, kRefused = 1, kFailed = 2 };
+  static int CameOf(const absl::StatusOr<ControlMessage>& answer) {
+    if (!answer.ok()) return kFailed;
+    const auto* done = answer->as<wire::Done>();
+    return done != nullptr && done->refused() ? kRefused : kAnswered;
+  }
+  int Request(const ControlBuffer& request) const {
+    return CameOf(AskInstance(GroupPath(), request, kSoonNs));
+  }
+  // In the order of kOperatorRequests.
+  static std::vector<ControlBuffer> Requests() {
+    std::vector<ControlBuffer> requests;
+    requests.push_back(MakeGetStatus());
+    requests.push_back(MakeGetEvents(0));
+    requests.push_back(MakeSetContent("none", "/nothing"));
+    requests.push_back(MakeRelease("none"));
+    requests.push_back(MakeReload());
+    requests.push_back(MakeShutdown(HostsAtStop::kEnd));
+    return requests;
+  }
+  // Bit i: request i was answered, or one of them failed.
+  int Mask() const {
+    int mask = 0;
+    const std::vector<ControlBuffer> requests = Requests();
+    for (size_t i = 0; i < requests.size(); ++i) {
+      const int came = Request(requests[i]);
+      if (came == kFailed) return 126;
+      if (came == kAnswered) mask |= 1 << i;
+    }
+    return mask;
+  }
+};
+
+TEST_F(OperatorGroupsTest, EachMayAskWhatItsGroupSays) {
+  EXPECT_EQ(Requests().size(), std::size(kOperatorRequests)) << "a row without a request here";
+  const auto mask = [this] { return Mask(); };
+  EXPECT_EQ(RunAs(kOtherUser, {}, mask), 0);
+  EXPECT_EQ(RunAs(65534, {}, mask), 0);
+  EXPECT_EQ(RunAs(kReaderUser, {kReaders}, mask), 0b000011);
+  EXPECT_EQ(shut_downs_.load(), 0);
+  EXPECT_EQ(RunAs(kReaderUser, {kAdmins}, mask), 0b111111);
+  EXPECT_EQ(shut_downs_.load(), 1);
+  EXPECT_EQ(Mask(), 0b111111) << "root";
+  const pid_t child = fork();
+  if (child == 0) {
+    if (setgroups(0, nullptr) != 0 || setresgid(kReaders, kReaders, kReaders) != 0) _exit(125);
+    if (setresuid(kReaderUser, kReaderUser, kReaderUser) != 0) _exit(125);
+    _exit(Mask());
+  }
+  EXPECT_EQ(CodeOf(child), 0b000011) << "as its only group, not a supplementary one";
+}
+
+TEST_F(OperatorGroupsTest, ARefusalSaysWhichGroupItTakes) {
+  const auto says = [this](const ControlBuffer& request, const std::string& text) {
+    const absl::StatusOr<ControlMessage> answer = AskInstance(GroupPath(), request);
+    if (!answer.ok()) return 2;
+    const auto* done = answer->as<wire::Done>();
+    return done != nullptr && done->error() != nullptr &&
+                   done->error()->str().find(text) != std::string::npos
+               ? 0
+               : 3;
+  };
+  EXPECT_EQ(RunAs(kOtherUser, {},
+                  [&] { return says(MakeGetStatus(), "'the-readers' or the group 'the-admins'"); }),
+            0);
+  EXPECT_EQ(
+      RunAs(kReaderUser, {kReaders},
+            [&] { return says(MakeShutdown(), "stop the service: that takes the group 'the-a"); }),
+      0);
+}
+
+TEST_F(OperatorGroupsTest, AReaderIsToldNoWordsOfDrivers) {
+  const auto kind = [this](const std::string& wanted) {
+    const absl::StatusOr<ControlMessage> answer = AskInstance(GroupPath(), MakeGetEvents(0));
+    const auto* events = answer.ok() ? answer->as<wire::Events>() : nullptr;
+    return events != nullptr && ReadEvents(*events).events[0].kind == wanted ? 0 : 1;
+  };
+  EXPECT_EQ(RunAs(kReaderUser, {kReaders}, [&] { return kind("WithoutWords"); }), 0);
+  EXPECT_EQ(RunAs(kReaderUser, {kAdmins}, [&] { return kind("Serving"); }), 0);
+}
+
+// The kernel records groups when a process connects.
+TEST_F(OperatorGroupsTest, AGroupThatIsDroppedCountsForNoNewConnection) {
+  const pid_t child = fork();
+  if (child == 0) {
+    if (!Become(kReaderUser, {kReaders}, /*saved=*/0)) _exit(125);
+    absl::StatusOr<ControlSocket> before = ControlSocket::Connect(GroupPath());
+    if (!before.ok()) _exit(2);
+    if (seteuid(0) != 0 || setgroups(0, nullptr) != 0 || seteuid(kReaderUser) != 0) _exit(3);
+    if (!before->Send(MakeGetStatus()).ok()) _exit(4);
+    if (CameOf(before->Receive(MonotonicAfterNs(kSoonNs))) != kAnswered) _exit(5);
+    _exit(Request(MakeGetStatus()) == kRefused ? 0 : 6);
+  }
+  EXPECT_EQ(CodeOf(child), 0);
+}
+
+TEST_F(OperatorGroupsTest, OtherGroupsCountForConnectionsThatAreThere) {
+  int to_child[2], to_parent[2];
+  ASSERT_EQ(pipe(to_child), 0);
+  ASSERT_EQ(pipe(to_parent), 0);
+  const pid_t child = BeginAs(kReaderUser, {kReaders}, [&] {
+    char byte = 0;
+    absl::StatusOr<ControlSocket> before = ControlSocket::Connect(GroupPath());
+    if (!before.ok() || write(to_parent[1], "c", 1) != 1) return 2;
+    if (read(to_child[0], &byte, 1) != 1 || !before->Send(MakeGetStatus()).ok()) return 3;
+    return CameOf(before->Receive(MonotonicAfterNs(kSoonNs))) == kRefused ? 0 : 4;
+  });
+  char byte = 0;
+  EXPECT_EQ(read(to_parent[0], &byte, 1), 1);
+  EXPECT_TRUE(server_
+                  ->Admit(GroupPath(), {.readers = OperatorGroup{"others", kOwnGroup + 7},
+                                        .admins = std::nullopt})
+                  .ok());
+  EXPECT_EQ(write(to_child[1], "g", 1), 1);
+  EXPECT_EQ(CodeOf(child), 0);
+  for (const int end : {to_child[0], to_child[1], to_parent[0], to_parent[1]}) close(end);
+}
+
+TEST_F(OperatorGroupsTest, WithoutGroupsThereIsNoSocketForThem) {
+  EXPECT_EQ(std::filesystem::status(GroupPath()).permissions(), std::filesystem::perms(0666));
+  EXPECT_TRUE(server_->Admit(GroupPath(), {}).ok());
+  EXPECT_FALSE(std::filesystem::exists(GroupPath()));
+  EXPECT_TRUE(server_->Admit(GroupPath(), Groups()).ok());
+  EXPECT_EQ(Request(MakeGetStatus()), kAnswered);
+  server_.reset();
+  EXPECT_FALSE(std::filesystem::exists(GroupPath()));
+  EXPECT_EQ(std::filesystem::status(folder_).permissions(), std::filesystem::perms(0755));
+}
+
+// Every request of the flood is slow: the shim is deaf.
+TEST_F(OperatorGroupsTest, AFloodByOneReaderKeepsNeitherRootNorOthersOut) {
+  int stop[2], began[2];
+  ASSERT_EQ(pipe2(stop, O_NONBLOCK), 0);
+  ASSERT_EQ(pipe(began), 0);
+  const pid_t child = BeginAs(kReaderUser, {kReaders}, [&] {
+    constexpr size_t kHeld = 500;
+    std::deque<ControlSocket> held;
+    char byte = 0;
+    for (int i = 0; i < 1000 || read(stop[0], &byte, 1) < 0; ++i) {
+      absl::StatusOr<ControlSocket> one = ControlSocket::Connect(GroupPath());
+      if (i == 100 && write(began[1], "b", 1) != 1) return 2;
+      if (!one.ok()) continue;
+      if (i % 2 == 0) (void)one->Send(MakeGetStatus(), {}, 0);
+      held.push_back(*std::move(one));
+      if (held.size() > kHeld) held.pop_front();
+    }
+    return 0;
+  });
+  char byte = 0;
+  EXPECT_EQ(read(began[0], &byte, 1), 1);
+  shim_->HoldAll();
+  for (int i = 0; i < 5; ++i) {
+    const absl::StatusOr<ControlMessage> answer = AskInstance(Path(), MakeGetStatus(), kSoonNs);
+    ASSERT_TRUE(answer.ok()) << answer.status();
+    EXPECT_NE(answer->as<wire::Status>(), nullptr) << answer->name();
+  }
+  shim_->LetGo();
+  // The queue of the kernel is shared: another tries until it is its turn.
+  EXPECT_EQ(RunAs(kOtherUser, {kReaders},
+                  [&] {
+                    const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
+                    while (MonotonicNowNs() < until_ns) {
+                      const absl::StatusOr<ControlMessage> answer =
+                          AskInstance(GroupPath(), MakeGetStatus());
+                      if (answer.ok() && answer->as<wire::Status>() != nullptr) return 0;
+                    }
+                    return 1;
+                  }),
+            0);
+  EXPECT_EQ(write(stop[1], "s", 1), 1);
+  EXPECT_EQ(CodeOf(child), 0);
+  for (const int end : {stop[0], stop[1], began[0], began[1]}) close(end);
+}
+
+TEST_F(OperatorGroupsTest, OneUsersConnectionsMakeRoomForItsOwn) {
+  Listen(kForeverNs);
+  ASSERT_TRUE(server_->Admit(GroupPath(), Groups()).ok());
+  const int code = RunAs(kReaderUser, {kReaders}, [&] {
+    std::vector<ControlSocket> mine;
+    for (size_t i = 0; i < OperatorServer::kUserPeersMax + 1; ++i) {
+      absl::StatusOr<ControlSocket> one = ControlSocket::Connect(GroupPath());
+      if (!one.ok()) return 2;
+      mine.push_back(*std::move(one));
+    }
+    if (!absl::IsUnavailable(mine[0].Receive(MonotonicAfterNs(kSoonNs)).status())) return 3;
+    return absl::IsDeadlineExceeded(mine[1].Receive(0).status()) ? 0 : 4;
+  });
+  EXPECT_EQ(code, 0);
 }
 
 TEST_F(OperatorServerTest, WhatIsNoOperatorsRequestIsRefusedByName) {

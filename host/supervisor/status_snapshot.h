@@ -36,7 +36,8 @@ struct DriverSnapshot {
   uint64_t loading_content = 0;  // its host starts beside the one that serves
   uint64_t restarts = 0;
   uint64_t start_failures = 0;
-  std::string last_end;
+  std::string last_end;            // with the last line that it wrote
+  std::string last_exit;           // without
   bh_callback_set callbacks = {};  // that its hosts are asked about; before the first starts: all
   bh_mode mode = BH_MODE_ENFORCE;
   bool allows_absent = true;  // the policy allows some calls while no host serves

@@ -398,7 +398,7 @@ absl::Status Supervisor::LiftQuarantine(const std::string& name, uint64_t until_
 
 namespace {
 
-ProtectionFields ProtectionOf(const DriverSnapshot& driver) {
+ProtectionFields ProtectionOf(const DriverSnapshot& driver, const std::string& last_end) {
   if (driver.state == State::kServing) {
     if (driver.mode != BH_MODE_AUDIT) return {BH_PROTECTION_FULL, {}};
     return {BH_PROTECTION_DEGRADED, {"audit: what it denies is recorded, and goes on"}};
@@ -406,7 +406,7 @@ ProtectionFields ProtectionOf(const DriverSnapshot& driver) {
   // The shim makes calls wait only once a driver that was quarantined serves again.
   const bool comes = driver.quarantine_reason.empty() && driver.state != State::kStopped;
   std::string reason = absl::StrCat("it does not serve (", StateName(driver.state));
-  if (!driver.last_end.empty()) absl::StrAppend(&reason, "; last: ", driver.last_end);
+  if (!last_end.empty()) absl::StrAppend(&reason, "; last: ", last_end);
   absl::StrAppend(&reason, "): ",
                   driver.allows_absent
                       ? (comes ? "calls wait for it until their deadline and are then allowed"
@@ -443,7 +443,7 @@ void Supervisor::AddCounts(size_t i, DriverStatusFields& fields) {
   fields.protection.reasons.push_back(LetThroughWatch::Text(seen, "calls", "its decision"));
 }
 
-StatusFields Supervisor::Status() {
+StatusFields Supervisor::Status(bool words) {
   link_queue_.Refresh(MonotonicAfterNs(kStatisticsWithinNs));
   const std::shared_ptr<const Snapshot> snapshot = board_.Get();
   const uint64_t now_ns = options_.now_ns();
@@ -469,12 +469,12 @@ StatusFields Supervisor::Status() {
     fields.content_loading = driver.loading_content;
     fields.restarts = driver.restarts;
     fields.start_failures = driver.start_failures;
-    fields.last_end = driver.last_end;
+    fields.last_end = words ? driver.last_end : driver.last_exit;
     fields.sandbox_layers = driver.sandbox.layers;
     fields.sandbox_lacks = driver.sandbox.lacks;
     fields.sandbox_us = driver.sandbox.spent_us;
     fields.mode = driver.mode;
-    fields.protection = ProtectionOf(driver);
+    fields.protection = ProtectionOf(driver, fields.last_end);
     if (driver.next_start_ns > now_ns) {
       fields.next_start_ms = (driver.next_start_ns - now_ns) / kNanosecondsPerMillisecond;
     }

@@ -98,7 +98,8 @@ class Supervisor final : private ShimLink::Observer {
 
   // Counts are fetched from the shim first. What it does not answer within three quarters of a
   // second is as old as its age says. Takes nothing that the loop or another caller waits for.
-  StatusFields Status();
+  // Without `words`: without texts that a driver wrote.
+  StatusFields Status(bool words = true);
   // Whether the loop has taken in, by then, what is posted to it now: a watchdog's question.
   bool Turns(uint64_t until_ns);
   // What any of the drivers is asked about; what one is that is not audited.

@@ -291,4 +291,10 @@ ControlBuffer MakeDone(std::string_view error, uint64_t content_version) {
   return Finish(builder, wire::CreateDone(builder, text, content_version));
 }
 
+ControlBuffer MakeRefused(std::string_view error) {
+  FlatBufferBuilder builder;
+  const auto text = OptionalText(builder, error);
+  return Finish(builder, wire::CreateDone(builder, text, /*content_version=*/0, /*refused=*/true));
+}
+
 }  // namespace bulkhead

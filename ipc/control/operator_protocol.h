@@ -126,6 +126,8 @@ ControlBuffer MakeEvents(const EventsFields& fields);
 EventsFields ReadEvents(const wire::Events& events);
 // `error` empty: done.
 ControlBuffer MakeDone(std::string_view error, uint64_t content_version);
+// The process that asks has not the right to.
+ControlBuffer MakeRefused(std::string_view error);
 
 }  // namespace bulkhead
 

@@ -2,7 +2,9 @@
 //
 // bulkheadd as a service manager and an operator use it: its configuration file, what it says to
 // the manager, its reload, its events.
+#include <fcntl.h>
 #include <gmock/gmock.h>
+#include <grp.h>
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <pty.h>
@@ -20,8 +22,12 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "host/store/descriptor_store.h"
+#include "host/supervisor/instance.h"
+#include "ipc/control_socket.h"
 #include "ipc/monotonic.h"
 #include "ipc/sanitizer.h"
 #include "ipc/unique_fd.h"
@@ -148,6 +154,70 @@ TEST_F(Daemon, WhatIsWrongChangesNothing) {
   EXPECT_TRUE(Opens(more_ + "/infected"));
   EXPECT_FALSE(Opens(files_ + "/infected"));
   EXPECT_EQ(StopService(), 0);
+}
+
+// Its id is that of its only group, too.
+constexpr uid_t kGames = 60, kUsers = 100;
+
+TEST_F(Daemon, MembersOfItsGroupsAskIt) {
+  if (!OrdinaryCanRun()) GTEST_SKIP() << "another user can't reach the build folder";
+  for (const auto& [name, id] : {std::pair("games", kGames), std::pair("users", kUsers)}) {
+    const group* entry = getgrnam(name);
+    if (entry == nullptr || entry->gr_gid != id) GTEST_SKIP() << "no group " << name << " as usual";
+  }
+  const std::string groups = "[operators]\nreaders = 'games'\nadmins = 'users'\n";
+  Write(groups + Scanner() + GuardOf(files_));
+  const pid_t service = Start();
+  ASSERT_GT(service, 0);
+  const Outcome status = RunAs(kGames, "status");
+  EXPECT_EQ(status.code, 0) << status.text;
+  EXPECT_THAT(status.text, HasSubstr(files_));
+  EXPECT_EQ(RunAs(kGames, "events" + pid_).code, 0);
+  for (const std::string& words :
+       {"stop" + pid_, "reload" + pid_, "release --driver scanner" + pid_,
+        "content --driver scanner --rules " + rules_ + pid_}) {
+    const Outcome refused = RunAs(kGames, words);
+    EXPECT_EQ(refused.code, 1) << words;
+    EXPECT_THAT(refused.text, HasSubstr("that takes the group 'users' or root")) << words;
+  }
+  EXPECT_EQ(RunAs(kUsers, "reload" + pid_).code, 0);
+  const Outcome stranger = RunAs(65534, "status");
+  EXPECT_EQ(stranger.code, 1);
+  EXPECT_THAT(stranger.text,
+              HasSubstr("that takes the group 'games' or the group 'users' or root"));
+  // What is root's alone stays so, also where its name is known.
+  for (const std::string& path :
+       {InstanceSocket(service), StorePath(RunFolder(), config_), RunFolder()}) {
+    EXPECT_TRUE(fs::exists(path)) << path;
+    const pid_t child = fork();
+    if (child == 0) {
+      if (setgroups(0, nullptr) != 0 || setresgid(kUsers, kUsers, kUsers) != 0) _exit(125);
+      if (setresuid(kUsers, kUsers, kUsers) != 0) _exit(125);
+      _exit(ControlSocket::Connect(path).ok() || open(path.c_str(), O_RDONLY) >= 0 ? 1 : 0);
+    }
+    int code = -1;
+    ASSERT_EQ(waitpid(child, &code, 0), child);
+    EXPECT_EQ(code, 0) << path;
+  }
+  // A group that there is not changes nothing; without groups there is no such socket.
+  Write("[operators]\nreaders = 'no-such-group'\n" + Scanner() + GuardOf(files_));
+  const Outcome wrong = Run("reload" + pid_);
+  EXPECT_EQ(wrong.code, 1);
+  EXPECT_THAT(wrong.text, HasSubstr(":2:11: readers: there is no group 'no-such-group'"));
+  EXPECT_EQ(RunAs(kGames, "status").code, 0);
+  Write("[operators]\nreaders = 'users'\n" + Scanner() + GuardOf(files_));
+  EXPECT_EQ(Run("reload" + pid_).code, 0);
+  EXPECT_THAT(TextOf("Reloaded"), HasSubstr("the groups of operators"));
+  EXPECT_EQ(RunAs(kGames, "status").code, 1);
+  EXPECT_EQ(RunAs(kUsers, "stop" + pid_).code, 1) << "it is a reader now";
+  Write(Scanner() + GuardOf(files_));
+  EXPECT_EQ(Run("reload" + pid_).code, 0);
+  EXPECT_FALSE(fs::exists(GroupSocket(service)));
+  Write(groups + Scanner() + GuardOf(files_));
+  EXPECT_EQ(Run("reload" + pid_).code, 0);
+  EXPECT_EQ(RunAs(kUsers, "stop" + pid_).code, 0);
+  KillService();  // it is a zombie of ours
+  EXPECT_FALSE(fs::exists(GroupSocket(service)));
 }
 
 TEST_F(Daemon, AnInstanceWithoutAFileHasNothingToReload) {

@@ -31,8 +31,7 @@ EventFields EventHistory::WithoutWords(const Kept& kept) {
   EventFields fields = kept.fields;
   if (kept.plain_line.empty()) return fields;
   fields.line = kept.plain_line;
-  for (std::string* words :
-       {&fields.text, &fields.rule, &fields.path, &fields.comm, &fields.exe}) {
+  for (std::string* words : {&fields.text, &fields.rule, &fields.path, &fields.comm, &fields.exe}) {
     words->clear();
   }
   fields.device = fields.inode = 0;
@@ -83,7 +82,8 @@ EventsFields EventHistory::After(uint64_t sequence, bool words) const {
     const bool more_events = event != events_.end();
     const bool more_denials = denial != denials_.end();
     if (!more_events && !more_denials) break;
-    const bool take_denial = more_denials && (!more_events || denial->fields.sequence < event->fields.sequence);
+    const bool take_denial =
+        more_denials && (!more_events || denial->fields.sequence < event->fields.sequence);
     const Kept& oldest = take_denial ? *denial : *event;
     if (next == 0) fields.lost = oldest.fields.sequence - (sequence + 1);
     if (next != 0 && oldest.fields.sequence != next) break;

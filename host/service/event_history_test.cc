@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/types/span.h"
+#include "host/service/event_fields.h"
 
 namespace bulkhead {
 namespace {
@@ -194,7 +195,8 @@ TEST(EventHistory, WithoutWordsADenialNamesNoFileAndNoProcess) {
   EXPECT_EQ(fields.denied_by, BH_DENIED_BY_POLICY);
   EXPECT_EQ(EventJson(fields).find("object"), std::string::npos);
   EXPECT_EQ(EventJson(fields).find("caller"), std::string::npos);
-  for (const std::string& words : {fields.rule, fields.path, fields.comm, fields.exe, fields.text}) {
+  for (const std::string& words :
+       {fields.rule, fields.path, fields.comm, fields.exe, fields.text}) {
     EXPECT_EQ(words, "");
   }
 }

@@ -82,7 +82,8 @@ TEST(EventHistory, WhatADriverWroteIsNotForReaders) {
     EXPECT_EQ(event.kind, all.events[i].kind);
     const bool quotes = event.kind == "Ended" || event.kind == "Quarantined" ||
                         event.kind == "Pardoned" || event.kind == "RolledBack" ||
-                        event.kind == "BadMessage" || event.kind == "ReloadRefused";
+                        event.kind == "BadMessage" || event.kind == "ReloadRefused" ||
+                        event.kind == "Denied" || event.kind == "WouldDeny";
     EXPECT_EQ(event.text.empty(), quotes) << event.kind;
     EXPECT_EQ(event.line.find("secret") == std::string::npos,
               quotes || all.events[i].line.find("secret") == std::string::npos)

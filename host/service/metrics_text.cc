@@ -2,11 +2,13 @@
 #include "host/service/metrics_text.h"
 
 #include <algorithm>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "host/service/resident_bytes.h"
 #include "ipc/abi/names.h"
 #include "ipc/abi/sandbox.h"
@@ -29,6 +31,16 @@ std::string Escaped(const std::string& value) {
   return escaped;
 }
 
+// absl::StrCat() writes six digits of a number that is not whole: of an hour's seconds, no parts.
+template <typename Number>
+auto InFull(Number value) {
+  if constexpr (std::is_floating_point_v<Number>) {
+    return absl::StrFormat("%.15g", value);
+  } else {
+    return value;
+  }
+}
+
 // Samples of one name belong together, below the name's two lines.
 class Metrics {
  public:
@@ -43,7 +55,7 @@ class Metrics {
     for (const auto& [name, label] : labels) {
       absl::StrAppend(&text_, std::exchange(separator, ","), name, "=\"", Escaped(label), "\"");
     }
-    absl::StrAppend(&text_, labels.empty() ? " " : "} ", value, "\n");
+    absl::StrAppend(&text_, labels.empty() ? " " : "} ", InFull(value), "\n");
   }
   std::string text() && { return std::move(text_); }
 

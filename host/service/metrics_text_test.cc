@@ -120,6 +120,12 @@ TEST(MetricsText, TimesOfCallsAreAHistogram) {
   EXPECT_EQ(samples.at(R"(bulkhead_call_seconds_sum{driver="scanner"})"), 20);
 }
 
+TEST(MetricsText, ANumberThatIsNotWholeHasAllItsDigits) {
+  StatusFields status = Status();
+  status.uptime_ms = 12'345'678'901;
+  EXPECT_THAT(MetricsText(status, {}), HasSubstr("bulkhead_uptime_seconds 12345678.901\n"));
+}
+
 TEST(MetricsText, EachNameHasItsTypeAboveItsSamples) {
   std::istringstream lines(MetricsText(Status(), {}));
   std::set<std::string> known;

@@ -14,6 +14,7 @@
 #include <string>
 
 #include "ipc/abi/channel.h"
+#include "ipc/sanitizer.h"
 #include "ipc/unique_fd.h"
 
 namespace bulkhead {
@@ -93,7 +94,11 @@ TEST_F(OpenerTest, ANameDoesNotPassForALine) {
   EXPECT_EQ(user.opener(), kUser + 1);
 }
 
+constexpr char kThreaded[] =
+    "ThreadSanitizer's runtime starts a thread in the child, which then can't make a user namespace";
+
 TEST_F(OpenerTest, WhoMadeANamespaceAnswersForIt) {
+  if (kThreadSanitized) GTEST_SKIP() << kThreaded;
   const Child inside([] { return BecomeUser(kUser, kUser) && unshare(CLONE_NEWUSER) == 0; });
   if (!inside.became()) GTEST_SKIP() << "users can't make user namespaces here";
   EXPECT_EQ(inside.opener(), kUser + 1);
@@ -116,6 +121,7 @@ bool EnterOne() {
 }
 
 TEST_F(OpenerTest, AsManyNamespacesAsTheKernelAllowsHideNobody) {
+  if (kThreadSanitized) GTEST_SKIP() << kThreaded;
   const Child one(
       [] { return BecomeUser(kUser, kUser) && prctl(PR_SET_DUMPABLE, 1) == 0 && EnterOne(); });
   if (!one.became()) GTEST_SKIP() << "users can't make user namespaces here";
@@ -131,6 +137,7 @@ TEST_F(OpenerTest, AsManyNamespacesAsTheKernelAllowsHideNobody) {
 
 // Root's containers: their users are users like others.
 TEST_F(OpenerTest, RootsNamespacesAnswerForNobody) {
+  if (kThreadSanitized) GTEST_SKIP() << kThreaded;
   const Child container([] { return BecomeUser(kUser, 0) && unshare(CLONE_NEWUSER) == 0; });
   if (!container.became()) GTEST_SKIP() << "no user namespaces here";
   EXPECT_EQ(container.opener(), kUser + 1);

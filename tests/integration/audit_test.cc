@@ -16,6 +16,7 @@
 
 #include "ipc/monotonic.h"
 #include "tests/testing/daemon_fixture.h"
+#include "tests/testing/send_signal.h"
 
 namespace bulkhead {
 namespace {
@@ -143,17 +144,17 @@ TEST_F(Audit, ADriverThatHangsOrIsKilledDeniesNothing) {
   ASSERT_GT(Start(), 0);
   const pid_t host = DriverStatus()["pid"].get<pid_t>();
   ASSERT_GT(host, 0);
-  ASSERT_EQ(kill(host, SIGSTOP), 0);
+  ASSERT_EQ(SendSignal(host, SIGSTOP), 0);
   EXPECT_TRUE(Opens(files_ + "/clean")) << "no answer by the deadline";
   const std::vector<json> events = Await("WouldDeny", 1);
   ASSERT_GE(events.size(), 1u);
   EXPECT_EQ(events[0]["denied_by"], "policy");
   EXPECT_EQ(events[0]["audited"], "driver");
   EXPECT_EQ(events[0]["object"]["path"], files_ + "/clean");
-  kill(host, SIGKILL);
+  SendSignal(host, SIGKILL);
   for (int i = 0; i < 20; ++i) {
     const json pid = DriverStatus()["pid"];
-    if (!pid.is_null()) kill(pid.get<pid_t>(), SIGKILL);
+    if (!pid.is_null()) SendSignal(pid.get<pid_t>(), SIGKILL);
     EXPECT_TRUE(Opens(files_ + "/clean")) << i;
     EXPECT_TRUE(Opens(files_ + "/infected")) << i;
   }

@@ -32,6 +32,7 @@
 #include "ipc/sanitizer.h"
 #include "ipc/unique_fd.h"
 #include "tests/testing/cli_fixture.h"
+#include "tests/testing/send_signal.h"
 #include "tests/testing/stopped_process.h"
 
 namespace bulkhead {
@@ -297,7 +298,7 @@ TEST_F(CliAsRoot, StatusNamesAnInstanceThatDoesNotAnswer) {
   EXPECT_EQ(Run("status").code, 0);
   ASSERT_TRUE(StopProcess(service, MonotonicAfterNs(20 * kNanosecondsPerSecond)));
   const Outcome stopped = Run("status");
-  ASSERT_EQ(kill(service, SIGCONT), 0);
+  ASSERT_EQ(SendSignal(service, SIGCONT), 0);
   EXPECT_EQ(stopped.code, 1);
   EXPECT_THAT(stopped.text, HasSubstr("instance " + std::to_string(service) + " does not answer"));
   EXPECT_EQ(Run("status").code, 0);
@@ -505,8 +506,8 @@ TEST_F(CliAsRoot, StatusFailsWhileTheShimDoesNotAnswer) {
   ASSERT_TRUE(StopProcess(keeper, MonotonicAfterNs(20 * kNanosecondsPerSecond)));
   ASSERT_TRUE(StopProcess(worker, MonotonicAfterNs(20 * kNanosecondsPerSecond)));
   const Outcome stopped = Run("status");
-  ASSERT_EQ(kill(worker, SIGCONT), 0);
-  ASSERT_EQ(kill(keeper, SIGCONT), 0);
+  ASSERT_EQ(SendSignal(worker, SIGCONT), 0);
+  ASSERT_EQ(SendSignal(keeper, SIGCONT), 0);
   EXPECT_EQ(stopped.code, 1);
   EXPECT_THAT(stopped.text, HasSubstr("the numbers below are "));
   EXPECT_EQ(Run("status").code, 0);
@@ -586,8 +587,8 @@ TEST_F(CliAsRoot, InstancesThatGuardEachOthersProgramsComeBack) {
   ASSERT_NE(hosts[0], hosts[1]);
   for (const pid_t service : services)
     ASSERT_TRUE(StopProcess(service, MonotonicAfterNs(20 * kNanosecondsPerSecond)));
-  for (const pid_t host : hosts) ASSERT_EQ(kill(host, SIGKILL), 0);
-  for (const pid_t service : services) ASSERT_EQ(kill(service, SIGCONT), 0);
+  for (const pid_t host : hosts) ASSERT_EQ(SendSignal(host, SIGKILL), 0);
+  for (const pid_t service : services) ASSERT_EQ(SendSignal(service, SIGCONT), 0);
   const uint64_t until_ns = MonotonicAfterNs(120 * kNanosecondsPerSecond);
   for (int i = 0; i < 2; ++i) {
     pid_t now = -1;
@@ -676,7 +677,7 @@ TEST_F(CliAsRoot, ASecondSignalDoesNotKeepItFromPuttingThingsAway) {
     ASSERT_GT(service, 0) << "it did not start";
     siginfo_t ended = {};
     do {  // until it has ended: a signal that is pending already counts once
-      ASSERT_EQ(kill(service, SIGINT), 0);
+      ASSERT_EQ(SendSignal(service, SIGINT), 0);
       ASSERT_EQ(waitid(P_PID, static_cast<id_t>(service), &ended, WEXITED | WNOHANG | WNOWAIT), 0);
     } while (ended.si_pid == 0);
     EXPECT_EQ(StopService(), 0);
@@ -694,7 +695,7 @@ TEST_F(CliAsRoot, SignalsThatAreNoRequestToEndItAreIgnored) {
                                 SIGBUS, SIGFPE,  SIGILL,  SIGTRAP, SIGABRT, SIGSYS};
   for (int number = 1; number <= SIGRTMAX; ++number) {
     if (others.count(number) != 0 || (number >= __SIGRTMIN && number < SIGRTMIN)) continue;
-    ASSERT_EQ(kill(service, number), 0) << number;
+    ASSERT_EQ(SendSignal(service, number), 0) << number;
     EXPECT_FALSE(std::ifstream(files_ + "/infected").good()) << "after signal " << number;
   }
   const std::string own = "pid " + std::to_string(service) + ",";
@@ -743,7 +744,7 @@ TEST_F(CliAsRoot, ADriverRestartsAfterTemporaryFilesWereCleanedAway) {
   };
   const pid_t first = pid_of_host();
   ASSERT_GT(first, 0);
-  ASSERT_EQ(kill(first, SIGKILL), 0);
+  ASSERT_EQ(SendSignal(first, SIGKILL), 0);
   const uint64_t until_ns = MonotonicAfterNs(20 * kNanosecondsPerSecond);
   pid_t second = first;
   while ((second == first || second == 0) && MonotonicNowNs() < until_ns) second = pid_of_host();

@@ -32,6 +32,7 @@
 #include "ipc/sanitizer.h"
 #include "ipc/unique_fd.h"
 #include "tests/testing/daemon_fixture.h"
+#include "tests/testing/send_signal.h"
 
 namespace bulkhead {
 namespace {
@@ -94,7 +95,7 @@ TEST_F(Daemon, AReloadSetsNewGuardsAndPolicies) {
   EXPECT_EQ(manager_->Await("RELOADING=1"), "RELOADING=1");
   EXPECT_EQ(manager_->Await("READY=1"), "READY=1");
   // As a signal, too: and nothing has changed since.
-  kill(service, SIGHUP);
+  SendSignal(service, SIGHUP);
   EXPECT_EQ(manager_->Await("RELOADING=1"), "RELOADING=1");
   EXPECT_EQ(manager_->Await("READY=1"), "READY=1");
   EXPECT_EQ(TextOf("Reloaded"), "reload: nothing has changed");
@@ -347,7 +348,7 @@ class Terminal {
   Terminal& operator=(const Terminal&) = delete;
   ~Terminal() {
     if (process_ > 0) {
-      kill(process_, SIGKILL);
+      SendSignal(process_, SIGKILL);
       waitpid(process_, nullptr, 0);
     }
     close(screen_);

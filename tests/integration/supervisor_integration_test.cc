@@ -35,6 +35,7 @@
 #include "ipc/sanitizer.h"
 #include "ipc/unique_fd.h"
 #include "shim/embedded/embedded_shim.h"
+#include "tests/testing/send_signal.h"
 
 namespace bulkhead {
 namespace {
@@ -138,7 +139,7 @@ TEST_F(SupervisorIntegration, AKilledHostIsReplacedAndItsCallsAreAnswered) {
   for (uint64_t i = 0; i < kKills; ++i) {
     const pid_t killed = supervisor_->HostPid("null");
     EXPECT_EQ(getsid(killed), killed) << "a Ctrl-C in the supervisor's terminal is not for it";
-    ASSERT_EQ(kill(killed, SIGKILL), 0);
+    ASSERT_EQ(SendSignal(killed, SIGKILL), 0);
     const Completion even = Ask(2 * i);
     EXPECT_EQ(even.outcome, uint32_t{BH_OUTCOME_ANSWERED});
     EXPECT_TRUE(even.allowed());
@@ -162,7 +163,7 @@ TEST_F(SupervisorIntegration, AHostThatMissesItsHeartbeatIsReplaced) {
   const pid_t silent = supervisor_->HostPid("null");
   const UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, silent, 0)));
   ASSERT_TRUE(process.valid());
-  ASSERT_EQ(kill(silent, SIGSTOP), 0);
+  ASSERT_EQ(SendSignal(silent, SIGSTOP), 0);
   pollfd ended = {process.get(), POLLIN, 0};
   ASSERT_EQ(poll(&ended, 1, kSoonNs / kNanosecondsPerMillisecond), 1) << "it was not killed";
   ASSERT_TRUE(ServesWithAnother("null", silent));
@@ -192,7 +193,7 @@ TEST_F(SupervisorIntegration, AnIdleHostIsLeftAsleepAndStillWatched) {
   EXPECT_EQ(supervisor_->HostPid("null"), host.pid);
   const UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, host.pid, 0)));
   ASSERT_TRUE(process.valid());
-  ASSERT_EQ(kill(host.pid, SIGSTOP), 0);
+  ASSERT_EQ(SendSignal(host.pid, SIGSTOP), 0);
   pollfd ended = {process.get(), POLLIN, 0};
   ASSERT_EQ(poll(&ended, 1, kSoonNs / kNanosecondsPerMillisecond), 1) << "it was not killed";
 }
@@ -203,7 +204,7 @@ TEST_F(SupervisorIntegration, ACrashLoopIsQuarantinedAndReleased) {
   for (int i = 0; i < 5; ++i) {
     ASSERT_TRUE(Serves("null"));
     const pid_t pid = supervisor_->HostPid("null");
-    ASSERT_EQ(kill(pid, SIGSEGV), 0);
+    ASSERT_EQ(SendSignal(pid, SIGSEGV), 0);
     const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
     while (supervisor_->HostPid("null") == pid && MonotonicNowNs() < until_ns) sched_yield();
   }
@@ -603,7 +604,7 @@ TEST_F(Hang, IsSeenByTheDeadlineAndEndsTheHost) {
   Start(Named("null"), "");
   ASSERT_TRUE(Serves("null"));
   const pid_t hung = supervisor_->HostPid("null");
-  ASSERT_EQ(kill(hung, SIGSTOP), 0);
+  ASSERT_EQ(SendSignal(hung, SIGSTOP), 0);
   // Its threads stop one by one, and may answer until then.
   while (!Stopped(hung)) sched_yield();
   const Completion completion = Ask(1);
@@ -670,7 +671,7 @@ TEST_F(SupervisorIntegration, ATracedHostDoesNotMissItsHeartbeat) {
     sched_yield();
   }
   EXPECT_EQ(supervisor_->HostPid("null"), host);
-  ASSERT_EQ(kill(host, SIGSTOP), 0);
+  ASSERT_EQ(SendSignal(host, SIGSTOP), 0);
   ASSERT_EQ(ptrace(PTRACE_DETACH, host, nullptr, nullptr), 0)
       << "it was killed: " << strerror(errno);
   const uint64_t until_ns = MonotonicAfterNs(kSoonNs);

@@ -23,6 +23,7 @@
 #include "ipc/monotonic.h"
 #include "ipc/poll_until.h"
 #include "tests/testing/daemon_fixture.h"
+#include "tests/testing/send_signal.h"
 
 namespace bulkhead {
 namespace {
@@ -59,10 +60,10 @@ class Survival : public Daemon {
   // It is this process's to wait for, or nobody's.
   static bool Ends(pid_t pid) {
     const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
-    while (kill(pid, 0) == 0 && MonotonicNowNs() < until_ns) {
+    while (SendSignal(pid, 0) == 0 && MonotonicNowNs() < until_ns) {
       if (waitpid(pid, nullptr, WNOHANG) == 0) poll(nullptr, 0, 5);
     }
-    return kill(pid, 0) != 0;
+    return SendSignal(pid, 0) != 0;
   }
   // By `bulkhead stop`.
   void StoppedByCommand(const std::string& words, const std::string& said) {
@@ -104,7 +105,7 @@ TEST_F(Survival, AHostThatIsGoneOnWithIsSupervised) {
   service = Start();
   ASSERT_GT(service, 0);
   const pid_t host = Host();
-  kill(host, SIGKILL);
+  SendSignal(host, SIGKILL);
   AwaitEnd(host);
   ExpectGuarded();
   EXPECT_NE(Host(), host);
@@ -136,7 +137,7 @@ TEST_F(Survival, ContentInForceStaysInForce) {
   EXPECT_FALSE(Opens(files_ + "/marked"));
   EXPECT_EQ(Driver().at("content"), 2);
   const pid_t host = Host();
-  kill(host, SIGKILL);
+  SendSignal(host, SIGKILL);
   AwaitEnd(host);
   EXPECT_FALSE(Opens(files_ + "/marked")) << "its copy is still there for the next host";
   EXPECT_EQ(StopService(), 0);
@@ -147,7 +148,7 @@ TEST_F(Survival, AHostThatDiesWithoutAServiceIsReplacedByTheNext) {
   ASSERT_GT(service, 0);
   const pid_t host = Host();
   KillService();
-  kill(host, SIGKILL);
+  SendSignal(host, SIGKILL);
   AwaitEnd(host);
   ASSERT_GT(Start(), 0);
   ExpectGuarded();
@@ -161,7 +162,7 @@ TEST_F(Survival, AShimsWorkerThatDiesWithoutAServiceIsReplacedByItsKeeper) {
   const pid_t worker = Shim();
   ASSERT_GT(worker, 0);
   KillService();
-  kill(worker, SIGKILL);
+  SendSignal(worker, SIGKILL);
   AwaitEnd(worker);
   ExpectGuarded();
   ASSERT_GT(Start(), 0);
@@ -175,7 +176,7 @@ TEST_F(Survival, AStoreThatDiesIsStartedAgainWithEverything) {
   ASSERT_GT(service, 0);
   const pid_t host = Host(), store = StoreProcess();
   ASSERT_GT(store, 0);
-  kill(store, SIGKILL);
+  SendSignal(store, SIGKILL);
   AwaitEnd(store);
   const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
   constexpr char kSaid[] = "was started again";  // when it has everything
@@ -195,9 +196,9 @@ TEST_F(Survival, WithServiceAndStoreDeadNothingIsLeft) {
   ASSERT_GT(service, 0);
   const pid_t host = Host(), store = StoreProcess();
   const pid_t shim = Shim();
-  kill(store, SIGSTOP);  // so that it is not started again meanwhile
+  SendSignal(store, SIGSTOP);  // so that it is not started again meanwhile
   KillService();
-  kill(store, SIGKILL);
+  SendSignal(store, SIGKILL);
   for (const pid_t process : {store, host, shim}) AwaitEnd(process);
   const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
   while (!Opens(files_ + "/infected") && MonotonicNowNs() < until_ns) poll(nullptr, 0, 10);
@@ -213,7 +214,7 @@ TEST_F(Survival, AStopLeavesWhatItIsToldToLeave) {
   const pid_t host = Host();
   StoppedByCommand(" --keep", "its hosts and guards stay");
   ExpectGuarded();
-  EXPECT_EQ(kill(host, 0), 0);
+  EXPECT_EQ(SendSignal(host, 0), 0);
   Write("[service]\non-stop = 'keep'\n" + Scanner() + GuardOf(files_));
   ASSERT_GT(Start(), 0);
   EXPECT_EQ(Host(), host);
@@ -307,7 +308,7 @@ TEST_F(Survival, AStartThatFailsLeavesWhatServes) {
   Write("[service]\nmetrics = '" + taken + "/metrics'\n" + Scanner() + GuardOf(files_));
   EXPECT_EQ(RunProgram("bulkheadd", "--config " + config_).code, 1);
   ExpectGuarded();
-  EXPECT_EQ(kill(host, 0), 0);
+  EXPECT_EQ(SendSignal(host, 0), 0);
   Write(Scanner() + GuardOf(files_));
   ASSERT_GT(Start(), 0);
   EXPECT_EQ(Host(), host);
@@ -321,7 +322,7 @@ TEST_F(Survival, AKeeperAndAServiceThatDieTogetherAreFollowedByBoth) {
     ASSERT_GT(Start(), 0);
     const pid_t keeper = ParentOf(Shim());
     ASSERT_GT(keeper, 1);
-    kill(keeper, SIGKILL);
+    SendSignal(keeper, SIGKILL);
     poll(nullptr, 0, apart_ms);  // any time does
     KillService();
     ASSERT_GT(Start(), 0);
@@ -355,7 +356,8 @@ TEST_F(Survival, APolicyThatWasChangedMeanwhileIsInForce) {
         GuardOf(files_) + "deadline = '2s'\n");
   ASSERT_GT(Start(), 0);
   const pid_t host = Host();
-  kill(host, SIGSTOP);  // its options are others: it is a new one, in the channel that was left
+  SendSignal(host,
+             SIGSTOP);  // its options are others: it is a new one, in the channel that was left
   EXPECT_FALSE(Opens(files_ + "/clean"));
   EXPECT_EQ(StopService(), 0);
 }
@@ -368,7 +370,7 @@ TEST_F(Survival, AServiceThatIsKilledAtAnyMomentIsFollowedByOneThatServes) {
     poll(nullptr, 0, round * 12);  // any time does
     if (round % 3 == 2 && StoreProcess() > 0) {
       // Another thing to do at that moment.
-      if (const pid_t host = Host(); host > 1) kill(host, SIGKILL);
+      if (const pid_t host = Host(); host > 1) SendSignal(host, SIGKILL);
     }
     KillService();
   }

@@ -113,7 +113,7 @@ class ModuleStorm {
   absl::Status ReloadOnce() {
     unguarded_.fetch_add(1);
     if (absl::Status status = EjectModule(); !status.ok()) return status;
-    kill(folder_.ServicePid(), SIGKILL);
+    if (folder_.ServicePid() > 0) kill(folder_.ServicePid(), SIGKILL);
     folder_.Reap();
     absl::Status status =
         UnloadModule(MonotonicAfterNs(kUnloadsWithinNs), [](const ModuleHolder&) {});

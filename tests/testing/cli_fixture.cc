@@ -23,6 +23,7 @@
 #include "ipc/monotonic.h"
 #include "ipc/sanitizer.h"
 #include "ipc/unique_fd.h"
+#include "tests/testing/send_signal.h"
 
 namespace bulkhead {
 namespace {
@@ -113,7 +114,7 @@ void ReapOrphans() {
 
 void Cli::TearDown() {
   for (const pid_t service : services_) {
-    kill(service, SIGKILL);
+    SendSignal(service, SIGKILL);
     CodeOf(service);
     ADD_FAILURE() << "a service was not stopped";
   }
@@ -122,7 +123,7 @@ void Cli::TearDown() {
   EXPECT_THAT(children, testing::IsEmpty()) << "processes were left behind";
   for (const std::string& child : children) {
     const pid_t pid = std::stoi(child);
-    kill(pid, SIGKILL);
+    SendSignal(pid, SIGKILL);
     waitpid(pid, nullptr, 0);
   }
   EXPECT_THAT(SharedMemoryOfOurs(), testing::IsEmpty());
@@ -206,7 +207,7 @@ bool Cli::KeepsState(pid_t process) const { return !StateOf(process, temporary_)
 
 void Cli::KillService() {
   if (services_.empty()) return;
-  kill(services_.back(), SIGKILL);
+  SendSignal(services_.back(), SIGKILL);
   CodeOf(services_.back());
   services_.pop_back();
 }
@@ -215,7 +216,7 @@ int Cli::StopService(int signal) {
   if (services_.empty()) return -1;
   const pid_t service = services_.back();
   services_.pop_back();
-  if (kill(service, signal) != 0) return -1;
+  if (SendSignal(service, signal) != 0) return -1;
   const int code = CodeOf(service);
   EXPECT_FALSE(fs::exists(InstanceSocket(service)));
   EXPECT_THAT(StateOf(service, temporary_), testing::IsEmpty());

@@ -87,6 +87,7 @@ absl::StatusOr<double> DaemonProcess::AdoptedAfterMs() const {
 }
 
 void DaemonProcess::Kill() {
+  if (pid_ <= 0) return;
   kill(pid_, SIGKILL);
   while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
   }
@@ -94,6 +95,7 @@ void DaemonProcess::Kill() {
 }
 
 absl::Status DaemonProcess::Stop() {
+  if (pid_ <= 0) return absl::FailedPreconditionError("no service runs");
   kill(pid_, SIGTERM);
   int code = 0;
   while (waitpid(pid_, &code, 0) < 0 && errno == EINTR) {

@@ -127,6 +127,7 @@ absl::Status GuardedFolder::Guard(const Program& program, const ServiceOptions& 
 
 // Its wait status. None: it did not end within the bound, was killed, and is gone.
 std::optional<int> GuardedFolder::AwaitEnd() {
+  if (service_ <= 0) return std::nullopt;
   const UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, service_, 0)));
   const bool ended =
       pidfd.valid() && PollUntil(pidfd.get(), POLLIN, MonotonicAfterNs(kEndWithinNs));

@@ -28,7 +28,7 @@ bool HasStopped(pid_t pid) {
 }  // namespace
 
 bool StopProcess(pid_t pid, uint64_t until_ns) {
-  if (kill(pid, SIGSTOP) != 0) return false;
+  if (pid <= 1 || kill(pid, SIGSTOP) != 0) return false;
   while (!HasStopped(pid)) {
     if (kill(pid, 0) != 0 || MonotonicNowNs() > until_ns) return false;
   }

@@ -32,14 +32,24 @@ eventually() {
 }
 
 main_pid() { systemctl show --property MainPID --value bulkhead.service; }
-host_pid() { # of the scanner
+# pids_of PROGRAM: of those that outlive the service.
+pids_of() {
   local pid
   while read -r pid; do
-    [[ /proc/$pid/exe -ef /usr/bin/bulkhead-host ]] || continue
-    echo "$pid"
-    return
+    [[ ! /proc/$pid/exe -ef /usr/bin/$1 ]] || echo "$pid"
   done < <(find /sys/fs/cgroup/system.slice/bulkhead-hosts.scope -name cgroup.procs -exec cat {} + 2>/dev/null)
-  return 1
+}
+host_pid() { # of the scanner
+  local pids
+  pids=$(pids_of bulkhead-host)
+  [ -n "$pids" ] && head -1 <<<"$pids"
+}
+# Threads of the shim in the class SCHED_RR, which is 2: the 41st number of stat, of which two stand before the name's end.
+real_time_threads() {
+  local pid
+  for pid in $(pids_of bulkhead-shim-fanotify); do
+    sed 's/.*) //' /proc/"$pid"/task/*/stat | awk '$39 == 2'
+  done
 }
 # metric NAME [LABEL]: the sum of its samples, which a monitor would fetch.
 metric() {
@@ -134,8 +144,9 @@ TOML
   start_with 'overlays,new-folders'
   eventually 30 bulkhead status --check
   grep -q '^bulkhead (enforce)' "/proc/$(main_pid)/attr/current" || say_and_fail "AppArmor does not confine it"
-  # Nor may they keep a host from its sandbox.
+  # Nor may they keep a host from its sandbox, or the shim's completer from its priority.
   bulkhead status | has '^ *sandbox full' || say_and_fail "its host has less than a full sandbox"
+  [ -n "$(real_time_threads)" ] || say_and_fail "no thread of the shim is in the real-time class"
 }
 
 start_with() { # ACCEPTED LIMITS

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "CLI/CLI.hpp"
+#include "absl/strings/str_cat.h"
 #include "host/report/percentiles.h"
 
 namespace bulkhead {
@@ -31,7 +32,8 @@ int StormMain(const StormProgram& storm, int argc, char** argv) {
   CLI::App app(storm.about, storm.name);
   app.add_option("--calls", options.calls, "Calls in all; 0: the full size");
   app.add_option("--kills", options.kills, "Kills in all; 0: the full number");
-  app.add_option("--every-ms", options.every_ms, "Milliseconds between kills");
+  app.add_option("--every-ms", options.every_ms,
+                 absl::StrCat("Milliseconds between ", storm.every));
   app.add_option("--threads", options.threads, "Callers")
       ->check(CLI::Range(1u, std::max(64u, storm.threads)))
       ->capture_default_str();

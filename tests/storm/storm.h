@@ -35,10 +35,11 @@ struct StormProgram {
   const char* name;
   const char* about;
   int (*run)(const Program&, const StormOptions&);
-  bool reloads = false;   // takes --reload
-  bool attaches = false;  // takes --attach
-  bool lasts = false;     // takes --seconds
-  unsigned threads = 4;   // without --threads
+  const char* every = "kills";  // what --every-ms is between
+  bool reloads = false;         // takes --reload
+  bool attaches = false;        // takes --attach
+  bool lasts = false;           // takes --seconds
+  unsigned threads = 4;         // without --threads
 };
 int StormMain(const StormProgram& storm, int argc, char** argv);
 

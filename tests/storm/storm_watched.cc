@@ -2,7 +2,8 @@
 //
 // storm-watched: what readers of the page, of metrics and of `bulkhead top` cost the calls that the
 // service answers meanwhile. 1,000 opens a second in all rounds; in every other round readers ask,
-// each as often in a second as such a reader does in many. The two rounds of a pair stand beside
+// each as often as such a reader does: an open page every two seconds, top every second, Prometheus
+// every five (15 or more is usual). The two rounds of a pair stand beside
 // each other, in either order; the figure is the median of the pairs' ratios.
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -38,9 +39,9 @@ namespace {
 
 constexpr uint64_t kDeadlineNs = 5 * kNanosecondsPerSecond;
 constexpr uint64_t kOpensASecond = 1000, kShortOpensASecond = 200;
-constexpr uint64_t kAsksASecond = 50;  // of each of the four readers
+constexpr uint64_t kPageEveryMs = 2000, kTopEveryMs = 1000, kMetricsEveryMs = 5000;
 constexpr size_t kPairs = 40, kShortPairs = 1;
-constexpr uint64_t kRoundNs = 2 * kNanosecondsPerSecond;
+constexpr uint64_t kRoundNs = 4 * kNanosecondsPerSecond;
 constexpr double kRatioMax = 1.05;
 
 // Whether that was answered with 200.
@@ -64,8 +65,7 @@ bool Get(const std::string& path, const std::string& url) {
 }
 
 // Runs `act` so often a second until then; returns how often. What is late is made up for at once.
-uint64_t AtPace(uint64_t times_a_second, uint64_t until_ns, const std::function<void()>& act) {
-  const uint64_t every_ns = kNanosecondsPerSecond / times_a_second;
+uint64_t AtPace(uint64_t every_ns, uint64_t until_ns, const std::function<void()>& act) {
   uint64_t times = 0;
   for (uint64_t at_ns = MonotonicNowNs(); at_ns < until_ns; at_ns += every_ns, ++times) {
     PollUntil(-1, 0, at_ns);
@@ -81,8 +81,10 @@ struct Round {
 
 class Watched {
  public:
-  Watched(const DaemonProcess& daemon, const StormFiles& files, std::string web)
-      : daemon_(daemon), files_(files), web_(std::move(web)) {}
+  // `ask_every_ms`: of each reader; 0: as often as such a reader does.
+  Watched(const DaemonProcess& daemon, const StormFiles& files, std::string web,
+          uint64_t ask_every_ms)
+      : daemon_(daemon), files_(files), web_(std::move(web)), ask_every_ms_(ask_every_ms) {}
 
   Round Run(bool read, uint64_t opens_a_second) {
     const uint64_t until_ns = MonotonicAfterNs(kRoundNs);
@@ -96,17 +98,22 @@ class Watched {
         return answered(MakeGetStatus()) && answered(MakeGetEvents(0));
       };
       const auto get = [this](const char* url) { return [this, url] { return Get(web_, url); }; };
-      for (const std::function<bool()>& ask : std::vector<std::function<bool()>>{
-               get("/metrics"), get("/api/status"), get("/api/events?after=0"), top}) {
-        readers.emplace_back([this, ask, until_ns] {
-          AtPace(kAsksASecond, until_ns, [&] { (ask() ? answered_ : unanswered_).fetch_add(1); });
+      const auto begin = [&](uint64_t every_ms, const std::function<bool()>& ask) {
+        if (ask_every_ms_ != 0) every_ms = ask_every_ms_;
+        readers.emplace_back([this, every_ms, ask, until_ns] {
+          AtPace(every_ms * kNanosecondsPerMillisecond, until_ns,
+                 [&] { (ask() ? answered_ : unanswered_).fetch_add(1); });
         });
-      }
+      };
+      begin(kMetricsEveryMs, get("/metrics"));
+      begin(kPageEveryMs, get("/api/status"));
+      begin(kPageEveryMs, get("/api/events?after=0"));
+      begin(kTopEveryMs, top);
     }
     std::vector<double> us;
     Killer nobody([] { return pid_t{-1}; }, 0);
     Round round;
-    round.opens = AtPace(opens_a_second, until_ns, [&] {
+    round.opens = AtPace(kNanosecondsPerSecond / opens_a_second, until_ns, [&] {
       const uint64_t began_ns = MonotonicNowNs();
       files_.Open(next_++, unguarded_, nobody, tally_);
       us.push_back(static_cast<double>(MonotonicNowNs() - began_ns) / 1e3);
@@ -124,6 +131,7 @@ class Watched {
   const DaemonProcess& daemon_;
   const StormFiles& files_;
   const std::string web_;
+  const uint64_t ask_every_ms_;
   StormFiles::Tally tally_;
   const std::atomic<uint64_t> unguarded_{0};
   std::atomic<uint64_t> answered_{0}, unanswered_{0};
@@ -186,7 +194,7 @@ int StormWatched(const Program& program, const StormOptions& options) {
 
   const uint64_t pace = options.short_form ? kShortOpensASecond : kOpensASecond;
   const size_t pairs = options.short_form ? kShortPairs : kPairs;
-  Watched watched(**daemon, *files, web);
+  Watched watched(**daemon, *files, web, options.every_ms);
   (void)watched.Run(/*read=*/true, pace);  // what is touched for the first time
   std::vector<double> p50_ratios, p99_ratios, p99_quiet, p99_read;
   uint64_t rounds_behind = 0;
@@ -235,9 +243,11 @@ int main(int argc, char** argv) {
       {.name = "storm-watched",
        .about =
            "1,000 opens of real files a second, with and without readers of the page, of metrics "
-           "and of the state, 50 times a second each (root); p99_ratio: of the two, the median "
+           "and of top, each as often as such a reader asks (root); p99_ratio: of the two, the "
+           "median "
            "of interleaved pairs of rounds. --short counts and does not compare",
        .run = &bulkhead::StormWatched,
+       .every = "requests of a reader",
        .attaches = true},
       argc, argv);
 }

@@ -37,6 +37,7 @@ inline constexpr OperatorRequest kOperatorRequests[] = {
     {wire::Message::SetContent, OperatorRight::kChange, "give a driver content"},
     {wire::Message::Release, OperatorRight::kChange, "lift a quarantine"},
     {wire::Message::Reload, OperatorRight::kChange, "have the configuration read again"},
+    {wire::Message::SignIn, OperatorRight::kChange, "sign in to the page"},
     {wire::Message::Shutdown, OperatorRight::kChange, "stop the service"},
 };
 // Null: no operator's request.

@@ -106,6 +106,10 @@ OperatorGroups OperatorServer::Groups() const {
   return groups_;
 }
 
+bool OperatorServer::MayChange(const OperatorPeer& who) const {
+  return MayAsk(RoleOf(who, Groups(), geteuid()), *FindOperatorRequest(wire::Message::SignIn));
+}
+
 void OperatorServer::Read() {
   std::deque<Peer> peers;  // the oldest first
   ControlListener operators;
@@ -197,7 +201,7 @@ bool OperatorServer::Hear(Peer& peer) {
   } else if (!MayAsk(role, *request)) {
     answer = MakeRefused(RefusalText(peer.who, *request, groups));
   } else if (is_shutdown) {
-    answer = Carry(*message, role);
+    answer = Carry(*message, peer.who, role);
   } else if (Enqueue(peer, role, *message)) {
     return false;
   } else {
@@ -220,11 +224,11 @@ bool OperatorServer::Enqueue(Peer& peer, OperatorRole role, ControlMessage& mess
     const uid_t user = peer.who.user;
     if (role != OperatorRole::kOwner && waiting([user](const Request& one) {
                                           return one.role != OperatorRole::kOwner &&
-                                                 one.user == user;
+                                                 one.who.user == user;
                                         }) == kUserPeersMax) {
       return false;
     }
-    requests_.push_back({std::move(peer.socket), user, role, std::move(message)});
+    requests_.push_back({std::move(peer.socket), peer.who, role, std::move(message)});
   }
   asked_.NotifyOne();
   return true;
@@ -252,7 +256,7 @@ void OperatorServer::Answer() {
       requests_.erase(next);
       if (request->role == OperatorRole::kReader) ++readers_at_work_;
     }
-    (void)request->peer.Send(Carry(request->message, request->role));
+    (void)request->peer.Send(Carry(request->message, request->who, request->role));
     if (request->role != OperatorRole::kReader) continue;
     const MutexLock lock(mutex_);
     --readers_at_work_;
@@ -260,7 +264,8 @@ void OperatorServer::Answer() {
 }
 
 // REQUIRES: one that is in the table, from a peer with the right to it.
-ControlBuffer OperatorServer::Carry(const ControlMessage& request, OperatorRole role) {
+ControlBuffer OperatorServer::Carry(const ControlMessage& request, const OperatorPeer& who,
+                                    OperatorRole role) {
   const bool words = role > OperatorRole::kReader;
   if (request.as<wire::GetStatus>() != nullptr) {
     StatusFields status = supervisor_->Status(words);
@@ -285,6 +290,7 @@ ControlBuffer OperatorServer::Carry(const ControlMessage& request, OperatorRole 
     waiting_.fetch_sub(1);
     return answer;
   }
+  if (request.as<wire::SignIn>() != nullptr) return SignIn(who);
   if (const auto* shutdown = request.as<wire::Shutdown>()) {
     return Done(hooks_.shut_down(ReadShutdown(*shutdown)));
   }
@@ -295,6 +301,12 @@ ControlBuffer OperatorServer::Carry(const ControlMessage& request, OperatorRole 
 absl::Status OperatorServer::Reload() {
   if (hooks_.reload) return hooks_.reload();
   return absl::UnimplementedError("this instance has no configuration to read again");
+}
+
+ControlBuffer OperatorServer::SignIn(const OperatorPeer& who) {
+  if (!hooks_.sign_in) return Done(absl::UnimplementedError("this instance has no page"));
+  const absl::StatusOr<std::string> link = hooks_.sign_in(who);
+  return link.ok() ? MakeSignInLink(*link) : Done(link.status());
 }
 
 ControlBuffer OperatorServer::PutInForce(const wire::SetContent& content) {

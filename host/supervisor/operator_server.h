@@ -53,6 +53,8 @@ class OperatorServer {
     std::function<absl::Status(HostsAtStop)> shut_down;  // the service is to end
     // Reads the configuration again; may be empty: there is none. Takes as long as new content.
     std::function<absl::Status()> reload = {};
+    // The link for a browser, of an admin; may be empty: there is no page.
+    std::function<absl::StatusOr<std::string>(const OperatorPeer&)> sign_in = {};
     // May be empty: none are kept. Without `words`: without texts of a driver's.
     std::function<EventsFields(uint64_t after, bool words)> events = {};
   };
@@ -67,6 +69,8 @@ class OperatorServer {
   // From here on members of these groups are answered, at this path; without groups there is no
   // such socket. Also for requests of connections that are there already. Any thread.
   absl::Status Admit(const std::string& path, const OperatorGroups& groups);
+  // Whether this one, which has asked before, may change something now. Any thread.
+  bool MayChange(const OperatorPeer& who) const;
 
  private:
   struct Peer {
@@ -77,7 +81,7 @@ class OperatorServer {
   };
   struct Request {
     ControlSocket peer;
-    uid_t user = 0;
+    OperatorPeer who;
     OperatorRole role = OperatorRole::kNone;
     ControlMessage message;
   };
@@ -97,8 +101,9 @@ class OperatorServer {
   // The next to be answered; the end when none may be.
   std::deque<Request>::iterator Next() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Answer();
-  ControlBuffer Carry(const ControlMessage& request, OperatorRole role);
+  ControlBuffer Carry(const ControlMessage& request, const OperatorPeer& who, OperatorRole role);
   absl::Status Reload();
+  ControlBuffer SignIn(const OperatorPeer& who);
   ControlBuffer PutInForce(const wire::SetContent& content);
 
   Supervisor* supervisor_ = nullptr;

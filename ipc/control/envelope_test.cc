@@ -48,6 +48,9 @@ TEST(Envelope, EveryMessageVerifies) {
   Body<wire::Shutdown>(MakeShutdown());
   Body<wire::Done>(MakeDone("", 3));
   Body<wire::Reload>(MakeReload());
+  Body<wire::SignIn>(MakeSignIn());
+  EXPECT_EQ(Body<wire::SignInLink>(MakeSignInLink("http://localhost/#a")).link()->str(),
+            "http://localhost/#a");
   Body<wire::GetEvents>(MakeGetEvents(7));
   Body<wire::Events>(MakeEvents({.events = {{.sequence = 8, .kind = "Serving"}}, .newest = 8}));
 }

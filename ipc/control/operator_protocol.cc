@@ -219,6 +219,17 @@ ControlBuffer MakeReload() {
   return Finish(builder, wire::CreateReload(builder));
 }
 
+ControlBuffer MakeSignIn() {
+  FlatBufferBuilder builder;
+  return Finish(builder, wire::CreateSignIn(builder));
+}
+
+ControlBuffer MakeSignInLink(std::string_view link) {
+  FlatBufferBuilder builder;
+  const auto text = Text(builder, link, kStatusTextBytesMax);
+  return Finish(builder, wire::CreateSignInLink(builder, text));
+}
+
 ControlBuffer MakeGetEvents(uint64_t after) {
   FlatBufferBuilder builder;
   return Finish(builder, wire::CreateGetEvents(builder, after));

@@ -120,6 +120,8 @@ ControlBuffer MakeShutdown(HostsAtStop hosts = HostsAtStop::kAsConfigured);
 // One that is not known counts as kEnd.
 HostsAtStop ReadShutdown(const wire::Shutdown& shutdown);
 ControlBuffer MakeReload();
+ControlBuffer MakeSignIn();
+ControlBuffer MakeSignInLink(std::string_view link);
 ControlBuffer MakeGetEvents(uint64_t after);
 // Events are cut to as many as fit, the oldest first.
 ControlBuffer MakeEvents(const EventsFields& fields);

@@ -40,12 +40,16 @@ struct Answer {
   uint32_t pid = 0;
   int code = kExitOk;
   std::string error;
+  std::string link;  // of a sign-in
 };
 
 // Sends a request.
 Answer Ask(const std::string& path, uint32_t pid, const ControlBuffer& request) {
   absl::StatusOr<ControlMessage> answer = AskInstance(path, request);
   if (!answer.ok()) return {pid, kExitTrouble, std::string(answer.status().message())};
+  if (const auto* link = answer->as<wire::SignInLink>()) {
+    return {.pid = pid, .error = {}, .link = link->link()->str()};
+  }
   const auto* result = answer->as<wire::Done>();
   if (result == nullptr) {
     return {pid, kExitTrouble,
@@ -64,6 +68,7 @@ int Tell(const std::string& command, const std::vector<Answer>& answers, const s
     code = std::max(code, answer.code);
     results.push_back(
         {{"pid", answer.pid}, {"done", answer.error.empty()}, {"error", answer.error}});
+    if (!answer.link.empty()) results.back()["link"] = answer.link;
     const std::string pid = answers.size() > 1 ? absl::StrCat("pid ", answer.pid, ": ") : "";
     std::fflush(stdout);
     if (!answer.error.empty()) {
@@ -72,7 +77,8 @@ int Tell(const std::string& command, const std::vector<Answer>& answers, const s
         std::fprintf(stderr, "bulkhead: %s%s\n", pid.c_str(), Printable(std::string(line)).c_str());
       }
     } else {
-      TextOutput(json).Print("%s%s\n", pid.c_str(), done.c_str());
+      TextOutput(json).Print("%s%s\n", pid.c_str(),
+                             answer.link.empty() ? done.c_str() : answer.link.c_str());
     }
   }
   if (json.empty()) return code;
@@ -214,6 +220,22 @@ void AddOperators(CLI::App& app, std::function<int()>* run) {
     *run = [choice, json] {
       choice->has_config = true;
       return AskEach("reload", *choice, MakeReload(), "in force", *json);
+    };
+  });
+  CLI::App* sign_in = app.add_subcommand(
+      "sign-in",
+      "Print a link that signs a browser in to the service's page, once and within a minute: from "
+      "there it can reload and release, and reads what drivers say. 1: there is no page");
+  sign_in
+      ->add_option("--pid", choice->pid,
+                   "Only the instance with this process id; else each with a configuration file")
+      ->check(is_pid)
+      ->type_name("PID");
+  add_json(sign_in);
+  sign_in->callback([choice, json, run] {
+    *run = [choice, json] {
+      choice->has_config = true;
+      return AskEach("sign-in", *choice, MakeSignIn(), "", *json);
     };
   });
   CLI::App* stop = app.add_subcommand("stop", "End a running instance in order, as Ctrl-C does");

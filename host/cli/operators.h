@@ -10,7 +10,7 @@ class App;
 
 namespace bulkhead {
 
-// The commands that ask running instances: status, content, release, reload, stop.
+// The commands that ask running instances: status, content, release, reload, sign-in, stop.
 void AddOperators(CLI::App& app, std::function<int()>* run);
 
 }  // namespace bulkhead

@@ -36,7 +36,7 @@ inline constexpr char kConfigPath[] = "/etc/bulkhead/bulkhead.toml";
   X("service", "metrics", "\"127.0.0.1:PORT\", \"[::1]:PORT\" or the absolute path of a socket",   \
     "where Prometheus reads /metrics; without it: nowhere")                                        \
   X("service", "page", "true or false",                                                            \
-    "whether the address of metrics also has the page, with the texts of events; without it: no")  \
+    "whether the address of metrics also has the page; without it: no")                            \
   X("operators", "readers", "a group's name or id",                                                \
     "its members may look: status, top, events; without it: only admins and root")                 \
   X("operators", "admins", "a group's name or id",                                                 \

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -27,6 +28,7 @@
 #include "host/service/hosts_scope.h"
 #include "host/service/metrics_server.h"
 #include "host/service/metrics_text.h"
+#include "host/service/page_admin.h"
 #include "host/service/peers.h"
 #include "host/service/reload.h"
 #include "host/service/service.h"
@@ -53,6 +55,8 @@ constexpr uint64_t kLookEveryNs = kNanosecondsPerSecond;
 constexpr uint64_t kTurnsWithinNs = kNanosecondsPerSecond;
 constexpr uint64_t kMetricsAgeNsMax = kNanosecondsPerSecond / 4;
 constexpr uint64_t kPolicyWithinNs = 5 * kNanosecondsPerSecond;
+// Until a driver that was released serves.
+constexpr uint64_t kReleaseWithinNs = 60 * kNanosecondsPerSecond;
 // More than a driver may take to start: each tells the manager anew.
 constexpr uint64_t kStartsWithinNs = 90 * kNanosecondsPerSecond;
 
@@ -154,25 +158,24 @@ class Daemon {
     const std::shared_ptr<ShimLink> link = SharedLink(chosen->attachment);
     if (absl::Status status = StartService(link); !status.ok()) return Failed(status);
     const UniqueFd stop(eventfd(0, EFD_CLOEXEC));
+    if (config_.page) page_admin_ = std::make_unique<PageAdmin>(PageHooks());
     absl::StatusOr<std::unique_ptr<OperatorServer>> server = OperatorServer::Listen(
         InstanceSocket(getpid()), &supervisor(),
         {.complete = [this](StatusFields& status) { Complete(status); },
          .shut_down = [this, &stop](HostsAtStop hosts) { return ShutDown(hosts, stop.get()); },
          .reload = [this] { return Reload(); },
+         .sign_in = [this](const OperatorPeer& who) { return SignInLink(who); },
          .events = [this](uint64_t after, bool words) { return history_.After(after, words); }});
     if (!server.ok()) return Failed(server.status());
-    server_ = server->get();
-    const absl::Cleanup forget_server = [this] { server_ = nullptr; };
+    {
+      const MutexLock lock(server_mutex_);
+      server_ = server->get();
+    }
+    const absl::Cleanup end_readers = [this] { EndReaders(); };
     if (absl::Status status = AdmitOperators(config_.operators); !status.ok()) {
       return Failed(status);
     }
-    std::unique_ptr<MetricsServer> metrics;
-    if (!config_.metrics.empty()) {
-      absl::StatusOr<std::unique_ptr<MetricsServer>> listening =
-          MetricsServer::Listen(config_.metrics, Sources());
-      if (!listening.ok()) return Failed(listening.status());
-      metrics = *std::move(listening);
-    }
+    if (absl::Status status = ServeReaders(); !status.ok()) return Failed(status);
     Peers peers(link.get());
     peers.Look();
     if (absl::Status status = SetGuards(); !status.ok()) return Failed(status);
@@ -182,6 +185,7 @@ class Daemon {
     manager_.Stopping();
     if (HostsStay()) {
       Happened(DriverEventKind::kServiceEnds, "its hosts and guards stay");
+      EndReaders();
       server->reset();
       log_.Flush();
       // What this process has is in the store as well; nothing of it may be put away.
@@ -191,8 +195,8 @@ class Daemon {
     attachment_->RemoveGuards();  // from here on no open waits
     Happened(DriverEventKind::kServiceEnds);
     service_->Stop();
-    server->reset();  // no request waits any more
-    metrics.reset();
+    EndReaders();  // no request waits any more
+    server->reset();
     std::vector<CounterFields> counts;
     for (size_t i = 0; i < kind_->counters.size(); ++i) {
       counts.push_back({kind_->counters[i], counters[i]});
@@ -343,6 +347,8 @@ class Daemon {
     if (groups.any()) {
       if (absl::Status status = MakeGroupFolder(); !status.ok()) return status;
     }
+    const MutexLock lock(server_mutex_);
+    if (server_ == nullptr) return absl::CancelledError("the service ends");
     return server_->Admit(GroupSocket(getpid()), groups);
   }
 
@@ -519,7 +525,8 @@ class Daemon {
     // Not when this is only because others are: the loop that starts hosts has to turn.
     if (supervisor().Turns(MonotonicAfterNs(kTurnsWithinNs))) manager_.Alive();
     manager_.Resend();
-    if (std::string summary = Summary(); summary != said_) {
+    const bool again = say_again_.exchange(false);
+    if (std::string summary = Summary(); again || summary != said_) {
       manager_.Says(summary);
       said_ = std::move(summary);
     }
@@ -572,25 +579,84 @@ class Daemon {
     }
   }
 
+  // ---- Readers over HTTP
+
+  absl::Status ServeReaders() {
+    if (config_.metrics.empty()) return absl::OkStatus();
+    absl::StatusOr<std::unique_ptr<MetricsServer>> listening =
+        MetricsServer::Listen(config_.metrics, Sources());
+    if (!listening.ok()) return listening.status();
+    metrics_ = *std::move(listening);
+    if (page_admin_ == nullptr) return absl::OkStatus();
+    // A tunnel's end has a port of its own.
+    std::string at = "localhost";
+    if (const uint16_t port = metrics_->port(); port != 0) {
+      at = absl::StrCat(config_.metrics.substr(0, config_.metrics.rfind(':')), ":", port);
+    }
+    const MutexLock lock(server_mutex_);
+    page_at_ = absl::StrCat("http://", at, "/");
+    return absl::OkStatus();
+  }
+
+  // Waits for what a user of the page has asked for.
+  void EndReaders() {
+    {
+      const MutexLock lock(server_mutex_);
+      page_at_.clear();
+    }
+    metrics_.reset();
+    page_admin_.reset();
+    const MutexLock lock(server_mutex_);
+    server_ = nullptr;
+  }
+
+  PageAdmin::Hooks PageHooks() {
+    return {
+        .may_change =
+            [this](const OperatorPeer& who) {
+              const MutexLock lock(server_mutex_);
+              return server_ != nullptr && server_->MayChange(who);
+            },
+        .reload = [this] { return Reload(); },
+        .release =
+            [this](const std::string& driver) {
+              return supervisor().LiftQuarantine(driver, MonotonicAfterNs(kReleaseWithinNs));
+            },
+        .used = [this](const std::string& text) { Happened(DriverEventKind::kPageUsed, text); }};
+  }
+
+  absl::StatusOr<std::string> SignInLink(const OperatorPeer& who) {
+    const MutexLock lock(server_mutex_);
+    if (page_at_.empty()) {
+      return absl::FailedPreconditionError(
+          "this instance has no page: metrics and page = true in its configuration give it one");
+    }
+    return absl::StrCat(page_at_, "#sign-in=", page_admin_->MakeLink(who));
+  }
+
   WebSources Sources() {
-    WebSources sources = {.metrics = [this] { return Seen().metrics; }, .status = {}, .events = {}};
-    if (options_.config.page) {
-      sources.status = [this] { return Seen().status; };
-      sources.events = [this](uint64_t after) { return EventsBody(history_.After(after)); };
+    WebSources sources = {.metrics = [this] { return Seen(false).metrics; }};
+    if (page_admin_ != nullptr) {
+      sources.status = [this](bool words) { return Seen(words).status; };
+      sources.events = [this](uint64_t after, bool words) {
+        return EventsBody(history_.After(after, words));
+      };
+      sources.admin = page_admin_.get();
     }
     return sources;
   }
 
   // Of the one thread that answers. Any user may ask on a port, as often as it can: each look asks
   // the shim.
-  const Snapshot& Seen() {
-    if (seen_.at_ns != 0 && MonotonicNowNs() - seen_.at_ns < kMetricsAgeNsMax) return seen_;
-    StatusFields status = supervisor().Status();
+  const Snapshot& Seen(bool words) {
+    Snapshot& seen = seen_[words ? 1 : 0];
+    if (seen.at_ns != 0 && MonotonicNowNs() - seen.at_ns < kMetricsAgeNsMax) return seen;
+    StatusFields status = supervisor().Status(words);
     Complete(status);
-    seen_.metrics = MetricsText(status, history_.Counts());
-    if (options_.config.page) seen_.status = StatusBody(status);
-    seen_.at_ns = MonotonicNowNs();
-    return seen_;
+    seen.metrics = MetricsText(status, history_.Counts());
+    if (page_admin_ != nullptr) seen.status = StatusBody(status);
+    seen.at_ns = MonotonicNowNs();
+    return seen;
   }
 
   // Any thread, one at a time.
@@ -615,7 +681,7 @@ class Daemon {
       }
       Happened(DriverEventKind::kReloadRefused, std::string(status.message()));
     }
-    said_.clear();
+    say_again_.store(true);
     manager_.Ready(Summary());
     return status;
   }
@@ -747,9 +813,14 @@ class Daemon {
   const AttachmentKind* kind_ = nullptr;
   Attachment* attachment_ = nullptr;
   std::unique_ptr<Service> service_;
-  OperatorServer* server_ = nullptr;
-  std::string said_;
-  Snapshot seen_;  // as it was told last
+  std::unique_ptr<PageAdmin> page_admin_;
+  std::unique_ptr<MetricsServer> metrics_;
+  std::string said_;  // to the manager, by the main thread
+  std::atomic<bool> say_again_{false};
+  std::array<Snapshot, 2> seen_;  // without and with words, as they were told last
+  Mutex server_mutex_;
+  OperatorServer* server_ ABSL_GUARDED_BY(server_mutex_) = nullptr;
+  std::string page_at_ ABSL_GUARDED_BY(server_mutex_);  // empty: there is no page, or not yet
   Mutex reload_mutex_;
   std::vector<Instance> claims_;  // of folders that a reload added
   Mutex config_mutex_;

@@ -168,6 +168,8 @@ std::string Text(const DriverEvent& event) {
     case Kind::kServiceEnds:
       if (!event.text.empty()) return absl::StrCat("ends: ", event.text);
       return "ends: opens pass unasked from here on";
+    case Kind::kPageUsed:
+      return absl::StrCat("the page: ", event.text);
     case Kind::kReloadRefused:
       return absl::StrCat("reload: nothing was changed: ", event.text);
     case Kind::kCount:

@@ -108,6 +108,9 @@ MHD_Result Reply(MHD_Connection* connection, const WebAnswer& answer, bool close
   for (const WebHeader& header : WebHeaders()) {
     MHD_add_response_header(response, header.name, header.value);
   }
+  if (answer.status == MHD_HTTP_UNAUTHORIZED) {
+    MHD_add_response_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
+  }
   if (close) MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
   const MHD_Result queued = MHD_queue_response(connection, answer.status, response);
   MHD_destroy_response(response);
@@ -120,12 +123,16 @@ MHD_Result Handle(void* context, MHD_Connection* connection, const char* url, co
     const char* text = MHD_lookup_connection_value(connection, kind, name);
     return std::string_view(text == nullptr ? "" : text);
   };
-  const WebRequest request = {.method = method,
-                              .path = url,
-                              .host = value(MHD_HEADER_KIND, MHD_HTTP_HEADER_HOST),
-                              .fetch_site = value(MHD_HEADER_KIND, "Sec-Fetch-Site"),
-                              .fetch_mode = value(MHD_HEADER_KIND, "Sec-Fetch-Mode"),
-                              .after = value(MHD_GET_ARGUMENT_KIND, "after")};
+  const WebRequest request = {
+      .method = method,
+      .path = url,
+      .host = value(MHD_HEADER_KIND, MHD_HTTP_HEADER_HOST),
+      .fetch_site = value(MHD_HEADER_KIND, "Sec-Fetch-Site"),
+      .fetch_mode = value(MHD_HEADER_KIND, "Sec-Fetch-Mode"),
+      .origin = value(MHD_HEADER_KIND, MHD_HTTP_HEADER_ORIGIN),
+      .authorization = value(MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION),
+      .after = value(MHD_GET_ARGUMENT_KIND, "after"),
+      .driver = value(MHD_GET_ARGUMENT_KIND, "driver")};
   // A browser keeps up to six connections of a page, which would be missing for others.
   const bool close = request.path != "/metrics";
   return Reply(connection, Answer(request, *static_cast<const WebSources*>(context)), close);

@@ -58,12 +58,17 @@ class MetricsServerTest : public ::testing::Test {
                         asked_.fetch_add(1);
                         return std::string("bulkhead_info 1\n");
                       },
-                  .status = [] { return "{}"; },
-                  .events = [](uint64_t after) { return std::to_string(after); }});
+                  .status = [](bool) { return "{}"; },
+                  .events = [](uint64_t after, bool) { return std::to_string(after); },
+                  .admin = &admin_});
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
   }
   std::atomic<int> asked_ = 0;
+  PageAdmin admin_{{.may_change = [](const OperatorPeer&) { return true; },
+                    .reload = [] { return absl::OkStatus(); },
+                    .release = [](const std::string&) { return absl::OkStatus(); },
+                    .used = [](const std::string&) {}}};
   std::unique_ptr<MetricsServer> server_;
 };
 
@@ -91,6 +96,31 @@ TEST_F(MetricsServerTest, APageGetsItsHeadersAndKeepsNoConnection) {
   const std::string head =
       Ask(ConnectTo(*server_), "HEAD / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
   EXPECT_THAT(head, AllOf(StartsWith("HTTP/1.1 200"), Not(HasSubstr("<html"))));
+}
+
+TEST_F(MetricsServerTest, ASessionIsSignedInForAndAsked) {
+  Start("127.0.0.1:0");
+  const auto post = [this](const std::string& path, const std::string& headers) {
+    return Ask(ConnectTo(*server_),
+               "POST " + path + " HTTP/1.1\r\nHost: localhost\r\n" + headers + "\r\n");
+  };
+  const std::string link = admin_.MakeLink({.user = 0, .groups = {}});
+  const std::string answer = post("/api/sign-in", "Authorization: Bearer " + link + "\r\n");
+  EXPECT_THAT(answer, StartsWith("HTTP/1.1 200"));
+  const size_t at = answer.find("\"session\":\"");
+  ASSERT_NE(at, std::string::npos) << answer;
+  const std::string bearer = "Authorization: Bearer " + answer.substr(at + 11, 64) + "\r\n";
+  EXPECT_THAT(Ask(ConnectTo(*server_),
+                  "GET /api/session HTTP/1.1\r\nHost: localhost\r\n" + bearer + "\r\n"),
+              AllOf(StartsWith("HTTP/1.1 200"), HasSubstr("\"user\":0")));
+  EXPECT_THAT(post("/api/release?driver=scanner", bearer), StartsWith("HTTP/1.1 202"));
+  EXPECT_THAT(post("/api/release?driver=scanner", bearer + "Origin: http://evil.example\r\n"),
+              StartsWith("HTTP/1.1 403"));
+  // A body is not read.
+  EXPECT_THAT(post("/api/sign-out", bearer + "Content-Length: 1000000\r\n"),
+              StartsWith("HTTP/1.1 200"));
+  EXPECT_THAT(post("/api/reload", bearer),
+              AllOf(StartsWith("HTTP/1.1 401"), HasSubstr("WWW-Authenticate: Bearer")));
 }
 
 TEST_F(MetricsServerTest, ARequestForAnotherNameOrOfAnotherSiteLearnsNothing) {

@@ -53,7 +53,8 @@ namespace bulkhead {
   X(ServiceReady, kInfo)          /* text: what it guards */                                       \
   X(ServiceEnds, kInfo)           /* in order */                                                   \
   X(Reloaded, kInfo)              /* text: what has changed */                                     \
-  X(ReloadRefused, kError)        /* text: why nothing was changed */
+  X(ReloadRefused, kError)        /* text: why nothing was changed */                              \
+  X(PageUsed, kInfo)              /* text: what a user that is signed in to the page did there */
 
 enum class DriverEventKind : uint8_t {
 #define X(name, level) k##name,

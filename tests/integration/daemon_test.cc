@@ -11,7 +11,6 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -157,15 +156,8 @@ TEST_F(Daemon, WhatIsWrongChangesNothing) {
   EXPECT_EQ(StopService(), 0);
 }
 
-// Its id is that of its only group, too.
-constexpr uid_t kGames = 60, kUsers = 100;
-
 TEST_F(Daemon, MembersOfItsGroupsAskIt) {
-  if (!OrdinaryCanRun()) GTEST_SKIP() << "another user can't reach the build folder";
-  for (const auto& [name, id] : {std::pair("games", kGames), std::pair("users", kUsers)}) {
-    const group* entry = getgrnam(name);
-    if (entry == nullptr || entry->gr_gid != id) GTEST_SKIP() << "no group " << name << " as usual";
-  }
+  if (const std::string why = WhyNoMembers(); !why.empty()) GTEST_SKIP() << why;
   const std::string groups = "[operators]\nreaders = 'games'\nadmins = 'users'\n";
   Write(groups + Scanner() + GuardOf(files_));
   const pid_t service = Start();
@@ -237,97 +229,6 @@ TEST_F(Daemon, TellsItsWatchdogThatItsLoopTurns) {
   unsetenv("WATCHDOG_USEC");
   ASSERT_GT(service, 0);
   for (int i = 0; i < 3; ++i) EXPECT_EQ(manager_->Await("WATCHDOG=1"), "WATCHDOG=1");
-  EXPECT_EQ(StopService(), 0);
-}
-
-// The answer to a GET on a Unix socket, with its headers.
-std::string AnswerAt(const std::string& path, const std::string& url) {
-  const UniqueFd file(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
-  if (connect(file.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
-    return "";
-  }
-  const std::string request =
-      "GET " + url + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-  (void)!send(file.get(), request.data(), request.size(), MSG_NOSIGNAL);
-  std::string answer;
-  char bytes[4096];
-  for (ssize_t size; (size = recv(file.get(), bytes, sizeof(bytes), 0)) > 0;) {
-    answer.append(bytes, static_cast<size_t>(size));
-  }
-  return answer;
-}
-
-// The sum of a metric's samples.
-double SumOf(const std::string& metrics, const std::string& name) {
-  double sum = 0;
-  std::istringstream lines(metrics);
-  for (std::string line; std::getline(lines, line);) {
-    if (line.starts_with(name + "{")) sum += std::stod(line.substr(line.rfind(' ')));
-  }
-  return sum;
-}
-
-TEST_F(Daemon, ItsMetricsCountEachCallExactlyOnce) {
-  const std::string path = folder_ + "/metrics.sock";
-  Write("[service]\nmetrics = '" + path + "'\n" + Scanner() + GuardOf(files_));
-  const pid_t service = Start();
-  ASSERT_GT(service, 0);
-  constexpr int kOpens = 50;
-  for (int i = 0; i < kOpens; ++i) {
-    EXPECT_TRUE(Opens(files_ + "/clean"));
-    EXPECT_FALSE(Opens(files_ + "/infected"));
-  }
-  const std::string metrics = AnswerAt(path, "/metrics");
-  EXPECT_THAT(metrics, HasSubstr("HTTP/1.1 200"));
-  const double started = SumOf(metrics, "bulkhead_calls_started_total");
-  EXPECT_GE(started, 2 * kOpens);
-  EXPECT_EQ(SumOf(metrics, "bulkhead_calls_ended_total"), started);
-  EXPECT_EQ(SumOf(metrics, "bulkhead_calls_open"), 0);
-  EXPECT_EQ(SumOf(metrics, "bulkhead_calls_denied_total"), kOpens);
-  EXPECT_EQ(SumOf(metrics, "bulkhead_driver_serving"), 1);
-  EXPECT_EQ(SumOf(metrics, "bulkhead_driver_restarts_total"), 0);
-  EXPECT_GT(SumOf(metrics, "bulkhead_process_resident_bytes"), 0);
-  EXPECT_THAT(AnswerAt(path, "/api/events"), HasSubstr("HTTP/1.1 404")) << "there is no page";
-  EXPECT_EQ(StopService(), 0);
-  EXPECT_FALSE(fs::exists(path));
-}
-
-TEST_F(Daemon, ItsPageReadsWhatTheCommandLineShows) {
-  const std::string path = folder_ + "/web.sock";
-  Write("[service]\nmetrics = '" + path + "'\npage = true\n" + Scanner() + GuardOf(files_));
-  ASSERT_GT(Start(), 0);
-  const auto body = [&](const std::string& url) {
-    const std::string answer = AnswerAt(path, url);
-    EXPECT_THAT(answer, HasSubstr("HTTP/1.1 200")) << url;
-    const size_t end = answer.find("\r\n\r\n");
-    return end == std::string::npos ? answer : answer.substr(end + 4);
-  };
-  EXPECT_THAT(body("/"), HasSubstr("</html>"));
-  EXPECT_FALSE(Opens(files_ + "/infected"));
-  // It is told behind the access.
-  const uint64_t until_ns = MonotonicAfterNs(kSoonNs);
-  while (Events().back()["event"] != "Denied" && MonotonicNowNs() < until_ns) continue;
-  const auto events = nlohmann::json::parse(body("/api/events?after=0"), nullptr, false);
-  ASSERT_TRUE(events.is_object());
-  EXPECT_EQ(events["events"], nlohmann::json(Events()));
-  EXPECT_EQ(events["newest"], events["events"].size());
-  auto status = nlohmann::json::parse(body("/api/status"), nullptr, false);
-  ASSERT_TRUE(status.is_object());
-  const auto shown = nlohmann::json::parse(Run("status --json -").text, nullptr, false);
-  ASSERT_TRUE(shown.is_object());
-  EXPECT_GT(status["resident_bytes"]["host:scanner"], 0);
-  status.erase("resident_bytes");
-  // Nothing happens meanwhile: all but ages is the same.
-  nlohmann::json running = shown["running"][0];
-  for (nlohmann::json* each : {&status, &running}) {
-    each->erase("uptime_ms");
-    (*each)["drivers"][0].erase("counters_age_ms");
-    (*each)["drivers"][0].erase("shim_silent_ms");
-  }
-  EXPECT_EQ(status, running);
   EXPECT_EQ(StopService(), 0);
 }
 

@@ -7,11 +7,17 @@
 //   event LEVEL DRIVER TEXT it happened; DRIVER "-": to none
 //   protection LEVEL        0 to 2, of the first guard
 //   silent MS               the shim does not answer since; 0: it does
+//   ready TEXT              an event that quotes no driver
+//   state DRIVER STATE      as "quarantined"
+//   link                    answers with the fragment of a link that signs in
+//   lose                    the right of those who are signed in
+//   fail [TEXT]             so ends each next reload and release
 //   hang                    requests for the state wait, until the next command
 //
 // It ends with its standard input.
 #include <unistd.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <iostream>
 #include <mutex>
@@ -69,9 +75,12 @@ class ScriptedService {
 
   WebSources Sources() {
     return {.metrics = [this] { return MetricsText(Now(), history_.Counts()); },
-            .status = [this] { return StatusBody(Now()); },
-            .events = [this](uint64_t after) { return EventsBody(history_.After(after)); }};
+            .status = [this](bool) { return StatusBody(Now()); },
+            .events = [this](uint64_t after,
+                             bool words) { return EventsBody(history_.After(after, words)); },
+            .admin = &admin_};
   }
+  std::string Link() { return "#sign-in=" + admin_.MakeLink({.user = 1001, .groups = {}}); }
 
   bool Command(const std::string& line) {
     std::istringstream words(line);
@@ -82,6 +91,27 @@ class ScriptedService {
     hangs_ = verb == "hang";
     resumed_.notify_all();
     if (verb == "hang") return true;
+    if (verb == "ready") {
+      std::getline(words >> std::ws, text);
+      Happened(DriverEvent::Level::kInfo, "", text, DriverEventKind::kServiceReady);
+      return true;
+    }
+    if (verb == "lose") {
+      may_change_ = false;
+      return true;
+    }
+    if (verb == "fail") {
+      failure_.clear();
+      std::getline(words >> std::ws, failure_);
+      return true;
+    }
+    if (verb == "state") {
+      words >> driver >> text;
+      for (DriverStatusFields& each : status_.drivers) {
+        if (each.name == driver) each.state = text;
+      }
+      return true;
+    }
     if (!(words >> number)) return false;
     if (verb == "calls") {
       for (DriverStatusFields& each : status_.drivers) {
@@ -127,12 +157,36 @@ class ScriptedService {
     return status_;
   }
 
+  absl::Status Release(const std::string& name) {
+    const std::scoped_lock lock(mutex_);
+    if (!failure_.empty()) return absl::InternalError(failure_);
+    for (DriverStatusFields& driver : status_.drivers) {
+      if (driver.name == name) driver.state = "serving";
+    }
+    return absl::OkStatus();
+  }
+  absl::Status Reload() {
+    const std::scoped_lock lock(mutex_);
+    return failure_.empty() ? absl::OkStatus() : absl::InternalError(failure_);
+  }
+
   const uint64_t began_ns_;
+  std::atomic<bool> may_change_{true};
   EventHistory history_;
   std::mutex mutex_;
   std::condition_variable resumed_;
   bool hangs_ = false;
+  std::string failure_;  // of a reload, a release
   StatusFields status_;
+  PageAdmin admin_{{.may_change = [this](const OperatorPeer&) { return may_change_.load(); },
+                    .reload = [this] { return Reload(); },
+                    .release = [this](const std::string& driver) { return Release(driver); },
+                    .used =
+                        [this](const std::string& text) {
+                          DriverEvent event = DriverEvent::Of(DriverEventKind::kPageUsed);
+                          event.text = text;
+                          history_.Add(event, WallClockUs());
+                        }}};
 };
 
 int Main(const std::string& port) {
@@ -144,7 +198,11 @@ int Main(const std::string& port) {
   }
   std::cout << (*server)->port() << std::endl;
   for (std::string line; std::getline(std::cin, line);) {
-    std::cout << (service.Command(line) ? "ok" : "what?") << std::endl;
+    if (line == "link") {
+      std::cout << service.Link() << std::endl;
+    } else {
+      std::cout << (service.Command(line) ? "ok" : "what?") << std::endl;
+    }
   }
   service.Command("calls 0");  // no request waits any more
   return 0;

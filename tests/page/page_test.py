@@ -15,6 +15,7 @@ from browser import Browser, Tab, Unavailable
 SERVER, SHOTS = sys.argv[1:3]
 MARKUP = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 FRESH = "document.body.dataset.fresh === 'yes'"
+SIGNED_IN = "document.getElementById('session-text').textContent.startsWith('Signed in as user 1001')"
 
 
 class Service:
@@ -25,11 +26,14 @@ class Service:
         self.port = int(self.process.stdout.readline())
         self.url = f"http://127.0.0.1:{self.port}/"
 
-    def do(self, command):
+    def ask(self, command):
         self.process.stdin.write(command + "\n")
         self.process.stdin.flush()
-        said = self.process.stdout.readline()
-        assert said == "ok\n", f"{command}: {said}"
+        return self.process.stdout.readline().strip()
+
+    def do(self, command):
+        said = self.ask(command)
+        assert said == "ok", f"{command}: {said}"
 
     def end(self):
         self.process.kill()
@@ -81,10 +85,12 @@ class Page(unittest.TestCase):
         self.service = Service()
         self.addCleanup(lambda: self.service.end())
 
-    def open(self, **how):
-        tab = Tab(self.browser, self.service.url, **how)
+    def open(self, signed_in=False, **how):
+        tab = Tab(self.browser, self.service.url + (self.service.ask("link") if signed_in else ""), **how)
         self.addCleanup(tab.close)
         tab.until(FRESH)
+        if signed_in:
+            tab.until(SIGNED_IN)
         return tab
 
     def text(self, tab, selector):
@@ -108,7 +114,8 @@ class Page(unittest.TestCase):
         for number in range(30):
             self.service.do(f"event {(1, 1, 1, 2, 3)[number % 5]} {('scanner', 'null')[number % 2]} run {number}")
         self.service.do("event 2 scanner HOSTILE")
-        tab = self.open()
+        tab = self.open(signed_in=True)
+        tab.until("document.getElementById('events').textContent.includes('run 29')")
         drawn = "document.querySelector('#plots path.series').getAttribute('d').length"
         for _ in range(3):
             before = tab.value(drawn)
@@ -128,9 +135,9 @@ class Page(unittest.TestCase):
             self.assertIn(words, scanner)
         self.assertIn("/srv/uploads", self.text(tab, "#guards"))
         self.assertIn("2 folders", self.text(tab, "#changes"))
-        self.assertEqual(self.text(tab, "#counted"), "32 events")
+        self.assertEqual(self.text(tab, "#counted"), "33 events")
         self.assertIn("run 29", self.text(tab, "#events"))
-        self.assertEqual(tab.value("document.querySelectorAll('#timeline .mark').length"), 32)
+        self.assertEqual(tab.value("document.querySelectorAll('#timeline .mark').length"), 33)
         # Half of them below 2^4 and the slowest of a hundred below 2^13 times 1.024 us.
         self.assertRegex(self.text(tab, "#plots"), r"half of them 16 µs\s+99 % 8\.4 ms")
         tab.value("(s => { s.value = '2'; s.dispatchEvent(new Event('change')); })(document.getElementById('level'))")
@@ -146,15 +153,15 @@ class Page(unittest.TestCase):
 
     def test_a_narrow_window_needs_no_scrolling_sideways(self):
         self.service.do("event 3 scanner " + "a-word-that-has-no-end-" * 20)
-        tab = self.open(width=400, height=800)
-        tab.until("document.querySelector('#events td')")
+        tab = self.open(signed_in=True, width=400, height=800)
+        tab.until("document.getElementById('events').textContent.includes('a-word-that')")
         self.assertLessEqual(tab.value("document.scrollingElement.scrollWidth"), 400)
         self.shot(tab, "narrow")
 
     def test_hostile_names_and_texts_are_text(self):
         self.service.do("event 3 scanner HOSTILE")
         self.service.do("protection 1")
-        tab = self.open()
+        tab = self.open(signed_in=True)
         tab.until("document.getElementById('events').textContent.includes('onerror')")
         for part in ("drivers", "guards", "events", "timeline", "of", "plots", "summary"):
             found = tab.value(f"document.getElementById('{part}').textContent")
@@ -178,20 +185,95 @@ class Page(unittest.TestCase):
         self.assertNotRegex(self.text(tab, "#plots .legend"), r"answered \d")
 
     def test_a_service_that_is_killed_is_said_not_to_answer_and_its_successor_is_shown(self):
-        self.service.do("event 3 scanner of-the-first")
+        self.service.do("ready of-the-first")
         tab = self.open()
         tab.until("document.getElementById('events').textContent.includes('of-the-first')")
         self.service.end()
         self.is_old(tab, "The service does not answer (no connection)")
         self.shot(tab, "no-answer")
         self.service = Service(self.service.port)
-        self.service.do("event 3 scanner of-the-second")
+        self.service.do("ready of-the-second")
         tab.until(f"{FRESH} && document.getElementById('events').textContent.includes('of-the-second')")
         self.assertTrue(tab.value("document.getElementById('silence').hidden"))
         events = self.text(tab, "#events")
         self.assertIn("of-the-second", events)
         self.assertNotIn("of-the-first", events)
         self.assertEqual(self.text(tab, "#counted"), "2 events")
+
+    def test_without_a_session_no_words_of_drivers_are_shown(self):
+        self.service.do("event 3 scanner SECRET-OF-A-DRIVER")
+        self.service.do("state scanner quarantined")
+        tab = self.open()
+        tab.until("document.querySelectorAll('#events tr').length === 2")
+        self.assertNotIn("SECRET", tab.value("document.body.innerText"))
+        self.assertIn("bulkhead sign-in", self.text(tab, "#sign-in-hint"))
+        for part in ("#session", "#drivers .actions"):
+            self.assertFalse(tab.value(f"document.querySelector({part!r}).checkVisibility()"), part)
+
+    def test_a_link_signs_in_once_and_leaves_no_trace(self):
+        self.service.do("event 3 scanner SECRET-OF-A-DRIVER")
+        link = self.service.ask("link")
+        tab = Tab(self.browser, self.service.url + link)
+        self.addCleanup(tab.close)
+        tab.until(f"{SIGNED_IN} && document.getElementById('events').textContent.includes('SECRET-OF-A-DRIVER')")
+        self.assertIn("for 15 more min", self.text(tab, "#session-text"))
+        self.assertIn("user 1001 has signed in", self.text(tab, "#events"))
+        self.assertEqual(tab.value("location.href"), self.service.url)
+        self.assertEqual(tab.value("document.cookie + localStorage.length + sessionStorage.length"), "00")
+        self.nothing_is_amiss(tab)
+        self.shot(tab, "signed-in")
+        second = Tab(self.browser, self.service.url + link)
+        self.addCleanup(second.close)
+        second.until(f"{FRESH} && document.getElementById('session-said').textContent.includes('this link was used')")
+        self.assertNotIn("SECRET", second.value("document.body.innerText"))
+        # Without the page's memory the session is gone.
+        tab.call("Page.reload")
+        tab.until(f"{FRESH} && document.querySelectorAll('#events tr').length === 3")
+        self.assertNotIn("SECRET", tab.value("document.body.innerText"))
+
+    def test_a_link_that_comes_to_an_open_page_signs_it_in(self):
+        tab = self.open()
+        tab.value(f"location.hash = {self.service.ask('link')!r}")
+        tab.until(SIGNED_IN)
+
+    def press_button(self, tab, selector):
+        tab.value(f"document.querySelector({selector!r}).focus()")
+        tab.press("Enter")
+
+    def session_says(self, tab, text):
+        tab.until(f"document.getElementById('session-said').textContent.includes({text!r})")
+
+    def test_a_signed_in_user_releases_and_reloads(self):
+        self.service.do("state scanner quarantined")
+        tab = self.open(signed_in=True)
+        release = "#drivers .actions:not([hidden]) .release"
+        tab.until(f"document.querySelectorAll({release!r}).length === 1")
+        self.shot(tab, "quarantined")
+        self.service.do("fail no space left on device")
+        self.press_button(tab, release)
+        self.session_says(tab, "release scanner failed: no space left on device")
+        self.service.do("fail")
+        self.press_button(tab, release)
+        self.session_says(tab, "release scanner: done")
+        tab.until(f"!document.querySelector({release!r}) && document.querySelector('#drivers dl').textContent.includes('serving')")
+        self.press_button(tab, "#reload")
+        self.session_says(tab, "reload: done")
+        tab.until("document.getElementById('events').textContent.includes('user 1001: reload')")
+        self.nothing_is_amiss(tab)
+
+    def test_who_signs_out_or_loses_the_right_sees_no_words_from_then_on(self):
+        self.service.do("event 3 scanner SECRET-OF-A-DRIVER")
+        words = "document.getElementById('events').textContent.includes('SECRET')"
+        for ends in ("out", "lose"):
+            tab = self.open(signed_in=True)
+            tab.until(words)
+            if ends == "lose":
+                self.service.do("lose")
+            else:
+                self.press_button(tab, "#sign-out")
+            tab.until(f"{FRESH} && !({words}) && document.querySelectorAll('#events tr').length > 1")
+            self.session_says(tab, "Signed out")
+            self.assertFalse(tab.value("document.getElementById('session-actions').checkVisibility()"))
 
     def test_a_service_that_hangs_is_said_not_to_answer(self):
         tab = self.open()
@@ -222,6 +304,14 @@ class Page(unittest.TestCase):
             seen.append(name)
             self.assertTrue(outline, f"{name} has the focus and does not show it")
         self.assertEqual(seen, wanted)
+
+    def test_the_keyboard_reaches_what_a_session_can_do(self):
+        tab = self.open(signed_in=True)
+        seen = []
+        for _ in range(4):
+            tab.press("Tab")
+            seen.append(tab.value(FOCUSED)[0])
+        self.assertEqual(seen, ["a.skip ", "pause", "reload", "sign-out"])
 
     def test_keys_do_what_a_mouse_does(self):
         tab = self.open()

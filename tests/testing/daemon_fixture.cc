@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/testing/daemon_fixture.h"
 
+#include <grp.h>
 #include <poll.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -8,6 +9,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <utility>
 
 #include "host/store/descriptor_store.h"
 #include "host/supervisor/instance.h"
@@ -17,6 +19,16 @@
 #include "ipc/unique_fd.h"
 
 namespace bulkhead {
+
+std::string Daemon::WhyNoMembers() {
+  if (!OrdinaryCanRun()) return "another user can't reach the build folder";
+  for (const auto& [name, id] : {std::pair("games", kGames), std::pair("users", kUsers)}) {
+    const group* entry = getgrnam(name);
+    if (entry == nullptr || entry->gr_gid != id)
+      return std::string("no group ") + name + " as usual";
+  }
+  return "";
+}
 
 std::vector<nlohmann::json> Daemon::Events() {
   std::istringstream lines(Run("events --json" + pid_).text);

@@ -47,6 +47,10 @@ class Daemon : public CliAsRoot {
     CliAsRoot::TearDown();
   }
 
+  // Users each of whom has one group, with the same id. Empty, or why a test can't act as them.
+  static constexpr uid_t kGames = 60, kUsers = 100;
+  std::string WhyNoMembers();
+
   void Write(const std::string& text) {
     std::ofstream(config_) << text;
     std::filesystem::permissions(

@@ -3,6 +3,7 @@
 import {byId, setText} from './dom.js';
 import {Events} from './events.js';
 import {Plots} from './plots.js';
+import * as session from './sign_in.js';
 import {showBadges, showState, summaryOf} from './view.js';
 
 const EVERY_MS = 2000;
@@ -19,15 +20,38 @@ let paused = false;
 async function ask(path) {
   let response;
   try {
-    response = await fetch(path, {cache: 'no-store', credentials: 'omit', signal: AbortSignal.timeout(ANSWERS_WITHIN_MS)});
+    response = await fetch(path, {cache: 'no-store', credentials: 'omit', headers: session.authorization(),
+      signal: AbortSignal.timeout(ANSWERS_WITHIN_MS)});
     if (response.ok) return await response.json();
   } catch (error) {
     throw new Error(error.name === 'TimeoutError' ? `no answer within ${ANSWERS_WITHIN_MS / 1000} s` : 'no connection');
   }
-  throw new Error(`HTTP status ${response.status}`);
+  const error = new Error(`HTTP status ${response.status}`);
+  throw response.status === 401 ? Object.assign(error, {signedOut: (await response.text()).trim()}) : error;
+}
+
+// With words or without: events are asked for from the start when that has changed.
+let withWords = false;
+async function lookAsUser() {
+  if (session.signedIn() !== withWords) {
+    withWords = session.signedIn();
+    events.clear();
+  }
+  if (session.signedIn()) session.update(await ask('api/session'));
+  await lookAtState();
 }
 
 async function look() {
+  try {
+    await lookAsUser();
+  } catch (error) {
+    if (!error.signedOut) throw error;
+    session.ended(`Signed out: ${error.signedOut}.`);
+    await lookAsUser();
+  }
+}
+
+async function lookAtState() {
   const next = await ask('api/status');
   const another = status && (next.pid !== status.pid || next.uptime_ms < status.uptime_ms);
   if (another) {
@@ -72,8 +96,9 @@ function show() {
 }
 
 let timer = 0;
-let turning = false;
+let turning = false, turnAgain = false;
 async function turn() {
+  turnAgain = turning;
   if (turning) return;
   turning = true;
   clearTimeout(timer);
@@ -84,7 +109,7 @@ async function turn() {
   }
   turning = false;
   show();
-  timer = setTimeout(turn, EVERY_MS);
+  timer = setTimeout(turn, turnAgain ? 0 : EVERY_MS);
 }
 
 byId('pause').addEventListener('click', () => {
@@ -98,4 +123,4 @@ document.addEventListener('visibilitychange', () => {
   if (!document.hidden) turn();
 });
 setInterval(show, 1000);
-turn();
+session.begin(turn).then(turn);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The state of drivers and guards, from an element of "running" of `bulkhead status --json`.
 import {byId, keyed, make, plain, setText} from './dom.js';
+import {releaseButton, signedIn} from './sign_in.js';
 
 export const LEVELS = ['none', 'degraded', 'full'];
 // As `bulkhead status` has them: a shim that is silent for longer does not answer.
@@ -60,6 +61,7 @@ function showDriver(item, driver) {
     ['last end', driver.last_end || 'none'],
     ['sandbox', driver.sandbox.level],
   ]);
+  item.querySelector('.actions').hidden = !(signedIn() && driver.state === 'quarantined');
   const [lacks, all] = item.querySelectorAll('details');
   lacks.hidden = driver.sandbox.lacks.length === 0;
   fillList(lacks.querySelector('ul'), driver.sandbox.lacks);
@@ -86,7 +88,8 @@ export function showState(status) {
   setText(byId('instance'), parts.join(' · '));
   keyed(byId('drivers'), status.drivers, (driver) => driver.name, (driver) => {
     const item = card(driver.name);
-    item.append(make('details', {}, make('summary', {}, 'What the sandbox lacks'), make('ul', {class: 'reasons'})),
+    item.append(make('p', {class: 'actions'}, releaseButton(driver.name)),
+      make('details', {}, make('summary', {}, 'What the sandbox lacks'), make('ul', {class: 'reasons'})),
       make('details', {}, make('summary', {}, 'All counters'), make('dl')));
     return item;
   }, showDriver);

@@ -17,6 +17,7 @@
 #include "host/service/daemon.h"
 #include "host/service/reload.h"
 #include "host/service/service_log.h"
+#include "ipc/descriptor_table.h"
 
 namespace bulkhead {
 namespace {
@@ -45,6 +46,7 @@ int Serve(const Program& program, const std::string& path) {
 
 int Main(int argc, char** argv) {
   TakeStandardDescriptors();
+  ReserveDescriptors();
   ComeBeforeOthers();
   const Program program = StartProgram(Attachments());
   CLI::App app(

@@ -29,6 +29,7 @@
 #include "host/cli/scan.h"
 #include "host/cli/top.h"
 #include "host/supervisor/nearest_name.h"
+#include "ipc/descriptor_table.h"
 
 namespace bulkhead {
 
@@ -91,6 +92,7 @@ std::string SuggestOptions(const CLI::App& app, const std::vector<std::string>& 
 
 int RunCommandLine(int argc, char** argv, AttachmentRows attachments) {
   TakeStandardDescriptors();
+  ReserveDescriptors();  // `bulkhead run`
   const Program program = StartProgram(attachments);
   CLI::App app("Runs third-party drivers in user-mode processes that may crash");
   app.require_subcommand(1);

@@ -70,6 +70,9 @@ absl::Status MakePrivateFolder(const std::string& folder) {
   return absl::OkStatus();
 }
 
+// What a lock's file has: the number of the process that holds it, and NULs.
+using HolderText = std::array<char, 16>;
+
 absl::StatusOr<Instance> Instance::Claim(const std::vector<std::string>& folders) {
   Instance instance;
   const std::string run_folder = RunFolder();
@@ -85,14 +88,17 @@ absl::StatusOr<Instance> Instance::Claim(const std::vector<std::string>& folders
     UniqueFd lock(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
     if (!lock.valid()) return absl::ErrnoToStatus(errno, path);
     if (flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
-      std::array<char, 16> holder = {};
+      HolderText holder = {};
       (void)!pread(lock.get(), holder.data(), holder.size() - 1, 0);
       return absl::AlreadyExistsError(
           absl::StrCat(folder, " is guarded already, by process ", holder.data()));
     }
-    const std::string pid = absl::StrCat(getpid());
-    if (ftruncate(lock.get(), 0) != 0 ||
-        pwrite(lock.get(), pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
+    // Always as many bytes: there is nothing to cut off, for which a file system that is mounted
+    // with "discard" would wait for the drive.
+    HolderText holder = {};
+    absl::StrCat(getpid()).copy(holder.data(), holder.size() - 1);
+    if (pwrite(lock.get(), holder.data(), holder.size(), 0) !=
+        static_cast<ssize_t>(holder.size())) {
       return absl::ErrnoToStatus(errno, path);
     }
     instance.locks_.push_back(std::move(lock));

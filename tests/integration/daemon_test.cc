@@ -232,6 +232,23 @@ TEST_F(Daemon, TellsItsWatchdogThatItsLoopTurns) {
   EXPECT_EQ(StopService(), 0);
 }
 
+// Its table would be lengthened in the middle of an adoption: ipc/descriptor_table.h.
+TEST_F(Daemon, ItAndItsShimHaveRoomForTheirDescriptors) {
+  Write(Scanner() + GuardOf(files_));
+  const pid_t service = Start();
+  ASSERT_GT(service, 0);
+  const auto length = [](pid_t process) {
+    std::ifstream status("/proc/" + std::to_string(process) + "/status");
+    for (std::string line; std::getline(status, line);) {
+      if (line.starts_with("FDSize:")) return std::stoi(line.substr(7));
+    }
+    return -1;
+  };
+  EXPECT_GE(length(service), 1024);
+  EXPECT_GE(length(Shim()), 1024);
+  EXPECT_EQ(StopService(), 0);
+}
+
 // A terminal, with `bulkhead top` at its other end.
 class Terminal {
  public:

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,6 +25,11 @@
 #include "ipc/control_socket.h"
 
 namespace bulkhead {
+namespace {
+
+constexpr int kUnitNice = -10;  // packaging/systemd/bulkhead.service
+
+}  // namespace
 
 DaemonProcess::DaemonProcess(const Program& program, TemporaryFolder folder)
     : program_(program),
@@ -63,6 +69,7 @@ absl::StatusOr<double> DaemonProcess::Start() {
   if (pid_ < 0) return absl::ErrnoToStatus(errno, "fork");
   if (pid_ == 0) {  // only system calls: the starter has threads
     prctl(PR_SET_PDEATHSIG, SIGTERM);
+    (void)setpriority(PRIO_PROCESS, 0, kUnitNice);
     const int log = open(log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
     dup2(log, STDERR_FILENO);
     execl(program.c_str(), program.c_str(), "--config", config_.c_str(), nullptr);

@@ -8,6 +8,7 @@
 //   protection LEVEL        0 to 2, of the first guard
 //   silent MS               the shim does not answer since; 0: it does
 //   ready TEXT              an event that quotes no driver
+//   audit                   the first driver and the first guard are audited
 //   state DRIVER STATE      as "quarantined"
 //   link                    answers with the fragment of a link that signs in
 //   lose                    the right of those who are signed in
@@ -94,6 +95,12 @@ class ScriptedService {
     if (verb == "ready") {
       std::getline(words >> std::ws, text);
       Happened(DriverEvent::Level::kInfo, "", text, DriverEventKind::kServiceReady);
+      return true;
+    }
+    if (verb == "audit") {
+      status_.drivers[0].mode = status_.guards[0].mode = BH_MODE_AUDIT;
+      status_.drivers[0].protection = {BH_PROTECTION_DEGRADED, {"audit: it denies nothing"}};
+      status_.guards[0].protection = {BH_PROTECTION_DEGRADED, {"audit: what is denied goes on"}};
       return true;
     }
     if (verb == "lose") {

@@ -175,6 +175,18 @@ class Page(unittest.TestCase):
         self.assertIsNone(tab.value("window.hacked ?? null"))
         self.shot(tab, "hostile")
 
+    def test_what_is_audited_is_never_called_full(self):
+        self.service.do("audit")
+        tab = self.open()
+        for of, note in (("#drivers", "Audit: what it denies is recorded"), ("#guards", "Audit: what is denied here is recorded")):
+            audited, enforced = tab.value(f"[...document.querySelectorAll('{of} > li')].map(item => item.innerText)")
+            self.assertIn("degraded", audited)
+            self.assertIn(note, audited)
+            self.assertNotIn("Audit", enforced)
+        self.assertIn("mode\naudit", self.text(tab, "#drivers > li"))
+        self.assertRegex(self.text(tab, "#summary"), "^protection degraded: .*audit")
+        self.assertEqual(tab.value("document.title"), "Bulkhead: degraded")
+
     def is_old(self, tab, why):
         tab.until(f"document.getElementById('silence').textContent.includes('{why}')")
         self.assertEqual(tab.value("document.body.dataset.fresh"), "no")

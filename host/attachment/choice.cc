@@ -71,6 +71,13 @@ std::vector<std::string> AttachmentNames(AttachmentRows rows, uint32_t capabilit
   return names;
 }
 
+absl::Status CheckNeeds(AttachmentRows rows, const AttachmentKind& kind,
+                        const std::vector<Need>& needs) {
+  const Need* need = FirstLacking(kind, needs);
+  return need == nullptr ? absl::OkStatus()
+                         : Lacks(rows, absl::StrCat("'", kind.name, "'"), *need, "");
+}
+
 absl::StatusOr<ChosenAttachment> CreateAttachment(AttachmentRows rows, const std::string& name,
                                                   const std::vector<Need>& needs,
                                                   const AttachmentOptions& options) {

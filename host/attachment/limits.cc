@@ -80,23 +80,32 @@ bool UsersCanMountOverlays() {
 
 void Limits::LookAgain() {
   const uint64_t now_ns = now_ns_();
+  std::set<std::string> accepted;
   {
     const MutexLock lock(mutex_);
     if (now_ns < again_ns_) return;
     again_ns_ = now_ns + kAgainNs;
+    accepted = accepted_;
   }
   std::vector<const AttachmentLimit*> applying;
   for (const AttachmentLimit& limit : limits_) {
-    if (accepted_.count(limit.name) == 0 && limit.applies()) applying.push_back(&limit);
+    if (accepted.count(limit.name) == 0 && limit.applies()) applying.push_back(&limit);
   }
   const MutexLock lock(mutex_);
   applying_ = std::move(applying);
+}
+
+void Limits::Accept(std::set<std::string> accepted) {
+  const MutexLock lock(mutex_);
+  accepted_ = std::move(accepted);
+  again_ns_ = 0;
 }
 
 void Limits::Degrade(GuardProtection& guard, MarkKind mark) const {
   if (guard.level == BH_PROTECTION_NONE) return;
   const MutexLock lock(mutex_);
   for (const AttachmentLimit* limit : applying_) {
+    if (accepted_.count(limit->name) != 0) continue;  // since it was tried
     if (limit->of_marks.has_value() && mark != *limit->of_marks) continue;
     guard.level = BH_PROTECTION_DEGRADED;
     guard.reasons.push_back(absl::StrCat(limit->text, ": ", limit->remedy,

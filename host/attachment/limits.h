@@ -38,18 +38,20 @@ class Limits {
 
   Limits(absl::Span<const AttachmentLimit> limits, std::set<std::string> accepted,
          std::function<uint64_t()> now_ns = MonotonicNowNs)
-      : limits_(limits), accepted_(std::move(accepted)), now_ns_(std::move(now_ns)) {}
+      : limits_(limits), now_ns_(std::move(now_ns)), accepted_(std::move(accepted)) {}
   // Tries which limits apply, if that is due: may take a second for each. Not with a lock held.
   void LookAgain();
+  // Others are accepted from now on; what is no more is tried at the next LookAgain().
+  void Accept(std::set<std::string> accepted);
   // Adds the limits that were found to apply to a guard by marks of this kind, unless it has no
   // protection to lose.
   void Degrade(GuardProtection& guard, MarkKind mark) const;
 
  private:
   const absl::Span<const AttachmentLimit> limits_;
-  const std::set<std::string> accepted_;
   const std::function<uint64_t()> now_ns_;
   mutable Mutex mutex_;
+  std::set<std::string> accepted_ ABSL_GUARDED_BY(mutex_);
   std::vector<const AttachmentLimit*> applying_ ABSL_GUARDED_BY(mutex_);
   uint64_t again_ns_ ABSL_GUARDED_BY(mutex_) = 0;
 };

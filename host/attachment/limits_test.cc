@@ -70,6 +70,19 @@ TEST_F(LimitsTest, AnAcceptedOneChangesNothing) {
   EXPECT_THAT(guard.reasons, IsEmpty());
 }
 
+TEST_F(LimitsTest, OthersMayBeAcceptedMeanwhile) {
+  applies = true;
+  Limits limits(kRows, {"trees"}, [this] { return now_ns_; });
+  EXPECT_THAT(After(limits, MarkKind::kDirectory).reasons,
+              ElementsAre(HasSubstr("a door is open")));
+  limits.Accept({"doors", "trees"});
+  GuardProtection guard;
+  limits.Degrade(guard, MarkKind::kDirectory);
+  EXPECT_EQ(guard.level, BH_PROTECTION_FULL) << "at once";
+  limits.Accept({"doors"});
+  EXPECT_THAT(After(limits, MarkKind::kDirectory).reasons, ElementsAre(HasSubstr("a tree grows")));
+}
+
 TEST_F(LimitsTest, WhatIsNotGuardedHasNothingToLose) {
   applies = true;
   Limits limits(kRows, {});

@@ -32,6 +32,10 @@ absl::StatusOr<ChosenAttachment> CreateAttachment(AttachmentRows rows, const std
                                                   const std::vector<Need>& needs,
                                                   const AttachmentOptions& options);
 
+// FailedPrecondition, with that message: this attachment lacks a need.
+absl::Status CheckNeeds(AttachmentRows rows, const AttachmentKind& kind,
+                        const std::vector<Need>& needs);
+
 // For help and for checking words: the names of the rows that can do `capabilities`.
 std::vector<std::string> AttachmentNames(AttachmentRows rows, uint32_t capabilities = 0);
 

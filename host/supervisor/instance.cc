@@ -12,7 +12,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <iterator>
+#include <set>
 #include <system_error>
+#include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -48,6 +51,37 @@ void RemoveSocketsOfTheDead() {
   }
 }
 
+absl::StatusOr<std::string> LockOf(const std::string& folder) {
+  struct stat object = {};
+  if (stat(folder.c_str(), &object) != 0) return absl::ErrnoToStatus(errno, folder);
+  if (!S_ISDIR(object.st_mode)) {
+    return absl::InvalidArgumentError(absl::StrCat(folder, " is no folder"));
+  }
+  return absl::StrCat(RunFolder(), "/lock-", object.st_dev, "-", object.st_ino);
+}
+
+// What a lock's file has: the number of the process that holds it, and NULs.
+using HolderText = std::array<char, 16>;
+
+absl::StatusOr<UniqueFd> TakeLock(const std::string& folder, const std::string& path) {
+  UniqueFd lock(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!lock.valid()) return absl::ErrnoToStatus(errno, path);
+  if (flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+    HolderText holder = {};
+    (void)!pread(lock.get(), holder.data(), holder.size() - 1, 0);
+    return absl::AlreadyExistsError(
+        absl::StrCat(folder, " is guarded already, by process ", holder.data()));
+  }
+  // Always as many bytes: there is nothing to cut off, for which a file system that is mounted with
+  // "discard" would wait for the drive.
+  HolderText holder = {};
+  absl::StrCat(getpid()).copy(holder.data(), holder.size() - 1);
+  if (pwrite(lock.get(), holder.data(), holder.size(), 0) != static_cast<ssize_t>(holder.size())) {
+    return absl::ErrnoToStatus(errno, path);
+  }
+  return lock;
+}
+
 }  // namespace
 
 std::string RunFolder() {
@@ -70,45 +104,50 @@ absl::Status MakePrivateFolder(const std::string& folder) {
   return absl::OkStatus();
 }
 
-// What a lock's file has: the number of the process that holds it, and NULs.
-using HolderText = std::array<char, 16>;
-
 absl::StatusOr<Instance> Instance::Claim(const std::vector<std::string>& folders) {
   Instance instance;
-  const std::string run_folder = RunFolder();
-  if (absl::Status status = MakePrivateFolder(run_folder); !status.ok()) return status;
+  if (absl::Status status = MakePrivateFolder(RunFolder()); !status.ok()) return status;
   RemoveSocketsOfTheDead();
-  for (const std::string& folder : folders) {
-    struct stat object = {};
-    if (stat(folder.c_str(), &object) != 0) return absl::ErrnoToStatus(errno, folder);
-    if (!S_ISDIR(object.st_mode)) {
-      return absl::InvalidArgumentError(absl::StrCat(folder, " is no folder"));
-    }
-    const std::string path = absl::StrCat(run_folder, "/lock-", object.st_dev, "-", object.st_ino);
-    UniqueFd lock(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-    if (!lock.valid()) return absl::ErrnoToStatus(errno, path);
-    if (flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
-      HolderText holder = {};
-      (void)!pread(lock.get(), holder.data(), holder.size() - 1, 0);
-      return absl::AlreadyExistsError(
-          absl::StrCat(folder, " is guarded already, by process ", holder.data()));
-    }
-    // Always as many bytes: there is nothing to cut off, for which a file system that is mounted
-    // with "discard" would wait for the drive.
-    HolderText holder = {};
-    absl::StrCat(getpid()).copy(holder.data(), holder.size() - 1);
-    if (pwrite(lock.get(), holder.data(), holder.size(), 0) !=
-        static_cast<ssize_t>(holder.size())) {
-      return absl::ErrnoToStatus(errno, path);
-    }
-    instance.locks_.push_back(std::move(lock));
-    instance.lock_paths_.push_back(path);
-  }
+  if (absl::Status status = instance.Add(folders); !status.ok()) return status;
   return instance;
 }
 
+absl::Status Instance::Add(const std::vector<std::string>& folders) {
+  Instance added;
+  std::set<std::string> paths;
+  for (const std::string& folder : folders) {
+    const absl::StatusOr<std::string> path = LockOf(folder);
+    if (!path.ok()) return path.status();
+    if (!paths.insert(*path).second) {
+      return absl::AlreadyExistsError(
+          absl::StrCat(folder, " is the folder of another guard, under another name"));
+    }
+    if (locks_.count(*path) != 0) continue;
+    absl::StatusOr<UniqueFd> lock = TakeLock(folder, *path);
+    if (!lock.ok()) return lock.status();
+    added.locks_.emplace(*path, *std::move(lock));
+  }
+  locks_.merge(added.locks_);
+  return absl::OkStatus();
+}
+
+void Instance::KeepOnly(const std::vector<std::string>& folders) {
+  std::set<std::string> paths;
+  for (const std::string& folder : folders) {
+    if (const absl::StatusOr<std::string> path = LockOf(folder); path.ok()) paths.insert(*path);
+  }
+  for (auto lock = locks_.begin(); lock != locks_.end();) {
+    const auto next = std::next(lock);
+    if (paths.count(lock->first) == 0) {
+      unlink(lock->first.c_str());
+      locks_.erase(lock);
+    }
+    lock = next;
+  }
+}
+
 Instance::~Instance() {
-  for (const std::string& path : lock_paths_) unlink(path.c_str());
+  for (const auto& [path, lock] : locks_) unlink(path.c_str());
 }
 
 std::string InstanceSocket(pid_t pid) { return absl::StrCat(RunFolder(), "/", pid, ".sock"); }

@@ -17,6 +17,7 @@
 
 #include <sys/types.h>
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -28,16 +29,20 @@ namespace bulkhead {
 
 class Instance {
  public:
-  // Locks every folder. AlreadyExists names the process that guards one of them.
+  // Locks every folder. AlreadyExists names the process that guards one of them, or the folder that
+  // is there twice, under different names.
   static absl::StatusOr<Instance> Claim(const std::vector<std::string>& folders);
+  // These, too; of those that are locked already, nothing changes. After an error nothing has.
+  absl::Status Add(const std::vector<std::string>& folders);
+  // The others are free.
+  void KeepOnly(const std::vector<std::string>& folders);
   Instance(Instance&&) = default;
   Instance& operator=(Instance&&) = default;
   ~Instance();  // removes the lock files
 
  private:
   Instance() = default;
-  std::vector<UniqueFd> locks_;
-  std::vector<std::string> lock_paths_;
+  std::map<std::string, UniqueFd> locks_;  // by their files
 };
 
 // Where the sockets and locks of this user's instances are.

@@ -6,6 +6,7 @@
 //   probe     does this machine have it? Tries for real and leaves nothing
 //   create    makes one: from here on its link accepts channels
 //   Guard     accesses to a folder are calls from now on
+//   Reguard   the folders that are guarded, and how, are others from now on
 //   Settle    every folder is guarded: what an earlier supervisor had guarded besides is let go
 //   Stop      ends it; callers that wait are answered. Again: nothing
 //
@@ -97,13 +98,15 @@ class Attachment {
   // Returns what kAuto became. Errors name the folder and say why. Unimplemented without
   // kGuardsFolders.
   virtual absl::StatusOr<MarkKind> Guard(const GuardSpec& guard) = 0;
-  // The guard of this folder, set before, has this mode from now on, for each access that begins
-  // after this returns. Without a moment in which the folder is not guarded. Unimplemented without
-  // kAuditsGuards.
-  virtual absl::Status SetMode(const std::string& folder, bh_mode) {
-    return absl::UnimplementedError(
-        absl::StrCat("the guard of ", folder, " can't be audited by itself in this attachment"));
+  // These are all the guards from now on, for each access that begins after this returns: others
+  // that were set, also by the service before, are gone. What is guarded before and after is
+  // guarded at each moment between, too. After an error the guards are those from before. Each
+  // folder once. Unimplemented without kGuardsFolders.
+  virtual absl::Status Reguard(const std::vector<GuardSpec>&) {
+    return absl::UnimplementedError("the guards of this attachment can't be changed");
   }
+  // The limits that the operator accepts are these from now on.
+  virtual void Accept(const std::set<std::string>&) {}
   virtual absl::Status Settle() { return absl::OkStatus(); }
   // One for each Guard() that succeeded, as compared with what is at its place, now or at most a
   // second ago. Called once a second while guards are in force. From any thread.

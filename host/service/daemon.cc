@@ -47,6 +47,10 @@ namespace {
 // In the store: channels, attachment and guards, with a NUL between them. Behind the names of all
 // other items: a store that is filled again has it when it has them.
 constexpr char kServiceItem[] = "whole";
+// Raised when a service can't go on any more with what attachments have left in a release before.
+constexpr int kRecordsVersion = 2;
+// Of guards while they change: of no configuration, so that the next service sets its own anew.
+constexpr char kChanging[] = "changing\n";
 // How often starts have failed since one was ready.
 constexpr char kFailedItem[] = "failed";
 constexpr uint32_t kFailedStartsMax = 3;
@@ -141,6 +145,7 @@ class Daemon {
     if (absl::Status status = Prepare(); !status.ok()) return status;
     absl::StatusOr<Instance> instance = Instance::Claim(FoldersOf(config_));
     if (!instance.ok()) return instance.status();
+    instance_ = &*instance;
     if (absl::Status status = OpenStore(); !status.ok()) return status;
     EnterScope();
     // A start that failed leaves nothing that the next could fail over, too.
@@ -275,7 +280,7 @@ class Daemon {
         absl::StrSplit(left, absl::MaxSplits(absl::ByChar('\0'), 2));
     const absl::StatusOr<std::string> channels = ChannelsText(config_);
     if (!channels.ok()) return channels.status();
-    if (parts.size() != 3 || parts[0] != *channels) {
+    if (parts.size() != 3 || parts[0] != LeftBy(*channels)) {
       return absl::FailedPreconditionError("its drivers or their channels were others");
     }
     if (store_->Names("driver/").size() != config_.drivers.size()) {
@@ -302,16 +307,21 @@ class Daemon {
   }
 
   // An attachment that can't be gone on with has put nothing into the store.
-  void Remember() {
+  void Remember() { Remember(GuardsText(config_)); }
+  void Remember(const std::string& guards) {
     if (store() == nullptr) return;
     if (store_->Names("").empty()) return ForgetAll();
     const absl::StatusOr<std::string> channels = ChannelsText(config_);
     if (!channels.ok()) return;
     store_->Put(kConfigItem, options_.config_path, {});
     store_->Put(kServiceItem,
-                absl::StrCat(*channels, std::string(1, '\0'), kind_->name, std::string(1, '\0'),
-                             GuardsText(config_)),
+                absl::StrCat(LeftBy(*channels), std::string(1, '\0'), kind_->name,
+                             std::string(1, '\0'), guards),
                 {});
+  }
+
+  static std::string LeftBy(const std::string& channels) {
+    return absl::StrCat("records ", kRecordsVersion, ", ", channels);
   }
 
   // Ends hosts and shim that were left, unless this process has ended them by now.
@@ -464,15 +474,26 @@ class Daemon {
 
   absl::Status SetGuards() {
     const MutexLock lock(config_mutex_);
-    if (!left_attachment_.empty() && left_guards_ != GuardsText(config_)) {
-      log_.Text("the guards are others than the service before had: they are set anew");
-      attachment_->RemoveGuards();
-    }
     NoteModes();
+    const bool are_others = !left_attachment_.empty() && left_guards_ != GuardsText(config_);
+    if (are_others) {
+      log_.Text("the guards are others than the service before had: they are set anew");
+      manager_.Starting("sets other guards", kStartsWithinNs);
+      absl::Status status = attachment_->Reguard(config_.guards);
+      if (absl::IsResourceExhausted(status)) {
+        log_.Warn(absl::StrCat("nothing is guarded for a moment: ", std::string(status.message())));
+        attachment_->RemoveGuards();
+        status = attachment_->Reguard(config_.guards);
+      }
+      if (!status.ok()) return status;
+      Remember();
+    }
     for (const GuardSpec& guard : config_.guards) {
       if (program_.interrupted->load()) return absl::CancelledError("interrupted");
       manager_.Starting(absl::StrCat("sets the guard of ", guard.folder), kStartsWithinNs);
-      if (absl::Status status = attachment_->Guard(guard).status(); !status.ok()) return status;
+      if (!are_others) {
+        if (absl::Status status = attachment_->Guard(guard).status(); !status.ok()) return status;
+      }
       log_.Text(absl::StrCat("guards ", guard.folder,
                              options_.config_path.empty() ? "; Ctrl-C ends it" : ""));
     }
@@ -698,6 +719,16 @@ class Daemon {
     }
     const absl::StatusOr<ReloadPlan> plan = PlanReload(before, *next);
     if (!plan.ok()) return plan.status();
+    if (absl::Status status = CheckNeeds(program_.attachments, *kind_, NeedsOf(*next));
+        !status.ok()) {
+      return status;
+    }
+    if (absl::Status status = instance_->Add(FoldersOf(*next)); !status.ok()) return status;
+    // Of guards that are gone, or that did not come.
+    const absl::Cleanup free_others = [this] {
+      const MutexLock lock(config_mutex_);
+      instance_->KeepOnly(FoldersOf(config_));
+    };
     if (before.operators != next->operators) {
       if (absl::Status status = AdmitOperators(next->operators); !status.ok()) return status;
       changes.emplace_back("the groups of operators");
@@ -720,21 +751,13 @@ class Daemon {
                                             : absl::StrCat("the mode of ", driver, " is ",
                                                            bh_mode_name(policy.mode)));
     }
-    for (const GuardSpec& guard : plan->modes) {
-      absl::Status status = attachment_->SetMode(guard.folder, guard.mode);
-      if (!status.ok()) return status;
-      changes.push_back(absl::StrCat("the mode of the guard of ", guard.folder, " is ",
-                                     bh_mode_name(guard.mode)));
-      const MutexLock lock(config_mutex_);
-      for (GuardSpec& now : config_.guards) {
-        if (now.folder == guard.folder) now.mode = guard.mode;
-      }
-      NoteModes();
-      Remember();
+    if (plan->accepts) {
+      attachment_->Accept(next->accepted);
+      changes.emplace_back("the limits that are accepted");
     }
-    for (const GuardSpec& guard : plan->guards) {
-      if (absl::Status status = AddGuard(guard); !status.ok()) return status;
-      changes.push_back(absl::StrCat("guards ", guard.folder));
+    if (!plan->guards.empty()) {
+      if (absl::Status status = ChangeGuards(next->guards); !status.ok()) return status;
+      changes.insert(changes.end(), plan->guards.begin(), plan->guards.end());
     }
     const MutexLock lock(config_mutex_);
     // In the order of the drivers that run, which is that of the names that the supervisor has.
@@ -744,6 +767,7 @@ class Daemon {
                      [&drivers](const ServiceDriver& a, const ServiceDriver& b) {
                        return IndexOf(drivers, a.driver) < IndexOf(drivers, b.driver);
                      });
+    Remember();
     return absl::OkStatus();
   }
 
@@ -789,16 +813,18 @@ class Daemon {
     return absl::OkStatus();
   }
 
-  absl::Status AddGuard(const GuardSpec& guard) {
-    absl::StatusOr<Instance> claimed = Instance::Claim({guard.folder});
-    if (!claimed.ok()) return claimed.status();
-    if (absl::Status status = attachment_->Guard(guard).status(); !status.ok()) return status;
-    claims_.push_back(*std::move(claimed));
+  // A service that is killed meanwhile has left the guards from before, or these, or both.
+  absl::Status ChangeGuards(const std::vector<GuardSpec>& guards) {
+    {
+      const MutexLock lock(config_mutex_);
+      Remember(kChanging);
+    }
+    absl::Status status = attachment_->Reguard(guards);
     const MutexLock lock(config_mutex_);
-    config_.guards.push_back(guard);
+    if (status.ok()) config_.guards = guards;
     NoteModes();
     Remember();
-    return absl::OkStatus();
+    return status;
   }
 
   const Program& program_;
@@ -822,7 +848,7 @@ class Daemon {
   OperatorServer* server_ ABSL_GUARDED_BY(server_mutex_) = nullptr;
   std::string page_at_ ABSL_GUARDED_BY(server_mutex_);  // empty: there is no page, or not yet
   Mutex reload_mutex_;
-  std::vector<Instance> claims_;  // of folders that a reload added
+  Instance* instance_ = nullptr;  // once it is there; a reload's
   Mutex config_mutex_;
   ServiceConfig config_;                                           // what is in force
   Mutex audited_mutex_;                                            // after config_mutex_

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "host/service/config_file.h"
+#include "ipc/abi/names.h"
 
 namespace bulkhead {
 namespace {
@@ -28,13 +29,39 @@ void CompareDriver(const ServiceDriver& now, const ServiceDriver& next,
   note("spin", now.spin_us == next.spin_us);
 }
 
+// "the guard of /a has changed (deadline, mark)": the names of the keys.
+std::string ChangeOf(const GuardSpec& now, const GuardSpec& next) {
+  std::vector<std::string> keys;
+  const auto note = [&](const char* key, bool same) {
+    if (!same) keys.emplace_back(key);
+  };
+  note("events", bh_set_within(&now.callbacks, &next.callbacks) != 0 &&
+                     bh_set_within(&next.callbacks, &now.callbacks) != 0);
+  note("mark", now.mark == next.mark);
+  note("deadline", now.deadline_ns == next.deadline_ns);
+  note("skip-under", now.filter.skip_under == next.filter.skip_under);
+  note("only.opened-for", now.filter.mode == next.filter.mode);
+  note("only.owner", now.filter.owner == next.filter.owner);
+  note("only.extensions", now.filter.extensions == next.filter.extensions);
+  std::string text;
+  if (!keys.empty()) {
+    text =
+        absl::StrCat("the guard of ", now.folder, " has changed (", absl::StrJoin(keys, ", "), ")");
+  }
+  if (now.mode != next.mode) {
+    absl::StrAppend(&text, text.empty() ? "" : ", ", "the mode of the guard of ", now.folder,
+                    " is ", bh_mode_name(next.mode));
+  }
+  return text;
+}
+
 }  // namespace
 
 absl::StatusOr<ReloadPlan> PlanReload(const ServiceConfig& now, const ServiceConfig& next) {
   ReloadPlan plan;
+  plan.accepts = now.accepted != next.accepted;
   std::vector<std::string> fixed;
   if (now.attachment != next.attachment) fixed.emplace_back("attachment");
-  if (now.accepted != next.accepted) fixed.emplace_back("accept");
   if (now.limits.retry_ns != next.limits.retry_ns) fixed.emplace_back("quarantine-retry");
   if (now.sandbox_required != next.sandbox_required) fixed.emplace_back("require-sandbox");
   if (now.metrics != next.metrics) fixed.emplace_back("metrics");
@@ -59,21 +86,19 @@ absl::StatusOr<ReloadPlan> PlanReload(const ServiceConfig& now, const ServiceCon
         now.drivers, [&](const ServiceDriver& other) { return other.driver == driver.driver; });
     if (before == nullptr) fixed.push_back(absl::StrCat("the driver ", driver.driver, " is new"));
   }
-  for (const GuardSpec& guard : now.guards) {
-    const auto* after =
-        FindIn(next.guards, [&](const GuardSpec& other) { return other.folder == guard.folder; });
-    if (after == nullptr) {
-      fixed.push_back(absl::StrCat("the guard of ", guard.folder, " is gone"));
-    } else if (!guard.IsSamePlace(*after)) {
-      fixed.push_back(absl::StrCat("the guard of ", guard.folder));
-    } else if (guard.mode != after->mode) {
-      plan.modes.push_back(*after);
-    }
-  }
   for (const GuardSpec& guard : next.guards) {
     const auto* before =
         FindIn(now.guards, [&](const GuardSpec& other) { return other.folder == guard.folder; });
-    if (before == nullptr) plan.guards.push_back(guard);
+    if (before == nullptr) {
+      plan.guards.push_back(absl::StrCat("guards ", guard.folder));
+    } else if (*before != guard) {
+      plan.guards.push_back(ChangeOf(*before, guard));
+    }
+  }
+  for (const GuardSpec& guard : now.guards) {
+    const auto* after =
+        FindIn(next.guards, [&](const GuardSpec& other) { return other.folder == guard.folder; });
+    if (after == nullptr) plan.guards.push_back(absl::StrCat("no longer guards ", guard.folder));
   }
   if (fixed.empty()) return plan;
   return absl::FailedPreconditionError(absl::StrCat(

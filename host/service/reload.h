@@ -4,6 +4,7 @@
 #ifndef BULKHEAD_HOST_SERVICE_RELOAD_H_
 #define BULKHEAD_HOST_SERVICE_RELOAD_H_
 
+#include <cstddef>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,8 +19,8 @@ namespace bulkhead {
 struct ReloadPlan {
   std::vector<size_t> content;                         // of these it is compared, and put in force
   std::vector<std::pair<size_t, bh_policy>> policies;  // that have changed, with their modes
-  std::vector<GuardSpec> modes;                        // guards that have another mode
-  std::vector<GuardSpec> guards;                       // to be set beside those that there are
+  bool accepts = false;                                // the limits that are accepted are others
+  std::vector<std::string> guards;  // what becomes of them, one text for each that is not as it was
 };
 
 // FailedPrecondition: something has changed that takes a restart; each such change is named. Both

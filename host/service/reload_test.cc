@@ -36,13 +36,14 @@ TEST(Reload, WhatCanChangeIsPlannedForTheDriverThatItIsOf) {
   next.drivers[0].policy.rule[BH_CLASS_FILE][BH_REASON_ABSENT].action = BH_ACTION_DENY;  // null
   next.drivers[1].content_folder = "/rules";
   next.guards.insert(next.guards.begin(), {.folder = "/c"});
+  next.guards.pop_back();
   const absl::StatusOr<ReloadPlan> plan = PlanReload(Now(), next);
   ASSERT_TRUE(plan.ok()) << plan.status();
   ASSERT_EQ(plan->policies.size(), 1u);
   EXPECT_EQ(plan->policies[0].first, 1u);
   EXPECT_EQ(plan->policies[0].second.rule[BH_CLASS_FILE][BH_REASON_ABSENT].action, BH_ACTION_DENY);
-  ASSERT_EQ(plan->guards.size(), 1u);
-  EXPECT_EQ(plan->guards[0].folder, "/c");
+  EXPECT_THAT(plan->guards, ElementsAre("guards /c", "no longer guards /b"));
+  EXPECT_FALSE(plan->accepts);
 }
 
 TEST(Reload, ModesAreChanged) {
@@ -54,11 +55,51 @@ TEST(Reload, ModesAreChanged) {
   ASSERT_EQ(plan->policies.size(), 1u);
   EXPECT_EQ(plan->policies[0].first, 1u);
   EXPECT_EQ(plan->policies[0].second.mode, BH_MODE_AUDIT);
-  ASSERT_EQ(plan->modes.size(), 1u);
-  EXPECT_EQ(plan->modes[0].folder, "/b");
-  EXPECT_EQ(plan->modes[0].mode, BH_MODE_AUDIT);
-  next.guards[1].deadline_ns = 7;
-  EXPECT_FALSE(PlanReload(Now(), next).ok()) << "the rest of a guard still takes a restart";
+  EXPECT_THAT(plan->guards, ElementsAre("the mode of the guard of /b is audit"));
+}
+
+TEST(Reload, WhatIsOtherAboutAGuardIsNamedByItsKey) {
+  const struct {
+    std::function<void(GuardSpec&)> change;
+    const char* key;
+  } kChanges[] = {
+      {[](GuardSpec& guard) { guard.callbacks = SetOf({BH_CALLBACK_FILE_EXEC}); }, "events"},
+      {[](GuardSpec& guard) { guard.mark = MarkKind::kMount; }, "mark"},
+      {[](GuardSpec& guard) { guard.deadline_ns = 7; }, "deadline"},
+      {[](GuardSpec& guard) { guard.filter.skip_under = {"/a/b"}; }, "skip-under"},
+      {[](GuardSpec& guard) { guard.filter.mode = AccessMode::kRead; }, "only.opened-for"},
+      {[](GuardSpec& guard) { guard.filter.owner = 7; }, "only.owner"},
+      {[](GuardSpec& guard) { guard.filter.extensions = {"exe"}; }, "only.extensions"},
+  };
+  for (const auto& change : kChanges) {
+    ServiceConfig next = Now();
+    change.change(next.guards[0]);
+    const absl::StatusOr<ReloadPlan> plan = PlanReload(Now(), next);
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    EXPECT_THAT(plan->guards,
+                ElementsAre(std::string("the guard of /a has changed (") + change.key + ")"));
+  }
+  ServiceConfig next = Now();
+  next.guards[0].deadline_ns = 7;
+  next.guards[0].mark = MarkKind::kMount;
+  next.guards[0].mode = BH_MODE_AUDIT;
+  EXPECT_THAT(
+      PlanReload(Now(), next)->guards,
+      ElementsAre("the guard of /a has changed (mark, deadline), the mode of the guard of /a "
+                  "is audit"));
+}
+
+TEST(Reload, GuardsInAnotherOrderAreTheSame) {
+  ServiceConfig next = Now();
+  std::swap(next.guards[0], next.guards[1]);
+  EXPECT_THAT(PlanReload(Now(), next)->guards, IsEmpty());
+}
+
+TEST(Reload, OtherLimitsMayBeAccepted) {
+  ServiceConfig next = Now();
+  next.accepted = {"overlays"};
+  EXPECT_TRUE(PlanReload(Now(), next)->accepts);
+  EXPECT_FALSE(PlanReload(next, next)->accepts);
 }
 
 TEST(Reload, EachChangeThatTakesARestartIsNamed) {
@@ -67,7 +108,6 @@ TEST(Reload, EachChangeThatTakesARestartIsNamed) {
     const char* name;
   } kChanges[] = {
       {[](ServiceConfig& next) { next.attachment = "module"; }, "attachment"},
-      {[](ServiceConfig& next) { next.accepted = {"overlays"}; }, "accept"},
       {[](ServiceConfig& next) { next.limits.retry_ns = 7; }, "quarantine-retry"},
       {[](ServiceConfig& next) { next.log = LogFormat::kJson; }, "log"},
       {[](ServiceConfig& next) { next.sandbox_required = BH_SANDBOX_FULL; }, "require-sandbox"},
@@ -79,12 +119,6 @@ TEST(Reload, EachChangeThatTakesARestartIsNamed) {
       {[](ServiceConfig& next) { next.drivers.pop_back(); }, "the driver null is gone"},
       {[](ServiceConfig& next) { next.drivers.push_back({.driver = "third"}); },
        "the driver third is new"},
-      {[](ServiceConfig& next) { next.guards.pop_back(); }, "the guard of /b is gone"},
-      {[](ServiceConfig& next) { next.guards[0].deadline_ns = 7; }, "the guard of /a"},
-      {[](ServiceConfig& next) { next.guards[0].mark = MarkKind::kMount; }, "the guard of /a"},
-      {[](ServiceConfig& next) { next.guards[0].filter.owner = 7; }, "the guard of /a"},
-      {[](ServiceConfig& next) { next.guards[0].callbacks = SetOf({BH_CALLBACK_FILE_EXEC}); },
-       "the guard of /a"},
   };
   ServiceConfig all = Now();
   for (const auto& change : kChanges) {
@@ -95,9 +129,9 @@ TEST(Reload, EachChangeThatTakesARestartIsNamed) {
     EXPECT_THAT(std::string(plan.status().message()), HasSubstr(change.name));
   }
   all.attachment = "module";
-  all.guards.pop_back();
+  all.page = true;
   EXPECT_THAT(std::string(PlanReload(Now(), all).status().message()),
-              AllOf(HasSubstr("attachment, "), HasSubstr("the guard of /b is gone")));
+              AllOf(HasSubstr("attachment, "), HasSubstr("page")));
 }
 
 }  // namespace

@@ -8,7 +8,8 @@
  *             guards, channels and policies stay: callers get what the policies say for a host that
  *             is not there, and the next process that opens it takes over. It adds its channels
  * (one that is what a channel left behind was continues that one, with the calls that wait in it)
- *             and its guards, and then drops the rest with BH_CONTROL_SETTLE.
+ *             and its guards, and then drops the rest with BH_CONTROL_SETTLE. One whose guards
+ *             change does the same with those: BH_CONTROL_LEAVE, its guards, BH_CONTROL_SETTLE.
  *   host      made by BH_CONTROL_HOST and handed to one driver host: it maps the channel, waits,
  *             wakes callers and fetches the files of calls that it was given; nothing else. When
  *             its last copy is closed, as at the host's death, its generation has ended.
@@ -39,7 +40,7 @@
 #include <sys/ioctl.h>
 #endif
 
-#define BH_MODULE_ABI 9u
+#define BH_MODULE_ABI 10u
 #define BH_MODULE_REPLY_OFFSET (1ull << 32)
 #define BH_MODULE_NOTIFY_OFFSET (2ull << 32)
 #define BH_MODULE_NAME_BYTES 32
@@ -199,6 +200,9 @@ struct bh_module_ring {
  * not continued. Callers that wait in those go on by policy.
  */
 #define BH_CONTROL_SETTLE _IO(BH_MODULE_IOC, 20)
+/* The guards of this supervisor count as those of one before: they stay in force until they are set
+ * again, or are dropped with the rest. */
+#define BH_CONTROL_LEAVE _IO(BH_MODULE_IOC, 22)
 
 /* The oldest denial that was recorded and not fetched; EAGAIN: there is none. While there are some,
  * poll() says POLLPRI. What found no room is counted (unrecorded). */

@@ -102,7 +102,11 @@ struct JournalCounters {
 // event in the groups of each, and is open when none denies. One is for files that the kernel opens
 // by itself, the other for those whose file system may let an open wait (FUSE, NFS): the kernel
 // opens a file while its event is read.
-inline constexpr uint32_t kGuardDeadlines = 4;
+//
+// So many pairs of groups there are, and so many of them are in force at rest: those that guards
+// change to are marked while those that they change from still are. A user has 128 groups.
+inline constexpr uint32_t kGuardDeadlines = 6;
+inline constexpr uint32_t kDeadlinesInForceMax = 4;
 inline constexpr uint32_t kGuardGroups = 2 * kGuardDeadlines;
 enum class GroupKind : uint32_t { kLocal, kSlow };
 constexpr uint32_t GroupOf(uint32_t deadline, GroupKind kind) {
@@ -113,7 +117,7 @@ constexpr bool IsSlow(uint32_t group) { return group >= kGuardGroups || group % 
 inline constexpr uint32_t kUnknownGroup = UINT32_MAX;  // of an event that the journal did not know
 
 inline constexpr uint64_t kLateAfterNs = 100'000'000;
-inline constexpr uint32_t kJournalMagic = 0x32464842;  // "BHF2"
+inline constexpr uint32_t kJournalMagic = 0x33464842;  // "BHF3"
 inline constexpr uint32_t kReadersMax = 8;             // of local groups
 inline constexpr uint32_t kSlowReaders = 8;  // of slow groups: so many opens may wait at a time
 inline constexpr uint32_t kInFlightMax = 4096;
@@ -129,7 +133,10 @@ struct Journal {
   std::atomic<uint64_t> group_deadline_ns[kGuardGroups];  // by the supervisor, before a group's use
   // By the supervisor, at any time; counts for events that are taken afterwards.
   std::atomic<uint32_t> group_audited[kGuardGroups];
-  std::atomic<uint32_t> deadline_taken[kGuardDeadlines];  // by the supervisor: guards are set there
+  // By the supervisor: bits, of those that have the marks of the guards. Guards change with one
+  // store: marks in the groups of others are those of a change that has not ended, or of one that
+  // was cut off.
+  std::atomic<uint32_t> deadlines_in_force;
   JournalCounters counters;
   ChannelStatePair channels[BH_CHANNELS_MAX];
   alignas(64) JournalRecord records[kJournalRecords];

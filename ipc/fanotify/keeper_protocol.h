@@ -24,7 +24,7 @@
 
 namespace bulkhead {
 
-inline constexpr uint32_t kKeeperVersion = 6;
+inline constexpr uint32_t kKeeperVersion = 7;
 
 // Descriptors that a keeper inherits.
 enum KeeperDescriptor : int {

@@ -15,15 +15,18 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "host/store/descriptor_store.h"
 #include "host/supervisor/instance.h"
 #include "ipc/control_socket.h"
@@ -101,6 +104,98 @@ TEST_F(Daemon, AReloadSetsNewGuardsAndPolicies) {
   EXPECT_EQ(StopService(), 0);
 }
 
+// What is guarded before and after a reload is denied at each moment of it.
+TEST_F(Daemon, AReloadTakesGuardsAwayAndChangesThem) {
+  const std::string inner = files_ + "/inner", link = folder_ + "/link";
+  fs::create_directory(inner);
+  fs::copy(files_ + "/infected", inner + "/infected");
+  fs::create_directory_symlink(more_, link);
+  Write(Scanner() + GuardOf(files_) + GuardOf(inner) + GuardOf(more_));
+  ASSERT_GT(Start(), 0);
+  std::atomic<bool> stop{false};
+  std::atomic<int> tried{0}, opened{0};
+  std::thread opener([&] {
+    for (; !stop.load(); ++tried) {
+      if (Opens(inner + "/infected")) ++opened;
+    }
+  });
+  const absl::Cleanup join = [&] {
+    stop.store(true);
+    opener.join();
+  };
+  const auto reload = [&](const std::string& guards) {
+    const int from = tried.load();
+    while (tried.load() < from + 3) std::this_thread::yield();
+    Write(Scanner() + guards);
+    const Outcome outcome = Run("reload" + pid_);
+    EXPECT_EQ(outcome.code, 0) << outcome.text;
+    EXPECT_EQ(opened.load(), 0) << guards;
+  };
+  // The inner goes, and then the outer with the inner there again.
+  reload(GuardOf(files_) + GuardOf(more_));
+  EXPECT_EQ(TextOf("Reloaded"), "reload: no longer guards " + inner);
+  reload(GuardOf(inner) + GuardOf(more_) + "deadline = '2s'\n");
+  EXPECT_EQ(TextOf("Reloaded"), "reload: guards " + inner + ", the guard of " + more_ +
+                                    " has changed (deadline), no longer guards " + files_);
+  EXPECT_TRUE(Opens(files_ + "/infected"));
+  EXPECT_FALSE(Opens(more_ + "/infected"));
+  const nlohmann::json guards = Status()["guards"];
+  ASSERT_EQ(guards.size(), 2u) << guards;
+  EXPECT_EQ(guards[0]["folder"], inner);
+  EXPECT_EQ(guards[1]["folder"], more_);
+  // By another name it is the same.
+  reload(GuardOf(inner + "/") + GuardOf(link) + "deadline = '2s'\n");
+  EXPECT_EQ(TextOf("Reloaded"), "reload: nothing has changed");
+  reload(GuardOf(inner) + "events = ['open', 'access']\nmark = 'directory'\n" + GuardOf(more_));
+  EXPECT_EQ(TextOf("Reloaded"), "reload: the guard of " + inner +
+                                    " has changed (events, mark), the guard of " + more_ +
+                                    " has changed (deadline)");
+  // A folder that is no longer guarded is another instance's to guard.
+  Write("[service]\naccept = ['overlays']\n" + Scanner() + GuardOf(inner) +
+        "events = ['open', 'access']\nmark = 'directory'\n");
+  EXPECT_EQ(Run("reload" + pid_).code, 0);
+  EXPECT_EQ(TextOf("Reloaded"), "reload: the limits that are accepted, no longer guards " + more_);
+  EXPECT_TRUE(Opens(more_ + "/infected"));
+  EXPECT_TRUE(Instance::Claim({more_}).ok());
+  EXPECT_FALSE(Instance::Claim({inner}).ok());
+  EXPECT_EQ(opened.load(), 0);
+  stop.store(true);
+  EXPECT_EQ(StopService(), 0);
+}
+
+// While its host is being started again, opens wait, and guards change as ever.
+TEST_F(Daemon, GuardsChangeWhileAHostStarts) {
+  Write(Scanner() + GuardOf(files_) + GuardOf(more_));
+  ASSERT_GT(Start(), 0);
+  for (int round = 0; round < 4; ++round) {
+    SendSignal(Host(), SIGKILL);
+    Write(Scanner() + GuardOf(round % 2 == 0 ? more_ : files_) + "deadline = '20s'\n");
+    EXPECT_EQ(Run("reload" + pid_).code, 0);
+    EXPECT_EQ(Opens(files_ + "/infected"), round % 2 == 0);
+    EXPECT_EQ(Opens(more_ + "/infected"), round % 2 != 0);
+  }
+  EXPECT_EQ(StopService(), 0);
+}
+
+// Each is applied as a whole, behind the other.
+TEST_F(Daemon, TwoReloadsAtOnceLeaveWhatTheFileSays) {
+  Write(Scanner() + GuardOf(files_));
+  ASSERT_GT(Start(), 0);
+  for (int round = 0; round < 5; ++round) {
+    Write(Scanner() + GuardOf(round % 2 == 0 ? more_ : files_));
+    Outcome one;
+    std::thread other([&] { one = Run("reload" + pid_); });
+    const Outcome two = Run("reload" + pid_);
+    other.join();
+    EXPECT_EQ(one.code, 0) << one.text;
+    EXPECT_EQ(two.code, 0) << two.text;
+    EXPECT_EQ(Opens(files_ + "/infected"), round % 2 == 0);
+    EXPECT_EQ(Opens(more_ + "/infected"), round % 2 != 0);
+    EXPECT_EQ(Status()["guards"].size(), 1u);
+  }
+  EXPECT_EQ(StopService(), 0);
+}
+
 TEST_F(Daemon, AReloadPutsContentInForceThatHasChanged) {
   Write(Scanner() + GuardOf(files_));
   ASSERT_GT(Start(), 0);
@@ -120,6 +215,8 @@ TEST_F(Daemon, AReloadPutsContentInForceThatHasChanged) {
 TEST_F(Daemon, WhatIsWrongChangesNothing) {
   Write(Scanner() + GuardOf(files_));
   ASSERT_GT(Start(), 0);
+  const std::string link = folder_ + "/link", link_target = more_;
+  fs::create_symlink(more_, link);
   const struct {
     std::string text;
     std::string why;
@@ -127,9 +224,11 @@ TEST_F(Daemon, WhatIsWrongChangesNothing) {
       {Scanner() + GuardOf(files_) + GuardOf(more_) + "mrak = 'auto'\n",
        "unknown key 'guard.mrak'"},
       {"", "there is none"},
-      {Scanner() + GuardOf(more_), "the guard of " + files_ + " is gone"},
-      {Scanner() + GuardOf(files_) + "deadline = '1s'\n" + GuardOf(more_),
-       "the guard of " + files_},
+      {Scanner() + GuardOf(more_) + GuardOf(folder_ + "/none"), "can't guard " + folder_ + "/none"},
+      {Scanner() + GuardOf(files_) + GuardOf(more_) + GuardOf(link),
+       link_target + " is the folder of another guard, under another name"},
+      {Scanner() + GuardOf(files_) + GuardOf(more_) + "only = { owner = 7 }\n",
+       "owner needs attachment"},
       {Scanner() + "cache = 1024\n" + GuardOf(files_) + GuardOf(more_), "cache of the driver"},
       {"[[driver]]\nname = 'null'\n" + Scanner() + GuardOf(files_) + GuardOf(more_),
        "the driver null is new"},

@@ -11,12 +11,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "host/store/descriptor_store.h"
 #include "host/supervisor/instance.h"
 #include "ipc/control_socket.h"
@@ -359,6 +362,74 @@ TEST_F(Survival, APolicyThatWasChangedMeanwhileIsInForce) {
   SendSignal(host,
              SIGSTOP);  // its options are others: it is a new one, in the channel that was left
   EXPECT_FALSE(Opens(files_ + "/clean"));
+  EXPECT_EQ(StopService(), 0);
+}
+
+// It is in no record: not of the service, nor of the shim.
+TEST_F(Survival, AGuardThatAReloadHasTakenAwayStaysAway) {
+  Write(Scanner() + GuardOf(files_) + GuardOf(more_) + "deadline = '2s'\n");
+  ASSERT_GT(Start(), 0);
+  const pid_t host = Host();
+  Write(Scanner() + GuardOf(files_) + "deadline = '3s'\n");
+  ASSERT_EQ(Run("reload" + pid_).code, 0);
+  for (int round = 0; round < 3; ++round) {
+    SendSignal(Shim(), SIGKILL);  // the next worker goes on with the same groups
+    KillService();
+    manager_->Forget();
+    ExpectGuarded();
+    EXPECT_TRUE(Opens(more_ + "/infected"));
+    ASSERT_GT(Start(), 0);
+    EXPECT_THAT(Output(), Not(HasSubstr("the guards are others")));
+    EXPECT_EQ(Host(), host);
+    ExpectGuarded();
+    EXPECT_TRUE(Opens(more_ + "/infected"));
+    EXPECT_EQ(Status()["guards"].size(), 1u);
+  }
+  EXPECT_EQ(StopService(), 0);
+}
+
+// Whatever a reload that was cut off has set, the next service has the guards of its file, and what
+// both files guard was guarded all the while.
+TEST_F(Survival, AServiceThatIsKilledInAReloadIsFollowedByOneWithTheGuardsOfItsFile) {
+  const std::string others = folder_ + "/others";
+  for (int i = 0; i < 200; ++i) fs::create_directories(others + "/" + std::to_string(i));
+  fs::copy(files_ + "/infected", others + "/infected");
+  const std::string before =
+      Scanner() + GuardOf(files_) + GuardOf(more_) + GuardOf(others) + "deadline = '4s'\n";
+  const std::string after =
+      Scanner() + GuardOf(others) + GuardOf(files_) + "deadline = '2s'\nevents = ['open']\n";
+  Write(before);
+  pid_t service = Start();
+  ASSERT_GT(service, 0);
+  std::atomic<bool> stop{false};
+  std::atomic<int> opened{0};
+  std::thread opener([&] {
+    while (!stop.load()) {
+      if (Opens(files_ + "/infected") || Opens(others + "/infected")) ++opened;
+    }
+  });
+  const absl::Cleanup join = [&] {
+    stop.store(true);
+    if (opener.joinable()) opener.join();
+  };
+  for (int round = 0; round < 16; ++round) {
+    const bool to_after = round % 2 == 0;
+    Write(to_after ? after : before);
+    SendSignal(service, SIGHUP);
+    EXPECT_EQ(manager_->Await("RELOADING=1"), "RELOADING=1");
+    poll(nullptr, 0, round * 4);  // any time does
+    KillService();
+    manager_->Forget();
+    if (round % 4 == 3) Write(to_after ? before : after);  // it is taken back meanwhile
+    const bool has_more = round % 4 == 3 ? to_after : !to_after;
+    service = Start();
+    ASSERT_GT(service, 0);
+    EXPECT_EQ(Opens(more_ + "/infected"), !has_more) << round;
+    EXPECT_EQ(Status()["guards"].size(), has_more ? 3u : 2u) << round;
+  }
+  stop.store(true);
+  opener.join();
+  EXPECT_EQ(opened.load(), 0);
   EXPECT_EQ(StopService(), 0);
 }
 

@@ -136,13 +136,10 @@ class Misuse {
   void Ioctl() {
     std::array<uint64_t, 32> memory;
     for (uint64_t& word : memory) word = Sometimes() ? random_() : Below(40);
-    const uint64_t numbers[] = {BH_HOST_INFO,
-                                BH_HOST_WAKE,
-                                BH_HOST_RING,
-                                BH_HOST_FETCH,
-                                BH_CONTROL_BEGIN,
-                                BH_CONTROL_SETTLE,
-                                _IOWR(BH_MODULE_IOC, Below(64), uint64_t),
+    const uint64_t numbers[] = {BH_HOST_INFO,     BH_HOST_WAKE,
+                                BH_HOST_RING,     BH_HOST_FETCH,
+                                BH_CONTROL_BEGIN, BH_CONTROL_SETTLE,
+                                BH_CONTROL_LEAVE, _IOWR(BH_MODULE_IOC, Below(64), uint64_t),
                                 random_()};
     const uint64_t arguments[] = {reinterpret_cast<uint64_t>(memory.data()),
                                   reinterpret_cast<uint64_t>(calls_),

@@ -187,7 +187,54 @@ configure enforce enforce
 reload
 expect enforced_it_denies_at_once refused $guarded/eicar
 expect says_so becomes 1 told '"event":"Denied"'
+
+# Guards that come, go and change, while a file that one of them covers is opened again and again.
+beside=/tmp/beside
+mkdir -p $guarded/inner $beside
+make_infected $guarded/inner/eicar
+make_infected $beside/eicar
+guards() { # TOML_OF_EACH...
+  printf '[service]\nattachment = "module"\n[[driver]]\nname = "scanner"\ncache = 64\n' \
+    >/tmp/bulkhead.toml
+  for guard in "$@"; do printf '[[guard]]\nfolder = %s\n' "$guard" >>/tmp/bulkhead.toml; done
+}
+guards "'$guarded'" "'$guarded/inner'" "'$beside'"
+expect guards_more reload
+expect refuses_there_too refused $beside/eicar
+rm -f /tmp/opened /tmp/enough
+while [ ! -e /tmp/enough ]; do
+  cat $guarded/inner/eicar >/dev/null 2>&1 && echo opened >>/tmp/opened
+done &
+opener=$!
+guards "'$guarded'"
+expect takes_guards_away reload
+expect a_guard_that_goes_is_gone cat $beside/eicar
+expect an_inner_one_leaves_the_outer refused $guarded/inner/eicar
+guards "'$guarded/inner'
+deadline = '2s'"
+expect changes_guards reload
+expect an_outer_one_leaves_the_inner refused $guarded/inner/eicar
+expect the_outer_is_gone cat $guarded/eicar
+guards "'$beside'" "'$guarded/inner'
+only = { extensions = ['of-more-bytes-than-there-are'] }"
+expect one_that_fails_refuses_all fails reload
+expect the_others_do_not_come cat $beside/eicar
+expect what_was_there_stays refused $guarded/inner/eicar
+guards "'$guarded/inner'
+deadline = '2s'"
+die
+serve
+expect what_went_does_not_come_back cat $guarded/eicar
+expect what_stayed_does refused $guarded/inner/eicar
+die
+guards "'$beside'" "'$guarded/inner'"
+serve
+expect other_guards_of_the_next_service_are_set refused $beside/eicar
+touch /tmp/enough
+wait $opener
+expect what_is_guarded_all_the_time_is_refused_all_the_time [ ! -e /tmp/opened ]
 expect it_ends_in_order stop
+rm -r $guarded/inner $beside
 expect ejects_after_the_audit $bulkhead eject --unload
 
 # The same through the ABI, and operations that `bulkhead run` never makes.

@@ -37,6 +37,9 @@ constexpr int kOrphanMs = 1000;
 constexpr size_t kExclusionsBytes = 4096;
 static_assert(sizeof(ExclusionTable) <= kExclusionsBytes);
 
+constexpr uint32_t BitOf(uint32_t deadline) { return 1u << deadline; }
+constexpr uint32_t kAllDeadlines = BitOf(kGuardDeadlines) - 1;
+
 constexpr const char* kCounters[] = {"events",      "allowed",  "denied",      "late",
                                      "adopted",     "full",     "crowded",     "replayed",
                                      "let_through", "excluded", "read_errors", "shim_incarnations"};
@@ -188,6 +191,8 @@ absl::Status FanotifyAttachment::GoOn(DescriptorStore::Item left) {
   if (journal()->magic != kJournalMagic) {
     return absl::InvalidArgumentError("the journal that was left is of another release");
   }
+  // Of a change of the guards that was cut off.
+  RemoveMarks(kAllDeadlines & ~journal()->deadlines_in_force.load());
   absl::StatusOr<SharedMemory> exclusions =
       SharedMemory::MapChecked(std::move(left.descriptors[kGuardGroups + 1]), kExclusionsBytes,
                                SharedMemory::Access::kReadWrite, F_SEAL_SHRINK | F_SEAL_GROW);
@@ -517,11 +522,17 @@ void FanotifyAttachment::SetAudited(uint32_t deadline, bool audited) {
 }
 
 // Events that are there already still get the deadline and the mode that they came with.
-void FanotifyAttachment::Vacate(uint32_t deadline) {
-  const DeadlineGroups groups = GroupsOf(deadline);
-  groups.local->RemoveMarks();
-  groups.slow->RemoveMarks();
-  journal()->deadline_taken[deadline].store(0);
+void FanotifyAttachment::RemoveMarks(uint32_t deadlines) {
+  for (uint32_t i = 0; i < kGuardDeadlines; ++i) {
+    if ((deadlines & BitOf(i)) == 0) continue;
+    const DeadlineGroups groups = GroupsOf(i);
+    groups.local->RemoveMarks();
+    groups.slow->RemoveMarks();
+  }
+}
+
+void FanotifyAttachment::PutInForce(uint32_t deadlines) {
+  journal()->deadlines_in_force.store(deadlines);
 }
 
 bool FanotifyAttachment::HasOthers(uint32_t deadline, const Guarded* but) const {
@@ -530,10 +541,10 @@ bool FanotifyAttachment::HasOthers(uint32_t deadline, const Guarded* but) const 
   });
 }
 
-std::optional<uint32_t> FanotifyAttachment::TakenFor(const GuardSpec& guard, uint32_t but) const {
+std::optional<uint32_t> FanotifyAttachment::TakenFor(const GuardSpec& guard, uint32_t among) const {
   for (uint32_t i = 0; i < kGuardDeadlines; ++i) {
     const uint32_t group = GroupOf(i, GroupKind::kLocal);
-    if (i != but && journal()->deadline_taken[i].load() != 0 &&
+    if ((among & BitOf(i)) != 0 &&
         journal()->group_deadline_ns[group].load() == guard.deadline_ns &&
         IsAudited(group) == (guard.mode == BH_MODE_AUDIT)) {
       return i;
@@ -542,23 +553,43 @@ std::optional<uint32_t> FanotifyAttachment::TakenFor(const GuardSpec& guard, uin
   return std::nullopt;
 }
 
-absl::StatusOr<uint32_t> FanotifyAttachment::DeadlineFor(const GuardSpec& guard, uint32_t but) {
-  if (const std::optional<uint32_t> taken = TakenFor(guard, but)) return *taken;
+bool FanotifyAttachment::IsIdle(uint32_t deadline) const {
+  pollfd groups[2] = {
+      {.fd = groups_[GroupOf(deadline, GroupKind::kLocal)].fd(), .events = POLLIN, .revents = 0},
+      {.fd = groups_[GroupOf(deadline, GroupKind::kSlow)].fd(), .events = POLLIN, .revents = 0}};
+  return poll(groups, 2, 0) == 0;
+}
+
+absl::StatusOr<uint32_t> FanotifyAttachment::DeadlineFor(const GuardSpec& guard, uint32_t& taken,
+                                                         uint32_t in_force) {
+  if (const std::optional<uint32_t> found = TakenFor(guard, taken)) return *found;
   Journal& shared = *journal();
-  uint32_t vacant = 0;
-  while (vacant < kGuardDeadlines && shared.deadline_taken[vacant].load() != 0) ++vacant;
-  if (vacant == kGuardDeadlines) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "can't guard ", guard.folder, " with a deadline of ", guard.deadline_ns / 1'000'000,
-        " ms and mode ", bh_mode_name(guard.mode), ": the guards have ", kGuardDeadlines,
-        " others already; use a deadline and a mode of those"));
+  std::optional<uint32_t> vacant;
+  for (uint32_t i = 0; i < kGuardDeadlines; ++i) {
+    if (((taken | in_force) & BitOf(i)) != 0) continue;
+    if (!vacant) vacant = i;
+    if (!IsIdle(i)) continue;
+    vacant = i;
+    break;
   }
-  shared.group_deadline_ns[GroupOf(vacant, GroupKind::kLocal)].store(guard.deadline_ns);
-  shared.group_deadline_ns[GroupOf(vacant, GroupKind::kSlow)].store(guard.deadline_ns);
-  SetAudited(vacant, guard.mode == BH_MODE_AUDIT);
-  shared.deadline_taken[vacant].store(1);
-  shared.deadlines_used.store(std::max(shared.deadlines_used.load(), vacant + 1));
-  return vacant;
+  const bool is_full = __builtin_popcount(taken) >= static_cast<int>(kDeadlinesInForceMax);
+  if (is_full || !vacant) {
+    const std::string what =
+        absl::StrCat("can't guard ", guard.folder, " with a deadline of ",
+                     guard.deadline_ns / 1'000'000, " ms and mode ", bh_mode_name(guard.mode));
+    return absl::ResourceExhaustedError(
+        is_full ? absl::StrCat(what, ": the guards have ", kDeadlinesInForceMax,
+                               " others already; use a deadline and a mode of those")
+                : absl::StrCat(what,
+                               ": guards of too many deadlines and modes change at once; "
+                               "change fewer of them at a time"));
+  }
+  shared.group_deadline_ns[GroupOf(*vacant, GroupKind::kLocal)].store(guard.deadline_ns);
+  shared.group_deadline_ns[GroupOf(*vacant, GroupKind::kSlow)].store(guard.deadline_ns);
+  SetAudited(*vacant, guard.mode == BH_MODE_AUDIT);
+  shared.deadlines_used.store(std::max(shared.deadlines_used.load(), *vacant + 1));
+  taken |= BitOf(*vacant);
+  return *vacant;
 }
 
 absl::StatusOr<MarkKind> FanotifyAttachment::Guard(const GuardSpec& guard) {
@@ -567,8 +598,11 @@ absl::StatusOr<MarkKind> FanotifyAttachment::Guard(const GuardSpec& guard) {
   Guarded guarded = {.spec = guard};
   {
     const MutexLock lock(guards_mutex_);
-    const absl::StatusOr<uint32_t> deadline = DeadlineFor(guard, kGuardDeadlines);
+    const uint32_t in_force = journal()->deadlines_in_force.load();
+    uint32_t taken = in_force;
+    const absl::StatusOr<uint32_t> deadline = DeadlineFor(guard, taken, in_force);
     if (!deadline.ok()) return deadline.status();
+    PutInForce(taken);
     guarded.deadline = *deadline;
     guarded.groups = GroupsOf(*deadline);
   }
@@ -584,80 +618,132 @@ absl::StatusOr<MarkKind> FanotifyAttachment::Guard(const GuardSpec& guard) {
   return kind;
 }
 
-absl::Status FanotifyAttachment::SetMode(const std::string& folder, bh_mode mode) {
-  const MutexLock lock(guards_mutex_);
+FanotifyAttachment::Guarded* FanotifyAttachment::Find(const std::string& folder) {
   const auto found = std::find_if(guards_.begin(), guards_.end(), [&](const Guarded& guarded) {
     return guarded.spec.folder == folder;
   });
-  if (found == guards_.end()) {
-    return absl::NotFoundError(absl::StrCat("no guard of ", folder, " is set"));
+  return found == guards_.end() ? nullptr : &*found;
+}
+
+bool FanotifyAttachment::ChangeModeInPlace(const std::vector<GuardSpec>& guards) {
+  if (guards.size() != guards_.size()) return false;
+  Guarded* changed = nullptr;
+  GuardSpec wanted;
+  for (const GuardSpec& spec : guards) {
+    Guarded* const guarded = Find(spec.folder);
+    if (guarded == nullptr) return false;
+    if (guarded->spec == spec) continue;
+    if (changed != nullptr || !guarded->spec.IsSamePlace(spec)) return false;
+    changed = guarded;
+    wanted = spec;
   }
-  Guarded& changed = *found;
-  if (changed.spec.mode == mode) return absl::OkStatus();
-  const uint32_t before = changed.deadline;
-  GuardSpec spec = changed.spec;
-  spec.mode = mode;
-  const bool alone = !HasOthers(before, &changed);
-  if (alone && !TakenFor(spec, before)) {
-    SetAudited(before, mode == BH_MODE_AUDIT);
-    changed.spec.mode = mode;
-    return absl::OkStatus();
+  if (changed == nullptr || HasOthers(changed->deadline, changed)) return false;
+  const uint32_t others = journal()->deadlines_in_force.load() & ~BitOf(changed->deadline);
+  if (TakenFor(wanted, others)) return false;
+  SetAudited(changed->deadline, wanted.mode == BH_MODE_AUDIT);
+  changed->spec = wanted;
+  return true;
+}
+
+absl::Status FanotifyAttachment::Reguard(const std::vector<GuardSpec>& guards) {
+  if (!guards.empty()) {
+    // From here on processes may wait for the shim, so it must run.
+    absl::Status status = link_->EnsureRunning(MonotonicAfterNs(kStartsWithinNs));
+    if (!status.ok()) return status;
+  }
+  const MutexLock lock(guards_mutex_);
+  if (ChangeModeInPlace(guards)) return absl::OkStatus();
+  absl::Status status = Change(guards);
+  if (status.ok() || stale_ == 0) return status;
+  std::vector<GuardSpec> before;
+  for (const Guarded& guarded : guards_) before.push_back(guarded.spec);
+  if (const absl::Status undone = Change(before); !undone.ok()) {
+    Log(absl::StrCat("more is guarded than was asked for, until the guards change again: ",
+                     std::string(undone.message())));
+  }
+  return status;
+}
+
+absl::Status FanotifyAttachment::Change(const std::vector<GuardSpec>& guards) {
+  const uint32_t in_force = journal()->deadlines_in_force.load();
+  // Of these no guard goes or changes. Those of a service before this one have no guards here.
+  uint32_t kept = 0;
+  for (const Guarded& guarded : guards_) kept |= BitOf(guarded.deadline);
+  kept &= in_force & ~stale_;
+  for (const Guarded& guarded : guards_) {
+    if (std::find(guards.begin(), guards.end(), guarded.spec) == guards.end()) {
+      kept &= ~BitOf(guarded.deadline);
+    }
   }
 
   // All marks are in their new groups before the old ones go: an access that is asked about twice
   // meanwhile is denied where one of the two denies.
-  struct Move {
-    Guarded* guarded;
-    GuardSpec spec;
-    uint32_t deadline;
-    std::unique_ptr<PlaceGuard> folder;
-  };
-  std::vector<Move> moves;
-  const absl::StatusOr<uint32_t> target = DeadlineFor(spec, kGuardDeadlines);
-  const absl::StatusOr<uint32_t> aside =
-      alone || !target.ok() ? target : DeadlineFor(changed.spec, /*but=*/before);
-  absl::Status status = aside.status();
-  for (Guarded& guarded : guards_) {
+  uint32_t taken = kept;
+  std::vector<Guarded> next;
+  std::vector<Guarded*> before;  // of each; null: it is new
+  uint32_t joined = 0;           // of those kept, they have new guards
+  absl::Status status;
+  for (const GuardSpec& spec : guards) {
+    Guarded* const old = Find(spec.folder);
+    const bool same = old != nullptr && old->spec == spec;
+    const bool stays = same && (kept & BitOf(old->deadline)) != 0;
+    absl::StatusOr<uint32_t> deadline = stays ? old->deadline : DeadlineFor(spec, taken, in_force);
+    status = deadline.status();
     if (!status.ok()) break;
-    if (guarded.deadline != before) continue;
-    const bool is_it = &guarded == &changed;
-    Move move = {.guarded = &guarded,
-                 .spec = is_it ? spec : guarded.spec,
-                 .deadline = is_it ? *target : *aside};
-    if (guarded.folder != nullptr) {
-      Guarded there = {.spec = move.spec, .groups = GroupsOf(move.deadline)};
-      absl::StatusOr<std::unique_ptr<PlaceGuard>> set = Set(there);
-      status = set.status();
-      if (set.ok()) move.folder = *std::move(set);
+    Guarded guarded = {.spec = spec, .groups = GroupsOf(*deadline), .deadline = *deadline};
+    // One that could not be set is tried again by itself.
+    if (!stays && !(same && old->folder == nullptr)) {
+      joined |= kept & BitOf(*deadline);
+      absl::StatusOr<std::unique_ptr<PlaceGuard>> folder = Set(guarded);
+      status = folder.status();
+      if (!status.ok()) break;
+      guarded.folder = *std::move(folder);
     }
-    moves.push_back(std::move(move));
+    next.push_back(std::move(guarded));
+    before.push_back(old);
   }
   if (!status.ok()) {
-    moves.clear();  // first, or their threads would set marks again
-    for (const absl::StatusOr<uint32_t>& taken : {target, aside}) {
-      if (taken.ok() && !HasOthers(*taken, nullptr)) Vacate(*taken);
-    }
+    next.clear();  // first, or their threads would set marks again
+    RemoveMarks(taken & ~kept);
+    stale_ |= joined;
     return status;
   }
-  for (Move& move : moves) {
-    if (move.guarded->folder != nullptr) {
-      move.guarded->losses += move.guarded->folder->protection().losses;
+
+  for (size_t i = 0; i < next.size(); ++i) {
+    if (before[i] == nullptr) continue;
+    Guarded& old = *before[i];
+    next[i].losses = old.losses;
+    if (next[i].folder == nullptr) {
+      next[i].folder = std::move(old.folder);
+      next[i].trouble = old.trouble;
+      next[i].told_overdue = old.told_overdue;
+    } else if (old.folder != nullptr) {
+      next[i].losses += old.folder->protection().losses;
     }
-    move.guarded->folder = std::move(move.folder);
-    move.guarded->spec = move.spec;
-    move.guarded->deadline = move.deadline;
-    move.guarded->groups = GroupsOf(move.deadline);
   }
-  Vacate(before);
+  PutInForce(taken);
+  guards_ = std::move(next);  // before the marks go, or the old threads would set them again
+  RemoveMarks(in_force & ~taken);
+  stale_ &= kept;
+  return absl::OkStatus();
+}
+
+// In groups that an earlier supervisor left are marks of its guards only.
+absl::Status FanotifyAttachment::Settle() {
+  const MutexLock lock(guards_mutex_);
+  uint32_t used = 0;
+  for (const Guarded& guarded : guards_) used |= BitOf(guarded.deadline);
+  const uint32_t in_force = journal()->deadlines_in_force.load();
+  PutInForce(in_force & used);
+  RemoveMarks(in_force & ~used);
   return absl::OkStatus();
 }
 
 void FanotifyAttachment::RemoveGuards() {
-  {
-    const MutexLock lock(guards_mutex_);
-    guards_.clear();  // first, or their threads would set marks again
-  }
-  for (uint32_t i = 0; i < kGuardDeadlines; ++i) Vacate(i);
+  const MutexLock lock(guards_mutex_);
+  guards_.clear();  // first, or their threads would set marks again
+  PutInForce(0);
+  RemoveMarks(kAllDeadlines);
 }
 
 uint64_t FanotifyAttachment::guarded_directories() const {

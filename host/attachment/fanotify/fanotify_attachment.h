@@ -8,7 +8,8 @@
 //   (*attachment)->Guard({.folder = "/srv/incoming"});   // once hosts serve; before that, opens
 //                                                        // wait as policy says
 //
-// It owns the fanotify groups (for each deadline and mode that guards have) and their marks, the
+// It owns the fanotify groups (two for each deadline and mode that guards have, and some to change
+// to) and their marks, the
 // journal and the exclusion table, and starts the shim: a keeper, which starts workers. The keeper
 // replaces a worker that dies (the observer gets OnTakeover). When the whole shim has died, the
 // attachment answers the events in the journal by policy, starts the next keeper, makes the same
@@ -100,8 +101,12 @@ class FanotifyAttachment final : public Attachment {
   // of different ones overlap, each is asked about an access.
   absl::StatusOr<MarkKind> Guard(const GuardSpec& guard) override;
   // A mark can't be taken from a group alone where guards overlap: what stays as it is in the
-  // groups of the guard is set anew in others first.
-  absl::Status SetMode(const std::string& folder, bh_mode mode) override;
+  // groups of a guard that goes or changes is set anew in others first. While it is set in both, an
+  // access is asked about twice, and denied where one of the two denies. ResourceExhausted also
+  // when guards of too many deadlines and modes change at once.
+  absl::Status Reguard(const std::vector<GuardSpec>& guards) override;
+  void Accept(const std::set<std::string>& limits) override { limits_.Accept(limits); }
+  absl::Status Settle() override;
   std::vector<GuardProtection> Protections() override;
   // The shim continues to run.
   void RemoveGuards() override;
@@ -146,18 +151,27 @@ class FanotifyAttachment final : public Attachment {
   void CountReplayed(bool allowed);
   void AnswerByPolicy();
   void AnswerWaiting(GroupKind kind);
-  // Whose groups are those of guards of this deadline and mode; not `but`.
-  std::optional<uint32_t> TakenFor(const GuardSpec& guard, uint32_t but) const
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(guards_mutex_);
-  // The same; where there are none, free ones are taken.
-  absl::StatusOr<uint32_t> DeadlineFor(const GuardSpec& guard, uint32_t but)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(guards_mutex_);
-  // Guards are set there that are not `but`, which may be null.
+  // Whose groups are for guards of this deadline and mode, of `among` (bits).
+  std::optional<uint32_t> TakenFor(const GuardSpec& guard, uint32_t among) const;
+  // One of `taken`, or else a free one, which is prepared and added to `taken`. Of `taken`, those
+  // of `in_force` are not changed.
+  absl::StatusOr<uint32_t> DeadlineFor(const GuardSpec& guard, uint32_t& taken, uint32_t in_force);
+  // The events of its groups were all read: none waits there that came with a deadline and a mode
+  // of before.
+  bool IsIdle(uint32_t deadline) const;
+  // Guards are set there that are not `but`.
   bool HasOthers(uint32_t deadline, const Guarded* but) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(guards_mutex_);
   void SetAudited(uint32_t deadline, bool audited);
-  // Its marks go, and it is free.
-  void Vacate(uint32_t deadline);
+  void RemoveMarks(uint32_t deadlines);  // bits
+  // Of these, and no other, are the guards.
+  void PutInForce(uint32_t deadlines);
+  Guarded* Find(const std::string& folder) ABSL_EXCLUSIVE_LOCKS_REQUIRED(guards_mutex_);
+  // Only the mode of a guard that is alone with its deadline changes: false, if more does.
+  bool ChangeModeInPlace(const std::vector<GuardSpec>& guards)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(guards_mutex_);
+  absl::Status Change(const std::vector<GuardSpec>& guards)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(guards_mutex_);
   DeadlineGroups GroupsOf(uint32_t deadline);
   bool IsAudited(uint32_t group) const;
   void LetGo(const std::string& why);
@@ -189,6 +203,8 @@ class FanotifyAttachment final : public Attachment {
   mutable Mutex guards_mutex_;  // of the groups' deadlines too
   GuardedPlaces places_;
   std::vector<Guarded> guards_ ABSL_GUARDED_BY(guards_mutex_);
+  // Bits: in their groups are marks of no guard, of a change that failed.
+  uint32_t stale_ ABSL_GUARDED_BY(guards_mutex_) = 0;
   std::thread watcher_;
 };
 

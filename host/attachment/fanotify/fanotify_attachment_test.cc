@@ -142,6 +142,35 @@ int TryOpen(const std::string& path) {
   return file.valid() ? 0 : errno;
 }
 
+// Opens a file again and again, in a thread of its own.
+class SteadyOpener {
+ public:
+  explicit SteadyOpener(std::string path)
+      : path_(std::move(path)), thread_([this] {
+          while (!stop_.load()) {
+            if (TryOpen(path_) == 0) ++opened_;
+            ++tried_;
+          }
+        }) {}
+  ~SteadyOpener() {
+    stop_.store(true);
+    thread_.join();
+  }
+  // So many more opens have begun and ended.
+  void AwaitMore(int opens) const {
+    const int from = tried_.load();
+    EXPECT_TRUE(Eventually([&] { return tried_.load() > from + opens; }));
+  }
+  int opened() const { return opened_.load(); }
+
+ private:
+  const std::string path_;
+  std::atomic<bool> stop_{false};
+  std::atomic<int> opened_{0};
+  std::atomic<int> tried_{0};
+  std::thread thread_;
+};
+
 // The result of exec of the program: its exit code, or errno + 1000 when it could not be executed.
 int TryExec(const std::string& program) {
   const pid_t pid = fork();
@@ -687,6 +716,184 @@ TEST_F(FanotifyAttachmentTest, ADeadlineTooManyIsRefusedByName) {
   EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(refused.message()), testing::HasSubstr("/many0"));
   EXPECT_THAT(std::string(refused.message()), testing::HasSubstr("5000 ms"));
+}
+
+// ---- Guards that go, come and change
+
+class FanotifyReguardTest : public FanotifyAttachmentTest {
+ protected:
+  // A folder with an infected file.
+  std::string Folder(const std::string& name) {
+    volume_->File(name + "/infected", "infected");
+    return volume_->path() + "/" + name;
+  }
+  static std::string InfectedIn(const std::string& folder) { return folder + "/infected"; }
+  void StartWith(const std::vector<GuardSpec>& guards) {
+    Start();
+    StartHost(Add(), 1, DenyInfected);
+    for (const GuardSpec& guard : guards) {
+      const absl::StatusOr<MarkKind> kind = attachment_->Guard(guard);
+      ASSERT_TRUE(kind.ok()) << kind.status();
+    }
+  }
+  void Reguard(const std::vector<GuardSpec>& guards) {
+    const absl::Status status = attachment_->Reguard(guards);
+    ASSERT_TRUE(status.ok()) << status;
+    std::vector<std::string> wanted, guarded;
+    for (const GuardSpec& guard : guards) wanted.push_back(guard.folder);
+    for (const GuardProtection& guard : attachment_->Protections()) {
+      guarded.push_back(guard.folder);
+      EXPECT_EQ(guard.level, BH_PROTECTION_FULL) << guard.folder;
+    }
+    EXPECT_EQ(guarded, wanted);
+  }
+};
+
+TEST_F(FanotifyReguardTest, AGuardThatGoesOpensNoHoleInAnother) {
+  const std::string outer = Folder("outer"), inner = Folder("outer/inner"), other = Folder("other");
+  StartWith({{.folder = outer}, {.folder = inner}, {.folder = other}});
+  {
+    const SteadyOpener of_inner(InfectedIn(inner)), of_other(InfectedIn(other));
+    of_inner.AwaitMore(10);
+    Reguard({{.folder = outer}, {.folder = other}});
+    of_inner.AwaitMore(10);
+    Reguard({{.folder = inner}, {.folder = outer}, {.folder = other}});
+    Reguard({{.folder = inner}, {.folder = other}});
+    of_inner.AwaitMore(10);
+    of_other.AwaitMore(10);
+    EXPECT_EQ(TryOpen(InfectedIn(outer)), 0) << "it is not guarded any more";
+    // What comes is in force before what goes is not.
+    Reguard({{.folder = outer}, {.folder = other}});
+    of_inner.AwaitMore(10);
+    EXPECT_EQ(of_inner.opened(), 0);
+    EXPECT_EQ(of_other.opened(), 0);
+  }
+  Reguard({});
+  const uint64_t events = attachment_->counters().events;
+  for (const std::string& folder : {outer, inner, other}) {
+    EXPECT_EQ(TryOpen(InfectedIn(folder)), 0) << folder;
+  }
+  EXPECT_EQ(attachment_->counters().events, events);
+  Reguard({{.folder = other}});
+  EXPECT_EQ(TryOpen(InfectedIn(other)), EPERM);
+}
+
+TEST_F(FanotifyReguardTest, AGuardThatChangesIsInForceAllTheWhile) {
+  const std::string one = Folder("one"), two = Folder("two");
+  const std::vector<GuardSpec> forms = {
+      {.folder = one},
+      {.folder = one, .mark = MarkKind::kDirectory, .deadline_ns = 20 * kSecond},
+      {.folder = one, .mark = MarkKind::kFilesystem, .deadline_ns = 20 * kSecond},
+      {.folder = one,
+       .callbacks = SetOf({BH_CALLBACK_FILE_OPEN, BH_CALLBACK_FILE_ACCESS}),
+       .deadline_ns = 20 * kSecond},
+      {.folder = one, .mark = MarkKind::kMount},
+  };
+  StartWith({forms[0], {.folder = two}});
+  const SteadyOpener of_one(InfectedIn(one)), of_two(InfectedIn(two));
+  for (int round = 0; round < 3; ++round) {
+    for (const GuardSpec& form : forms) {
+      Reguard({form, {.folder = two}});
+      of_one.AwaitMore(2);
+      of_two.AwaitMore(2);
+    }
+  }
+  EXPECT_EQ(of_one.opened(), 0);
+  EXPECT_EQ(of_two.opened(), 0);
+}
+
+TEST_F(FanotifyReguardTest, WhatAGuardNoLongerAsksAboutIsNoCall) {
+  const std::string folder = Folder("events");
+  const std::string program = volume_->File("events/program", "#!/bin/sh\nexit 7\n", true);
+  const GuardSpec of_exec = {.folder = folder, .callbacks = SetOf({BH_CALLBACK_FILE_EXEC})};
+  StartWith({{.folder = folder}});
+  EXPECT_EQ(TryOpen(InfectedIn(folder)), EPERM);
+  Reguard({of_exec});
+  EXPECT_EQ(TryOpen(InfectedIn(folder)), 0);
+  const uint64_t events = attachment_->counters().events;
+  EXPECT_EQ(TryExec(program), 7);
+  EXPECT_GT(attachment_->counters().events, events);
+}
+
+TEST_F(FanotifyReguardTest, AfterAnErrorTheGuardsAreThoseFromBefore) {
+  const std::string one = Folder("stays"), two = Folder("new");
+  StartWith({{.folder = one}});
+  const SteadyOpener of_one(InfectedIn(one));
+  const GuardSpec none = {.folder = volume_->path() + "/none"};
+  const GuardSpec asks_nothing = {.folder = one, .callbacks = SetOf({})};
+  for (int round = 0; round < 3; ++round) {
+    // The first of them is set, beside a guard with the same deadline, when the second fails.
+    const absl::Status missing = attachment_->Reguard({{.folder = one}, {.folder = two}, none});
+    EXPECT_EQ(missing.code(), absl::StatusCode::kNotFound) << missing;
+    const absl::Status wrong = attachment_->Reguard({{.folder = two}, asks_nothing});
+    EXPECT_EQ(wrong.code(), absl::StatusCode::kInvalidArgument) << wrong;
+    EXPECT_EQ(TryOpen(InfectedIn(two)), 0) << "it is not guarded";
+    ASSERT_EQ(attachment_->Protections().size(), 1u);
+  }
+  of_one.AwaitMore(10);
+  EXPECT_EQ(of_one.opened(), 0);
+  EXPECT_TRUE(log_.empty()) << log_.front();
+  Reguard({{.folder = one}, {.folder = two}});
+  EXPECT_EQ(TryOpen(InfectedIn(two)), EPERM);
+}
+
+TEST_F(FanotifyReguardTest, SomeOfTheDeadlinesChangeAtOnce) {
+  std::vector<GuardSpec> guards;
+  for (uint64_t i = 0; i < 4; ++i) {
+    guards.push_back(
+        {.folder = Folder("all" + std::to_string(i)), .deadline_ns = (10 + i) * kSecond});
+  }
+  StartWith(guards);
+  for (size_t round = 0; round < 6; ++round) {
+    guards[round % 4].deadline_ns += 5 * kSecond;
+    guards[(round + 1) % 4].deadline_ns += 5 * kSecond;
+    Reguard(guards);
+    for (const GuardSpec& guard : guards) EXPECT_EQ(TryOpen(InfectedIn(guard.folder)), EPERM);
+  }
+  const std::vector<GuardSpec> before = guards;
+  const auto expect_refused = [&](const std::string& why) {
+    const absl::Status refused = attachment_->Reguard(guards);
+    EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+    EXPECT_THAT(std::string(refused.message()), testing::HasSubstr(why));
+    for (const GuardSpec& guard : before) EXPECT_EQ(TryOpen(InfectedIn(guard.folder)), EPERM);
+    guards = before;
+  };
+  for (size_t i = 0; i < 3; ++i) guards[i].deadline_ns += 7 * kSecond;
+  expect_refused("change fewer of them at a time");
+  guards.push_back({.folder = Folder("all4"), .deadline_ns = kSecond});
+  expect_refused("/all4");
+  EXPECT_EQ(TryOpen(InfectedIn(volume_->path() + "/all4")), 0);
+  Reguard({});
+  for (GuardSpec& guard : guards) guard.deadline_ns += kSecond;
+  Reguard(guards);
+}
+
+TEST_F(FanotifyReguardTest, AModeChangesAloneAndWithOthers) {
+  const std::string one = Folder("mode-one"), two = Folder("mode-two");
+  const auto in = [](const std::string& folder, bh_mode mode) {
+    return GuardSpec{.folder = folder, .mode = mode};
+  };
+  StartWith({in(one, BH_MODE_ENFORCE)});
+  Reguard({in(one, BH_MODE_AUDIT)});
+  EXPECT_EQ(TryOpen(InfectedIn(one)), 0);
+  Reguard({in(one, BH_MODE_AUDIT), in(two, BH_MODE_ENFORCE)});
+  EXPECT_EQ(TryOpen(InfectedIn(two)), EPERM);
+  Reguard({in(one, BH_MODE_ENFORCE), in(two, BH_MODE_AUDIT)});
+  EXPECT_EQ(TryOpen(InfectedIn(one)), EPERM);
+  EXPECT_EQ(TryOpen(InfectedIn(two)), 0);
+}
+
+// Its thread looks at the place for as long as the guard is there.
+TEST_F(FanotifyReguardTest, AGuardWhoseFolderIsGoneGoesAndAnotherStays) {
+  const std::string gone = Folder("gone"), stays = Folder("here");
+  StartWith({{.folder = gone}, {.folder = stays}});
+  std::filesystem::rename(gone, volume_->path() + "/moved");
+  ASSERT_TRUE(Eventually([&] { return LevelOf(0) == BH_PROTECTION_NONE; }));
+  Reguard({{.folder = stays}});
+  EXPECT_EQ(TryOpen(InfectedIn(volume_->path() + "/moved")), 0) << "its marks went, too";
+  EXPECT_EQ(TryOpen(InfectedIn(stays)), EPERM);
+  std::filesystem::rename(volume_->path() + "/moved", gone);
+  EXPECT_EQ(TryOpen(InfectedIn(gone)), 0);
 }
 
 TEST_F(FanotifyAttachmentTest, AHungHostHoldsThousandsUntilTheDeadlineAndNoLonger) {

@@ -64,25 +64,31 @@ absl::StatusOr<std::unique_ptr<Attachment>> ModuleAttachment::Create(
 }
 
 ModuleAttachment::~ModuleAttachment() {
-  if (settled_ || !link_->found_left()) RemoveGuards();
+  if (settled_.load() || !link_->found_left()) RemoveGuards();
 }
 
 // A tree is as exact here as a mark on a whole file system: auto is always the tree.
-absl::StatusOr<MarkKind> ModuleAttachment::Guard(const GuardSpec& guard) {
+absl::StatusOr<ModuleAttachment::Guarded> ModuleAttachment::Set(const GuardSpec& guard,
+                                                                uint32_t id) {
   GuardSpec wanted = guard;
   if (wanted.mark == MarkKind::kAuto) wanted.mark = MarkKind::kDirectory;
   absl::StatusOr<std::string> place = ResolvePlace(wanted.folder);
   if (!place.ok()) return place.status();
   wanted.folder = *std::move(place);
-  const MarkKind mark = wanted.mark;
   Guarded guarded;
   guarded.protection.folder = guard.folder;
   guarded.spec = std::move(wanted);
-  guarded.id = ++last_id_;
+  guarded.id = id;
   if (absl::Status status = SetAgain(guarded); !status.ok()) return status;
+  return guarded;
+}
+
+absl::StatusOr<MarkKind> ModuleAttachment::Guard(const GuardSpec& guard) {
   const MutexLock lock(guards_mutex_);
-  guards_.push_back(std::move(guarded));
-  return mark;
+  absl::StatusOr<Guarded> guarded = Set(guard, ++last_id_);
+  if (!guarded.ok()) return guarded.status();
+  guards_.push_back(*std::move(guarded));
+  return guards_.back().spec.mark;
 }
 
 absl::Status ModuleAttachment::SetAgain(Guarded& guarded) {
@@ -93,16 +99,41 @@ absl::Status ModuleAttachment::SetAgain(Guarded& guarded) {
   return status;
 }
 
-absl::Status ModuleAttachment::SetMode(const std::string& folder, bh_mode mode) {
+// The module keeps what was left in force until it is settled: all is left, those to come are set,
+// and the rest goes.
+absl::Status ModuleAttachment::Reguard(const std::vector<GuardSpec>& guards) {
   const MutexLock lock(guards_mutex_);
-  for (Guarded& guarded : guards_) {
-    if (guarded.protection.folder != folder) continue;
-    const bh_mode before = std::exchange(guarded.spec.mode, mode);
-    absl::Status status = SetAgain(guarded);
-    if (!status.ok()) guarded.spec.mode = before;
+  if (absl::Status status = link_->Leave(); !status.ok()) return status;
+  std::vector<Guarded> next;
+  absl::Status status;
+  for (const GuardSpec& guard : guards) {
+    absl::StatusOr<Guarded> set = Set(guard, ++last_id_);
+    status = set.status();
+    if (!status.ok()) break;
+    for (const Guarded& before : guards_) {
+      if (before.protection.folder == guard.folder) {
+        set->protection.losses = before.protection.losses;
+      }
+    }
+    next.push_back(*std::move(set));
+  }
+  if (status.ok()) status = link_->Settle();
+  if (status.ok()) {
+    settled_.store(true);
+    guards_ = std::move(next);
     return status;
   }
-  return absl::NotFoundError(absl::StrCat("no guard of ", folder, " is set"));
+  // What a service before this one has left stays as it is.
+  if (!settled_.load() || !link_->Leave().ok()) return status;
+  absl::Status undone;
+  for (Guarded& guarded : guards_) undone.Update(SetAgain(guarded));
+  // A guard that can't be set again stays as one that was left.
+  if (undone.ok()) undone = link_->Settle();
+  if (!undone.ok() && options_.log) {
+    options_.log(absl::StrCat("more is guarded than was asked for, until the guards change again: ",
+                              std::string(undone.message())));
+  }
+  return status;
 }
 
 std::vector<GuardProtection> ModuleAttachment::Protections() {
@@ -142,7 +173,7 @@ std::vector<GuardProtection> ModuleAttachment::Protections() {
 
 absl::Status ModuleAttachment::Settle() {
   absl::Status status = link_->Settle();
-  settled_ = settled_ || status.ok();
+  if (status.ok()) settled_.store(true);
   return status;
 }
 

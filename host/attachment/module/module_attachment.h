@@ -5,8 +5,11 @@
 #ifndef BULKHEAD_HOST_ATTACHMENT_MODULE_MODULE_ATTACHMENT_H_
 #define BULKHEAD_HOST_ATTACHMENT_MODULE_MODULE_ATTACHMENT_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
+#include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -29,7 +32,8 @@ class ModuleAttachment final : public Attachment {
 
   ShimLink* link() override { return link_.get(); }
   absl::StatusOr<MarkKind> Guard(const GuardSpec& guard) override;
-  absl::Status SetMode(const std::string& folder, bh_mode mode) override;
+  absl::Status Reguard(const std::vector<GuardSpec>& guards) override;
+  void Accept(const std::set<std::string>& limits) override { limits_.Accept(limits); }
   absl::Status Settle() override;
   // Compares each place with what the module guards, and guards what is there now.
   std::vector<GuardProtection> Protections() override;
@@ -49,14 +53,15 @@ class ModuleAttachment final : public Attachment {
       : link_(std::move(link)),
         options_(std::move(options)),
         limits_(kModuleAttachment.limits, options_.accepted) {}
+  absl::StatusOr<Guarded> Set(const GuardSpec& guard, uint32_t id);
   absl::Status SetAgain(Guarded& guarded);
 
   const std::unique_ptr<ModuleLink> link_;
   const AttachmentOptions options_;
   Limits limits_;
-  bool settled_ = false;
-  uint32_t last_id_ = 0;
   Mutex guards_mutex_;
+  std::atomic<bool> settled_{false};
+  uint32_t last_id_ ABSL_GUARDED_BY(guards_mutex_) = 0;
   std::vector<Guarded> guards_ ABSL_GUARDED_BY(guards_mutex_);
 };
 

@@ -155,6 +155,8 @@ absl::StatusOr<std::unique_ptr<ModuleLink>> ModuleLink::Adopt(
       new ModuleLink(std::move(left->descriptors.front()), std::move(stop)));
   if (absl::Status status = link->Exclude(getpid()); !status.ok()) return status;
   (void)link->Include(record.supervisor_pid);
+  // Its guards have numbers that are given again here.
+  if (absl::Status status = link->Leave(); !status.ok()) return status;
   link->added_.store(true);
   {
     const MutexLock lock(link->kept_mutex_);

@@ -51,6 +51,9 @@ class ModuleLink final : public ShimLink {
   // All channels and guards are there: what is left of a supervisor that died, and was not named
   // again, goes. Callers that wait there go on by policy.
   absl::Status Settle() { return Say(BH_CONTROL_SETTLE, nullptr, "the end of a take-over"); }
+  // All guards count as those of a supervisor that died, until they are set again: they stay in
+  // force, and Settle() drops the rest.
+  absl::Status Leave() { return Say(BH_CONTROL_LEAVE, nullptr, "the begin of other guards"); }
   bool found_left() const { return found_left_; }  // channels of one that died
 
   void SetObserver(Observer* observer) override;

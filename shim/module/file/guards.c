@@ -23,7 +23,7 @@ struct guard {
 	struct bh_callback_set callbacks;
 	u64 deadline_ns;
 	struct bh_filter filter;
-	bool left; /* by a session that died; under bh_control_mutex */
+	bool left; /* by a session that died or changes its guards; under bh_control_mutex */
 };
 
 /* Longest deadline first: the first that wants a call has its deadline. Read under RCU; changed
@@ -105,7 +105,7 @@ static void free_guard(struct guard *guard)
 	kfree(guard);
 }
 
-/* The guard of this kind and place that the session before left; NULL: there is none. */
+/* The guard of this kind and place that was left; NULL: there is none. */
 static struct guard *find_left(u32 kind, const struct path *path)
 {
 	struct guard *guard;

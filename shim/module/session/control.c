@@ -333,6 +333,9 @@ static long control_locked(unsigned int command, union argument *argument)
 		return exclude(&argument->pid, true);
 	case BH_CONTROL_SETTLE:
 		return settle();
+	case BH_CONTROL_LEAVE:
+		bh_sources_leave();
+		return 0;
 	case BH_CONTROL_DENIAL:
 		return bh_denials_take(&argument->denial) ? 0 : -EAGAIN;
 	default:

@@ -22,9 +22,10 @@ struct bh_source {
 	int (*notify)(const struct bh_callback_set *kinds);
 	/* One more guard. -ENOIOCTLCMD: this kind of guard is another source's. */
 	int (*add_guard)(const struct bh_module_guard *wanted);
-	/* The session ended; its guards stay for the next one. false: there are none. */
+	/* The session ended, or sets its guards anew: those stay until drop_left(). false: there
+	 * are none. */
 	bool (*leave)(void);
-	/* Those that the session before left, and this one did not add again. */
+	/* Those that were left, and were not added again. */
 	void (*drop_left)(void);
 	/* No new calls; calls in flight go on. */
 	void (*disarm)(void);

@@ -274,6 +274,37 @@ TEST_F(GuardDeadlines, APlaceThatIsAnotherObjectNowIsGuardedInItsStead) {
   ExpectDeadline(outer, kLongNs);
 }
 
+// Guards that change: all are left, those to come are set, and the rest goes.
+TEST_F(GuardDeadlines, WhatIsLeftIsInForceUntilItIsSettled) {
+  const std::string outer = folders::kOuter, other = folders::kOther;
+  ASSERT_EQ(supervisor_.Guard(outer, kLongNs), 0);
+  ASSERT_EQ(supervisor_.Guard(other, kLongNs), 0);
+  ASSERT_EQ(supervisor_.Leave(), 0);
+  ExpectDeadline(outer, kLongNs);
+  ASSERT_EQ(supervisor_.Guard(other, kShortNs), 0);
+  ExpectDeadline(other, kShortNs);
+  ExpectDeadline(outer, kLongNs);
+  ASSERT_EQ(supervisor_.Settle(), 0);
+  ExpectDeadline(other, kShortNs);
+  EXPECT_TRUE(UniqueFd(open(File(outer).c_str(), O_RDONLY | O_CLOEXEC)).valid()) << "unasked";
+  ASSERT_EQ(supervisor_.Leave(), 0);
+  ASSERT_EQ(supervisor_.Settle(), 0);
+  EXPECT_TRUE(UniqueFd(open(File(other).c_str(), O_RDONLY | O_CLOEXEC)).valid()) << "unasked";
+}
+
+// As many as there is room for change at once, again and again.
+TEST_F(Guard, AllCanBeLeftAndSetAgain) {
+  for (int round = 0; round < 5; ++round) {
+    for (uint32_t id = 1; id <= 64; ++id) {
+      ASSERT_EQ(Add([id](bh_module_guard& guard) { guard.id = id; }), 0) << round << " " << id;
+    }
+    EXPECT_EQ(Add([](bh_module_guard& guard) { guard.id = 65; }), ENOSPC);
+    ASSERT_EQ(ioctl(device_, BH_CONTROL_LEAVE), 0);
+    if (round % 2 == 0) continue;
+    ASSERT_EQ(ioctl(device_, BH_CONTROL_SETTLE), 0);
+  }
+}
+
 // ---- Audit
 
 class GuardAudit : public testing::Test {

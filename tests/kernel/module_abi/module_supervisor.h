@@ -86,6 +86,7 @@ class Supervisor {
     guard.filter.owner = BH_MODULE_ANY_OWNER;
     return ioctl(device_.get(), BH_CONTROL_GUARD, &guard) == 0 ? 0 : errno;
   }
+  int Leave() { return ioctl(device_.get(), BH_CONTROL_LEAVE) == 0 ? 0 : errno; }
   int Settle() { return ioctl(device_.get(), BH_CONTROL_SETTLE) == 0 ? 0 : errno; }
   int Drain() {
     bh_module_state state = {.channel = added_.channel, .quarantined = 0, .draining = 1};

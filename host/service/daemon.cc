@@ -735,8 +735,9 @@ class Daemon {
     }
     for (const size_t index : plan->content) {
       const std::string& driver = service_->drivers()[index];
-      if (absl::Status status =
-              PutContentInForce(driver, before.drivers[index].driver, *next, changes);
+      if (absl::Status status = PutReleaseInForce(
+              driver, before.drivers[index],
+              next->drivers[IndexOf(next->drivers, before.drivers[index].driver)], changes);
           !status.ok()) {
         return status;
       }
@@ -786,30 +787,33 @@ class Daemon {
     return index;
   }
 
-  absl::Status PutContentInForce(const std::string& driver, const std::string& configured,
-                                 const ServiceConfig& next, std::vector<std::string>& changes) {
-    const absl::StatusOr<Manifest> manifest = FindDriver(configured, DriverSearchFolders());
+  absl::Status PutReleaseInForce(const std::string& driver, const ServiceDriver& before,
+                                 const ServiceDriver& next, std::vector<std::string>& changes) {
+    const absl::StatusOr<Manifest> manifest = FindDriver(before.driver, DriverSearchFolders());
     if (!manifest.ok()) return manifest.status();
-    const std::string folder =
-        ContentFolderOf(next.drivers[IndexOf(next.drivers, configured)], *manifest);
-    if (folder.empty()) return absl::OkStatus();
+    const std::string folder = ContentFolderOf(next, *manifest);
+    const bool other_options = before.options != next.options;
     const auto running = [&]() -> uint64_t {
       for (const DriverStatusFields& fields : supervisor().Status().drivers) {
         if (fields.name == driver) return fields.content_version;
       }
       return 0;
     };
-    const uint64_t before = running();
-    const absl::StatusOr<uint64_t> version =
-        supervisor().SetContentIfChanged(driver, folder, MonotonicAfterNs(kStartsWithinNs));
+    const uint64_t version_before = running();
+    const absl::StatusOr<uint64_t> version = supervisor().SetReleaseIfChanged(
+        driver, folder, next.options, MonotonicAfterNs(kStartsWithinNs));
     if (!version.ok()) {
+      const std::string what = absl::StrCat(
+          other_options ? "options" : "content", " of ", driver,
+          folder.empty() ? ""
+                         : absl::StrCat(other_options ? ", with content from " : " from ", folder));
       return absl::Status(version.status().code(),
-                          absl::StrCat("content of ", driver, " from ", folder, ": ",
-                                       std::string(version.status().message())));
+                          absl::StrCat(what, ": ", std::string(version.status().message())));
     }
-    if (*version != before) {
+    if (*version != version_before) {
       changes.push_back(absl::StrCat("content ", *version, " of ", driver, " is in force"));
     }
+    if (other_options) changes.push_back(absl::StrCat("the options of ", driver));
     return absl::OkStatus();
   }
 

@@ -24,7 +24,6 @@ void CompareDriver(const ServiceDriver& now, const ServiceDriver& next,
   const auto note = [&](const char* key, bool same) {
     if (!same) fixed.push_back(absl::StrCat(key, " of the driver ", now.driver));
   };
-  note("options", now.options == next.options);
   note("cache", now.cache_entries == next.cache_entries);
   note("spin", now.spin_us == next.spin_us);
 }

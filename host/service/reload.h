@@ -17,7 +17,7 @@ namespace bulkhead {
 
 // Indexes are those of the drivers in the configuration that is in force.
 struct ReloadPlan {
-  std::vector<size_t> content;                         // of these it is compared, and put in force
+  std::vector<size_t> content;  // of these it and the options are compared, and put in force
   std::vector<std::pair<size_t, bh_policy>> policies;  // that have changed, with their modes
   bool accepts = false;                                // the limits that are accepted are others
   std::vector<std::string> guards;  // what becomes of them, one text for each that is not as it was

@@ -113,7 +113,6 @@ TEST(Reload, EachChangeThatTakesARestartIsNamed) {
       {[](ServiceConfig& next) { next.sandbox_required = BH_SANDBOX_FULL; }, "require-sandbox"},
       {[](ServiceConfig& next) { next.metrics = "[::1]:1"; }, "metrics"},
       {[](ServiceConfig& next) { next.page = true; }, "page"},
-      {[](ServiceConfig& next) { next.drivers[1].options = "x"; }, "options of the driver null"},
       {[](ServiceConfig& next) { next.drivers[1].cache_entries = 8; }, "cache of the driver null"},
       {[](ServiceConfig& next) { next.drivers[0].spin_us = 8; }, "spin of the driver scanner"},
       {[](ServiceConfig& next) { next.drivers.pop_back(); }, "the driver null is gone"},

@@ -9,6 +9,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "ipc/check.h"
 #include "ipc/monotonic.h"
 
@@ -66,17 +67,18 @@ std::string ContentFolderOf(const ServiceDriver& driver, const Manifest& manifes
 }
 
 absl::StatusOr<std::string> ChannelsText(const ServiceConfig& config) {
-  std::string text = absl::StrCat("abi ", BH_ABI_VERSION);
+  std::vector<std::string> drivers;
   for (const ServiceDriver& driver : config.drivers) {
     absl::StatusOr<DriverConfig> configured = Configure(driver);
     if (!configured.ok()) return configured.status();
     bh_channel_spec spec = configured->channel;
     bh_policy_default(&spec.policy);  // it can be changed
-    absl::StrAppend(&text, "\n", configured->manifest.name, " ",
-                    absl::BytesToHexString(
-                        absl::string_view(reinterpret_cast<const char*>(&spec), sizeof(spec))));
+    drivers.push_back(absl::StrCat(configured->manifest.name, " ",
+                                   absl::BytesToHexString(absl::string_view(
+                                       reinterpret_cast<const char*>(&spec), sizeof(spec)))));
   }
-  return text;
+  std::sort(drivers.begin(), drivers.end());
+  return absl::StrCat("abi ", BH_ABI_VERSION, "\n", absl::StrJoin(drivers, "\n"));
 }
 
 namespace {

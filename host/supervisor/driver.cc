@@ -27,12 +27,27 @@ bool HasHeartbeat(State state) {
   return state == State::kAwaitingBegin || state == State::kServing || state == State::kReady;
 }
 
+absl::Status CheckOptions(const Manifest& manifest, const std::string& options) {
+  if (options.size() <= kControlTextBytesMax) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("driver '", manifest.name, "': its options and yours have ", options.size(),
+                   " bytes together; a host is told at most ", kControlTextBytesMax));
+}
+
 }  // namespace
 
-std::string Driver::OptionsOf(const DriverConfig& config) {
-  std::string options = config.manifest.options;
-  if (!config.options.empty()) options += (options.empty() ? "" : " ") + config.options;
-  return options;
+std::string Driver::OptionsOf(const Manifest& manifest, const std::string& options) {
+  std::string all = manifest.options;
+  if (!options.empty()) all += (all.empty() ? "" : " ") + options;
+  return all;
+}
+
+absl::StatusOr<std::shared_ptr<const Release>> Driver::AddRelease(const std::string& content,
+                                                                  const std::string& options) {
+  if (absl::Status status = CheckOptions(config_.manifest, OptionsWith(options)); !status.ok()) {
+    return status;
+  }
+  return releases_.Add(config_.manifest, content, OptionsWith(options));
 }
 
 absl::StatusOr<std::unique_ptr<Driver>> Driver::Create(const DriverSurroundings* surroundings,
@@ -40,17 +55,16 @@ absl::StatusOr<std::unique_ptr<Driver>> Driver::Create(const DriverSurroundings*
                                                        const std::string& folder,
                                                        const HostUser& user, ShimLink* link) {
   const Manifest& manifest = config.manifest;
-  if (const std::string options = OptionsOf(config); options.size() > kControlTextBytesMax) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("driver '", manifest.name, "': its options and yours have ", options.size(),
-                     " bytes together; a host is told at most ", kControlTextBytesMax));
+  if (absl::Status status = CheckOptions(manifest, OptionsOf(manifest, config.options));
+      !status.ok()) {
+    return status;
   }
   if (config.content_folder.empty() && manifest.content_required) {
     return absl::InvalidArgumentError(
         absl::StrCat("driver '", manifest.name, "' needs content: give its folder with --rules"));
   }
   std::unique_ptr<Driver> driver(new Driver(surroundings, config, folder, user));
-  driver->package_ = PackageOf(manifest, OptionsOf(config));
+  driver->package_ = PackageOf(manifest);
   const absl::StatusOr<std::optional<HostRecord>> left = Left(surroundings->store, manifest.name);
   if (!left.ok()) return left.status();
   absl::Status status = left->has_value() ? driver->GoOn(**left, link) : driver->MakeChannel(link);
@@ -60,7 +74,8 @@ absl::StatusOr<std::unique_ptr<Driver>> Driver::Create(const DriverSurroundings*
 }
 
 absl::Status Driver::AddFirstRelease(ReleaseId* release) {
-  absl::StatusOr<std::shared_ptr<const Release>> added = AddRelease(config_.content_folder);
+  absl::StatusOr<std::shared_ptr<const Release>> added =
+      AddRelease(config_.content_folder, config_.options);
   if (added.ok()) *release = (*added)->id;
   return added.status();
 }

@@ -78,10 +78,16 @@ class Driver {
   const RecoveryLog& recoveries() const { return recoveries_; }
   // Held, by the operator's thread, while it puts content in force.
   Mutex& content_mutex() ABSL_LOCK_RETURNED(content_mutex_) { return content_mutex_; }
-  absl::StatusOr<std::shared_ptr<const Release>> AddRelease(const std::string& content) {
-    return releases_.Add(config_.manifest, content, OptionsOf(config_));
+  // `options`: the operator's; InvalidArgument: too long.
+  absl::StatusOr<std::shared_ptr<const Release>> AddRelease(const std::string& content,
+                                                            const std::string& options);
+  // The manifest's, then the operator's.
+  static std::string OptionsOf(const Manifest& manifest, const std::string& options);
+  std::string OptionsWith(const std::string& options) const {
+    return OptionsOf(config_.manifest, options);
   }
-  static std::string OptionsOf(const DriverConfig& config);
+  // The operator's that were put in force last; under content_mutex().
+  std::string& options() { return options_; }
 
   // ---- The loop
   // The first step: a host is wanted, or the one that was left is gone on with.
@@ -124,7 +130,8 @@ class Driver {
         config_(std::move(config)),
         user_(std::move(user)),
         releases_(folder, user_.id),
-        policy_(config_.channel.policy) {}
+        policy_(config_.channel.policy),
+        options_(config_.options) {}
 
   std::unique_ptr<HostSession>& SessionOf(Role role) {
     return sessions_[static_cast<size_t>(role)];
@@ -139,7 +146,9 @@ class Driver {
   LifecycleLimits Limits() const;
   void TakeOverChannel();
   void OnChannelTaken(uint32_t serving, const absl::Status& policy, const absl::Status& state);
-  static std::string PackageOf(const Manifest& manifest, const std::string& options);
+  static std::string PackageOf(const Manifest& manifest);
+  // Of a record: of what a host with these options was started with.
+  std::string PackageWith(const std::string& options) const;
   // Puts what a supervisor after this one needs into the store.
   void Keep();
   std::string KeptHostName(pid_t pid) const { return HostItems(name()) + std::to_string(pid); }
@@ -191,6 +200,7 @@ class Driver {
   const HostUser user_;  // its hosts'
   ReleaseStore releases_;
   bh_policy policy_;  // that the shim was given last
+  std::string options_;
   RecoveryLog recoveries_;
   Mutex content_mutex_;
   LinkQueue::LaneId lane_ = 0;

@@ -25,13 +25,17 @@ std::string ItemOf(const std::string& driver) { return absl::StrCat("driver/", d
 
 }  // namespace
 
-std::string Driver::PackageOf(const Manifest& manifest, const std::string& options) {
+std::string Driver::PackageOf(const Manifest& manifest) {
   const absl::StatusOr<std::string> text = ManifestTextOf(manifest.folder);
   struct stat library = {};
   (void)stat(manifest.LibraryPath().c_str(), &library);
-  return absl::StrCat(manifest.folder, "\n", text.ok() ? *text : "", "\n", options, "\n",
-                      library.st_dev, " ", library.st_ino, " ", library.st_size, " ",
-                      library.st_mtim.tv_sec, ".", library.st_mtim.tv_nsec);
+  return absl::StrCat(manifest.folder, "\n", text.ok() ? *text : "", "\n", library.st_dev, " ",
+                      library.st_ino, " ", library.st_size, " ", library.st_mtim.tv_sec, ".",
+                      library.st_mtim.tv_nsec);
+}
+
+std::string Driver::PackageWith(const std::string& options) const {
+  return absl::StrCat(package_, "\n", options);
 }
 
 absl::StatusOr<std::optional<HostRecord>> Driver::Left(const DescriptorStore* store,
@@ -58,14 +62,14 @@ absl::Status Driver::GoOn(const HostRecord& left, ShimLink* link) {
                      .driver = config_.manifest,
                      .content_folder = release.content_folder,
                      .content_source = release.content_source,
-                     .options = OptionsOf(config_)},
+                     .options = release.options},
                     left.newest_release);
   };
   adopt(left.good);
   adopt(left.running);
   releases_.RemoveOthers();
   absl::Status adopted = left.generation == 0 ? absl::NotFoundError("no host served")
-                         : left.package != package_
+                         : left.package != PackageWith(OptionsWith(config_.options))
                              ? absl::FailedPreconditionError("its package or options are others")
                          : bh_sandbox_level_of(left.sandbox.layers) < around_.sandbox_required
                              ? absl::FailedPreconditionError("more sandbox is required now")
@@ -204,10 +208,10 @@ void Driver::Keep() {
     if (release == nullptr) return ReleaseRecord();
     return ReleaseRecord{.id = id,
                          .content_folder = release->content_folder,
-                         .content_source = release->content_source};
+                         .content_source = release->content_source,
+                         .options = release->options};
   };
-  HostRecord record = {.package = package_,
-                       .channel = channel_,
+  HostRecord record = {.channel = channel_,
                        .newest_generation = lifecycle_->newest_generation(),
                        .user = user_.id,
                        .user_lacks = user_.lacks,
@@ -221,6 +225,7 @@ void Driver::Keep() {
   if (session != nullptr && session->listens() && lifecycle_->state() == State::kServing) {
     session->FillRecord(record);
     record.running = record_of(lifecycle_->running_release());
+    record.package = PackageWith(record.running.options);
     record.has_checkpoint = checkpoint_.fd().valid();
     descriptors = session->Descriptors();
     if (record.has_checkpoint) descriptors.push_back(checkpoint_.fd().get());

@@ -14,17 +14,20 @@ namespace {
 using Json = nlohmann::json;
 
 // Raised whenever a field changes its meaning.
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 
 Json ToJson(const ReleaseRecord& release) {
-  return {
-      {"id", release.id}, {"folder", release.content_folder}, {"source", release.content_source}};
+  return {{"id", release.id},
+          {"folder", release.content_folder},
+          {"source", release.content_source},
+          {"options", release.options}};
 }
 
 ReleaseRecord ReleaseOf(const Json& json) {
   return {.id = json.at("id"),
           .content_folder = json.at("folder"),
-          .content_source = json.at("source")};
+          .content_source = json.at("source"),
+          .options = json.at("options")};
 }
 
 }  // namespace

@@ -22,6 +22,7 @@ struct ReleaseRecord {
   ReleaseId id = 0;
   std::string content_folder;
   std::string content_source;
+  std::string options;
 };
 
 struct HostRecord {

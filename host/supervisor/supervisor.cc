@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "host/supervisor/content_copy.h"
 #include "host/supervisor/outcome.h"
@@ -271,49 +272,67 @@ absl::Status Supervisor::WaitUntilServing(const std::string& name, uint64_t unti
 
 absl::StatusOr<uint64_t> Supervisor::SetContent(const std::string& name, const std::string& folder,
                                                 uint64_t until_ns) {
-  return TryContent(name, folder, /*if_changed=*/false, until_ns);
+  return TryRelease(name, folder, /*options=*/nullptr, until_ns);
 }
 
-absl::StatusOr<uint64_t> Supervisor::SetContentIfChanged(const std::string& name,
+absl::StatusOr<uint64_t> Supervisor::SetReleaseIfChanged(const std::string& name,
                                                          const std::string& folder,
+                                                         const std::string& options,
                                                          uint64_t until_ns) {
-  return TryContent(name, folder, /*if_changed=*/true, until_ns);
+  return TryRelease(name, folder, &options, until_ns);
 }
 
-absl::StatusOr<uint64_t> Supervisor::TryContent(const std::string& name, const std::string& folder,
-                                                bool if_changed, uint64_t until_ns) {
+absl::StatusOr<uint64_t> Supervisor::TryRelease(const std::string& name, const std::string& folder,
+                                                const std::string* options, uint64_t until_ns) {
   const absl::StatusOr<size_t> index = IndexOf(name);
   if (!index.ok()) return index.status();
+  Driver& driver = *drivers_[*index];
   // Of two at a time one would wait for content that the other's has replaced.
-  Mutex& alone = drivers_[*index]->content_mutex();
+  Mutex& alone = driver.content_mutex();
   if (!alone.TryLock()) {
     return absl::AbortedError(
         absl::StrCat("other content of '", name, "' is being put in force; try again later"));
   }
-  absl::StatusOr<uint64_t> version = PutInForce(*index, folder, if_changed, until_ns);
-  alone.Unlock();
+  const absl::Cleanup unlock = [&alone] { alone.Unlock(); };
+  if (options == nullptr) {
+    absl::StatusOr<std::shared_ptr<const Release>> added =
+        driver.AddRelease(folder, driver.options());
+    return added.ok() ? PutInForce(*index, *std::move(added), until_ns) : added.status();
+  }
+  absl::StatusOr<uint64_t> version = PutIfChanged(*index, folder, *options, until_ns);
+  if (version.ok()) driver.options() = *options;
   return version;
 }
 
-absl::StatusOr<uint64_t> Supervisor::PutInForce(size_t index, const std::string& folder,
-                                                bool if_changed, uint64_t until_ns) {
+absl::StatusOr<uint64_t> Supervisor::PutIfChanged(size_t index, const std::string& folder,
+                                                  const std::string& options, uint64_t until_ns) {
   Driver& driver = *drivers_[index];
-  const absl::StatusOr<std::shared_ptr<const Release>> added = driver.AddRelease(folder);
+  const std::shared_ptr<const Release> running = board_.Get()->drivers[index]->running;
+  const bool same_options = running != nullptr && running->options == driver.OptionsWith(options);
+  if (folder.empty() && same_options) return running->content_version();
+  // None runs at the moment: what it was to run is what it is to run.
+  if (folder.empty() && running == nullptr && driver.options() == options) return 0;
+  const std::string& source =
+      folder.empty() && running != nullptr ? running->content_source : folder;
+  absl::StatusOr<std::shared_ptr<const Release>> added = driver.AddRelease(source, options);
   if (!added.ok()) return added.status();
-  const ReleaseId release = (*added)->id;
-  if (if_changed) {
-    const std::shared_ptr<const Release> running = board_.Get()->drivers[index]->running;
-    // Two private copies: no other process changes them. The new one goes with the next Add.
-    if (running != nullptr && SameContent(running->content_folder, (*added)->content_folder)) {
-      return running->content_version();
-    }
+  // Two private copies: no other process changes them. The new one goes with the next Add.
+  if (same_options && SameContent(running->content_folder, (*added)->content_folder)) {
+    return running->content_version();
   }
+  return PutInForce(index, *std::move(added), until_ns);
+}
+
+absl::StatusOr<uint64_t> Supervisor::PutInForce(size_t index, std::shared_ptr<const Release> added,
+                                                uint64_t until_ns) {
+  Driver& driver = *drivers_[index];
+  const ReleaseId release = added->id;
   surroundings_.inbox->Post(
       [&driver, release] { driver.Step({.kind = EventKind::kUpdate, .release = release}); });
   std::shared_ptr<const Snapshot> snapshot = board_.Get();
   for (;;) {
     const DriverSnapshot& seen = *snapshot->drivers[index];
-    if (seen.in_force == release) return (*added)->content_version();
+    if (seen.in_force == release) return added->content_version();
     if (seen.rolled_back == release) {
       return absl::FailedPreconditionError(absl::StrCat("not in force: ", seen.rolled_back_reason,
                                                         "; content ", seen.rolled_back_to,
@@ -322,7 +341,7 @@ absl::StatusOr<uint64_t> Supervisor::PutInForce(size_t index, const std::string&
     if (snapshot->stopping) return absl::CancelledError("not in force: the service ends");
     std::shared_ptr<const Snapshot> next = board_.WaitForNewer(snapshot, until_ns);
     if (next == nullptr) {
-      return absl::DeadlineExceededError(absl::StrCat("content ", (*added)->content_version(),
+      return absl::DeadlineExceededError(absl::StrCat("content ", added->content_version(),
                                                       " does not serve yet: '", driver.name(),
                                                       "' is ", StateName(seen.state)));
     }

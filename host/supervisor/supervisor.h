@@ -84,9 +84,10 @@ class Supervisor final : private ShimLink::Observer {
   // when the supervisor stops meanwhile.
   absl::StatusOr<uint64_t> SetContent(const std::string& driver, const std::string& folder,
                                       uint64_t until_ns);
-  // As SetContent(), unless the folder has what is in force already: then that version, at once.
-  absl::StatusOr<uint64_t> SetContentIfChanged(const std::string& driver, const std::string& folder,
-                                               uint64_t until_ns);
+  // As SetContent(), with these options of the operator's, which stay; unless both are in force
+  // already: then that version, at once. Without a folder the content stays as it is.
+  absl::StatusOr<uint64_t> SetReleaseIfChanged(const std::string& driver, const std::string& folder,
+                                               const std::string& options, uint64_t until_ns);
   // What calls without an answer get from now on. The shim's error; DeadlineExceeded when it does
   // not answer by then.
   absl::Status SetPolicy(const std::string& driver, const bh_policy& policy, uint64_t until_ns);
@@ -122,9 +123,12 @@ class Supervisor final : private ShimLink::Observer {
   uint64_t NextTimer() const;
   void Publish();
   absl::Status ForgivePoison(Driver& driver, uint64_t until_ns);
-  absl::StatusOr<uint64_t> TryContent(const std::string& name, const std::string& folder,
-                                      bool if_changed, uint64_t until_ns);
-  absl::StatusOr<uint64_t> PutInForce(size_t index, const std::string& folder, bool if_changed,
+  // `options`: null: they stay, and so does nothing else.
+  absl::StatusOr<uint64_t> TryRelease(const std::string& name, const std::string& folder,
+                                      const std::string* options, uint64_t until_ns);
+  absl::StatusOr<uint64_t> PutIfChanged(size_t index, const std::string& folder,
+                                        const std::string& options, uint64_t until_ns);
+  absl::StatusOr<uint64_t> PutInForce(size_t index, std::shared_ptr<const Release> added,
                                       uint64_t until_ns);
   Driver* FindChannel(ChannelId channel);
   absl::StatusOr<size_t> IndexOf(const std::string& name) const;

@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -174,6 +175,49 @@ TEST_F(Daemon, GuardsChangeWhileAHostStarts) {
     EXPECT_EQ(Opens(files_ + "/infected"), round % 2 == 0);
     EXPECT_EQ(Opens(more_ + "/infected"), round % 2 != 0);
   }
+  EXPECT_EQ(StopService(), 0);
+}
+
+// Its host starts beside the one that serves, and takes over.
+TEST_F(Daemon, AReloadGivesADriverOtherOptions) {
+  // The driver null denies what has an odd inode, when it is told to.
+  std::string odd;
+  for (int i = 0; odd.empty() && i < 100; ++i) {
+    const std::string file = files_ + "/numbered" + std::to_string(i);
+    std::ofstream(file) << "x";
+    struct stat object = {};
+    ASSERT_EQ(stat(file.c_str(), &object), 0);
+    if (object.st_ino % 2 != 0) odd = file;
+  }
+  ASSERT_FALSE(odd.empty());
+  const auto config = [&](const std::string& options) {
+    return "[[driver]]\nname = 'null'\noptions = '" + options + "'\ncache = 64\n" + Scanner() +
+           GuardOf(files_);
+  };
+  Write(config("cache"));
+  ASSERT_GT(Start(), 0);
+  EXPECT_TRUE(Opens(odd));
+  EXPECT_TRUE(Opens(odd)) << "as it was remembered";
+  const pid_t first = Host();
+  const auto reload = [&](const std::string& options) {
+    Write(config(options));
+    const Outcome outcome = Run("reload" + pid_);
+    EXPECT_EQ(outcome.code, 0) << outcome.text;
+  };
+  reload("cache deny-odd");
+  EXPECT_EQ(TextOf("Reloaded"), "reload: the options of null");
+  EXPECT_FALSE(Opens(odd)) << "what was remembered of the other options counts no more";
+  EXPECT_FALSE(Opens(files_ + "/infected")) << "the other driver is asked as before";
+  const pid_t second = Host();
+  EXPECT_NE(second, first);
+  reload("cache deny-odd");
+  EXPECT_EQ(TextOf("Reloaded"), "reload: nothing has changed");
+  EXPECT_EQ(Host(), second);
+  // The next host, too.
+  SendSignal(second, SIGKILL);
+  EXPECT_FALSE(Opens(odd));
+  reload("cache");
+  EXPECT_TRUE(Opens(odd));
   EXPECT_EQ(StopService(), 0);
 }
 

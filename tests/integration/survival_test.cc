@@ -433,6 +433,39 @@ TEST_F(Survival, AServiceThatIsKilledInAReloadIsFollowedByOneWithTheGuardsOfItsF
   EXPECT_EQ(StopService(), 0);
 }
 
+TEST_F(Survival, TheNextServiceGoesOnWithOptionsThatAReloadHasSet) {
+  ASSERT_GT(Start(), 0);
+  const pid_t first = Host();
+  Write(Scanner() + "options = 'other'\n" + GuardOf(files_));
+  ASSERT_EQ(Run("reload" + pid_).code, 0);
+  EXPECT_THAT(TextOf("Reloaded"), HasSubstr("the options of scanner"));
+  const pid_t second = Host();
+  EXPECT_NE(second, first);
+  KillService();
+  manager_->Forget();
+  ASSERT_GT(Start(), 0);
+  EXPECT_EQ(Host(), second);
+  ExpectGuarded();
+  EXPECT_EQ(StopService(), 0);
+}
+
+TEST_F(Survival, DriversInAnotherOrderAreTheSame) {
+  const std::string null = "[[driver]]\nname = 'null'\n";
+  Write(Scanner() + null + GuardOf(files_));
+  ASSERT_GT(Start(), 0);
+  const pid_t scanner = Host();
+  Write(null + Scanner() + GuardOf(files_));
+  ASSERT_EQ(Run("reload" + pid_).code, 0);
+  EXPECT_EQ(TextOf("Reloaded"), "reload: nothing has changed");
+  KillService();
+  manager_->Forget();
+  ASSERT_GT(Start(), 0);
+  EXPECT_THAT(Output(), Not(HasSubstr("its drivers or their channels were others")));
+  EXPECT_EQ(Status()["drivers"][1]["pid"], scanner);
+  ExpectGuarded();
+  EXPECT_EQ(StopService(), 0);
+}
+
 // Each moment of a start, of what it goes on with, and of a host's replacement is one to die in.
 TEST_F(Survival, AServiceThatIsKilledAtAnyMomentIsFollowedByOneThatServes) {
   constexpr int kRounds = 24;

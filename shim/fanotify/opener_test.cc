@@ -95,7 +95,8 @@ TEST_F(OpenerTest, ANameDoesNotPassForALine) {
 }
 
 constexpr char kThreaded[] =
-    "ThreadSanitizer's runtime starts a thread in the child, which then can't make a user namespace";
+    "ThreadSanitizer's runtime starts a thread in the child, which then can't make a user "
+    "namespace";
 
 TEST_F(OpenerTest, WhoMadeANamespaceAnswersForIt) {
   if (kThreadSanitized) GTEST_SKIP() << kThreaded;

@@ -11,7 +11,6 @@
 #include <filesystem>
 #include <utility>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "host/supervisor/content_copy.h"
 #include "host/supervisor/outcome.h"
@@ -293,14 +292,18 @@ absl::StatusOr<uint64_t> Supervisor::TryRelease(const std::string& name, const s
     return absl::AbortedError(
         absl::StrCat("other content of '", name, "' is being put in force; try again later"));
   }
-  const absl::Cleanup unlock = [&alone] { alone.Unlock(); };
-  if (options == nullptr) {
-    absl::StatusOr<std::shared_ptr<const Release>> added =
-        driver.AddRelease(folder, driver.options());
-    return added.ok() ? PutInForce(*index, *std::move(added), until_ns) : added.status();
-  }
-  absl::StatusOr<uint64_t> version = PutIfChanged(*index, folder, *options, until_ns);
-  if (version.ok()) driver.options() = *options;
+  const auto try_it = [&]() -> absl::StatusOr<uint64_t> {
+    if (options == nullptr) {
+      absl::StatusOr<std::shared_ptr<const Release>> added =
+          driver.AddRelease(folder, driver.options());
+      return added.ok() ? PutInForce(*index, *std::move(added), until_ns) : added.status();
+    }
+    absl::StatusOr<uint64_t> version = PutIfChanged(*index, folder, *options, until_ns);
+    if (version.ok()) driver.options() = *options;
+    return version;
+  };
+  absl::StatusOr<uint64_t> version = try_it();
+  alone.Unlock();
   return version;
 }
 

@@ -15,6 +15,9 @@
 /*
  * One word is the whole account: until when the records that were taken last. A record takes
  * RECORD_EVERY_NS of it, from now on if that is past; RECORDS_AT_A_TIME of them may be taken ahead.
+ *
+ * SUBTLE: the word is loaded without an order, and may be old: then the exchange fails, and has the
+ * one that is there. Nothing else is read because of it.
  */
 static int may_record(struct bh_channel *channel, uint64_t now_ns)
 {
@@ -39,6 +42,7 @@ BH_COLD int bh_denial_is_audited(struct bh_channel *channel, uint32_t lane,
 	cause.by = by;
 	cause.reason = by == BH_DENIED_BY_POLICY ? reason : 0;
 	cause.audited = 0;
+	/* SUBTLE: old or new, as if the policy had been set a moment later or sooner (channel.c). */
 	if (bh_load_relaxed(&channel->mode) == BH_MODE_AUDIT)
 		cause.audited |= BH_AUDITED_DRIVER;
 	if (call->audited)

@@ -6,7 +6,7 @@
 //
 //   first half    everything, bulkheadd and the shim killed, too
 //   second half   what leaves bulkheadd and the shim alive: their memory is compared with that
-//                 after the first round of it
+//                 after the first round of it, or, in the full form, with full histories of events
 //   end           what they have of the machine is what they had before the second half; then a
 //                 stop, after which nothing of them is there
 #include <signal.h>
@@ -33,6 +33,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "host/service/event_history.h"
 #include "host/service/temporary_folder.h"
 #include "host/supervisor/instance.h"
 #include "host/supervisor/manifest.h"
@@ -52,6 +53,8 @@ constexpr uint64_t kDeadlineNs = 10 * kNanosecondsPerSecond;
 constexpr uint64_t kShortSeconds = 60, kFullSeconds = 30 * 60;
 constexpr int kStoppedMs = 300;  // much less than a driver's share of the deadline
 constexpr int kAgainMs = 20, kQuietMs = 500;
+// In which more denials are recorded than a history keeps: a channel records ten a second.
+constexpr uint64_t kDenialsFillNs = 120 * kNanosecondsPerSecond;
 constexpr double kGrowthKibMax = 1024;
 constexpr char kStateFolder[] = "/var/lib/bulkhead";
 constexpr char kDenied[] =
@@ -106,6 +109,15 @@ class Soak {
       }
     } while (MonotonicNowNs() < until_ns);
     return absl::OkStatus();
+  }
+
+  // A history of events grows to its bounds, and no further.
+  absl::Status FillHistory(uint64_t every_ms) {
+    for (size_t i = 0; i < EventHistory::kEventsMax; ++i) {
+      if (program_.interrupted->load()) return absl::CancelledError("interrupted");
+      if (absl::Status reload = Reload(); !reload.ok()) return reload;
+    }
+    return Run(MonotonicAfterNs(kDenialsFillNs), every_ms, false);
   }
 
   // When all serve again, and what was replaced has closed its descriptors.
@@ -347,28 +359,44 @@ int StormSoak(const Program& program, const StormOptions& options) {
   StormFiles::Tally tally;
   Killer nobody([] { return pid_t{-1}; }, 0);
   const std::atomic<uint64_t> unguarded{0};
-  std::atomic<bool> done{false};
+  std::atomic<bool> done{false}, pausing{false};
+  std::atomic<unsigned> resting{0};
   std::atomic<uint64_t> next{0};
   std::vector<std::thread> openers;
   for (unsigned i = 0; i < options.threads; ++i) {
     openers.emplace_back([&] {
       while (!done.load(std::memory_order_relaxed)) {
+        if (pausing.load()) {
+          resting.fetch_add(1);
+          while (pausing.load()) Pause(kAgainMs);
+          resting.fetch_sub(1);
+        }
         files->Open(next.fetch_add(1, std::memory_order_relaxed), unguarded, nobody, tally);
         Pause(1);  // a load that leaves CPU to what is tested
       }
     });
   }
+  // Each open that waits is a descriptor of the shim's.
+  const auto take_census = [&] {
+    pausing.store(true);
+    while (resting.load() < options.threads) Pause(kAgainMs);
+    absl::StatusOr<Census> census = soak.Count();
+    pausing.store(false);
+    return census;
+  };
   const uint64_t half_ns = seconds * kNanosecondsPerSecond / 2;
   const uint64_t began_ns = MonotonicNowNs();
   Census before, after;
   const absl::Status trouble = [&] {
     if (absl::Status ran = soak.Run(began_ns + half_ns, every_ms, true); !ran.ok()) return ran;
-    if (absl::Status warm = soak.Run(0, every_ms, false); !warm.ok()) return warm;
-    absl::StatusOr<Census> census = soak.Count();
+    absl::Status warm =
+        options.short_form ? soak.Run(0, every_ms, false) : soak.FillHistory(every_ms);
+    if (!warm.ok()) return warm;
+    absl::StatusOr<Census> census = take_census();
     if (!census.ok()) return census.status();
     before = *std::move(census);
     if (absl::Status ran = soak.Run(began_ns + 2 * half_ns, every_ms, false); !ran.ok()) return ran;
-    census = soak.Count();
+    census = take_census();
     if (!census.ok()) return census.status();
     after = *std::move(census);
     return absl::OkStatus();

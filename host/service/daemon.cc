@@ -247,7 +247,7 @@ class Daemon {
       store_ = *std::move(store);
       const std::optional<DescriptorStore::Item> left = store_->Get(kServiceItem);
       if (!left && store_->Names("").empty()) return absl::OkStatus();
-      const absl::Status fits = left ? FitsTo(left->bytes) : absl::NotFoundError("it is not whole");
+      absl::Status fits = left ? FitsTo(left->bytes) : absl::NotFoundError("it is not whole");
       if (fits.ok()) return absl::OkStatus();
       log_.Text(absl::StrCat("what the service before has left is ended, and not gone on with: ",
                              std::string(fits.message())));

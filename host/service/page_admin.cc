@@ -148,7 +148,7 @@ absl::Status PageAdmin::Release(std::string_view session, const std::string& dri
                [this, driver] { return hooks_.release(driver); });
 }
 
-absl::Status PageAdmin::Begin(std::string_view session, std::string name,
+absl::Status PageAdmin::Begin(std::string_view session, const std::string& name,
                               std::function<absl::Status()> action) {
   const absl::StatusOr<Grant> holder = Holder(session);
   if (!holder.ok()) return holder.status();

@@ -84,7 +84,7 @@ class PageAdmin {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The session, whose user has its right.
   absl::StatusOr<Grant> Holder(std::string_view session) ABSL_LOCKS_EXCLUDED(mutex_);
-  absl::Status Begin(std::string_view session, std::string name,
+  absl::Status Begin(std::string_view session, const std::string& name,
                      std::function<absl::Status()> action);
   void Act();
 

@@ -296,7 +296,7 @@ absl::StatusOr<uint64_t> Supervisor::TryRelease(const std::string& name, const s
     if (options == nullptr) {
       absl::StatusOr<std::shared_ptr<const Release>> added =
           driver.AddRelease(folder, driver.options());
-      return added.ok() ? PutInForce(*index, *std::move(added), until_ns) : added.status();
+      return added.ok() ? PutInForce(*index, **added, until_ns) : added.status();
     }
     absl::StatusOr<uint64_t> version = PutIfChanged(*index, folder, *options, until_ns);
     if (version.ok()) driver.options() = *options;
@@ -311,31 +311,33 @@ absl::StatusOr<uint64_t> Supervisor::PutIfChanged(size_t index, const std::strin
                                                   const std::string& options, uint64_t until_ns) {
   Driver& driver = *drivers_[index];
   const std::shared_ptr<const Release> running = board_.Get()->drivers[index]->running;
-  const bool same_options = running != nullptr && running->options == driver.OptionsWith(options);
-  if (folder.empty() && same_options) return running->content_version();
+  // The running one, if only its content may be another.
+  const Release* const known = running.get();
+  const Release* same = known;
+  if (same != nullptr && same->options != driver.OptionsWith(options)) same = nullptr;
+  if (folder.empty() && same != nullptr) return same->content_version();
   // None runs at the moment: what it was to run is what it is to run.
-  if (folder.empty() && running == nullptr && driver.options() == options) return 0;
-  const std::string& source =
-      folder.empty() && running != nullptr ? running->content_source : folder;
+  if (folder.empty() && known == nullptr && driver.options() == options) return 0;
+  const std::string& source = folder.empty() && known != nullptr ? known->content_source : folder;
   absl::StatusOr<std::shared_ptr<const Release>> added = driver.AddRelease(source, options);
   if (!added.ok()) return added.status();
   // Two private copies: no other process changes them. The new one goes with the next Add.
-  if (same_options && SameContent(running->content_folder, (*added)->content_folder)) {
-    return running->content_version();
+  if (same != nullptr && SameContent(same->content_folder, (*added)->content_folder)) {
+    return same->content_version();
   }
-  return PutInForce(index, *std::move(added), until_ns);
+  return PutInForce(index, **added, until_ns);
 }
 
-absl::StatusOr<uint64_t> Supervisor::PutInForce(size_t index, std::shared_ptr<const Release> added,
+absl::StatusOr<uint64_t> Supervisor::PutInForce(size_t index, const Release& added,
                                                 uint64_t until_ns) {
   Driver& driver = *drivers_[index];
-  const ReleaseId release = added->id;
+  const ReleaseId release = added.id;
   surroundings_.inbox->Post(
       [&driver, release] { driver.Step({.kind = EventKind::kUpdate, .release = release}); });
   std::shared_ptr<const Snapshot> snapshot = board_.Get();
   for (;;) {
     const DriverSnapshot& seen = *snapshot->drivers[index];
-    if (seen.in_force == release) return added->content_version();
+    if (seen.in_force == release) return added.content_version();
     if (seen.rolled_back == release) {
       return absl::FailedPreconditionError(absl::StrCat("not in force: ", seen.rolled_back_reason,
                                                         "; content ", seen.rolled_back_to,
@@ -344,7 +346,7 @@ absl::StatusOr<uint64_t> Supervisor::PutInForce(size_t index, std::shared_ptr<co
     if (snapshot->stopping) return absl::CancelledError("not in force: the service ends");
     std::shared_ptr<const Snapshot> next = board_.WaitForNewer(snapshot, until_ns);
     if (next == nullptr) {
-      return absl::DeadlineExceededError(absl::StrCat("content ", added->content_version(),
+      return absl::DeadlineExceededError(absl::StrCat("content ", added.content_version(),
                                                       " does not serve yet: '", driver.name(),
                                                       "' is ", StateName(seen.state)));
     }

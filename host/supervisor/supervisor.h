@@ -128,8 +128,7 @@ class Supervisor final : private ShimLink::Observer {
                                       const std::string* options, uint64_t until_ns);
   absl::StatusOr<uint64_t> PutIfChanged(size_t index, const std::string& folder,
                                         const std::string& options, uint64_t until_ns);
-  absl::StatusOr<uint64_t> PutInForce(size_t index, std::shared_ptr<const Release> added,
-                                      uint64_t until_ns);
+  absl::StatusOr<uint64_t> PutInForce(size_t index, const Release& added, uint64_t until_ns);
   Driver* FindChannel(ChannelId channel);
   absl::StatusOr<size_t> IndexOf(const std::string& name) const;
 

@@ -42,7 +42,8 @@ BH_COLD int bh_denial_is_audited(struct bh_channel *channel, uint32_t lane,
 	cause.by = by;
 	cause.reason = by == BH_DENIED_BY_POLICY ? reason : 0;
 	cause.audited = 0;
-	/* SUBTLE: old or new, as if the policy had been set a moment later or sooner (channel.c). */
+	/* SUBTLE: old or new, as if the policy had been set a moment later or sooner (channel.c).
+	 */
 	if (bh_load_relaxed(&channel->mode) == BH_MODE_AUDIT)
 		cause.audited |= BH_AUDITED_DRIVER;
 	if (call->audited)
